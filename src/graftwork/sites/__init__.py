@@ -1,0 +1,6 @@
+"""Where an adapter can read and write: sites as data, and their discovery from one forward pass."""
+
+from graftwork.sites.discover import discover
+from graftwork.sites.site import KINDS, Site, SiteMap, Tap
+
+__all__ = ["KINDS", "Site", "SiteMap", "Tap", "discover"]

@@ -1,0 +1,159 @@
+"""From a record to sites: the branches with their taps, and one site for each whole block."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+from graftwork.sites import taps
+from graftwork.sites.branch import Branch, find_branches
+from graftwork.sites.graph import Graph
+from graftwork.sites.layers import Place, find_places
+from graftwork.sites.site import Site, Tap
+from graftwork.sites.sums import ResidualSums
+
+
+@dataclasses.dataclass(slots=True)
+class FoundSite:
+    """A site with what it was made from.
+
+    Attributes:
+        site: The site.
+        place: Where it belongs.
+        total: The value that its output ends in: the residual sum, or the stream behind the block.
+        stream: The value of the stream before it.
+        entering: The value of the stream as it enters the layer.
+    """
+
+    site: Site
+    place: Place
+    total: int
+    stream: int
+    entering: int
+
+
+@dataclasses.dataclass(slots=True)
+class Findings:
+    """What one run showed.
+
+    Attributes:
+        graph: The graph of the run.
+        sites: The sites found, in order of execution.
+        without_output: Branches that no module call returns, with their places.
+    """
+
+    graph: Graph
+    sites: list[FoundSite]
+    without_output: list[tuple[Branch, Place]]
+
+
+def assemble(graph: Graph) -> Findings:
+    """The sites of a graph: branches, then the block itself, layer by layer."""
+    sums = ResidualSums(graph)
+    branches = find_branches(sums)
+    outputs = [taps.branch_output(graph, branch) for branch in branches]
+    places = find_places(graph, branches, [o.occurrence.tap.module if o else None for o in outputs])
+    layers: dict[tuple[str, int], list[tuple[Branch, taps.BranchOutput, Place]]] = collections.defaultdict(list)
+    without_output = []
+    for branch, output, place in zip(branches, outputs, places, strict=True):
+        if output is None:
+            without_output.append((branch, place))
+        else:
+            layers[place.stack, place.layer].append((branch, output, place))
+    found: list[FoundSite] = []
+    for members in layers.values():
+        members.sort(key=lambda member: (member[0].sum.value, member[1].occurrence.tick))
+        entering = members[0][0].sum.stream
+        sites = [_branch_site(graph, *member, entering) for member in members]
+        _number(sites)
+        found += sites
+        block = _block_site(sums, sites)
+        if block is not None:
+            found.append(block)
+    return Findings(graph, found, without_output)
+
+
+def _branch_site(graph: Graph, branch: Branch, output: taps.BranchOutput, place: Place, entering: int) -> FoundSite:
+    block = graph.calls[place.block]
+    before = output.occurrence.tick
+    total = graph.values[branch.sum.value]
+    extra: dict[str, object] = {}
+    if not output.same_layout:
+        extra["layout"] = "differs"
+    if output.computed_factor:
+        extra["factor"] = "computed"
+    if branch.sum.projected:
+        extra["stream"] = "projected"
+    norm = taps.post_norm(graph, total.index, block.index)
+    if norm is not None and not place.whole and str(place.layer) not in norm.path.split("."):
+        norm = None  # the block is the whole model here, and that norm closes it
+    width, channels_first = taps.width_of(graph, output.value, output.occurrence)
+    if channels_first:
+        extra["channels"] = 1
+    site = Site(
+        stack=place.stack,
+        layer=place.layer,
+        kind=branch.kind,
+        block=block.path,
+        output=output.occurrence.tap,
+        width=width,
+        residual=taps.residual_tap(graph, branch, block, before),
+        input=taps.input_tap(graph, branch, block, before),
+        layer_input=_entering_tap(graph, entering, place, before),
+        norm=norm.path if norm is not None else None,
+        scale=output.scale,
+        extra=extra,
+    )
+    return FoundSite(site, place, total.index, branch.sum.stream, entering)
+
+
+def _entering_tap(graph: Graph, entering: int, place: Place, before: int) -> Tap | None:
+    """Where the stream that enters the layer is first seen inside the block, else at its edge."""
+    everywhere = [o for o in taps.occurrences(graph, graph.same_content(entering)) if o.tick < before]
+    strictly = taps.inside(graph, everywhere, place.block)
+    if strictly:
+        return strictly[0].tap
+    at_edge = [o for o in everywhere if o.call == place.block and o.tap.end == "input"]
+    chosen = at_edge or everywhere[-1:]
+    return chosen[0].tap if chosen else None
+
+
+def _number(sites: list[FoundSite]) -> None:
+    seen: collections.Counter[str] = collections.Counter()
+    for found in sites:
+        found.site = dataclasses.replace(found.site, index=seen[found.site.kind])
+        seen[found.site.kind] += 1
+
+
+def _block_site(sums: ResidualSums, sites: list[FoundSite]) -> FoundSite | None:
+    """The site of kind ``layer``: the block's output that carries the last sum made in it."""
+    graph = sums.graph
+    first, last = sites[0], sites[-1]
+    tap: Tap | None = None
+    stream = last.total
+    if first.place.whole:
+        block = graph.calls[first.place.block]
+        for passing in block.outputs:
+            if passing.reachable and graph.active[passing.value] and last.total in sums.carried(passing.value):
+                tap, stream = Tap(block.path, "output", passing.slot, block.nth), passing.value
+                break
+    elif last.site.norm is not None:
+        norm = next(c for c in graph.calls if c.path == last.site.norm and c.first_value > last.total)
+        returned = next((p for p in norm.outputs if p.reachable), None)
+        if returned is not None:
+            tap, stream = Tap(norm.path, "output", returned.slot, norm.nth), returned.value
+    if tap is None:
+        return None
+    site = Site(
+        stack=first.site.stack,
+        layer=first.site.layer,
+        kind="layer",
+        block=first.site.block,
+        output=tap,
+        width=last.site.width,
+        residual=first.site.layer_input,
+        input=first.site.layer_input,
+        layer_input=first.site.layer_input,
+        extra={k: v for k, v in last.site.extra.items() if k == "channels"},
+    )
+    return FoundSite(site, first.place, stream, first.entering, first.entering)

@@ -1,0 +1,125 @@
+"""The branches of residual sums: which there are, what each one does, and which are sites."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+from graftwork.sites import ops
+from graftwork.sites.graph import Graph
+from graftwork.sites.site import Kind
+from graftwork.sites.sums import ResidualSum, ResidualSums
+
+_ATTENDS = ("attention", "cross_attention")
+
+
+@dataclasses.dataclass(slots=True)
+class Branch:
+    """One addend of a residual sum: a site to be, if it is kept."""
+
+    sum: ResidualSum
+    value: int
+    kind: Kind
+
+
+def find_branches(sums: ResidualSums) -> list[Branch]:
+    """The branches that are sites, in the order of their sums.
+
+    Sums inside another sum's branch are part of it, unless they are a stack of their own that attends: then the outer
+    branch is a composite. Sums that their block never returns are part of something else.
+    """
+    graph = sums.graph
+    branches = [Branch(one, y, branch_kind(graph, one, y)) for one in sums.found.values() for y in addends(sums, one)]
+    by_sum = collections.defaultdict(list)
+    nested_by_head = collections.defaultdict(list)
+    for branch in branches:
+        by_sum[branch.sum.value].append(branch)
+        if branch.sum.inside:
+            nested_by_head[branch.sum.head].append(branch)
+    returned = sums.returned()
+    kept = []
+    for branch in branches:
+        if branch.sum.inside:
+            family = nested_by_head[branch.sum.head]
+            if len({b.sum.value for b in family}) >= 2 and any(b.kind in _ATTENDS for b in family):
+                kept.append(branch)
+        elif branch.sum.value in returned:
+            kept.append(branch)
+    surrounding = {outer for branch in kept for outer in branch.sum.inside}
+    for branch in kept:
+        if branch.sum.value in surrounding:
+            branch.kind = "composite"
+    return kept
+
+
+def addends(sums: ResidualSums, one: ResidualSum) -> list[int]:
+    """The branch operand of a sum, in parts where it is itself a sum of branches made in the same module call."""
+    graph = sums.graph
+    open_calls = graph.values[one.value].calls
+
+    def split(y: int) -> list[int]:
+        path = graph.path(y)
+        for i in path:
+            if any(graph.calls[c].depth >= len(open_calls) for c in graph.values[i].returned_by):
+                return [y]
+        inner = graph.values[path[-1]]
+        active = graph.active_inputs(inner.index)
+        is_inner_sum = inner.op == "add" and inner.index not in sums.found and inner.calls == open_calls
+        if is_inner_sum and len(active) == 2 and all(graph.depends(j, one.origin) for j in active):
+            return [*split(active[0]), *split(active[1])]
+        return [y]
+
+    return split(one.branch)
+
+
+def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
+    """What a branch does, from the operations between the stream and the sum; a class name is the last resort."""
+    values = graph.values
+    body = graph.between(one.origin, branch)
+    softmaxes = [i for i in body if values[i].op in ops.SOFTMAX]
+    attends = crosses = mixes = False
+    for i in body:
+        value = values[i]
+        active = graph.active_inputs(i)
+        if value.op in ops.FUSED_ATTENTION:
+            attends = True
+            crosses |= len(active) >= 2 and not graph.depends(active[1], one.origin)
+        elif value.op in ops.PRODUCTS and len(active) >= 2:
+            pair = active[-2:] if value.op == "baddbmm" else active
+            if min(len(values[pair[0]].shape), len(values[pair[1]].shape)) < 2:
+                continue
+            weights = [j for j in pair if any(graph.depends(j, s) for s in softmaxes)]
+            if weights:
+                attends = True
+                content = [j for j in pair if j not in weights]
+                crosses |= bool(content) and not graph.depends(content[0], one.origin)
+            elif not softmaxes:
+                mixes = True
+        elif value.op in ops.POSITION_MIXING or value.op in ops.POOLINGS:
+            mixes = True
+        elif value.op in ops.CONVOLUTIONS:
+            mixes |= _kernel_size(graph, i) > 1
+    if crosses:
+        return "cross_attention"
+    if attends:
+        return "attention"
+    if mixes:
+        return "mixer"
+    return "attention" if _named_attention(graph, one, body) else "feed_forward"
+
+
+def _kernel_size(graph: Graph, convolution: int) -> int:
+    for j in graph.values[convolution].inputs:
+        weight = graph.values[j]
+        if not graph.active[j] and len(weight.shape) >= 3:
+            size = 1
+            for length in weight.shape[2:]:
+                size *= int(length)
+            return size
+    return 1
+
+
+def _named_attention(graph: Graph, one: ResidualSum, body: list[int]) -> bool:
+    open_calls = graph.values[one.value].calls
+    returned = {c for i in body for c in graph.values[i].returned_by if c not in open_calls}
+    return any("attention" in type(graph.calls[c].module).__name__.lower() for c in returned)

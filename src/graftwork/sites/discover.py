@@ -1,0 +1,116 @@
+"""Discovery: run a copy of the model once, find its residual sums, and refuse to return half of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from graftwork.errors import SiteError
+from graftwork.sites import ops
+from graftwork.sites.assemble import Findings, assemble
+from graftwork.sites.edges import embedding_sites, output_projection_sites
+from graftwork.sites.example_inputs import Run, runs_of_parts, runs_to_try
+from graftwork.sites.graph import Graph
+from graftwork.sites.refuse import HOW_TO_HELP, check
+from graftwork.sites.site import Site, SiteMap
+from graftwork.sites.skeleton import trace
+
+
+@dataclasses.dataclass
+class Seen:
+    """A run that succeeded, and what it showed."""
+
+    run: Run
+    fake: bool
+    findings: Findings
+
+
+def discover(
+    model: torch.nn.Module,
+    example_inputs: Mapping[str, Any] | tuple[Any, ...] | None = None,
+    *,
+    confirm: bool = False,
+) -> SiteMap:
+    """Finds every place where a model adds to its residual stream.
+
+    The model itself is not run: a copy of its structure is, once, on fake tensors (or on the model's weights and a
+    tiny input, where its control flow depends on numbers).
+
+    Args:
+        model: A transformer, or any module with residual branches.
+        example_inputs: What to call the model with: keyword arguments, or a tuple of positional ones. Only shapes and
+            types matter. By default they are made from the model's configuration.
+        confirm: Also add a constant at every site of a real run, and check that the sum moves by it.
+
+    Returns:
+        The sites, in order of execution.
+
+    Raises:
+        SiteError: If the model cannot be run, or if not every layer's sites were found.
+    """
+    seen = observe(model, example_inputs)
+    if confirm:
+        from graftwork.sites.confirm import confirm_sites  # confirming observes again, so it imports this module
+
+        for one in seen:
+            confirm_sites(model, one)
+    base = getattr(model, "base_model", model)
+    prefix = next((f"{name}." for name, module in model.named_modules() if module is base and name), "")
+    sites: list[Site] = []
+    for one in seen:
+        sites += [found.site for found in one.findings.sites]
+    for one in seen:
+        sites += embedding_sites(model, one.findings, prefix)
+        sites += output_projection_sites(model, one.findings)
+    root = base if isinstance(base, torch.nn.Module) else model
+    norms = [f"{prefix}{name}" for name, module in root.named_modules() if name and ops.is_norm(module)]
+    return SiteMap(sites, model_class=type(model).__name__, prefix=prefix, norms=norms)
+
+
+def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[Any, ...] | None = None) -> list[Seen]:
+    """Runs a copy of the model, then copies of the sub-models that this run did not reach, and checks what was found."""
+    first = _first_that_runs(model, runs_to_try(model, example_inputs))
+    check(model, first.findings)
+    seen = [first]
+    if example_inputs is None:
+        reached = frozenset(call.path for call in first.findings.graph.calls)
+        for run in runs_of_parts(model, reached):
+            try:
+                part = _first_that_runs(model, [run])
+                check(model, part.findings)
+            except SiteError as error:
+                warnings.warn(
+                    f"{run.entry} of this {type(model).__name__} gets no sites: the example run did not reach it, and "
+                    f"alone it could not be looked at. To attach there, pass example_inputs= that reach it. ({error})",
+                    stacklevel=3,
+                )
+            else:
+                seen.append(part)
+    return seen
+
+
+def _first_that_runs(model: torch.nn.Module, runs: list[Run]) -> Seen:
+    failures: list[tuple[str, Exception]] = []
+    for run in runs:
+        for fake in (True, False):
+            if not fake and any(parameter.device.type == "meta" for parameter in model.parameters()):
+                continue
+            try:
+                record = trace(model, run.args, run.kwargs, fake=fake, entry=run.entry)
+            except Exception as error:  # anything can go wrong in a stranger's forward pass
+                failures.append((f"{'on fake tensors' if fake else 'for real'}, {run}", error))
+            else:
+                return Seen(run, fake, assemble(Graph(record)))
+    listed = "\n".join(f"  - {how}: {type(error).__name__}: {_first_lines(error)}" for how, error in failures)
+    raise SiteError(
+        f"the {type(model).__name__} could not be run to find its sites:\n{listed}\nPass example_inputs=, a mapping of "
+        f"keyword arguments (or a tuple of positional ones) that the model runs on. {HOW_TO_HELP}"
+    ) from failures[-1][1]
+
+
+def _first_lines(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,201 @@
+"""Small inputs to run a model on once: the caller's, or made from the model's configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from graftwork.errors import SiteError
+
+BATCH, LENGTH = 2, 12
+# Arguments that hold a modality of their own: a model may take any of them, alone or together.
+_MODALITIES = ("input_ids", "inputs", "pixel_values", "pixel_values_videos", "input_features", "input_values")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One forward pass to try: of the model, or of the sub-model at a dotted path."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    entry: str = ""
+
+    def __str__(self) -> str:
+        given = [_describe(value) for value in self.args]
+        given += [f"{name}={_describe(value)}" for name, value in self.kwargs.items()]
+        return f"{self.entry or 'the model'}({', '.join(given)})"
+
+
+def _describe(value: Any) -> str:
+    return (
+        f"{list(value.shape)} {value.dtype}".replace("torch.", "") if isinstance(value, torch.Tensor) else repr(value)
+    )
+
+
+def runs_to_try(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[Any, ...] | None) -> list[Run]:
+    """The forward passes to try, best first: any one that succeeds will do.
+
+    Raises:
+        SiteError: If no inputs are given and none can be made.
+    """
+    if isinstance(example_inputs, torch.Tensor):
+        return [Run(args=(example_inputs,))]
+    if isinstance(example_inputs, Mapping):
+        return [Run(kwargs=dict(example_inputs))]
+    if example_inputs is not None:
+        return [Run(args=tuple(example_inputs))]
+    features = _sentence_features(model)
+    if features is not None:
+        return [Run(args=(features,))]
+    made = inputs_for(model)
+    if not made:
+        raise SiteError(
+            f"no inputs can be made for a {type(model).__name__}: it has no configuration that says what it takes; pass "
+            "example_inputs=, a mapping of keyword arguments or a tuple of positional ones, of the smallest sizes it takes"
+        )
+    runs = [Run(kwargs=made)]
+    modalities = [name for name in made if name in _MODALITIES]
+    if "input_ids" in modalities and len(modalities) > 1:
+        # a model that puts image features in the place of image tokens runs on the text alone
+        runs.append(Run(kwargs={name: value for name, value in made.items() if name not in modalities[1:]}))
+    return runs
+
+
+def runs_of_parts(model: torch.nn.Module, reached: frozenset[str]) -> Iterator[Run]:
+    """One run for each sub-model with a configuration of its own that a run of the whole has not reached."""
+    taken: list[str] = []
+    for path, module in model.named_modules():
+        is_part = path and hasattr(module, "main_input_name") and hasattr(module, "config")
+        if not is_part or path in reached or any(path.startswith(f"{other}.") for other in taken):
+            continue
+        if any(name.startswith(f"{path}.") for name in reached):
+            continue
+        taken.append(path)
+        made = inputs_for(module)
+        if made:
+            yield Run(kwargs=made, entry=path)
+
+
+def inputs_for(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Keyword arguments for a model with a configuration, by the names its forward pass takes; empty if it has none."""
+    config = getattr(model, "config", None)
+    if config is None:
+        return {}
+    names = list(inspect.signature(model.forward).parameters)
+    main = getattr(model, "main_input_name", None)
+    made: dict[str, torch.Tensor] = {}
+    for name in (*_MODALITIES, "decoder_input_ids", "bbox"):
+        if name not in names or (name == "decoder_input_ids" and not getattr(config, "is_encoder_decoder", False)):
+            continue
+        if name == "inputs" and main != "inputs":
+            continue
+        tensor = _make(name, config)
+        if tensor is not None:
+            made[name] = tensor
+    if not made and isinstance(main, str) and main in names:
+        tensor = _make(main, config)
+        if tensor is not None:
+            made[main] = tensor
+    for name, given in (getattr(model, "dummy_inputs", None) or {}).items() if not made else ():
+        if name in names and isinstance(given, torch.Tensor):
+            made[name] = given
+    return {name: _cast(tensor, model) for name, tensor in made.items()}
+
+
+def _cast(tensor: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+    dtype = next((p.dtype for p in model.parameters() if p.dtype.is_floating_point), torch.float32)
+    return tensor.to(dtype) if tensor.dtype.is_floating_point and dtype.itemsize > 1 else tensor
+
+
+def _make(name: str, config: Any) -> torch.Tensor | None:
+    if name in ("input_ids", "decoder_input_ids"):
+        return _tokens(_part(config, "text_config", "text_encoder", "decoder"))
+    if name == "pixel_values":
+        return _image(_part(config, "vision_config", "image_encoder", "encoder"))
+    if name == "pixel_values_videos":
+        image = _image(_part(config, "vision_config"))
+        frames = getattr(config, "frames_per_clip", None) or getattr(config, "num_frames", None)
+        return None if image is None or frames is None else image.unsqueeze(1).repeat(1, frames, 1, 1, 1)
+    if name == "input_features":
+        return _spectrogram(_part(config, "audio_config", "audio_encoder"))
+    if name == "input_values":
+        return _waveform(_part(config, "audio_config", "audio_encoder"))
+    if name == "bbox":
+        return torch.zeros(BATCH, LENGTH, 4, dtype=torch.long)
+    return None
+
+
+def _part(config: Any, *names: str) -> Any:
+    return next((part for name in names if hasattr(part := getattr(config, name, None), "to_dict")), config)
+
+
+def _tokens(config: Any) -> torch.Tensor | None:
+    vocabulary = getattr(config, "vocab_size", None)
+    if not isinstance(vocabulary, int):
+        return None
+    special = [getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")]
+    usable = [i for i in range(min(vocabulary, LENGTH + 8)) if i not in special] or [0]
+    ids = torch.tensor([usable[i % len(usable)] for i in range(LENGTH)]).repeat(BATCH, 1)
+    end = special[2][0] if isinstance(special[2], list) else special[2]
+    if isinstance(end, int) and 0 <= end < vocabulary:
+        ids[:, -1] = end  # some heads read the position of the one end token
+    return ids
+
+
+def _image(config: Any) -> torch.Tensor | None:
+    size = getattr(config, "image_size", None)
+    if isinstance(size, list | tuple) and len(size) >= 2:
+        height, width = size[-2:]
+    elif isinstance(size, int):
+        height = width = size
+    else:
+        patch = getattr(config, "patch_size", None)
+        height = width = patch * 4 if isinstance(patch, int) else 64
+    channels = getattr(config, "num_channels", None) or getattr(config, "in_channels", None) or 3
+    shape = [BATCH, channels, height, width]
+    frames = getattr(config, "num_frames", None)
+    if isinstance(frames, int):
+        shape.insert(1, frames)
+    return torch.rand(shape)
+
+
+def _spectrogram(config: Any) -> torch.Tensor | None:
+    positions = getattr(config, "max_source_positions", None)
+    mels = getattr(config, "num_mel_bins", None)
+    if isinstance(mels, int) and isinstance(positions, int) and getattr(config, "input_feat_per_channel", None) is None:
+        return torch.rand(BATCH, mels, 2 * positions)
+    size = next(
+        (
+            v
+            for n in ("input_feat_per_channel", "feature_projection_input_dim", "num_mel_bins", "input_dim")
+            if isinstance(v := getattr(config, n, None), int)
+        ),
+        None,
+    )
+    return None if size is None else torch.rand(BATCH, 64, size)
+
+
+def _waveform(config: Any) -> torch.Tensor | None:
+    if isinstance(getattr(config, "max_length", None), int) and isinstance(getattr(config, "num_mel_bins", None), int):
+        return torch.rand(BATCH, config.max_length, config.num_mel_bins)
+    strides = getattr(config, "conv_stride", None)
+    if not isinstance(strides, list | tuple):
+        return torch.rand(BATCH, 16000)
+    step = 1
+    for stride in strides:
+        step *= stride
+    return torch.rand(BATCH, step * 32)
+
+
+def _sentence_features(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
+    """What a SentenceTransformer takes: one mapping of features, of the transformer it holds."""
+    if not (hasattr(model, "tokenize") and hasattr(model, "encode") and not hasattr(model, "config")):
+        return None
+    for module in model.modules():
+        if hasattr(module, "main_input_name") and (made := inputs_for(module)).get("input_ids") is not None:
+            return {"input_ids": made["input_ids"], "attention_mask": torch.ones_like(made["input_ids"])}
+    return None

@@ -1,0 +1,92 @@
+"""Grouping branches in layers, and layers in stacks."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+from graftwork.sites.branch import Branch
+from graftwork.sites.graph import Graph
+
+_MIXING = ("attention", "cross_attention", "mixer", "composite")
+
+
+@dataclasses.dataclass(slots=True)
+class Place:
+    """Where a branch belongs.
+
+    Attributes:
+        stack: Dotted path of the list of blocks (of what holds the lists, where a model keeps parallel ones).
+        layer: Index of the layer in its stack.
+        block: Index of the call that is the block: the child of the list, or the module that makes the sum.
+        whole: Whether that call holds the whole layer; not where a layer's parts stand in parallel lists.
+    """
+
+    stack: str
+    layer: int
+    block: int
+    whole: bool = True
+
+
+def list_children_of(path: str) -> list[tuple[str, int, str]]:
+    """The lists along a dotted path, outermost first: path of the list, index in it, path of the child."""
+    parts = path.split(".")
+    return [
+        (".".join(parts[:i]), int(part), ".".join(parts[: i + 1])) for i, part in enumerate(parts) if part.isdigit()
+    ]
+
+
+def find_places(graph: Graph, branches: list[Branch], outputs: list[str | None]) -> list[Place]:
+    """The place of every branch.
+
+    A layer is the child of the innermost list whose children with sites all mix positions; where there is none, of the
+    outermost list.
+
+    Args:
+        graph: The graph of the run.
+        branches: The branches.
+        outputs: For each branch, the path of the module that returns it.
+    """
+    innermost = [graph.calls[graph.values[branch.sum.value].calls[-1]] for branch in branches]
+    lists = [list_children_of(call.path) for call in innermost]
+    mixes: dict[str, dict[int, bool]] = collections.defaultdict(dict)
+    for branch, children in zip(branches, lists, strict=True):
+        for stack, child, _ in children:
+            mixes[stack][child] = mixes[stack].get(child, False) or branch.kind in _MIXING
+    loose = {
+        entry[0] for output, children in zip(outputs, lists, strict=True) if not children for entry in _first(output)
+    }
+    places = []
+    units = []
+    for branch, children, call, output in zip(branches, lists, innermost, outputs, strict=True):
+        if children:
+            mixing = [entry for entry in children if all(mixes[entry[0]].values())]
+            stack, layer, path = mixing[-1] if mixing else children[0]
+            called = [c for c in graph.values[branch.sum.value].calls if graph.calls[c].path == path]
+            block = graph.calls[called[0]] if called else call
+            places.append(Place(stack, layer, block.index, whole=bool(called)))
+            units.append((path, block.nth))
+        elif _first(output):
+            stack, layer, path = _first(output)[0]
+            places.append(Place(stack if len(loose) == 1 else stack.rpartition(".")[0], layer, call.index, whole=False))
+            units.append((str(layer), call.nth))
+        else:
+            places.append(Place(call.path.rpartition(".")[0], -1, call.index))
+            units.append((call.path, call.nth))
+    _count_layers(places, units)
+    return places
+
+
+def _first(output: str | None) -> list[tuple[str, int, str]]:
+    return list_children_of(output or "")[:1]
+
+
+def _count_layers(places: list[Place], units: list[tuple[str, int]]) -> None:
+    """Numbers the layers in order of execution where a block is called more than once, or is no child of a list."""
+    in_order: dict[str, dict[tuple[str, int], int]] = collections.defaultdict(dict)
+    for place, unit in zip(places, units, strict=True):
+        in_order[place.stack].setdefault(unit, place.layer)
+    for place, unit in zip(places, units, strict=True):
+        known = in_order[place.stack]
+        if -1 in known.values() or any(nth for _, nth in known):
+            place.layer = list(known).index(unit)

@@ -1,0 +1,90 @@
+"""Refusing loudly: a part of a model that should have sites and has none is an error, not a smaller result."""
+
+from __future__ import annotations
+
+import collections
+
+import torch
+
+from graftwork.errors import SiteError
+from graftwork.sites import ops
+from graftwork.sites.assemble import Findings, FoundSite
+from graftwork.sites.layers import list_children_of
+
+HOW_TO_HELP = """Give the sites by hand:
+    from graftwork.sites import sites_from_paths
+    sites = sites_from_paths(model, {"attention": "layers.*.attn", "feed_forward": "layers.*.mlp"})
+    gw.attach(model, sites=sites)
+or write them out, one for each branch that is added to the stream:
+    gw.Site(stack="layers", layer=0, kind="feed_forward", block="layers.0",
+            output=gw.Tap("layers.0.mlp", "output"), width=768)"""
+
+
+def check(model: torch.nn.Module, findings: Findings) -> None:
+    """Refuses findings that miss a part of the model.
+
+    Raises:
+        SiteError: If there are no sites, a block ran attention and has no site, a block lacks sites that one of the
+            same make has, or a branch is returned by no module.
+    """
+    found = [f for f in findings.sites if f.site.kind != "layer"]
+    if not found and not findings.without_output:
+        raise SiteError(
+            f"no residual sums were found in a {type(model).__name__}: looked at {len(findings.graph.values)} tensors and "
+            f"{len(findings.graph.calls)} module calls of one forward pass, and at no place was a branch added to what it "
+            f"was made from. {HOW_TO_HELP}"
+        )
+    complaints = [*_without_module(findings), *_uncovered(findings, found), *_unlike_siblings(model, found)]
+    if complaints:
+        listed = "\n".join(f"  - {complaint}" for complaint in complaints[:12])
+        more = f"\n  and {len(complaints) - 12} more" if len(complaints) > 12 else ""
+        raise SiteError(
+            f"not every site of this {type(model).__name__} was found, and half a model would be worse than none:\n"
+            f"{listed}{more}\n{len(found)} sites were found, in {', '.join(sorted({f.site.stack or '(root)' for f in found}))}. "
+            f"{HOW_TO_HELP}"
+        )
+
+
+def _without_module(findings: Findings) -> list[str]:
+    graph = findings.graph
+    return [
+        f"{graph.calls[place.block].path or '(root)'}: the {branch.kind} branch is returned by no module, so no hook can "
+        f"reach it (its sum runs in the forward of {graph.calls[graph.values[branch.sum.value].calls[-1]].path or 'the root'})"
+        for branch, place in findings.without_output
+    ]
+
+
+def _uncovered(findings: Findings, found: list[FoundSite]) -> list[str]:
+    """Children of lists that ran attention and hold no site."""
+    graph = findings.graph
+    covered = {graph.calls[f.place.block].path for f in found}
+    missing: dict[str, str] = {}
+    for value in graph.values:
+        attends = value.op in ops.FUSED_ATTENTION or (value.op in ops.SOFTMAX and graph.active[value.index])
+        if not attends or not value.calls:
+            continue
+        path = graph.calls[value.calls[-1]].path
+        children = list_children_of(path)
+        if children and not any(path == block or path.startswith(f"{block}.") or not block for block in covered):
+            missing.setdefault(children[-1][2], path)
+    return [f"{block}: ran attention (in {path}) and has no site" for block, path in missing.items()]
+
+
+def _unlike_siblings(model: torch.nn.Module, found: list[FoundSite]) -> list[str]:
+    """Blocks that lack a kind of site that a block of the same list and the same make has."""
+    makes: dict[tuple[str, tuple[str, ...]], dict[str, set[str]]] = collections.defaultdict(dict)
+    for f in found:
+        if f.place.whole and f.site.block:
+            block = model.get_submodule(f.site.block)
+            make = tuple(f"{name}:{type(module).__name__}" for name, module in block.named_modules())
+            kinds = makes[f.site.stack, make].setdefault(f.site.block, set())
+            kinds.add(f.site.name)
+    complaints = []
+    for (_, _), blocks in makes.items():
+        full = set().union(*blocks.values())
+        model_block = next(block for block, kinds in blocks.items() if kinds == max(blocks.values(), key=len))
+        for block, kinds in blocks.items():
+            if kinds != full:
+                lacking = ", ".join(sorted(full - kinds))
+                complaints.append(f"{block}: lacks {lacking}, which {model_block}, made of the same modules, has")
+    return complaints

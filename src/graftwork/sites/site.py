@@ -1,0 +1,254 @@
+"""Where an adapter can read and write, as plain data.
+
+A transformer layer is a residual stream ``s`` that branches add to: ``s ← s + scale · y``, and in a post-norm
+model ``s ← norm(s + scale · y)``. A `Site` is one such addition. It is found by discovery
+(`graftwork.sites.discover`) or written by hand, and it holds nothing but names and numbers: JSON both ways.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, get_args
+
+from graftwork.errors import ConfigError, SiteError
+
+Kind = Literal[
+    "attention",
+    "cross_attention",
+    "feed_forward",
+    "mixer",
+    "composite",
+    "layer",
+    "embedding",
+    "output_projection",
+    "convolution",
+]
+KINDS: tuple[str, ...] = get_args(Kind)
+End = Literal["input", "output"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tap:
+    """A tensor passing the edge of a module: one input or output of one call of it.
+
+    Attributes:
+        module: Dotted path of the module from the root of the model.
+        end: Whether the tensor enters or leaves the module.
+        slot: For an input, the position among the positional arguments or the name of the keyword argument. For an
+            output, the index in a tuple or the key of a model output; ``None`` when the output is the tensor itself.
+        call: Which call of the module within one forward pass of the model (a shared layer is called many times).
+    """
+
+    module: str
+    end: End
+    slot: int | str | None = None
+    call: int = 0
+
+    def __post_init__(self) -> None:
+        if self.end not in ("input", "output"):
+            raise ConfigError(f"Tap({self.module!r}): end is {self.end!r}; it must be 'input' or 'output'")
+        if self.end == "input" and self.slot is None:
+            raise ConfigError(f"Tap({self.module!r}): an input needs a slot, a position (0) or a keyword ('hidden_states')")
+
+    def __str__(self) -> str:
+        slot = "" if self.slot is None else f"[{self.slot}]"
+        call = f"@{self.call}" if self.call else ""
+        return f"{self.module}{call}.{self.end}{slot}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """One place where a branch is added to the residual stream.
+
+    Attributes:
+        stack: Dotted path of the list of blocks, ``"encoder.layer"``.
+        layer: Index of the layer in its stack, counted in calls (a shared block counts once a call).
+        kind: What the branch does: one of `KINDS`. At a site of kind ``layer`` the block's output is the stream.
+        block: Dotted path of the block that the addition belongs to.
+        output: The branch's output ``y``: the outermost module that returns the addend. Written to.
+        residual: Where the stream ``s`` can be read before the addition, inside the block wherever it passes there.
+        input: Where the branch's input ``x`` can be read: the stream in a post-norm model, behind the branch's own
+            norm in a pre-norm one.
+        layer_input: Where the stream can be read as it enters the layer.
+        width: Size ``d`` of the last dimension (of the channels at a convolution).
+        norm: Dotted path of the norm that takes ``s + scale · y`` and nothing else does (post-norm), or ``None``.
+        scale: The model's own factor on the branch: a number, the dotted path of a parameter, or ``None`` for 1.
+        index: Tells apart several sites of one kind in one layer, in order of execution.
+        extra: Facts only some kinds have, strings to JSON values.
+    """
+
+    stack: str
+    layer: int
+    kind: Kind
+    block: str
+    output: Tap
+    width: int
+    residual: Tap | None = None
+    input: Tap | None = None
+    layer_input: Tap | None = None
+    norm: str | None = None
+    scale: float | str | None = None
+    index: int = 0
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ConfigError(f"Site at {self.block!r}: kind {self.kind!r} is not known; it is one of {', '.join(KINDS)}")
+        if self.width < 1:
+            raise ConfigError(f"Site {self.kind} at {self.block!r}: width is {self.width}; it must be 1 or more")
+
+    @property
+    def name(self) -> str:
+        """Name of the site within its layer: its kind, numbered where the layer has several."""
+        return self.kind if not self.index else f"{self.kind}_{self.index}"
+
+    @property
+    def key(self) -> str:
+        """Unique name of the site in its model: ``"encoder.layer.3.feed_forward"``."""
+        return f"{self.stack}.{self.layer}.{self.name}" if self.stack else f"{self.layer}.{self.name}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The site as JSON values, fields at their default left out."""
+        plain = dataclasses.asdict(self)
+        return {k: v for k, v in plain.items() if v is not None and not (k == "index" and v == 0) and not (k == "extra" and not v)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Site:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: If a field is unknown or missing.
+        """
+        unknown = set(data) - {f.name for f in dataclasses.fields(cls)}
+        if unknown:
+            raise ConfigError(f"a site has unknown fields {sorted(unknown)}; it was written by a newer version, or by hand")
+        taps = {k: Tap(**data[k]) for k in ("output", "residual", "input", "layer_input") if data.get(k) is not None}
+        try:
+            return cls(**{**data, **taps})
+        except TypeError as error:
+            raise ConfigError(f"a site lacks a field: {error}") from error
+
+
+class SiteMap:
+    """The sites of one model, in order of execution: an iterable of `Site`, printable, JSON both ways.
+
+    Attributes:
+        model_class: Name of the class the sites were found in.
+        prefix: Dotted path (with its dot) from the root to the base model, ``"bert."``, or ``""``. `key_of` leaves
+            it out, so that an adapter fits the base model with and without a task head around it.
+        norms: Dotted paths of every norm module of the base, in order (norm overrides reach those at no site too).
+    """
+
+    def __init__(
+        self, sites: Iterable[Site], *, model_class: str = "", prefix: str = "", norms: Iterable[str] = ()
+    ) -> None:
+        self._sites = tuple(sites)
+        self.model_class = model_class
+        self.prefix = prefix
+        self.norms = tuple(norms)
+        self._by_key: dict[str, Site] = {}
+        for site in self._sites:
+            if self.key_of(site) in self._by_key:
+                raise SiteError(
+                    f"two sites are called {self.key_of(site)!r}: outputs {self._by_key[self.key_of(site)].output} and "
+                    f"{site.output}; give the second one index=1"
+                )
+            self._by_key[self.key_of(site)] = site
+
+    def key_of(self, site: Site) -> str:
+        """The site's key without the path of the base model in front."""
+        return site.key.removeprefix(self.prefix)
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+    def __getitem__(self, key: str) -> Site:
+        try:
+            return self._by_key[key.removeprefix(self.prefix)]
+        except KeyError:
+            known = ", ".join(list(self._by_key)[:8])
+            raise SiteError(f"no site is called {key!r}; there are {len(self)}: {known}, ...") from None
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.removeprefix(self.prefix) in self._by_key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SiteMap) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # holds a mapping, compared by value
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that occur, in the order of `KINDS`."""
+        present = {site.kind for site in self}
+        return tuple(kind for kind in KINDS if kind in present)
+
+    @property
+    def stacks(self) -> dict[str, int]:
+        """Every stack of layers with its number of layers."""
+        found: dict[str, set[int]] = {}
+        for site in self:
+            if site.kind not in ("embedding", "output_projection"):
+                found.setdefault(site.stack, set()).add(site.layer)
+        return {stack: len(layers) for stack, layers in found.items()}
+
+    def of_kind(self, *kinds: str) -> tuple[Site, ...]:
+        """The sites of the given kinds, in order of execution."""
+        return tuple(site for site in self if site.kind in kinds)
+
+    def layers(self, stack: str) -> dict[int, tuple[Site, ...]]:
+        """The sites of one stack, grouped by layer."""
+        found: dict[int, list[Site]] = {}
+        for site in self:
+            if site.stack == stack and site.kind not in ("embedding", "output_projection"):
+                found.setdefault(site.layer, []).append(site)
+        return {layer: tuple(sites) for layer, sites in found.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The map as JSON values."""
+        return {
+            "model_class": self.model_class,
+            "prefix": self.prefix,
+            "norms": list(self.norms),
+            "sites": [site.to_dict() for site in self],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SiteMap:
+        """The inverse of `to_dict`."""
+        return cls(
+            (Site.from_dict(site) for site in data["sites"]),
+            model_class=data.get("model_class", ""),
+            prefix=data.get("prefix", ""),
+            norms=data.get("norms", ()),
+        )
+
+    def to_json(self) -> str:
+        """The map as JSON text."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> SiteMap:
+        """The inverse of `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+    def __repr__(self) -> str:
+        return f"SiteMap({self.model_class or '?'}: {len(self)} sites)"
+
+    def __str__(self) -> str:
+        lines = [f"{len(self)} sites in {self.model_class or 'a model'}"]
+        for stack, count in self.stacks.items():
+            lines.append(f"  {stack or '(root)'}: {count} layers")
+            for layer, sites in self.layers(stack).items():
+                for site in sites:
+                    norm = f", then {site.norm}" if site.norm else ""
+                    scale = f", scaled by {site.scale}" if site.scale is not None else ""
+                    lines.append(f"    {layer:3d} {site.name:16s} {site.output}  (width {site.width}{scale}{norm})")
+        for site in self.of_kind("embedding", "output_projection"):
+            lines.append(f"  {site.kind}: {site.output}  (width {site.width})")
+        return "\n".join(lines)

@@ -1,0 +1,183 @@
+"""A copy of a model to trace, without its weights, and one recorded run of it.
+
+The user's own object is never run: the copy's parameters are fake tensors (shapes without numbers), or, where a fake
+run is impossible, the very parameters of the model in a copied structure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_flatten_with_path, tree_map
+
+from graftwork.sites.record import Record
+
+# Hooks of these packages do part of the computation (weight norm, collected hidden states). Anyone else's hooks
+# belong to the user's real runs and must not see a traced one.
+_HOOKS_KEPT = ("torch.", "transformers.", "peft.")
+
+
+def trace(
+    model: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    fake: bool = True,
+    entry: str = "",
+    record: Record | None = None,
+    prepare: Callable[[torch.nn.Module], None] | None = None,
+) -> Record:
+    """Records one forward pass of a copy of the model.
+
+    Args:
+        model: Any module; it stays as it is.
+        args: Positional arguments of the forward pass.
+        kwargs: Keyword arguments of the forward pass.
+        fake: Run on fake tensors; else on the model's own weights, on their device.
+        entry: Dotted path of the sub-model to run; the model itself by default.
+        record: An empty record to fill.
+        prepare: Called with the copy before it is watched.
+
+    Returns:
+        The filled record.
+    """
+    record = record if record is not None else Record()
+    mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
+    structure = _copy_structure(model, mode)
+    _make_plain(structure)
+    if prepare is not None:
+        prepare(structure)
+    args, kwargs = _place((args, dict(kwargs)), mode, _device_of(model))
+    named = [(".".join(str(key) for key in path), leaf) for path, leaf in tree_flatten_with_path((args, kwargs))[0]]
+    record.name_inputs((name, leaf) for name, leaf in named if isinstance(leaf, torch.Tensor))
+    handles = record.watch(structure)
+    outer, inner = record.modes()
+    try:
+        with mode or contextlib.nullcontext(), torch.no_grad(), _eager(), outer, inner:
+            structure.get_submodule(entry)(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+        if fake:
+            clear_fake_caches()
+    return record
+
+
+def _device_of(model: torch.nn.Module) -> torch.device:
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None or first.device.type == "meta" else first.device
+
+
+def _copy_structure(model: torch.nn.Module, mode: FakeTensorMode | None) -> torch.nn.Module:
+    """The model with its modules copied and its tensors fake (or, without a mode, its own)."""
+    memo: dict[int, Any] = {}
+    buffers = {id(buffer) for buffer in model.buffers()}
+    with mode or contextlib.nullcontext(), torch.no_grad():
+        for tensor in _own_tensors(model):
+            if id(tensor) in memo:
+                continue
+            if mode is None:
+                # buffers can be written by a run even in eval mode (caches, step counts)
+                memo[id(tensor)] = tensor.detach().clone() if id(tensor) in buffers else tensor
+                continue
+            like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+            is_parameter = isinstance(tensor, torch.nn.Parameter)
+            memo[id(tensor)] = torch.nn.Parameter(like, requires_grad=False) if is_parameter else like
+    return copy.deepcopy(model, memo)
+
+
+def _own_tensors(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
+    for (
+        module
+    ) in model.modules():  # plain attributes: old-style weight norm leaves a tensor there that cannot be copied
+        for value in vars(module).values():
+            if isinstance(value, torch.Tensor):
+                yield value
+
+
+def _make_plain(structure: torch.nn.Module) -> None:
+    """Sets the copy up so that a run of it is deterministic, in Python, and free of data-dependent shortcuts."""
+    structure.eval()
+    for module in structure.modules():
+        if "_hf_hook" in vars(module) and "_old_forward" in vars(module):  # accelerate's device moves
+            module.forward = vars(module)["_old_forward"]
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key, hook in list(hooks.items()):
+                function = hook.func if isinstance(hook, functools.partial) else hook
+                origin = getattr(function, "__module__", None) or type(function).__module__
+                if not f"{origin}.".startswith(_HOOKS_KEPT):
+                    del hooks[key]
+        for config in (getattr(module, "config", None),):
+            if getattr(config, "_attn_implementation", None) not in (None, "eager", "sdpa"):
+                with contextlib.suppress(Exception):
+                    config._attn_implementation = "sdpa"
+    config = getattr(structure, "config", None)
+    if getattr(config, "use_cache", None):
+        with contextlib.suppress(Exception):
+            config.use_cache = False
+    set_experts = getattr(structure, "set_experts_implementation", None)
+    if set_experts is not None:
+        with contextlib.suppress(Exception):  # models without experts refuse; the loop over experts needs real numbers
+            set_experts("batched_mm")
+
+
+def _place(inputs: Any, mode: FakeTensorMode | None, device: torch.device) -> Any:
+    def place(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        if mode is None:
+            return leaf.detach().clone().to(device)
+        return torch.empty(leaf.shape, dtype=leaf.dtype, device="cpu")
+
+    with mode or contextlib.nullcontext():
+        return tree_map(place, inputs)
+
+
+@contextlib.contextmanager
+def _eager() -> Iterator[None]:
+    """No fused fast paths and no compiled helpers: both would hide the operations inside them."""
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    set_stance = getattr(torch.compiler, "set_stance", None)
+    try:
+        with set_stance("force_eager") if set_stance is not None else contextlib.nullcontext():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+
+
+def clear_fake_caches() -> int:
+    """Clears every `functools.lru_cache` that holds a fake tensor; returns how many.
+
+    Cached helpers (rotary tables, patch grids) would hand it to the user's next real run.
+    """
+    cleared = 0
+    for candidate in gc.get_objects():
+        if type(candidate) is functools._lru_cache_wrapper and _holds_fake(candidate):
+            candidate.cache_clear()
+            cleared += 1
+    return cleared
+
+
+def _holds_fake(cache: Any) -> bool:
+    waiting, seen = [(cache, 0)], set()
+    while waiting:
+        thing, depth = waiting.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, FakeTensor):
+            return True
+        inside_cache = type(thing) in (dict, list, tuple) or type(thing).__name__ == "_lru_list_elem"
+        if depth < 5 and (depth == 0 or inside_cache):
+            waiting += [(referent, depth + 1) for referent in gc.get_referents(thing)]
+    return False

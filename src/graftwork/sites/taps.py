@@ -1,0 +1,215 @@
+"""Where a hook can see the tensors of a site: the module calls that a value passes."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from graftwork.sites import ops
+from graftwork.sites.branch import Branch
+from graftwork.sites.graph import Graph
+from graftwork.sites.record import Call
+from graftwork.sites.site import Tap
+
+
+class Occurrence(NamedTuple):
+    """A value at the edge of a module call, at a tick of the record's clock."""
+
+    tick: int
+    call: int
+    tap: Tap
+
+
+class BranchOutput(NamedTuple):
+    """The module call that returns a branch, and what the model still does to it before the sum."""
+
+    occurrence: Occurrence
+    value: int
+    same_layout: bool
+    scale: float | str | None
+    computed_factor: bool
+
+
+def occurrences(graph: Graph, values: list[int]) -> list[Occurrence]:
+    """Every place where a hook can see one of the given values, in order of time."""
+    found = []
+    for i in values:
+        for c in set(graph.values[i].taken_by):
+            call = graph.calls[c]
+            for p in call.inputs:
+                if p.value == i and p.reachable and p.slot is not None:
+                    found.append(Occurrence(call.entered, c, Tap(call.path, "input", p.slot, call.nth)))
+                    break
+        for c in set(graph.values[i].returned_by):
+            call = graph.calls[c]
+            for p in call.outputs:
+                if p.value == i and p.reachable:
+                    found.append(Occurrence(call.left, c, Tap(call.path, "output", p.slot, call.nth)))
+                    break
+    return sorted(found, key=lambda occurrence: (occurrence.tick, occurrence.tap.module))
+
+
+def inside(graph: Graph, found: list[Occurrence], block: int) -> list[Occurrence]:
+    """The occurrences strictly inside a call: gradient checkpointing may re-run it without its own edges."""
+    return [occurrence for occurrence in found if graph.record.is_below(occurrence.call, block)]
+
+
+def branch_output(graph: Graph, branch: Branch) -> BranchOutput | None:
+    """The outermost module call that returns the branch, in the layout of the sum wherever some call does."""
+    target = graph.values[branch.sum.value]
+    candidates = []
+    for i in graph.path(branch.value):
+        if i == branch.sum.origin:
+            break
+        for c in reversed(graph.values[i].returned_by):
+            call = graph.calls[c]
+            slot = next((p.slot for p in call.outputs if p.value == i and p.reachable), _UNREACHABLE)
+            if c not in target.calls and slot is not _UNREACHABLE:
+                differs = graph.values[i].shape != target.shape
+                tap = Tap(call.path, "output", slot, call.nth)  # type: ignore[arg-type]
+                candidates.append((differs, call.depth, len(candidates), Occurrence(call.left, c, tap), i))
+    if not candidates:
+        return None
+    differs, _, _, occurrence, value = min(candidates, key=lambda candidate: candidate[:3])
+    scale, computed = _factors(graph, branch, value)
+    return BranchOutput(occurrence, value, not differs, scale, computed)
+
+
+_UNREACHABLE = object()
+
+
+def _factors(graph: Graph, branch: Branch, tapped: int) -> tuple[float | str | None, bool]:
+    """The model's own factors between the tapped value and the sum: one number or parameter, and whether others are."""
+    number = 1.0
+    names: list[str] = []
+    computed = False
+    total = graph.values[branch.sum.value]
+    if branch.value == branch.sum.branch and len(total.inputs) > 1 and total.inputs[1] == branch.value:
+        number *= -total.alpha if total.op == "sub" else total.alpha
+    if total.op == "addcmul":
+        names, computed = _named_factors(graph, [j for j in total.inputs[1:] if j != branch.sum.branch])
+    computed |= total.op == "lerp"
+    for i in graph.path(branch.value):
+        if i == tapped:
+            break
+        value = graph.values[i]
+        if value.op == "neg":
+            number = -number
+        if value.op not in ops.SCALING:
+            continue
+        for constant in value.constants:
+            number = number * constant if value.op == "mul" else number / constant
+        carried = graph.previous(i)
+        others = [j for j in value.inputs if j != carried]
+        more, unknown = _named_factors(graph, others)
+        names += more
+        computed |= unknown or (bool(more) and value.op == "truediv")
+    if names and (len(names) > 1 or not math.isclose(number, 1.0)):
+        computed = True
+    if computed:
+        return None, True
+    return (names[0], False) if names else (None if math.isclose(number, 1.0) else number, False)
+
+
+def _named_factors(graph: Graph, values: list[int]) -> tuple[list[str], bool]:
+    """The parameters that some values are, through views; and whether one of them is anything else."""
+    names = []
+    for i in values:
+        value = graph.values[i]
+        while value.name is None and len(value.inputs) == 1 and value.op in ops.SAME_CONTENT:
+            value = graph.values[value.inputs[0]]
+        if value.op != "param" or value.name is None:
+            return names, True
+        names.append(value.name)
+    return names, False
+
+
+def residual_tap(graph: Graph, branch: Branch, block: Call, before: int) -> Tap | None:
+    """Where the stream can be read before the branch's output leaves: as late as possible, inside the block."""
+    everywhere = [o for o in occurrences(graph, graph.same_content(branch.sum.stream)) if o.tick < before]
+    strictly = inside(graph, everywhere, block.index)
+    at_edge = [o for o in everywhere if o.call == block.index and o.tap.end == "input"]
+    for found in (strictly, at_edge, everywhere):
+        if found:
+            return found[-1].tap
+    return None
+
+
+def input_tap(graph: Graph, branch: Branch, block: Call, before: int) -> Tap | None:
+    """Where the branch's input can be read: behind the norm that all of the branch passes, if it has one."""
+    for i in graph.between(branch.sum.origin, branch.value):
+        for c in graph.values[i].returned_by:
+            call = graph.calls[c]
+            takes_stream = any(_is_on_stream(graph, branch, p.value) for p in call.inputs)
+            if not takes_stream or not ops.is_norm(call.module) or not graph.record.is_below(c, block.index):
+                continue
+            if _all_through(graph, branch.sum.origin, i, branch.value):
+                found = [o for o in occurrences(graph, [i]) if o.call == c and o.tap.end == "output"]
+                return found[0].tap if found else None
+        if graph.values[i].op in ops.NORMS and not _within_norm(graph, i, block):
+            if _is_on_stream(graph, branch, graph.active_inputs(i)[0]) and _all_through(
+                graph, branch.sum.origin, i, branch.value
+            ):
+                found = inside(graph, occurrences(graph, [i]), block.index)
+                return found[0].tap if found else None
+    return residual_tap(graph, branch, block, before)
+
+
+def _within_norm(graph: Graph, value: int, block: Call) -> bool:
+    return any(ops.is_norm(graph.calls[c].module) for c in graph.values[value].calls[block.depth + 1 :])
+
+
+def _is_on_stream(graph: Graph, branch: Branch, value: int) -> bool:
+    return branch.sum.origin in graph.path(value)
+
+
+def _all_through(graph: Graph, start: int, gate: int, end: int) -> bool:
+    """Whether every way from `start` to `end` passes `gate`."""
+    reach = graph.ancestors[end] | 1 << end
+    around = {start}
+    for i in range(start + 1, end + 1):
+        if i != gate and reach >> i & 1 and any(j in around for j in graph.values[i].inputs):
+            around.add(i)
+    return end not in around
+
+
+def post_norm(graph: Graph, total: int, block: int) -> Call | None:
+    """The norm inside the block that takes the sum, where nothing else does."""
+    norms: set[int] = set()
+    waiting, seen = [total], set()
+    while waiting:
+        i = waiting.pop()
+        if i in seen:
+            continue
+        seen.add(i)
+        for c in graph.values[i].taken_by:
+            if ops.is_norm(graph.calls[c].module) and graph.record.is_below(c, block):
+                norms.add(c)
+        for user in graph.users[i]:
+            if any(c in norms for c in graph.values[user].calls):
+                continue
+            if graph.previous(user) == i and graph.active[user]:
+                waiting.append(user)
+            elif graph.active[user]:
+                return None
+    return graph.calls[norms.pop()] if len(norms) == 1 else None
+
+
+def width_of(graph: Graph, value: int, output: Occurrence) -> tuple[int, bool]:
+    """The size of a branch's features, and whether they are the channels of an image layout (second dimension)."""
+    shape = graph.values[value].shape
+    if len(shape) == 4 and _is_channels_first(graph, value):
+        return int(shape[1]), True
+    return int(shape[-1]), False
+
+
+def _is_channels_first(graph: Graph, value: int) -> bool:
+    for i in graph.path(value):
+        if graph.values[i].op in ("permute", "transpose", "reshape", "view"):
+            return False
+        for c in graph.values[i].returned_by:
+            if isinstance(graph.calls[c].module, torch.nn.modules.conv._ConvNd | torch.nn.modules.batchnorm._BatchNorm):
+                return True
+    return graph.values[graph.source(value)].op in ops.CONVOLUTIONS | ops.POOLINGS
