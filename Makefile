@@ -99,7 +99,7 @@ bench-peer: .venv-peer/.stamp  ## the same beside the AdapterHub library, in .ve
 .PHONY: clean
 clean:  ## remove caches and build products; the environments stay
 	rm -rf build dist htmlcov .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	find src tests benchmarks examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: clean-env
 clean-env:  ## remove the environments too
