@@ -12,6 +12,7 @@ import torch
 from graftwork.errors import SiteError
 from graftwork.sites import ops
 from graftwork.sites.assemble import Findings, assemble
+from graftwork.sites.confirm import confirm_sites
 from graftwork.sites.edges import embedding_sites, output_projection_sites
 from graftwork.sites.example_inputs import Run, runs_of_parts, runs_to_try
 from graftwork.sites.graph import Graph
@@ -54,10 +55,8 @@ def discover(
     """
     seen = observe(model, example_inputs)
     if confirm:
-        from graftwork.sites.confirm import confirm_sites  # confirming observes again, so it imports this module
-
         for one in seen:
-            confirm_sites(model, one)
+            confirm_sites(model, one.run, one.findings.sites)
     base = getattr(model, "base_model", model)
     prefix = next((f"{name}." for name, module in model.named_modules() if module is base and name), "")
     sites: list[Site] = []

@@ -6,8 +6,9 @@ Values are in single-assignment form: an in-place write makes a new value. Nothi
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -111,13 +112,19 @@ def _version(tensor: torch.Tensor) -> int:
 
 
 class Record:
-    """Values and calls of one forward pass, filled while it runs under `modes` with `watch`ed modules."""
+    """Values and calls of one forward pass, filled while it runs under `modes` with `watch`ed modules.
 
-    def __init__(self) -> None:
+    Attributes:
+        values: Every tensor at every time, in order.
+        calls: Every module call, in order.
+        kept: The numbers of the values that were asked for in `keep`.
+    """
+
+    def __init__(self, keep: frozenset[int] = frozenset()) -> None:
         self.values: list[Value] = []
         self.calls: list[Call] = []
         self.kept: dict[int, torch.Tensor] = {}
-        self.keep_only: frozenset[int] = frozenset()
+        self._keep = keep
         self._open: list[int] = []
         self._tick = 0
         self._known: dict[int, tuple[int, int]] = {}
@@ -152,14 +159,21 @@ class Record:
     def _new(self, op: str, inputs: tuple[int, ...], tensor: torch.Tensor, **facts: Any) -> int:
         index = len(self.values)
         self.values.append(Value(index, op, inputs, tuple(tensor.shape), tensor.dtype, tuple(self._open), **facts))
-        if index in self.keep_only:
-            self.kept[index] = tensor.detach().clone()
+        if index in self._keep:
+            with self.unseen():
+                self.kept[index] = tensor.detach().clone()
         return index
 
     def _bind(self, tensor: torch.Tensor, value: int) -> None:
         if id(tensor) not in self._known:
             self._alive.append(tensor)
         self._known[id(tensor)] = (value, _version(tensor))
+
+    def stand_in(self, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """Lets a tensor take the place of another one as the same value; returns it."""
+        with torch._C.DisableTorchFunction():
+            self._bind(new, self.value_of(old))
+        return new
 
     def value_of(self, tensor: torch.Tensor) -> int:
         """The value that a tensor holds now; one never seen before is a constant."""
@@ -175,6 +189,16 @@ class Record:
                 value = self._new("alias", (value, written), tensor)
         self._bind(tensor, value)
         return value
+
+    @contextlib.contextmanager
+    def unseen(self) -> Iterator[None]:
+        """Leaves operations out of the record."""
+        self._inside_operation += 1
+        try:
+            with torch._C.DisableTorchFunction():
+                yield
+        finally:
+            self._inside_operation -= 1
 
     def operation(
         self,
