@@ -6,7 +6,7 @@ import collections
 import dataclasses
 
 from graftwork.sites import taps
-from graftwork.sites.branch import Branch, find_branches
+from graftwork.sites.branch import Branch, find_branches, settle_kinds
 from graftwork.sites.graph import Graph
 from graftwork.sites.layers import Place, find_places
 from graftwork.sites.site import Site, Tap
@@ -53,9 +53,12 @@ def assemble(graph: Graph) -> Findings:
     branches = find_branches(sums)
     outputs = [taps.branch_output(graph, branch) for branch in branches]
     places = find_places(graph, branches, [o.occurrence.tap.module if o else None for o in outputs])
+    has_lists = any(place.listed for place in places)
     layers: dict[tuple[str, int], list[tuple[Branch, taps.BranchOutput, Place]]] = collections.defaultdict(list)
     without_output = []
     for branch, output, place in zip(branches, outputs, places, strict=True):
+        if has_lists and not place.listed and branch.kind not in ("attention", "cross_attention"):
+            continue  # positions by convolution before the layers, a head behind them, a loop around them
         if output is None:
             without_output.append((branch, place))
         else:
@@ -63,6 +66,7 @@ def assemble(graph: Graph) -> Findings:
     found: list[FoundSite] = []
     for members in layers.values():
         members.sort(key=lambda member: (member[0].sum.value, member[1].occurrence.tick))
+        settle_kinds([branch for branch, _, _ in members])
         entering = members[0][0].sum.stream
         sites = [_branch_site(graph, *member, entering) for member in members]
         _number(sites)

@@ -29,7 +29,12 @@ def find_branches(sums: ResidualSums) -> list[Branch]:
     branch is a composite. Sums that their block never returns are part of something else.
     """
     graph = sums.graph
-    branches = [Branch(one, y, branch_kind(graph, one, y)) for one in sums.found.values() for y in addends(sums, one)]
+    branches = []
+    for one in sums.found.values():
+        for y in addends(sums, one):
+            kind = branch_kind(graph, one, y)
+            if kind != "feed_forward" or _has_weights(graph, one, y):
+                branches.append(Branch(one, y, kind))
     by_sum = collections.defaultdict(list)
     nested_by_head = collections.defaultdict(list)
     for branch in branches:
@@ -50,6 +55,16 @@ def find_branches(sums: ResidualSums) -> list[Branch]:
         if branch.sum.value in surrounding:
             branch.kind = "composite"
     return kept
+
+
+def settle_kinds(layer: list[Branch]) -> None:
+    """Settles what only the other branches of a layer tell: a feed-forward with a small convolution inside.
+
+    A branch that mixes positions without attention, after attention in a layer with no other feed-forward, is one.
+    """
+    kinds = [branch.kind for branch in layer]
+    if "feed_forward" not in kinds and kinds.count("mixer") == 1 and kinds.index("mixer") == len(kinds) - 1 > 0:
+        layer[-1].kind = "feed_forward"
 
 
 def addends(sums: ResidualSums, one: ResidualSum) -> list[int]:
@@ -106,6 +121,12 @@ def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
     if mixes:
         return "mixer"
     return "attention" if _named_attention(graph, one, body) else "feed_forward"
+
+
+def _has_weights(graph: Graph, one: ResidualSum, branch: int) -> bool:
+    """Whether a branch passes any weighted map: an activation such as ``x + sin²(x)`` is no feed-forward."""
+    weighted = ops.WEIGHTED | {"opaque"}
+    return any(graph.values[i].op in weighted for i in graph.between(one.origin, branch))
 
 
 def _kernel_size(graph: Graph, convolution: int) -> int:

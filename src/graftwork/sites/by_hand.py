@@ -59,11 +59,12 @@ def _matching(
     if not matches:
         raise SiteError(f"sites_from_paths: no module is called {path!r} ({kind}). {_nearest(modules, path)}")
     for name, match in matches:
-        if match.groups():
-            end = match.end(match.lastindex or 0)
-            stack, layer, block = name[: match.start(match.lastindex or 0)].rstrip("."), int(match[match.lastindex or 0]), name[:end]
+        if match.lastindex:  # the last number counts the layers
+            start, end = match.span(match.lastindex)
+            stack, layer, block = name[:start].rstrip("."), int(name[start:end]), name[:end]
         else:
-            stack, layer, block = name.rpartition(".")[0], 0, name.rpartition(".")[0]
+            block = name.rpartition(".")[0]
+            stack, layer = block, 0
         yield Site(
             stack=stack,
             layer=layer,
@@ -88,7 +89,9 @@ def _width(name: str, module: torch.nn.Module) -> int:
         weight = getattr(layer, "weight", None)
         if isinstance(weight, torch.Tensor) and weight.dim() == 1:
             return int(weight.shape[0])
-    raise SiteError(f"sites_from_paths: the width of what {name!r} returns cannot be told from its weights; pass width=")
+    raise SiteError(
+        f"sites_from_paths: the width of what {name!r} returns cannot be told from its weights; pass width="
+    )
 
 
 def _nearest(modules: Mapping[str, torch.nn.Module], path: str) -> str:

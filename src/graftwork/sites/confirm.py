@@ -27,7 +27,9 @@ def confirm_sites(model: torch.nn.Module, run: Run, expected: list[FoundSite], d
         SiteError: If a real run shows other sites, or some sum does not move by `delta` times the site's scale.
     """
     trace(model, run.args, run.kwargs, fake=False, entry=run.entry)  # fills caches, so that all runs after it are alike
-    found = {f.site.key: f for f in assemble(Graph(trace(model, run.args, run.kwargs, fake=False, entry=run.entry))).sites}
+    found = {
+        f.site.key: f for f in assemble(Graph(trace(model, run.args, run.kwargs, fake=False, entry=run.entry))).sites
+    }
     wrong = [f"{f.site.key}: a run on real tensors does not show it" for f in expected if f.site.key not in found]
     branches = [f for f in found.values() if f.site.kind != "layer"]
     before = _sums(model, run, frozenset(f.total for f in branches))
@@ -40,7 +42,9 @@ def confirm_sites(model: torch.nn.Module, run: Run, expected: list[FoundSite], d
             wrong.append(f"{f.site.key}: {error}")
     if wrong:
         listed = "\n".join(f"  - {line}" for line in wrong)
-        raise SiteError(f"{len(wrong)} of {len(branches)} sites of this {type(model).__name__} did not prove true:\n{listed}")
+        raise SiteError(
+            f"{len(wrong)} of {len(branches)} sites of this {type(model).__name__} did not prove true:\n{listed}"
+        )
 
 
 def _sums(
@@ -93,4 +97,6 @@ def _error(
     moved = (after - before).double()
     tolerance = 16 * torch.finfo(before.dtype).eps * max(1.0, float(before.abs().max()), float(after.abs().max()))
     off = float((moved - wanted.double()).abs().max())
-    return None if off <= tolerance else f"the sum moved by {float(moved.mean()):.6g}, up to {off:.3g} off what was added"
+    return (
+        None if off <= tolerance else f"the sum moved by {float(moved.mean()):.6g}, up to {off:.3g} off what was added"
+    )

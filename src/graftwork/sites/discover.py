@@ -71,7 +71,7 @@ def discover(
 
 
 def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[Any, ...] | None = None) -> list[Seen]:
-    """Runs a copy of the model, then copies of the sub-models that this run did not reach, and checks what was found."""
+    """Runs a copy of the model, then of the sub-models that it did not reach, and checks what was found."""
     first = _first_that_runs(model, runs_to_try(model, example_inputs))
     check(model, first.findings)
     seen = [first]

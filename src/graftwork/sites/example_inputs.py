@@ -54,8 +54,8 @@ def runs_to_try(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tupl
     made = inputs_for(model)
     if not made:
         raise SiteError(
-            f"no inputs can be made for a {type(model).__name__}: it has no configuration that says what it takes; pass "
-            "example_inputs=, a mapping of keyword arguments or a tuple of positional ones, of the smallest sizes it takes"
+            f"no inputs can be made for a {type(model).__name__}: it has no configuration that says what it takes; "
+            "pass example_inputs=, a mapping of keyword arguments or a tuple of positional ones, as small as it takes"
         )
     runs = [Run(kwargs=made)]
     modalities = [name for name in made if name in _MODALITIES]

@@ -20,12 +20,14 @@ class Place:
         layer: Index of the layer in its stack.
         block: Index of the call that is the block: the child of the list, or the module that makes the sum.
         whole: Whether that call holds the whole layer; not where a layer's parts stand in parallel lists.
+        listed: Whether the layer is the child of a list.
     """
 
     stack: str
     layer: int
     block: int
     whole: bool = True
+    listed: bool = True
 
 
 def list_children_of(path: str) -> list[tuple[str, int, str]]:
@@ -71,7 +73,7 @@ def find_places(graph: Graph, branches: list[Branch], outputs: list[str | None])
             places.append(Place(stack if len(loose) == 1 else stack.rpartition(".")[0], layer, call.index, whole=False))
             units.append((str(layer), call.nth))
         else:
-            places.append(Place(call.path.rpartition(".")[0], -1, call.index))
+            places.append(Place(call.path.rpartition(".")[0], -1, call.index, listed=False))
             units.append((call.path, call.nth))
     _count_layers(places, units)
     return places

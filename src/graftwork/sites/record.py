@@ -44,10 +44,12 @@ class Value:
 
     @property
     def is_float(self) -> bool:
+        """Whether it holds real or complex numbers."""
         return self.dtype.is_floating_point or self.dtype.is_complex
 
     @property
     def size(self) -> int:
+        """How many numbers it holds."""
         total = 1
         for length in self.shape:
             total *= int(length)
@@ -96,9 +98,7 @@ def _slots(structure: Any, at_output: bool) -> Iterable[tuple[torch.Tensor, int 
     elif isinstance(structure, tuple | list):
         items = enumerate(structure)
     else:
-        items = [(0, tensor) for tensor in ()]
-        for tensor in tensors_in(structure):
-            yield tensor, None, False
+        items = [(None, structure)]  # a dataclass of no known layout: seen, and out of a hook's reach
     for slot, item in items:
         if isinstance(item, torch.Tensor):
             yield item, slot, isinstance(slot, int | str)
@@ -257,16 +257,8 @@ class Record:
         def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             with torch._C.DisableTorchFunction():
                 parent = self._open[-1] if self._open else None
-                call = Call(
-                    len(self.calls),
-                    path,
-                    self._counts[path],
-                    module,
-                    parent,
-                    len(self._open),
-                    self._tick,
-                    len(self.values),
-                )
+                index, depth, nth = len(self.calls), len(self._open), self._counts[path]
+                call = Call(index, path, nth, module, parent, depth, self._tick, len(self.values))
                 self._counts[path] += 1
                 self._tick += 1
                 self.calls.append(call)
@@ -307,11 +299,11 @@ class Record:
         return call == above
 
 
-class _FunctionRecorder(TorchFunctionMode):
+class _FunctionRecorder(TorchFunctionMode):  # type: ignore[no-untyped-call]
     """Records every call of torch's Python API."""
 
     def __init__(self, record: Record) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.record = record
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

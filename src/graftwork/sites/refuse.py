@@ -30,28 +30,31 @@ def check(model: torch.nn.Module, findings: Findings) -> None:
     found = [f for f in findings.sites if f.site.kind != "layer"]
     if not found and not findings.without_output:
         raise SiteError(
-            f"no residual sums were found in a {type(model).__name__}: looked at {len(findings.graph.values)} tensors and "
-            f"{len(findings.graph.calls)} module calls of one forward pass, and at no place was a branch added to what it "
-            f"was made from. {HOW_TO_HELP}"
+            f"no residual sums were found in a {type(model).__name__}: looked at {len(findings.graph.values)} tensors "
+            f"and {len(findings.graph.calls)} module calls of one forward pass, and at no place was a branch added to "
+            f"what it was made from. {HOW_TO_HELP}"
         )
     complaints = [*_without_module(findings), *_uncovered(findings, found), *_unlike_siblings(model, found)]
     if complaints:
         listed = "\n".join(f"  - {complaint}" for complaint in complaints[:12])
         more = f"\n  and {len(complaints) - 12} more" if len(complaints) > 12 else ""
+        stacks = ", ".join(sorted({f.site.stack or "(root)" for f in found}))
         raise SiteError(
             f"not every site of this {type(model).__name__} was found, and half a model would be worse than none:\n"
-            f"{listed}{more}\n{len(found)} sites were found, in {', '.join(sorted({f.site.stack or '(root)' for f in found}))}. "
-            f"{HOW_TO_HELP}"
+            f"{listed}{more}\n{len(found)} sites were found, in {stacks}. {HOW_TO_HELP}"
         )
 
 
 def _without_module(findings: Findings) -> list[str]:
     graph = findings.graph
-    return [
-        f"{graph.calls[place.block].path or '(root)'}: the {branch.kind} branch is returned by no module, so no hook can "
-        f"reach it (its sum runs in the forward of {graph.calls[graph.values[branch.sum.value].calls[-1]].path or 'the root'})"
-        for branch, place in findings.without_output
-    ]
+    complaints = []
+    for branch, place in findings.without_output:
+        adder = graph.calls[graph.values[branch.sum.value].calls[-1]].path or "the root"
+        complaints.append(
+            f"{graph.calls[place.block].path or '(root)'}: the {branch.kind} branch is returned by no module, so "
+            f"no hook can reach it (its sum runs in the forward of {adder})"
+        )
+    return complaints
 
 
 def _uncovered(findings: Findings, found: list[FoundSite]) -> list[str]:
@@ -75,8 +78,8 @@ def _unlike_siblings(model: torch.nn.Module, found: list[FoundSite]) -> list[str
     makes: dict[tuple[str, tuple[str, ...]], dict[str, set[str]]] = collections.defaultdict(dict)
     for f in found:
         if f.place.whole and f.site.block:
-            block = model.get_submodule(f.site.block)
-            make = tuple(f"{name}:{type(module).__name__}" for name, module in block.named_modules())
+            parts = model.get_submodule(f.site.block).named_modules()
+            make = tuple(f"{name}:{type(module).__name__}" for name, module in parts)
             kinds = makes[f.site.stack, make].setdefault(f.site.block, set())
             kinds.add(f.site.name)
     complaints = []

@@ -116,13 +116,10 @@ def _make_plain(structure: torch.nn.Module) -> None:
                 origin = getattr(function, "__module__", None) or type(function).__module__
                 if not f"{origin}.".startswith(_HOOKS_KEPT):
                     del hooks[key]
-        for config in (getattr(module, "config", None),):
-            if getattr(config, "_attn_implementation", None) not in (None, "eager", "sdpa"):
-                with contextlib.suppress(Exception):
-                    config._attn_implementation = "sdpa"
-    config = getattr(structure, "config", None)
-    if getattr(config, "use_cache", None):
-        with contextlib.suppress(Exception):
+        config: Any = getattr(module, "config", None)
+        if getattr(config, "_attn_implementation", None) not in (None, "eager", "sdpa"):
+            config._attn_implementation = "sdpa"  # kernels for graphics cards only
+        if getattr(config, "use_cache", None) is True:
             config.use_cache = False
     set_experts = getattr(structure, "set_experts_implementation", None)
     if set_experts is not None:

@@ -33,6 +33,7 @@ class ResidualSum:
 
     @property
     def head(self) -> int:
+        """The first sum of the chain it belongs to."""
         return self.earlier[-1] if self.earlier else self.value
 
 

@@ -59,7 +59,7 @@ def inside(graph: Graph, found: list[Occurrence], block: int) -> list[Occurrence
 def branch_output(graph: Graph, branch: Branch) -> BranchOutput | None:
     """The outermost module call that returns the branch, in the layout of the sum wherever some call does."""
     target = graph.values[branch.sum.value]
-    candidates = []
+    candidates: list[tuple[bool, int, int, Occurrence, int]] = []
     for i in graph.path(branch.value):
         if i == branch.sum.origin:
             break
@@ -115,7 +115,7 @@ def _factors(graph: Graph, branch: Branch, tapped: int) -> tuple[float | str | N
 
 def _named_factors(graph: Graph, values: list[int]) -> tuple[list[str], bool]:
     """The parameters that some values are, through views; and whether one of them is anything else."""
-    names = []
+    names: list[str] = []
     for i in values:
         value = graph.values[i]
         while value.name is None and len(value.inputs) == 1 and value.op in ops.SAME_CONTENT:
@@ -148,12 +148,12 @@ def input_tap(graph: Graph, branch: Branch, block: Call, before: int) -> Tap | N
             if _all_through(graph, branch.sum.origin, i, branch.value):
                 found = [o for o in occurrences(graph, [i]) if o.call == c and o.tap.end == "output"]
                 return found[0].tap if found else None
-        if graph.values[i].op in ops.NORMS and not _within_norm(graph, i, block):
-            if _is_on_stream(graph, branch, graph.active_inputs(i)[0]) and _all_through(
-                graph, branch.sum.origin, i, branch.value
-            ):
-                found = inside(graph, occurrences(graph, [i]), block.index)
-                return found[0].tap if found else None
+        is_bare_norm = graph.values[i].op in ops.NORMS and not _within_norm(graph, i, block)
+        if is_bare_norm and _is_on_stream(graph, branch, graph.active_inputs(i)[0]):
+            if not _all_through(graph, branch.sum.origin, i, branch.value):
+                continue
+            found = inside(graph, occurrences(graph, [i]), block.index)
+            return found[0].tap if found else None
     return residual_tap(graph, branch, block, before)
 
 
@@ -178,7 +178,8 @@ def _all_through(graph: Graph, start: int, gate: int, end: int) -> bool:
 def post_norm(graph: Graph, total: int, block: int) -> Call | None:
     """The norm inside the block that takes the sum, where nothing else does."""
     norms: set[int] = set()
-    waiting, seen = [total], set()
+    seen: set[int] = set()
+    waiting = [total]
     while waiting:
         i = waiting.pop()
         if i in seen:
