@@ -30,7 +30,7 @@ class Sizes:
     positions: int = 64
     image: int = 16
     patch: int = 4
-    stage_image: int = 64
+    stage_image: int = 128
     experts: int = 4
     rank: int = 16
     mels: int = 16
@@ -42,7 +42,8 @@ VARIANTS: tuple[Sizes, ...] = (
     Sizes(),
     Sizes(heads=2, head_dim=16, keep_heads_equal=True),
     Sizes(width=64, heads=4, head_dim=16, inner=64, image=32, patch=8, mels=32, keep_heads_equal=True),
-    Sizes(width=64, heads=2, head_dim=32, inner=128, image=64, patch=16, stage_image=128, mels=80, positions=256),
+    Sizes(width=256, heads=2, head_dim=128, inner=64),  # sections of rotary dimensions that are written in the code
+    Sizes(width=64, heads=2, head_dim=32, inner=128, image=64, patch=16, mels=80, positions=256),
 )
 
 DROPPED = {
@@ -60,6 +61,7 @@ DROPPED = {
     "stage_names",
     "torch_dtype",
     "transformers_version",
+    "true_hidden_size",
 }
 LAYERS = re.compile(
     r"^(num_hidden_layers|n_layers?|num_layers|layers|depth|num_(hidden_)?blocks|num_dense_layers"
@@ -76,6 +78,10 @@ UNSET: dict[str, Callable[[Sizes], Any]] = {
     "prediction_length": lambda sizes: 4,
     "eos_token_id": lambda sizes: 3,
     "vocab_size": lambda sizes: sizes.vocab,
+    "pad_token_id": lambda sizes: 1,
+    "num_experts_per_tok": lambda sizes: 2,
+    "attn_layer_indices": lambda sizes: [1],
+    "default_language": lambda sizes: "en_XX",
 }
 
 Rule = tuple[re.Pattern[str], Callable[[int, Sizes, Mapping[str, Any]], int]]
@@ -100,6 +106,10 @@ def _patch(value: int, sizes: Sizes, fields: Mapping[str, Any]) -> int:
     return value if any(name in fields for name in STAGES) else min(value, sizes.patch)
 
 
+def _window(value: int, sizes: Sizes, fields: Mapping[str, Any]) -> int:
+    return min(value, 4 if any(name in fields for name in STAGES) else 8)
+
+
 def _at_most(limit: int) -> Callable[[int, Sizes, Mapping[str, Any]], int]:
     return lambda value, sizes, fields: min(value, limit)
 
@@ -110,7 +120,7 @@ def _rules(*rules: tuple[str, Callable[[int, Sizes, Mapping[str, Any]], int]]) -
 
 RULES: tuple[Rule, ...] = _rules(
     (r"mamba_n_heads|mamba_num_heads|n_mamba_heads", _mamba_heads),
-    (r"(num_|n_)?(key_value|kv)_heads|num_kv_heads|num_key_value_heads|swa_num_key_value_heads|.*num_kv_heads", _kv_heads),
+    (r".*(key_value|kv)_heads", _kv_heads),
     (r".*_num_(attention_)?heads|num_(attention_)?heads|n_heads?|.*attention_heads|num_.*_heads|.*n_heads|heads|nhead",
      lambda v, s, f: min(v, s.heads) if v < 3 else s.heads),
     (r"qk_head_dim", lambda v, s, f: 2 * s.head_dim),
@@ -126,30 +136,34 @@ RULES: tuple[Rule, ...] = _rules(
     (r"hidden_size_per_layer_input", lambda v, s, f: 8),
     (r"hidden_size|d_model|n_embd|dim|embed_dim|emb_dim|.*embedding_size|.*hidden_size|.*hidden_dim|.*embedding_dim"
      r"|projection_dim|.*_projection_dim|embedding_dim|model_dim|.*_embed_dim|dim_model|word_embed_proj_dim|output_dim"
-     r"|width|proj_dim|hidden_channels|pooler_output_size|attention_hidden_size|.*_proj_size|out_dim|vision_output_dim"
+     r"|width|proj_dim|projection_size|dim_bbox_projection|output_channels|hidden_channels|pooler_output_size|attention_hidden_size|.*_proj_size|out_dim|vision_output_dim"
      r"|num_filters_|d_latents|latent_size|model_dimension|projector_.*_dim|.*_width|cross_attention_dim",
      lambda v, s, f: s.width if v > 4 else v),
     (r"vocab_size|.*_vocab_size|vocab_size_.*", lambda v, s, f: min(v, s.vocab)),
     (r"max_position_embeddings|n_positions|max_.*position.*|n_ctx|.*context_length|max_seq_len|max_sequence_length"
      r"|max_target_positions|max_source_positions|seq_length|max_length|num_position_embeddings|original_max_.*",
      lambda v, s, f: min(v, s.positions)),
-    (r".*image_size|img_size|input_image_size", _image),
+    (r".*image_size|img_size|input_image_size|crop_size", _image),
+    (r"input_size", lambda v, s, f: s.image if v >= 64 else v),
     (r".*patch_size", _patch),
     (r"num_experts|n_routed_experts|.*num_local_experts|moe_num_experts|num_.*experts|n_experts",
      lambda v, s, f: min(v, s.experts)),
     (r"index_topk", lambda v, s, f: 16),
     (r"upsample_groups", lambda v, s, f: s.width),
-    (r"num_experts_per_tok(en)?|.*top_?k|num_selected_experts|.*experts_per_tok", _at_most(2)),
+    (r"num_experts_per_tok(en)?|.*top_?k|num_selected_experts|moe_k|.*experts_per_tok", _at_most(2)),
     (r"n_group|topk_group|n_groups|num_expert_group|mamba_n_groups|num_groups", _at_most(1)),
     (r"first_k_dense_replace|num_dense_layers", _at_most(1)),
     (r"num_queries|num_query_tokens|num_latents|num_image_tokens|resampler_n_latents", _at_most(5)),
     (r"num_mel_bins|n_mels|mel_bins|mel_dim|num_mel.*", lambda v, s, f: s.mels),
-    (r"sliding_window|.*window_size|local_attention|attention_window|attention_chunk_size", _at_most(8)),
+    (r"sliding_window|.*window_size|local_attention|attention_window|attention_chunk_size", _window),
+    (r"(attn|expert)_layer_period", _at_most(2)),
+    (r"(attn|expert)_layer_offset", _at_most(1)),
     (r"block_size|chunk_size|mamba_chunk_size|.*_chunk_length", _at_most(8)),
     (r".*state_size|.*d_state|ssm_state_size", _at_most(8)),
     (r"time_step_rank|dt_rank|mamba_dt_rank", _at_most(4)),
-    (r"relative_attention_num_buckets|num_buckets|position_buckets", _at_most(8)),
-    (r"num_frames|.*max_frames", _at_most(4)),
+    (r"num_buckets|position_buckets", _at_most(8)),
+    (r"intra_bottleneck_size", lambda v, s, f: s.width // 2),
+    (r"num_frames|.*max_frames|frames_per_clip", _at_most(4)),
 )  # fmt: skip
 
 
@@ -185,6 +199,8 @@ def _shrink_fields(fields: Mapping[str, Any], sizes: Sizes, ids: dict[int, int])
             small[name] = _shrink_list(name, list(value), sizes, fields, number)
         elif isinstance(value, int) and not isinstance(value, bool):
             small[name] = _shrink_number(name, value, sizes, fields, number, ids)
+        elif name == "use_cache":
+            small[name] = False
         elif value is None and name in UNSET:
             small[name] = UNSET[name](sizes)
         else:
@@ -216,6 +232,8 @@ def _number_of_layers(fields: Mapping[str, Any], sizes: Sizes) -> int:
     for name in ("layer_types", "layers_block_type", "block_types", "attention_layers"):
         kinds = fields.get(name)
         if isinstance(kinds, (list, tuple)) and kinds and all(isinstance(kind, str) for kind in kinds):
+            if name == "block_types":  # a pattern that repeats
+                return len(kinds)
             return min(max(sizes.layers, len(set(kinds))), MAX_KINDS)
     return sizes.layers
 

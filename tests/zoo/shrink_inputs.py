@@ -1,7 +1,7 @@
 """Small inputs for the forward pass of any transformers model, guessed from the names of its arguments.
 
-There is no one right shape for ``pixel_values`` or ``input_features``: `candidates` yields several dictionaries, and the
-caller takes the first that the model runs on.
+There is no one right shape for ``pixel_values`` or ``input_features``: `candidates` yields several dictionaries, and
+the caller takes the first that the model runs on.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ def _media(config: Any, names: dict[str, Any], generator: torch.Generator) -> It
     if "input_features" in names:
         length = 2 * positions if isinstance(positions, int) else 64
         for shape in ((ROWS, mels, length), (ROWS, 64, mels), (ROWS, length, mels), (ROWS, 1, 64, mels)):
-            yield {"input_features": noise(*shape)}
+            mask = {"input_features_mask": torch.ones(ROWS, max(shape[1:])).long()}
+            yield {"input_features": noise(*shape), **(mask if "input_features_mask" in names else {})}
         size = field(config, "feature_projection_input_dim", "input_dim", default=mels)
         yield {"input_features": noise(ROWS, 24, size)}
     if "input_values" in names:
