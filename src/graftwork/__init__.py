@@ -1,0 +1,89 @@
+"""Composable adapters: small trained modules that teach one frozen transformer many tasks.
+
+    import graftwork as gw
+
+    grafts = gw.attach(model)
+    grafts.add("mrpc", gw.Pfeiffer(reduction_factor=16))
+    grafts.train_only("mrpc")
+"""
+
+from graftwork.api import Adapters, attach, of
+from graftwork.attach import Labels
+from graftwork.compose import (
+    Average,
+    BatchSplit,
+    Block,
+    Composition,
+    Fuse,
+    FusionConfig,
+    MixedBatch,
+    Replicate,
+    Split,
+    Stack,
+    composition_from_dict,
+    composition_to_dict,
+)
+from graftwork.errors import (
+    AttachError,
+    CheckpointError,
+    CompositionError,
+    ConfigError,
+    GraftworkError,
+    SiteError,
+    UnknownNameError,
+)
+from graftwork.methods import (
+    AdapterConfig,
+    AdapterPlus,
+    BapnaFirat,
+    Bottleneck,
+    Houlsby,
+    Parallel,
+    Pfeiffer,
+    Standard,
+    config_from_dict,
+    methods,
+)
+from graftwork.sites import Site, SiteMap, Tap, discover
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdapterConfig",
+    "AdapterPlus",
+    "Adapters",
+    "AttachError",
+    "Average",
+    "BapnaFirat",
+    "BatchSplit",
+    "Block",
+    "Bottleneck",
+    "CheckpointError",
+    "Composition",
+    "CompositionError",
+    "ConfigError",
+    "Fuse",
+    "FusionConfig",
+    "GraftworkError",
+    "Houlsby",
+    "Labels",
+    "MixedBatch",
+    "Parallel",
+    "Pfeiffer",
+    "Replicate",
+    "Site",
+    "SiteError",
+    "SiteMap",
+    "Split",
+    "Stack",
+    "Standard",
+    "Tap",
+    "UnknownNameError",
+    "attach",
+    "composition_from_dict",
+    "composition_to_dict",
+    "config_from_dict",
+    "discover",
+    "methods",
+    "of",
+]

@@ -1,0 +1,78 @@
+"""`attach`: from a plain model to one that carries adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from graftwork.attach.handle import HANDLE, Handle
+from graftwork.errors import AttachError, ConfigError
+from graftwork.sites import Site, SiteMap, discover
+
+H = TypeVar("H", bound=Handle)
+_WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "DeepSpeedEngine")
+
+
+def attach_to(
+    model: nn.Module,
+    handle: type[H],
+    example_inputs: Mapping[str, Any] | tuple[Any, ...] | None,
+    sites: SiteMap | Iterable[Site] | None,
+) -> H:
+    """Attach a handle to a model, or give the one it has.
+
+    Raises:
+        AttachError: If the model is compiled or wrapped for parallel training, or is no module.
+        SiteError: If no sites can be found, or those given are not in the model.
+    """
+    found = model.__dict__.get(HANDLE) if isinstance(model, nn.Module) else None
+    if found is not None:
+        if sites is not None and SiteMap(sites).to_dict()["sites"] != found.sites.to_dict()["sites"]:
+            raise AttachError("the model is attached already, with other sites; detach() it first")
+        return found  # type: ignore[no-any-return]
+    _refuse_unattachable(model)
+    if sites is None:
+        sites = discover(model, example_inputs)
+    elif not isinstance(sites, SiteMap):
+        given = tuple(sites)
+        if not given or not all(isinstance(s, Site) for s in given):
+            raise ConfigError(f"sites is {given!r}; give a SiteMap or one or more gw.Site(...)")
+        sites = SiteMap(given, model_class=type(model).__name__, prefix=base_prefix(model))
+    return handle(model, sites)
+
+
+def base_prefix(model: nn.Module) -> str:
+    """The path from a model to its base model with a dot, or nothing where it is its own."""
+    prefix = getattr(model, "base_model_prefix", "")
+    base = getattr(model, prefix, None) if prefix else None
+    return f"{prefix}." if isinstance(base, nn.Module) else ""
+
+
+def handle_of(model: nn.Module) -> Handle:
+    """The handle of an attached model.
+
+    Raises:
+        AttachError: If nothing is attached.
+    """
+    found = model.__dict__.get(HANDLE)
+    if found is None:
+        raise AttachError(f"nothing is attached to this {type(model).__name__}; call graftwork.attach(model)")
+    return found  # type: ignore[no-any-return]
+
+
+def _refuse_unattachable(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise AttachError(f"{type(model).__name__} is no torch.nn.Module; attach to the model itself")
+    if type(model).__name__ in _WRAPPERS:
+        raise AttachError(f"the model is wrapped in {type(model).__name__}; attach first, then wrap")
+    compiled = [n for n, m in model.named_modules() if m._compiled_call_impl is not None or _is_optimized(m)]
+    if compiled:
+        where = f"its part {compiled[0]!r}" if compiled[0] else "the model"
+        raise AttachError(f"{where} is compiled already, and torch would not see the adapters; attach first, then compile")
+
+
+def _is_optimized(module: nn.Module) -> bool:
+    return isinstance(module, torch._dynamo.eval_frame.OptimizedModule)

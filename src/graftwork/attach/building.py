@@ -1,0 +1,200 @@
+"""Making the modules of adapters, fusions, norms and heads, and putting them into the model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from graftwork.attach.choice import Program
+from graftwork.attach.heads import Labels, copied, resized, shared_weights
+from graftwork.attach.holder import Holder, Named, SiteAdapters, device_of, holder_at
+from graftwork.attach.names import RESERVED
+from graftwork.attach.ports import uninstall
+from graftwork.compose import FusionConfig, FusionModule
+from graftwork.errors import ConfigError, SiteError
+from graftwork.methods import AdapterConfig, AdapterModule, Place
+from graftwork.sites import Site, SiteMap
+
+__all__ = ["holder_at"]
+
+_TAP_OF = {"residual": "residual", "stream": "residual", "normed": "residual", "input": "input", "layer_input": "layer_input"}
+
+
+def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> dict[int, AdapterModule]:
+    """The modules of a new adapter, by the place of their site in the map, on the device of their block.
+
+    Raises:
+        SiteError: If the method stands nowhere in this model, or reads what a site does not give.
+        ConfigError: If an option does not fit.
+    """
+    stacks = sites.stacks
+    config.check(stacks)
+    built: dict[int, AdapterModule] = {}
+    for index, site in enumerate(sites):
+        place = place_of(model, sites, site, stacks)
+        device = device_of(model.get_submodule(site.block))
+        with torch.device("meta" if device.type == "meta" else "cpu"):
+            module = config.build(place)
+        if module is not None:
+            _require_read(site, module.reads, module.writes, type(config).__name__)
+            built[index] = module.to(device).train(model.training)
+    if not built:
+        raise SiteError(
+            f"{type(config).__name__} stands at {getattr(config, 'sites', '?')}, but {sites.model_class or 'this model'} has "
+            f"sites of the kinds {', '.join(sites.kinds)} only; give sites= some of these, and leave_out not every layer"
+        )
+    return built
+
+
+def place_of(model: nn.Module, sites: SiteMap, site: Site, stacks: Mapping[str, int]) -> Place:
+    """What a configuration is told of a site."""
+    kinds = tuple(dict.fromkeys(s.kind for s in sites if s.stack == site.stack and s.layer == site.layer))
+    return Place(site=site, layers=stacks.get(site.stack, 1), causal=_causal(model, site), block_kinds=kinds)
+
+
+def _causal(model: nn.Module, site: Site) -> bool:
+    config = getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        return "decoder" in site.stack
+    if getattr(config, "is_decoder", False):
+        return True
+    block = model.get_submodule(site.block)
+    return any(getattr(m, "is_causal", False) is True for m in block.modules())
+
+
+def _require_read(site: Site, reads: str, writes: str, owner: str) -> None:
+    if site.kind == "layer" or (writes == "stream" and site.norm is not None):
+        if reads in ("output", "stream", "normed"):
+            return
+    role = _TAP_OF.get(reads)
+    if role is not None and getattr(site, role) is None:
+        raise SiteError(
+            f"{owner} reads {reads!r}, but the site {site.key} does not say where its {role!r} passes; give the site with "
+            f"{role}=gw.Tap(...), or the adapter reads='output'"
+        )
+
+
+def build_fusion(
+    model: nn.Module, sites: SiteMap, present: Sequence[int], config: FusionConfig
+) -> dict[int, FusionModule]:
+    """The weights of a new fusion at the given sites."""
+    built = {}
+    for index, site in enumerate(sites):
+        if index not in present:
+            continue
+        _require_read(site, config.query, "branch", "FusionConfig")
+        device = device_of(model.get_submodule(site.block))
+        with torch.device("meta" if device.type == "meta" else "cpu"):
+            built[index] = FusionModule(site.width, config)
+        built[index].to(device).train(model.training)
+    return built
+
+
+def site_adapters(model: nn.Module, site: Site, index: int) -> SiteAdapters:
+    """The module that keeps a site's adapters, made when first asked for."""
+    holder = holder_at(model, site.block)
+    key = str(index)
+    if key not in holder.sites:
+        holder.sites[key] = SiteAdapters().train(model.training)
+    return holder.sites[key]  # type: ignore[return-value]
+
+
+def add_norms(model: nn.Module, sites: SiteMap, name: str, dtype: torch.dtype) -> None:
+    """Give an adapter a copy of every norm of the base, trained in ``dtype``."""
+    for index, path in enumerate(sites.norms):
+        holder = holder_at(model, path.rpartition(".")[0])
+        if str(index) not in holder.norms:
+            holder.norms[str(index)] = Named()
+        original = model.get_submodule(path)
+        mine = copy.deepcopy(original)
+        for module in mine.modules():
+            uninstall(module)
+        for p in mine.parameters():
+            p.requires_grad_(True)
+        mine = mine.to(dtype) if any(p.dtype != dtype for p in mine.parameters()) else mine
+        holder.norms[str(index)].put(name, mine)  # type: ignore[operator]
+
+
+def own_norms(model: nn.Module, sites: SiteMap, name: str) -> dict[str, nn.Module]:
+    """The norms that an adapter owns, by path in the base."""
+    finders, _ = norm_finders(model, sites)
+    found = {sites.norms[index].removeprefix(sites.prefix): find(name) for index, find in finders.items()}
+    return {path: module for path, module in found.items() if module is not None}
+
+
+def norm_finders(
+    model: nn.Module, sites: SiteMap
+) -> tuple[dict[int, Callable[[str], nn.Module | None]], dict[int, nn.Module]]:
+    """For each norm that some adapter owns a copy of: how to find a name's, and the base's module."""
+    finders: dict[int, Callable[[str], nn.Module | None]] = {}
+    modules = {}
+    for index, path in enumerate(sites.norms):
+        holder = _holder_or_none(model, path.rpartition(".")[0])
+        if holder is not None and str(index) in holder.norms:
+            finders[index] = holder.norms[str(index)].find  # type: ignore[assignment]
+            modules[index] = model.get_submodule(path)
+    return finders, modules
+
+
+def drop_norms(model: nn.Module, name: str) -> None:
+    """Take an adapter's norms out."""
+    for module in model.modules():
+        if isinstance(module, Holder):
+            for named in module.norms.values():
+                named.drop(name)  # type: ignore[operator]
+
+
+def _holder_or_none(model: nn.Module, path: str) -> Holder | None:
+    from graftwork.attach.holder import host_path
+
+    found = model.get_submodule(host_path(model, path))._modules.get(RESERVED)
+    return found if isinstance(found, Holder) else None
+
+
+def copy_head(model: nn.Module, source: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Copies of head modules, weights of the base referred to and not copied."""
+    shared = shared_weights(model)
+    return {path: copied(module, shared) for path, module in source.items()}
+
+
+def make_head(
+    model: nn.Module, paths: Sequence[str], head: Any, own: Labels
+) -> tuple[dict[str, nn.Module], Labels]:
+    """A head from a number of labels, their names, or modules.
+
+    Raises:
+        ConfigError: If the model has no head, or what is given is none.
+    """
+    if not paths:
+        raise ConfigError(f"{type(model).__name__} has no head beside its base model; use an AutoModelForX")
+    if isinstance(head, nn.Module) and len(paths) == 1:
+        return {paths[0]: head}, own
+    if isinstance(head, Mapping):
+        if set(head) != set(paths):
+            raise ConfigError(f"the head of {type(model).__name__} is {list(paths)}; modules for {list(head)} were given")
+        return dict(head), own
+    if isinstance(head, nn.Module):
+        raise ConfigError(f"the head of {type(model).__name__} is {list(paths)}: give a mapping with a module for each")
+    labels = Labels.given(head)
+    modules = copy_head(model, {p: model.get_submodule(p) for p in paths})
+    resized(model, modules, labels)
+    return modules, labels
+
+
+def put_head(root: Holder, name: str, modules: Mapping[str, nn.Module], training: bool) -> None:
+    """Keep a head's modules."""
+    root.heads.put(name, nn.ModuleDict({path.replace(".", "/"): m.train(training) for path, m in modules.items()}))
+
+
+def head_program(chosen: Any, path: str, head_of: Callable[[str], Mapping[str, nn.Module]]) -> Program:
+    """Which module stands in for the model's head module at ``path``."""
+    if chosen is None:
+        return None
+    if isinstance(chosen, str):
+        return head_of(chosen).get(path)
+    block, children = chosen
+    return block, tuple(head_program(child, path, head_of) for child in children)

@@ -1,0 +1,115 @@
+"""Modules that stand in for one of the base while an adapter is active: its own norms, its own head.
+
+A stand-in does not mix: it is one module for all rows, or one a row. For norms the rule is: alone, in a Stack (the last
+that has one wins), or by rows; a weighing of adapters whose norms differ has no meaning and is refused, unless the block
+says ``norms="base"``. For heads see `graftwork.attach.heads`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from graftwork.compose import BatchSplit, Block, Composition, MixedBatch, Replicate, Stack
+from graftwork.compose.rows import Rows, assign, merge, take
+from graftwork.errors import CompositionError
+
+Program = nn.Module | tuple[Block, tuple["Program", ...]] | None
+
+
+def norm_program(composition: Composition, own: Callable[[str], nn.Module | None]) -> Program:
+    """Whose norm is used where: a module, ``None`` for the base's, or a block with one of these a child.
+
+    Raises:
+        CompositionError: If norms that differ would be weighed.
+    """
+    if composition is None:
+        return None
+    if isinstance(composition, str):
+        return own(composition)
+    children = tuple(norm_program(child, own) for child in composition.children)
+    if all(child is None for child in children):
+        return None
+    if isinstance(composition, Stack):
+        return next(child for child in reversed(children) if child is not None)
+    if isinstance(composition, (BatchSplit, MixedBatch, Replicate)):
+        return composition, children
+    if composition.options.get("norms") == "base":
+        return None
+    if all(child is children[0] for child in children):
+        return children[0]
+    raise CompositionError(
+        f"{composition!r} weighs adapters that own different norms of the model, which has no meaning; give the block "
+        'norms="base" to use the base\'s norms, or train the adapters with norms="base"'
+    )
+
+
+Run = Callable[[nn.Module, Tensor], Tensor]
+
+
+class Chosen:
+    """A module of the base as it is in this call: itself, one stand-in, or one a row.
+
+    Attributes:
+        base: The base's module; its hooks do not run here.
+        run: How a module is run on values.
+        choice: One module (``None`` is the base's) for all rows, or a tuple with one for each row in hand.
+    """
+
+    def __init__(self, base: nn.Module, run: Run, choice: nn.Module | tuple[nn.Module | None, ...] | None = None) -> None:
+        self.base = base
+        self.run = run
+        if isinstance(choice, tuple) and all(c is choice[0] for c in choice):
+            choice = choice[0] if choice else None
+        self.choice = choice
+
+    @classmethod
+    def bound(cls, base: nn.Module, run: Run, program: Program, scope: int | None, beams: bool) -> Chosen:
+        """A program for a batch of ``scope`` rows.
+
+        Raises:
+            CompositionError: If rows are needed and the batch size is not known, or does not fit.
+        """
+        if not isinstance(program, tuple):
+            return cls(base, run, program)
+        if scope is None:
+            raise CompositionError("norms and heads by rows need the batch size; the model's inputs do not agree on one")
+        return cls(base, run, _by_row(program, scope, beams))
+
+    def rows(self, rows: Rows) -> Chosen:
+        """The same for some of the rows."""
+        if not isinstance(self.choice, tuple):
+            return self
+        return Chosen(self.base, self.run, tuple(self.choice[row] for row in rows))
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """The module's output for values with the rows in hand first."""
+        if not isinstance(self.choice, tuple):
+            return self.run(self.base if self.choice is None else self.choice, values)
+        scope = len(self.choice)
+        parts: list[tuple[Rows, Tensor | None]] = []
+        for module in {id(c): c for c in self.choice}.values():
+            rows = tuple(row for row, c in enumerate(self.choice) if c is module)
+            parts.append((rows, self.run(self.base if module is None else module, take(values, rows, scope))))
+        merged = merge(parts, next(part for _, part in parts if part is not None), scope, rows_of=values)
+        assert merged is not None
+        return merged
+
+
+def run_norm(norm: nn.Module, values: Tensor) -> Tensor:
+    """The norm without its hooks, its weights in the dtype of the values."""
+    weights = dict(norm.named_parameters())
+    if all(w.dtype == values.dtype for w in weights.values()) or torch.is_autocast_enabled(values.device.type):
+        return norm.forward(values)  # type: ignore[no-any-return]
+    return torch.func.functional_call(norm, {k: w.to(values.dtype) for k, w in weights.items()}, (values,))  # type: ignore[no-any-return]
+
+
+def _by_row(program: Program, scope: int, beams: bool) -> tuple[nn.Module | None, ...]:
+    if not isinstance(program, tuple):
+        return (program,) * scope
+    block, children = program
+    assignment = assign(block, scope, beams=beams)
+    inside = [list(_by_row(child, assignment.count(n), beams)) for n, child in enumerate(children)]
+    return tuple(inside[child].pop(0) for child in assignment)

@@ -1,0 +1,112 @@
+"""The hooks of the modules that open a frame: the model, and every module around the blocks that is called by itself."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from torch import Tensor, nn
+
+from graftwork.attach.checkpointing import bind_checkpointing
+from graftwork.attach.heads import Labels
+from graftwork.attach.inputs import Call, repeat_rows
+from graftwork.attach.ports import ENTRY
+from graftwork.attach.runtime import Frame, Runtime
+
+_settings = threading.RLock()
+
+
+def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Forward pre-hook: open the frame, if this is the outermost of our modules."""
+    runtime: Runtime = module.__dict__[ENTRY]
+    frame = runtime.local.frame
+    if frame is not None:
+        if frame.opener is module:
+            frame.depth += 1
+        return None
+    handle = runtime.handle
+    if handle is None:
+        return None
+    handle.before_forward(module)
+    plan = runtime.current_plan()
+    if plan is None:
+        return None
+    if module.training:
+        bind_checkpointing(handle)
+    call = Call(module, args, kwargs)
+    changed = None
+    if plan.replicate is not None:
+        changed = repeat_rows(plan.replicate, call, args, kwargs)
+        call = Call(module, *changed)
+    frame = Frame(plan, module, call, runtime.local.record)
+    if plan.labels is not None and call.named.get("labels") is not None:
+        _say_labels(frame, handle, plan.labels)
+    runtime.local.frame = frame
+    return changed
+
+
+def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    """Forward hook, run also when the forward raised: close the frame, add the extra losses."""
+    runtime: Runtime = module.__dict__[ENTRY]
+    frame = runtime.local.frame
+    if frame is None or frame.opener is not module:
+        return None
+    frame.depth -= 1
+    if frame.depth:
+        return None
+    runtime.local.frame = None
+    frame.closed = True
+    frame.taps.clear()
+    if frame.settings is not None:
+        _restore_labels(frame)
+    if output is None or not module.training or runtime.handle is None:
+        return None
+    return _with_extra_losses(output, runtime.handle.auxiliary_loss_or_none(), frame.call.named.get("labels"))
+
+
+def _with_extra_losses(output: Any, extra: Tensor | None, labels: Any) -> Any:
+    if extra is None:
+        return None
+    if isinstance(output, tuple) and not hasattr(output, "_fields"):
+        is_loss = labels is not None and isinstance(output[0], Tensor) and output[0].dim() == 0
+        return (output[0] + extra.to(output[0].device), *output[1:]) if is_loss else None
+    loss = output.get("loss") if hasattr(output, "get") else getattr(output, "loss", None)
+    if loss is not None:
+        output["loss"] = loss + extra.to(loss.device)
+    return None
+
+
+def _say_labels(frame: Frame, handle: Any, name: str) -> None:
+    """Have the model compute its loss for the labels of the head in use.
+
+    A model reads them from its configuration, which is one for all threads: held until the forward ends, and only where
+    they differ.
+    """
+    config, wanted = handle.model.config, handle.labels(name)
+    now = Labels.of(config)
+    if wanted is None or now == wanted:
+        return
+    _settings.acquire()
+    model = handle.model
+    frame.settings = (config, now, model, getattr(model, "num_labels", None), handle, name)
+    set_labels(model, wanted)
+
+
+def _restore_labels(frame: Frame) -> None:
+    config, before, model, number, handle, name = frame.settings  # type: ignore[misc]
+    learned = getattr(config, "problem_type", None)
+    set_labels(model, before)
+    if number is not None:
+        model.num_labels = number
+    frame.settings = None
+    _settings.release()
+    handle.learned_problem_type(name, learned)
+
+
+def set_labels(model: Any, labels: Labels) -> None:
+    """Write labels into a model's configuration."""
+    model.config.id2label = dict(enumerate(labels.names))
+    model.config.label2id = {name: n for n, name in enumerate(labels.names)}
+    model.config.problem_type = labels.problem_type
+    if hasattr(model, "num_labels"):
+        model.num_labels = len(labels.names)

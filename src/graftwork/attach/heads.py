@@ -1,0 +1,170 @@
+"""Heads: each adapter owns a copy of the model's head, used when the adapter is named.
+
+The head of an ``AutoModelForX`` is what stands beside its base model. Output embeddings are no part of it: tied to the
+input or not, they belong to the base and stay frozen.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graftwork.attach.choice import Chosen, Program
+from graftwork.attach.names import RESERVED
+from graftwork.attach.ports import uninstall
+from graftwork.attach.runtime import Frame
+from graftwork.compose import BatchSplit, Composition, Fuse, MixedBatch, Replicate, Stack
+from graftwork.errors import CompositionError, ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What a head's outputs stand for.
+
+    Attributes:
+        names: The labels' names, in order.
+        problem_type: As in a model's configuration: ``"regression"``, ``"single_label_classification"``,
+            ``"multi_label_classification"``, or ``None`` for what the first labels show.
+    """
+
+    names: tuple[str, ...]
+    problem_type: str | None = None
+
+    @classmethod
+    def of(cls, config: Any) -> Labels:
+        """Those of a model's configuration."""
+        names = getattr(config, "id2label", None) or {}
+        return cls(tuple(str(names[k]) for k in sorted(names)), getattr(config, "problem_type", None))
+
+    @classmethod
+    def given(cls, value: int | Sequence[str]) -> Labels:
+        """From a number of labels or their names.
+
+        Raises:
+            ConfigError: If there are none, or two are called alike.
+        """
+        names = tuple(f"LABEL_{n}" for n in range(value)) if isinstance(value, int) else tuple(value)
+        if not names or len(set(names)) != len(names):
+            raise ConfigError(f"a head with the labels {list(names)}: give one or more, each once")
+        return cls(names)
+
+
+def head_paths(model: nn.Module) -> tuple[str, ...]:
+    """The modules of the model's own head: what has weights beside the base model and is not the output embeddings."""
+    base = getattr(model, "base_model", None)
+    if not isinstance(base, nn.Module) or base is model:
+        return ()
+    getter = getattr(model, "get_output_embeddings", None)
+    output = getter() if getter is not None else None
+    found = []
+    for name, child in model.named_children():
+        inside = {id(m) for m in child.modules()}
+        if name != RESERVED and id(base) not in inside and child is not output and any(True for _ in child.parameters()):
+            found.append(name)
+    return tuple(found)
+
+
+def shared_weights(model: nn.Module) -> dict[int, nn.Parameter]:
+    """Weights that a copied head must keep in common with the base: the output embeddings, by identity."""
+    getter = getattr(model, "get_output_embeddings", None)
+    output = getter() if getter is not None else None
+    shared = {} if output is None else {id(p): p for p in output.parameters(recurse=False) if p is output.weight}
+    base = getattr(model, "base_model", None)
+    if isinstance(base, nn.Module) and base is not model:
+        shared.update({id(p): p for p in base.parameters()})
+    return shared
+
+
+def copied(head: nn.Module, shared: Mapping[int, nn.Parameter]) -> nn.Module:
+    """A copy of a head module without our hooks; weights shared with the base are referred to, not registered."""
+    copy_ = copy.deepcopy(head, {key: p for key, p in shared.items()})
+    for module in copy_.modules():
+        uninstall(module)
+        for name, p in list(module._parameters.items()):
+            if p is not None and id(p) in shared:
+                del module._parameters[name]
+                module.__dict__[name] = p
+    return copy_
+
+
+def resized(model: nn.Module, heads: Mapping[str, nn.Module], labels: Labels) -> None:
+    """Give copied heads another number of labels; weights whose shape changes start anew.
+
+    Raises:
+        ConfigError: If the model's head does not depend on a number of labels.
+    """
+    config = copy.deepcopy(model.config)
+    config.num_labels = len(labels.names)
+    with torch.device("meta"):
+        wanted = type(model)(config)
+    changed = 0
+    for path, head in heads.items():
+        shapes = dict(wanted.get_submodule(path).named_parameters())
+        for name, p in list(head.named_parameters()):
+            shape = shapes[name].shape
+            if shape == p.shape:
+                continue
+            owner = head.get_submodule(name.rpartition(".")[0])
+            new = torch.zeros(shape, dtype=p.dtype, device=p.device)
+            if new.dim() > 1:
+                nn.init.normal_(new, std=getattr(config, "initializer_range", 0.02))
+            setattr(owner, name.rpartition(".")[2], nn.Parameter(new))
+            if isinstance(owner, nn.Linear):
+                owner.out_features, owner.in_features = owner.weight.shape
+            changed += 1
+    if not changed and len(labels.names) != len(Labels.of(model.config).names):
+        raise ConfigError(f"the head of {type(model).__name__} does not depend on a number of labels; give a module")
+
+
+def head_name(composition: Composition, has: Callable[[str], bool]) -> str | None | tuple[Any, ...]:
+    """Whose head a composition uses: a name, ``None`` for the model's own, or a block with one of these a child.
+
+    A fusion has a head of its own; in a Stack the last that has one is used; by rows each row uses its own.
+
+    Raises:
+        CompositionError: If several heads are named and nothing says which.
+    """
+    if composition is None:
+        return None
+    if isinstance(composition, str):
+        return composition if has(composition) else None
+    if isinstance(composition, Fuse) and has(composition.name):
+        return composition.name
+    inside = [head_name(child, has) for child in composition.children]
+    if isinstance(composition, Stack):
+        return next((h for h in reversed(inside) if h is not None), None)
+    if all(h == inside[0] for h in inside):
+        return inside[0]
+    if isinstance(composition, (BatchSplit, MixedBatch, Replicate)):
+        return composition, tuple(inside)
+    raise CompositionError(
+        f"{composition!r} names several heads ({', '.join(repr(h) for h in inside)}) for one output; say which one: "
+        f"grafts.using(composition, head={next(h for h in inside if isinstance(h, str))!r})"
+    )
+
+
+def run_head(
+    base: nn.Module, program: Program, frame: Frame, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Tensor:
+    """The output of the head that stands in for the model's own.
+
+    Raises:
+        CompositionError: If rows of one batch use heads with outputs of different sizes.
+    """
+    if isinstance(program, nn.Module):
+        return program(*args, **kwargs)  # type: ignore[no-any-return]
+    values = args[0] if args else next(iter(kwargs.values()))
+    chosen = Chosen.bound(base, lambda module, rows: module.forward(rows), program, frame.call.rows, frame.call.beams)
+    modules = chosen.choice if isinstance(chosen.choice, tuple) else (chosen.choice,)
+    sizes = {tuple(p.shape for p in (base if m is None else m).parameters()) for m in modules}
+    if len(sizes) > 1:
+        raise CompositionError(
+            f"{frame.plan.composition!r}: the rows use heads with outputs of different sizes, which do not fit in one tensor; "
+            "use adapters whose heads have equally many labels, or run them one after another"
+        )
+    return chosen(values)

@@ -1,0 +1,108 @@
+"""Where the trained weights live: a child called ``graftwork`` inside each block, so that they move, shard and
+checkpoint with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from graftwork.attach.names import RESERVED, decode, encode
+from graftwork.compose import FusionModule
+from graftwork.errors import AttachError
+from graftwork.methods import AdapterModule
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+class Named(nn.ModuleDict):
+    """Modules by adapter name, any text being a name."""
+
+    def put(self, name: str, module: nn.Module) -> None:
+        """Add or replace one."""
+        self[encode(name)] = module
+
+    def find(self, name: str) -> nn.Module | None:
+        """The module of that name, or ``None``."""
+        return self._modules.get(encode(name))
+
+    def drop(self, name: str) -> None:
+        """Take one out, if it is there."""
+        self._modules.pop(encode(name), None)
+
+    def named(self) -> Iterator[tuple[str, nn.Module]]:
+        """Name and module of each."""
+        for key, module in self._modules.items():
+            assert module is not None
+            yield decode(key), module
+
+
+class SiteAdapters(nn.Module):
+    """The adapters and fusions at one site."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adapters = Named()
+        self.fusions = Named()
+
+    def adapter(self, name: str) -> AdapterModule | None:
+        """The adapter of that name here, or ``None``."""
+        return self.adapters.find(name)  # type: ignore[return-value]
+
+    def fusion(self, name: str) -> FusionModule | None:
+        """The fusion of that name here, or ``None``."""
+        return self.fusions.find(name)  # type: ignore[return-value]
+
+
+class Holder(nn.Module):
+    """All that graftwork keeps in one module of the user's model.
+
+    Attributes:
+        sites: The adapters of each site, by the site's place in the map.
+        norms: For each norm (by its place in the map) the copies that adapters own.
+        heads: For each name its head's modules, by their path (at the root only).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites = nn.ModuleDict()
+        self.norms = nn.ModuleDict()
+        self.heads = Named()
+
+
+def host_path(model: nn.Module, path: str) -> str:
+    """The nearest module from ``path`` upwards that can have a child of ours: no Sequential runs it by chance."""
+    while True:
+        module = model.get_submodule(path)
+        if not isinstance(module, _CONTAINERS):
+            return path
+        if not path:
+            break
+        path = path.rpartition(".")[0]
+    for name, module in model.named_modules():
+        if not isinstance(module, _CONTAINERS):
+            return name
+    raise AttachError("the model is made of containers alone; there is no module to keep adapters in")
+
+
+def holder_at(model: nn.Module, path: str) -> Holder:
+    """The holder in the module at ``path`` or the nearest above it that can have one, made when first asked for."""
+    host = model.get_submodule(host_path(model, path))
+    found = host._modules.get(RESERVED)
+    if found is None:
+        found = Holder()
+        found.train(host.training)
+        host.add_module(RESERVED, found)
+    if not isinstance(found, Holder):
+        raise AttachError(f"the module {path!r} has a child {RESERVED!r} already, a {type(found).__name__}; rename it")
+    return found
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's own weights."""
+    for tensor in module.parameters():
+        return tensor.device
+    for tensor in module.buffers():
+        return tensor.device
+    return torch.device("cpu")

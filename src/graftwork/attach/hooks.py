@@ -1,0 +1,92 @@
+"""The hooks: plain functions on plain modules, which find their work through the module they are called with.
+
+A closure would tie a copied model to the original's weights, and cannot be pickled. What a module has to do is written
+in its `Ports`, a plain object in the module's ``__dict__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from graftwork.attach.heads import run_head
+from graftwork.attach.inputs import parameter_names
+from graftwork.attach.ports import PORTS, Ports
+from graftwork.attach.runtime import Frame
+from graftwork.attach.writing import write
+from graftwork.errors import AttachError
+
+def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Forward pre-hook: count the call, carry inputs."""
+    ports: Ports = module.__dict__[PORTS]
+    frame = _frame(ports, module)
+    if frame is None:
+        return
+    call = 0
+    if ports.counted:
+        call = frame.counts.get(ports.number, 0)
+        frame.counts[ports.number] = call + 1
+    for at, slot, site, role in ports.inputs:
+        if at == call and role in frame.plan.taps.get(site, ()):
+            frame.taps[site, role] = _input(module, slot, args, kwargs)
+
+
+def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    """Forward hook: an adapter's own norm or head in the place of the base's, additions, outputs to carry."""
+    ports: Ports = module.__dict__[PORTS]
+    frame = _frame(ports, module)
+    if frame is None:
+        return None
+    changed = output
+    if ports.norm is not None:
+        norm = frame.norm(ports.norm)
+        if norm is not None:
+            changed = norm(args[0] if args else next(iter(kwargs.values())))
+    if ports.head is not None and ports.head in frame.plan.heads:
+        changed = run_head(module, frame.plan.heads[ports.head], frame, args, kwargs)
+    call = frame.counts.get(ports.number, 1) - 1 if ports.counted else 0
+    for at, slot, site, stream in ports.writes:
+        if at == call:
+            changed = write(frame, ports, site, stream, slot, changed)
+    for at, slot, site, role in ports.outputs:
+        if at == call and role in frame.plan.taps.get(site, ()):
+            frame.taps[site, role] = pick(changed, slot)
+    return None if changed is output else changed
+
+
+def _frame(ports: Ports, module: nn.Module) -> Frame | None:
+    frame = ports.runtime.local.frame
+    if frame is None:
+        plan = ports.runtime.current_plan()
+        if plan is not None and (ports.writes or ports.norm is not None):
+            raise AttachError(
+                f"a {type(module).__name__} of the model runs outside the model's forward, while {plan.composition!r} is "
+                "active: with gradient checkpointing of your own, wrap the checkpointed function with `grafts.bind(fn)`; "
+                "to run a part alone, set `grafts.active = None`"
+            )
+        return None
+    return frame
+
+
+def _input(module: nn.Module, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """An input by position or name, given either way."""
+    if isinstance(slot, str):
+        if slot in kwargs:
+            return kwargs[slot]  # type: ignore[no-any-return]
+        names = parameter_names(type(module).forward)
+        if slot in names and names.index(slot) < len(args):
+            return args[names.index(slot)]  # type: ignore[no-any-return]
+    elif slot < len(args):
+        return args[slot]  # type: ignore[no-any-return]
+    else:
+        names = parameter_names(type(module).forward)
+        if slot < len(names) and names[slot] in kwargs:
+            return kwargs[names[slot]]  # type: ignore[no-any-return]
+    raise AttachError(f"the input {slot!r} of a {type(module).__name__} was there when sites were found, and is not now")
+
+
+def pick(output: Any, slot: int | str | None) -> Tensor:
+    """One tensor of a module's output."""
+    return output if slot is None else output[slot]  # type: ignore[no-any-return]

@@ -1,0 +1,100 @@
+"""What the outermost call of a model says of the batch: its rows, its padding, and whether it is generating."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graftwork.compose import Replicate
+from graftwork.errors import CompositionError
+
+_MAIN = (
+    "decoder_input_ids",
+    "decoder_inputs_embeds",
+    "input_ids",
+    "inputs_embeds",
+    "pixel_values",
+    "input_features",
+    "input_values",
+    "encoder_outputs",
+)
+
+
+@functools.lru_cache(maxsize=512)
+def parameter_names(forward: Any) -> tuple[str, ...]:
+    """The names of a forward function's positional parameters, ``self`` left out."""
+    try:
+        parameters = inspect.signature(forward).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return tuple(names[1:] if names and names[0] == "self" else names)
+
+
+class Call:
+    """The outermost call, as far as compositions need to know it.
+
+    Attributes:
+        rows: The batch size, ``None`` where the inputs do not agree on one.
+        beams: Whether rows may be repeated behind one another: a cache or an encoder's output came in from outside.
+        mask: The attention mask ``(batch, positions)`` of the encoder or only stack, or ``None``.
+        decoder_mask: That of the decoder, or ``None``.
+    """
+
+    def __init__(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        named = dict(zip(parameter_names(type(module).forward), args, strict=False))
+        for value in args:  # a SentenceTransformer takes one mapping of features
+            if isinstance(value, Mapping):
+                named.update(value)
+        named.update(kwargs)
+        self.named = named
+        self.rows = self._rows()
+        self.beams = named.get("past_key_values") is not None or named.get("encoder_outputs") is not None
+        self.mask = _two_dimensional(named.get("attention_mask"))
+        padding = _two_dimensional(named.get("src_key_padding_mask"))
+        if self.mask is None and padding is not None and padding.dtype is torch.bool:
+            self.mask = ~padding
+        self.decoder_mask = _two_dimensional(named.get("decoder_attention_mask"))
+
+    def _rows(self) -> int | None:
+        for name in _MAIN[:2]:
+            if isinstance(self.named.get(name), Tensor):
+                return int(self.named[name].shape[0])
+        sizes = {int(self.named[n].shape[0]) for n in _MAIN if isinstance(self.named.get(n), Tensor)}
+        if not sizes:
+            first = next((v for v in self.named.values() if isinstance(v, Tensor) and v.dim() > 0), None)
+            sizes = set() if first is None else {int(first.shape[0])}
+        return sizes.pop() if len(sizes) == 1 else None
+
+
+def _two_dimensional(value: Any) -> Tensor | None:
+    return value if isinstance(value, Tensor) and value.dim() == 2 else None
+
+
+def repeat_rows(
+    block: Replicate, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inputs with every row once for each child of a `Replicate`.
+
+    Raises:
+        CompositionError: If the batch size is not known, or the model is generating.
+    """
+    if call.beams:
+        raise CompositionError(f"{block!r} cannot generate: the rows that come back are fed in again; use MixedBatch")
+    if call.rows is None:
+        raise CompositionError(f"{block!r} needs the batch size, and the model's inputs do not agree on one")
+    rows, times = call.rows, len(block.children)
+
+    def repeat(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.repeat(times, *(1,) * (value.dim() - 1)) if value.dim() and value.shape[0] == rows else value
+        if type(value) is dict:
+            return {k: repeat(v) for k, v in value.items()}
+        return value
+
+    return tuple(repeat(a) for a in args), {k: repeat(v) for k, v in kwargs.items()}

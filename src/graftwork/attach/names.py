@@ -1,0 +1,43 @@
+"""Names of adapters: what may be one, and how it is written inside a module's tree."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from graftwork.errors import ConfigError, UnknownNameError
+
+RESERVED = "graftwork"
+
+
+def check_new(name: str, taken: Iterable[str], what: str) -> None:
+    """Refuse a name that is empty, no text, or taken.
+
+    Raises:
+        ConfigError: If it cannot be a name.
+        UnknownNameError: If it is taken.
+    """
+    if not isinstance(name, str) or not name.strip() or name != name.strip():
+        raise ConfigError(f"{name!r} cannot be the name of {what}; give a text that is not empty, without spaces around it")
+    if any(ord(c) < 32 for c in name):
+        raise ConfigError(f"{name!r} cannot be the name of {what}: it has control characters; use plain text")
+    if name in taken:
+        raise UnknownNameError(f"{what} {name!r} is there already; choose another name, or remove({name!r}) first")
+
+
+def unknown(name: str, known: Iterable[str], what: str) -> UnknownNameError:
+    """The error for a name that is not there, with the nearest ones that are."""
+    have = list(known)
+    near = difflib.get_close_matches(name, have, n=1) if isinstance(name, str) else []
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(map(repr, have))}" if have else "there are none yet"
+    return UnknownNameError(f"no {what} is called {name!r}; {hint}")
+
+
+def encode(name: str) -> str:
+    """The name as a module's name: a dot would split it, and words such as "train" are methods of a ModuleDict."""
+    return "n_" + name.replace("%", "%25").replace(".", "%2E")
+
+
+def decode(key: str) -> str:
+    """The inverse of `encode`."""
+    return key.removeprefix("n_").replace("%2E", ".").replace("%25", "%")

@@ -1,0 +1,156 @@
+"""A composition made ready: for every site what is computed there, and which tensors must be carried to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from graftwork.attach.holder import SiteAdapters
+from graftwork.attach.choice import Program, norm_program
+from graftwork.compose import Block, Composition, Fuse, Replicate
+from graftwork.compose.blocks import Average
+from graftwork.compose.nodes import Attention, ByPositions, ByRows, InTurn, Leaf, Node, _Pool
+from graftwork.compose.tree import node_for
+from graftwork.errors import CompositionError
+from graftwork.methods import AdapterModule
+from graftwork.sites import Site, SiteMap
+
+
+class Plan:
+    """What one composition does in one model.
+
+    Attributes:
+        composition: The composition.
+        branch: For each site (by its place in the map) the node that writes into the branch.
+        stream: The node that writes into the stream.
+        taps: For each site the reads that must be carried to it.
+        norms: For each norm (by its place in the map) whose weights are used, where not the base's.
+        norm_modules: The base's module of each of those norms.
+        heads: Whose head is used where, by the path of the model's own; not there where it is the model's own.
+        labels: The name of the one head whose labels the loss is computed for, or ``None``.
+        replicate: The block that repeats the inputs, or ``None``.
+    """
+
+    def __init__(self, composition: Composition) -> None:
+        self.composition = composition
+        self.branch: dict[int, Node] = {}
+        self.stream: dict[int, Node] = {}
+        self.taps: dict[int, frozenset[str]] = {}
+        self.norms: dict[int, Program] = {}
+        self.norm_modules: dict[int, nn.Module] = {}
+        self.heads: dict[str, Program] = {}
+        self.labels: str | None = None
+        self.replicate = replicate_in(composition)
+
+    def attentions(self) -> list[Attention]:
+        """Every fusion node of the plan."""
+        return [n for nodes in (self.branch, self.stream) for top in nodes.values() for n in _walk(top) if isinstance(n, Attention)]
+
+
+def make_plan(
+    composition: Composition,
+    sites: SiteMap,
+    at: Mapping[int, SiteAdapters],
+    norms: Mapping[int, Callable[[str], nn.Module | None]],
+    norm_modules: Mapping[int, nn.Module],
+) -> Plan:
+    """The plan of a composition.
+
+    Raises:
+        CompositionError: If the composition cannot be computed in this model: a fusion without weights, or whose members
+            meet at no site; norms that would be weighed.
+    """
+    plan = Plan(composition)
+    for index, site in enumerate(sites):
+        here = at.get(index)
+        if here is not None:
+            _plan_site(plan, index, site, here, sites.key_of(site))
+    for index, own in norms.items():
+        program = norm_program(composition, own)
+        if program is not None:
+            plan.norms[index] = program
+            plan.norm_modules[index] = norm_modules[index]
+    _check_meeting(composition, at)
+    return plan
+
+
+def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, key: str) -> None:
+    needs: set[str] = set()
+    for writes, nodes in (("branch", plan.branch), ("stream", plan.stream)):
+
+        def adapter(name: str, writes: str = writes) -> AdapterModule | None:
+            found = here.adapter(name)
+            return found if found is not None and found.writes == writes else None
+
+        node = node_for(plan.composition, adapter, here.fusion, key)
+        if node is None:
+            continue
+        nodes[index] = node
+        on_stream = site.kind == "layer" or (writes == "stream" and site.norm is not None)
+        made_here = {"output", "stream", "normed"} if on_stream else {"output"}
+        needs |= {"residual" if need in ("stream", "normed") else need for need in node.needs - made_here}
+    if index in plan.branch and index in plan.stream:
+        _refuse_two_places(plan.composition, here, key)
+    plan.taps[index] = frozenset(needs)
+
+
+def _refuse_two_places(composition: Composition, here: SiteAdapters, key: str) -> None:
+    """A weighing needs its members in one place: some before and some behind the norm would be two weighings."""
+    for block in composition.walk() if isinstance(composition, Block) else ():
+        if isinstance(block, (Fuse, Average)):
+            places = {}
+            for child in block.children:
+                for name in [child] if isinstance(child, str) else []:
+                    module = here.adapter(name)
+                    if module is not None:
+                        places.setdefault(module.writes, name)
+            if len(places) > 1 and isinstance(block, Fuse):
+                raise CompositionError(
+                    f"{block!r}: at {key} {places['branch']!r} writes into the branch and {places['stream']!r} into the "
+                    "stream, so they cannot be weighed against each other; fuse adapters that write alike, or Stack them"
+                )
+
+
+def _check_meeting(composition: Composition, at: Mapping[int, SiteAdapters]) -> None:
+    """A fusion whose members share no site has nothing to choose between."""
+    for block in composition.walk() if isinstance(composition, Block) else ():
+        names = [c for c in block.children if isinstance(c, str)] if isinstance(block, Fuse) else []
+        if len(names) < 2:
+            continue
+        most = max((sum(here.adapter(n) is not None for n in names) for here in at.values()), default=0)
+        if most < 2:
+            raise CompositionError(
+                f"{block!r}: its adapters share no site, so at every site there is only one to choose; fuse adapters "
+                "that stand at the same kind of site, or use Stack"
+            )
+
+
+def replicate_in(composition: Composition) -> Replicate | None:
+    """The block that repeats the inputs, if there is one.
+
+    Raises:
+        CompositionError: If it stands where the rows have been given out already.
+    """
+    parts = list(composition.walk()) if isinstance(composition, Block) else []
+    found = [p for p in parts if isinstance(p, Replicate)]
+    if len(found) > 1:
+        raise CompositionError(f"{composition!r} has several Replicate blocks; give all children to one")
+    outer = composition
+    while found and isinstance(outer, Block) and not isinstance(outer, Replicate):
+        inside = [c for c in outer.children if isinstance(c, Block) and found[0] in list(c.walk())]
+        if outer.kind != "stack":
+            raise CompositionError(f"{composition!r}: a Replicate can stand alone or in a Stack, not in a {type(outer).__name__}")
+        outer = inside[0]
+    return found[0] if found else None
+
+
+def _walk(node: Node | None) -> list[Node]:
+    if node is None or isinstance(node, Leaf):
+        return [] if node is None else [node]
+    children: list[Node | None] = []
+    if isinstance(node, _Pool):
+        children = node.others
+    elif isinstance(node, (InTurn, ByRows, ByPositions)):
+        children = list(node.children)
+    return [node, *(n for child in children for n in _walk(child))]

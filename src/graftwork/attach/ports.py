@@ -1,0 +1,66 @@
+"""What one module does for the adapters, written on the module itself."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from graftwork.attach.runtime import Runtime
+from graftwork.sites import Site, Tap
+
+PORTS = "_graftwork_ports"
+ENTRY = "_graftwork_entry"
+_OURS = "graftwork.attach."
+
+
+class Ports:
+    """What one module does for the adapters.
+
+    Attributes:
+        runtime: The state shared by the model's hooks.
+        number: Tells counted modules apart within a model.
+        counted: Whether calls are counted: some work is for a certain call only.
+        inputs: ``(call, slot, site, role)`` of inputs to carry to a site.
+        outputs: The same for outputs.
+        writes: ``(call, slot, site, stream)``: outputs that adapters add to.
+        norm: The place of this norm in the map, or ``None``.
+        head: The path of this head module, or ``None``.
+    """
+
+    def __init__(self, runtime: Runtime, number: int) -> None:
+        self.runtime = runtime
+        self.number = number
+        self.counted = False
+        self.inputs: list[tuple[int, int | str, int, str]] = []
+        self.outputs: list[tuple[int, int | str | None, int, str]] = []
+        self.writes: list[tuple[int, int | str | None, int, bool]] = []
+        self.sites: dict[int, Site] = {}
+        self.scales: dict[int, float | Tensor] = {}
+        self.norm_modules: dict[int, nn.Module] = {}
+        self.norm_index: dict[int, int] = {}
+        self.norm: int | None = None
+        self.head: str | None = None
+
+
+def ports_of(module: nn.Module) -> Ports | None:
+    """The module's ports, if it has any."""
+    return module.__dict__.get(PORTS)
+
+
+def uninstall(module: nn.Module) -> None:
+    """Take every hook of ours, and the ports, off a module."""
+    for hooks in (module._forward_pre_hooks, module._forward_hooks):
+        for key in [k for k, hook in hooks.items() if getattr(hook, "__module__", "").startswith(_OURS)]:
+            del hooks[key]
+            for extra in ("_forward_pre_hooks_with_kwargs", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"):
+                getattr(module, extra, {}).pop(key, None)
+    module.__dict__.pop(PORTS, None)
+    module.__dict__.pop(ENTRY, None)
+
+
+def add_port(ports: Ports, tap: Tap, site: int, role: str) -> None:
+    """Have a tensor carried to a site."""
+    if tap.end == "input":
+        assert tap.slot is not None
+        ports.inputs.append((tap.call, tap.slot, site, role))
+    else:
+        ports.outputs.append((tap.call, tap.slot, site, role))

@@ -1,0 +1,111 @@
+"""What is active now, and the frame of the call that is under way.
+
+A frame is opened by the outermost module of an attached model that runs, lives in `threading.local`, and is closed when
+that module is left, also by an exception. It carries a tensor from where the stream can be read to the site that adds to
+it. Nothing of it stays behind on a module.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from graftwork.attach.inputs import Call
+from graftwork.attach.choice import Chosen, run_norm
+from graftwork.compose import Composition
+
+if TYPE_CHECKING:
+    from graftwork.attach.handle import Handle
+    from graftwork.attach.plan import Plan
+
+
+class Frame:
+    """One forward pass.
+
+    Attributes:
+        plan: What is computed at each site.
+        opener: The module whose call opened the frame; ``None`` for one that is replayed.
+        call: What is known of the inputs.
+        taps: Tensors on their way to a site, by ``(site, role)``.
+        counts: How often each counted module was called so far.
+        record: Where fusions write their weights, or ``None``.
+        closed: Whether the forward pass has ended.
+    """
+
+    def __init__(self, plan: Plan, opener: nn.Module | None, call: Call, record: dict[Any, Any] | None = None) -> None:
+        self.plan = plan
+        self.opener = opener
+        self.call = call
+        self.record = record
+        self.taps: dict[tuple[int, str], Tensor] = {}
+        self.counts: dict[int, int] = {}
+        self.norms: dict[int, Chosen] = {}
+        self.depth = 1
+        self.closed = False
+        self.settings: tuple[Any, ...] | None = None
+
+    def norm(self, index: int) -> Chosen | None:
+        """The norm of the map's ``index`` as it is in this call, ``None`` where no adapter overrides it."""
+        program = self.plan.norms.get(index)
+        if program is None:
+            return None
+        if index not in self.norms:
+            base = self.plan.norm_modules[index]
+            self.norms[index] = Chosen.bound(base, run_norm, program, self.call.rows, self.call.beams)
+        return self.norms[index]
+
+    def snapshot(self) -> Frame:
+        """A frame that replays from here on: same plan and inputs, own counters, the taps as they are."""
+        copy = Frame(self.plan, None, self.call)
+        copy.taps = dict(self.taps)
+        copy.counts = dict(self.counts)
+        return copy
+
+
+class Local(threading.local):
+    """Per thread: the frame under way, the plans of `using`, and where weights are recorded."""
+
+    frame: Frame | None = None
+    record: dict[Any, Any] | None = None
+    using: tuple[Plan, ...] = ()
+
+
+class Runtime:
+    """The state that all hooks of one model share.
+
+    Attributes:
+        local: Per-thread state.
+        active: The composition that is active where no `using` says otherwise.
+        plan: Its plan; ``None`` when nothing is active.
+        stale: Whether the plan must be made anew before it is used (after a copy).
+        handle: The handle of the model, ``None`` in a copied part of a model.
+    """
+
+    def __init__(self) -> None:
+        self.local = Local()
+        self.active: Composition = None
+        self.plan: Plan | None = None
+        self.stale = False
+        self.handle: Handle | None = None
+
+    def current_plan(self) -> Plan | None:
+        """The plan of the innermost `using` of this thread, else the default one."""
+        if self.stale and self.handle is not None:
+            self.handle.replan()
+        using = self.local.using
+        return using[-1] if using else self.plan
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Runtime:
+        copy = Runtime()
+        memo[id(self)] = copy
+        copy.active, copy.stale = self.active, True
+        return copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"active": self.active}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+        self.active, self.stale = state["active"], True

@@ -1,0 +1,66 @@
+"""A table of what a model carries."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graftwork.attach.handle import Handle
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One adapter or fusion of a `Summary`.
+
+    Attributes:
+        name: Its name.
+        method: The method, or ``"fusion"``.
+        weights: Number of its weights, norms included, the head not.
+        head: Number of weights of its head.
+        share: Weights over those of the base.
+        active: Whether it is part of what is active.
+        learning: Whether it learns.
+    """
+
+    name: str
+    method: str
+    weights: int
+    head: int
+    share: float
+    active: bool
+    learning: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """All adapters and fusions of a model, printable."""
+
+    rows: tuple[Row, ...]
+    base: int
+
+    def __str__(self) -> str:
+        lines = [f"{'name':20s} {'method':14s} {'weights':>12s} {'of base':>8s} {'head':>10s}"]
+        for row in self.rows:
+            marks = [m for m, on in (("active", row.active), ("learning", row.learning)) if on]
+            lines.append(
+                f"{row.name:20s} {row.method:14s} {row.weights:12,d} {row.share:8.3%} {row.head:10,d}  {', '.join(marks)}".rstrip()
+            )
+        return "\n".join([*lines, f"base: {self.base:,d} weights"])
+
+
+def summarize(handle: Handle) -> Summary:
+    """The table of one model."""
+    from graftwork.compose import fusions_in, names_in
+
+    active = set(names_in(handle.active)) | {f.name for f in fusions_in(handle.active)}
+    base = sum(p.numel() for p, _ in handle._flags)
+    rows = []
+    for name in (*handle.names, *handle.fusions):
+        modules = [*handle.modules_of(name).values()]
+        norms = [*handle.norms_of(name).values()] if name in handle.names else []
+        weights = sum(p.numel() for m in (*modules, *norms) for p in m.parameters())
+        head = sum(p.numel() for m in handle.head_of(name).values() for p in m.parameters())
+        method = handle._adapters[name].method if name in handle._adapters else "fusion"
+        rows.append(Row(name, method, weights, head, weights / max(base, 1), name in active, name in handle.learning))
+    return Summary(tuple(rows), base)

@@ -1,0 +1,136 @@
+"""Putting hooks where a map of sites says, taking them off again, and keeping them in place when peft wraps modules."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from graftwork.attach.entry import enter, leave
+from graftwork.attach.hooks import after, before
+from graftwork.attach.ports import ENTRY, PORTS, Ports, add_port, uninstall
+from graftwork.attach.runtime import Runtime
+from graftwork.errors import SiteError
+from graftwork.sites import Site, SiteMap, Tap
+
+Homes = list[tuple[nn.Module, str, nn.Module]]
+
+
+def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runtime) -> Homes:
+    """Put the hooks on a model.
+
+    Returns:
+        For each module with ports its parent, its name there, and itself: where it is at home.
+
+    Raises:
+        SiteError: If a site names a module that the model does not have.
+    """
+    ports: dict[str, Ports] = {}
+    norm_index = {path: n for n, path in enumerate(sites.norms)}
+
+    def at(path: str, site: Site | None = None) -> Ports:
+        if path not in ports:
+            _module(model, path, site)
+            ports[path] = Ports(runtime, len(ports))
+        return ports[path]
+
+    for index, site in enumerate(sites):
+        for role in ("residual", "input", "layer_input"):
+            tap: Tap | None = getattr(site, role)
+            if tap is not None:
+                add_port(at(tap.module, site), tap, index, role)
+        for stream, tap in (("branch", site.output), ("stream", stream_tap(site))):
+            if tap.end == "output":
+                target = at(tap.module, site)
+                target.writes.append((tap.call, tap.slot, index, stream == "stream"))
+                _facts(model, target, index, site, norm_index)
+    for path, n in norm_index.items():
+        at(path).norm = n
+    for path in heads:
+        at(path).head = path
+    homes: Homes = []
+    for path, port in ports.items():
+        port.counted = any(entry[0] for entry in [*port.inputs, *port.outputs, *port.writes])
+        module = model.get_submodule(path)
+        install(module, port)
+        if path:
+            parent, _, name = path.rpartition(".")
+            homes.append((model.get_submodule(parent), name, module))
+    for path in entry_paths(model, sites):
+        module = model.get_submodule(path)
+        module.__dict__[ENTRY] = runtime
+        module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
+        module.register_forward_hook(leave, with_kwargs=True, always_call=True)
+    return homes
+
+
+def install(module: nn.Module, ports: Ports) -> None:
+    """Put the ports and the hooks on a module."""
+    module.__dict__[PORTS] = ports
+    module.register_forward_pre_hook(before, with_kwargs=True)
+    module.register_forward_hook(after, with_kwargs=True)
+
+
+def stream_tap(site: Site) -> Tap:
+    """Where the stream itself is written at a site: behind its norm, at the block's output, or with the branch."""
+    if site.norm is not None and site.kind != "layer":
+        return Tap(site.norm, "output", None, site.output.call)
+    return site.output
+
+
+def _facts(model: nn.Module, ports: Ports, index: int, site: Site, norm_index: dict[str, int]) -> None:
+    ports.sites[index] = site
+    if isinstance(site.scale, str):
+        try:
+            ports.scales[index] = model.get_parameter(site.scale)
+        except AttributeError:
+            ports.scales[index] = model.get_buffer(site.scale)
+    elif site.scale is not None:
+        ports.scales[index] = site.scale
+    if site.norm is not None:
+        ports.norm_modules[index] = _module(model, site.norm, site)
+        if site.norm in norm_index:
+            ports.norm_index[index] = norm_index[site.norm]
+
+
+def _module(model: nn.Module, path: str, site: Site | None) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError as error:
+        where = f"site {site.key}" if site is not None else "the map of sites"
+        raise SiteError(f"{where} names the module {path!r}, which {type(model).__name__} does not have: {error}") from error
+
+
+def entry_paths(model: nn.Module, sites: SiteMap) -> list[str]:
+    """The model and every module around its blocks: whichever of them is called from outside opens the frame."""
+    paths = {""}
+    for site in sites:
+        path = site.block if site.block and site.stack else site.output.module
+        while path:
+            path = path.rpartition(".")[0]
+            paths.add(path)
+    inside = {site.block for site in sites if site.block}
+    outer = [p for p in paths if not any(p == b or p.startswith(f"{b}.") for b in inside)]
+    return sorted(p for p in outer if not isinstance(model.get_submodule(p), (nn.ModuleList, nn.ModuleDict)))
+
+
+def rehome(homes: Homes) -> bool:
+    """Move ports from modules that something else wrapped since (peft) to the wrapper; whether any was moved."""
+    moved = False
+    for n, (parent, name, module) in enumerate(homes):
+        now = parent._modules.get(name)
+        if now is module or now is None:
+            continue
+        ports = module.__dict__.get(PORTS)
+        if ports is None or PORTS in now.__dict__:
+            continue
+        uninstall(module)
+        install(now, ports)
+        homes[n] = (parent, name, now)
+        moved = True
+    return moved
+
+
+def unwire(model: nn.Module) -> None:
+    """Take every hook of ours off a model."""
+    for module in model.modules():
+        if PORTS in module.__dict__ or ENTRY in module.__dict__:
+            uninstall(module)

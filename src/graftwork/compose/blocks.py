@@ -1,0 +1,270 @@
+"""Compositions as data: how much of which adapter, and in what order.
+
+A composition is a name, ``None`` (the adapter that adds nothing), or a block whose children are compositions, nested to
+any depth. Blocks are immutable, compare by value, and go to JSON and back; what they *do* is in
+`graftwork.compose.nodes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias, Union
+
+from graftwork.errors import CompositionError
+
+Composition: TypeAlias = Union[str, None, "Block"]
+
+_BLOCKS: dict[str, type[Block]] = {}
+
+
+class Block:
+    """Base of the composition blocks.
+
+    Attributes:
+        children: The compositions inside, in order.
+        options: The block's own settings, by name.
+    """
+
+    kind: ClassVar[str] = ""
+    children: tuple[Composition, ...]
+    options: Mapping[str, Any]
+
+    def __init_subclass__(cls) -> None:
+        _BLOCKS[cls.kind] = cls
+
+    def __init__(self, *children: Composition, **options: Any) -> None:
+        if not children:
+            raise CompositionError(f"{type(self).__name__}() has no children; name at least one adapter")
+        for child in children:
+            if child is not None and not isinstance(child, (str, Block)):
+                raise CompositionError(
+                    f"{type(self).__name__} has the child {child!r}; a child is an adapter's name, None, or a block"
+                )
+        object.__setattr__(self, "children", tuple(children))
+        object.__setattr__(self, "options", options)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable; make a new one")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.to_dict() == other.to_dict()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.children, tuple((k, _hashable(v)) for k, v in self.options.items())))
+
+    def __repr__(self) -> str:
+        parts = [repr(c) for c in self.children] + [f"{k}={v!r}" for k, v in self.options.items() if v is not None]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return composition_from_dict, (self.to_dict(),)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The block as JSON values."""
+        children = [composition_to_dict(c) for c in self.children]
+        return {"block": self.kind, "children": children, **{k: _listed(v) for k, v in self.options.items()}}
+
+    def walk(self) -> Iterator[Composition]:
+        """Every composition in the tree, this one first."""
+        yield self
+        for child in self.children:
+            if isinstance(child, Block):
+                yield from child.walk()
+            else:
+                yield child
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+class Stack(Block):
+    """One update after another: each child sees the branch's output with the additions of those before it."""
+
+    kind = "stack"
+
+    def __init__(self, *children: Composition) -> None:
+        super().__init__(*children)
+
+
+class Average(Block):
+    """The weighted mean of the children's additions.
+
+    Args:
+        *children: What is averaged.
+        weights: One number a child; equal where not given.
+        normalize: Whether the weights are divided by their sum.
+        norms: ``"base"`` uses the base's norms where the children's own differ; without it that is an error.
+    """
+
+    kind = "average"
+
+    def __init__(
+        self,
+        *children: Composition,
+        weights: Sequence[float] | None = None,
+        normalize: bool = True,
+        norms: str | None = None,
+    ) -> None:
+        super().__init__(
+            *children, weights=None if weights is None else tuple(weights), normalize=normalize, norms=_norms(norms)
+        )
+        if weights is not None and len(weights) != len(children):
+            raise CompositionError(f"Average has {len(children)} children and {len(weights)} weights; give one a child")
+        if weights is not None and normalize and sum(weights) == 0:
+            raise CompositionError(f"Average: the weights {list(weights)} add up to 0; give normalize=False or others")
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """One number a child, as they are applied."""
+        given = self.options["weights"] or (1.0,) * len(self.children)
+        total = sum(given) if self.options["normalize"] else 1.0
+        return tuple(w / total for w in given)
+
+
+class Fuse(Block):
+    """AdapterFusion (Pfeiffer et al. 2020, arXiv:2005.00247): a learned attention over the children, for each token.
+
+    Args:
+        *children: The pool, in no particular order.
+        name: The fusion's name. Its weights belong to the name: a smaller or larger pool under one name shares them,
+            and two fusions of different names may share one pool. By default made of the children.
+        norms: ``"base"`` uses the base's norms where the children's own differ; without it that is an error.
+    """
+
+    kind = "fuse"
+
+    def __init__(self, *children: Composition, name: str | None = None, norms: str | None = None) -> None:
+        super().__init__(*children, name=name, norms=_norms(norms))
+
+    @property
+    def name(self) -> str:
+        """The fusion's name."""
+        return self.options["name"] or "+".join(sorted(_label(c) for c in self.children))
+
+
+class BatchSplit(Block):
+    """Rows of the batch to each child, one run of rows after another.
+
+    Args:
+        *children: One composition a run.
+        batch_sizes: Rows a child; one number for all alike, of which the last, ragged batch may fill fewer.
+    """
+
+    kind = "batch_split"
+
+    def __init__(self, *children: Composition, batch_sizes: Sequence[int] | int) -> None:
+        sizes = batch_sizes if isinstance(batch_sizes, int) else tuple(batch_sizes)
+        super().__init__(*children, batch_sizes=sizes)
+        if isinstance(sizes, tuple) and len(sizes) != len(children):
+            raise CompositionError(f"BatchSplit has {len(children)} children and {len(sizes)} batch sizes; give one a child")
+        for size in sizes if isinstance(sizes, tuple) else (sizes,):
+            if not isinstance(size, int) or size < 0 or (size == 0 and isinstance(sizes, int)):
+                raise CompositionError(f"BatchSplit: {size!r} is no number of rows")
+
+
+class MixedBatch(Block):
+    """One composition a row: ``MixedBatch(["mrpc", None, "rte", "mrpc"])``.
+
+    Args:
+        rows: The composition of each row.
+        beams: Rows that follow one another with one composition, for beam search without a cache; with a cache the
+            number is found.
+    """
+
+    kind = "mixed_batch"
+
+    def __init__(self, rows: Sequence[Composition], *, beams: int = 1) -> None:
+        if isinstance(rows, (str, Block)) or rows is None:
+            raise CompositionError(f"MixedBatch takes a list with one composition a row, not {rows!r}")
+        super().__init__(*rows, beams=beams)
+
+    def __repr__(self) -> str:
+        return f"MixedBatch({list(self.children)!r})"
+
+    @classmethod
+    def _from(cls, *children: Composition, **options: Any) -> MixedBatch:
+        return cls(children, **options)
+
+
+class Split(Block):
+    """Positions to each child: ``Split("a", "b", splits=[10, 118])`` gives the first 10 positions to a.
+
+    Args:
+        *children: One composition a run of positions.
+        splits: Positions a child; they add up to the padded length.
+    """
+
+    kind = "split"
+
+    def __init__(self, *children: Composition, splits: Sequence[int]) -> None:
+        super().__init__(*children, splits=tuple(splits))
+        if len(splits) != len(children):
+            raise CompositionError(f"Split has {len(children)} children and {len(splits)} splits; give one a child")
+        if any(not isinstance(s, int) or s < 0 for s in splits):
+            raise CompositionError(f"Split: {list(splits)} are no numbers of positions")
+
+
+class Replicate(Block):
+    """Every row for every child: the inputs are repeated at the model's outermost forward, child after child.
+
+    The output has ``len(children)`` times the rows: all rows with the first child, then all with the second.
+    """
+
+    kind = "replicate"
+
+    def __init__(self, *children: Composition) -> None:
+        super().__init__(*children)
+        if any(isinstance(part, Replicate) for child in children if isinstance(child, Block) for part in child.walk()):
+            raise CompositionError(f"{self!r}: a Replicate inside a Replicate; give all children to one")
+
+
+def _norms(value: str | None) -> str | None:
+    if value not in (None, "base"):
+        raise CompositionError(f"norms is {value!r}; it is 'base' or not given")
+    return value
+
+
+def _label(child: Composition) -> str:
+    return child if isinstance(child, str) else "none" if child is None else repr(child)
+
+
+def composition_to_dict(composition: Composition) -> Any:
+    """A composition as JSON values."""
+    return composition.to_dict() if isinstance(composition, Block) else composition
+
+
+def composition_from_dict(data: Any) -> Composition:
+    """The inverse of `composition_to_dict`.
+
+    Raises:
+        CompositionError: If the block is unknown or its options do not fit.
+    """
+    if data is None or isinstance(data, str):
+        return data
+    options = dict(data)
+    kind = options.pop("block", None)
+    if kind not in _BLOCKS:
+        raise CompositionError(f"block {kind!r} is not known; it is one of {', '.join(_BLOCKS)}")
+    children = [composition_from_dict(c) for c in options.pop("children", [])]
+    make: Any = MixedBatch._from if kind == "mixed_batch" else _BLOCKS[kind]
+    try:
+        return make(*children, **options)  # type: ignore[no-any-return]
+    except TypeError as error:
+        raise CompositionError(f"block {kind!r} does not fit: {error}") from error
+
+
+def names_in(composition: Composition) -> list[str]:
+    """The adapters' names in a composition, in order, each once."""
+    parts = composition.walk() if isinstance(composition, Block) else [composition]
+    return list(dict.fromkeys(p for p in parts if isinstance(p, str)))
+
+
+def fusions_in(composition: Composition) -> list[Fuse]:
+    """The fusions in a composition, outermost first."""
+    parts = composition.walk() if isinstance(composition, Block) else [composition]
+    return [p for p in parts if isinstance(p, Fuse)]

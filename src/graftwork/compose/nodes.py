@@ -1,0 +1,192 @@
+"""Compositions at work: a tree of nodes for one site, made once when a composition is activated.
+
+Every node maps a site's `Reads` to the addition δ ``(batch, positions, width)``, or ``None`` for nothing. A node knows
+its children and how much of each; not what an adapter is made of, and not where the site stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from graftwork.compose import rows as by_rows
+from graftwork.compose.bank import Bank
+from graftwork.compose.blocks import Block, Split
+from graftwork.compose.fusion import FusionModule
+from graftwork.compose.fusion_forms import Folded, fuse
+from graftwork.compose.reads import Reads
+from graftwork.compose.rowbank import RowBank
+from graftwork.errors import CompositionError
+from graftwork.methods.contract import AdapterModule
+
+
+class Node:
+    """Base: the addition of one composition at one site."""
+
+    needs: frozenset[str] = frozenset()
+
+    def __call__(self, reads: Reads) -> Tensor | None:
+        """The addition for these reads."""
+        raise NotImplementedError
+
+
+class Leaf(Node):
+    """One adapter."""
+
+    def __init__(self, module: AdapterModule) -> None:
+        self.module = module
+        self.needs = frozenset({module.reads})
+
+    def __call__(self, reads: Reads) -> Tensor:
+        return self.module(reads.get(self.module.reads), reads.around)  # type: ignore[no-any-return]
+
+
+class InTurn(Node):
+    """Stack: one update after another."""
+
+    def __init__(self, children: Sequence[Node]) -> None:
+        self.children = list(children)
+        self.needs = _needs(children)
+
+    def __call__(self, reads: Reads) -> Tensor | None:
+        total: Tensor | None = None
+        for n, child in enumerate(self.children):
+            delta = child(reads)
+            if delta is None:
+                continue
+            total = delta if total is None else total + delta
+            if n + 1 < len(self.children):
+                reads = reads.added(delta)
+        return total
+
+
+class _Pool(Node):
+    """Children that are weighed: the banked ones together, the others each for itself.
+
+    Attributes:
+        order: For each child its place among the banked (first) and the other ones.
+    """
+
+    def __init__(self, children: Sequence[Node | None]) -> None:
+        self.needs = _needs(children)
+        banked = [n for n, c in enumerate(children) if isinstance(c, Leaf) and c.module.banked]
+        rest = [n for n in range(len(children)) if n not in banked]
+        self.bank = Bank([children[n].module for n in banked]) if banked else None  # type: ignore[union-attr]
+        self.others = [children[n] for n in rest]
+        places = banked + rest
+        self.order = [places.index(n) for n in range(len(children))]
+
+    def other_deltas(self, reads: Reads) -> list[Tensor | None]:
+        """The additions of the children that are not banked."""
+        return [None if child is None else child(reads) for child in self.others]
+
+
+class Weighted(_Pool):
+    """Average: constant weights."""
+
+    def __init__(self, children: Sequence[Node | None], weights: Sequence[float]) -> None:
+        super().__init__(children)
+        by_place = dict(zip(self.order, weights, strict=True))
+        self.weights = [by_place[place] for place in range(len(children))]
+
+    def __call__(self, reads: Reads) -> Tensor | None:
+        total: Tensor | None = None
+        count = 0
+        if self.bank is not None:
+            count = len(self.bank.members)
+            stacked = self.bank.stacked()
+            features = self.bank.features(reads, stacked)
+            weights = torch.tensor(self.weights[:count], dtype=features.dtype, device=features.device)
+            gains = self.bank.gains(reads)
+            total = self.bank.mix(weights if gains is None else gains * weights, features, stacked)
+        for weight, delta in zip(self.weights[count:], self.other_deltas(reads), strict=True):
+            if delta is not None:
+                total = weight * delta if total is None else total + weight * delta
+        return total
+
+
+class Attention(_Pool):
+    """Fuse: weights for each token, by AdapterFusion."""
+
+    def __init__(self, children: Sequence[Node | None], fusion: FusionModule, name: str, site: str) -> None:
+        super().__init__(children)
+        self.needs |= {fusion.config.query} | ({"output"} if fusion.config.residual_before else set())
+        self.fusion, self.name, self.site = fusion, name, site
+        whole = self.bank is not None and not self.others
+        self.folded = Folded(fusion, self.bank) if whole and self.bank is not None else None
+
+    def __call__(self, reads: Reads) -> Tensor:
+        if self.folded is not None and self.folded.serves:
+            delta, weights = self.folded(reads)
+        else:
+            delta, weights = fuse(self.fusion, reads, self.bank, self.other_deltas(reads), self.order)
+        if reads.around.record is not None:
+            reads.around.record.setdefault(self.name, {})[self.site] = weights.detach()
+        return delta
+
+
+class ByRows(Node):
+    """BatchSplit, MixedBatch and Replicate: each row to one child."""
+
+    def __init__(self, block: Block, children: Sequence[Node | None]) -> None:
+        self.block = block
+        self.children = list(children)
+        self.needs = _needs(children)
+        leaves = [c.module if isinstance(c, Leaf) else None for c in self.children]
+        self.banks = RowBank.of(leaves)
+
+    def __call__(self, reads: Reads) -> Tensor | None:
+        scope = reads.require_rows()
+        assignment = by_rows.assign(self.block, scope, beams=reads.around.beams)
+        parts: list[tuple[by_rows.Rows, Tensor | None]] = []
+        for bank, served in self.banks:
+            rows = tuple(row for row, child in enumerate(assignment) if child in served)
+            if rows:
+                parts.append((rows, bank(reads.rows(rows), [served[assignment[row]] for row in rows])))
+        done = {child for _, served in self.banks for child in served}
+        for node, owners in self._alike(done):
+            rows = tuple(row for row, child in enumerate(assignment) if child in owners)
+            if rows:
+                parts.append((rows, None if node is None else node(reads.rows(rows))))
+        return by_rows.merge(parts, reads.value, scope)
+
+    def _alike(self, done: set[int]) -> list[tuple[Node | None, set[int]]]:
+        """The children that no bank serves; rows of one and the same adapter go together."""
+        found: dict[object, tuple[Node | None, set[int]]] = {}
+        for child, node in enumerate(self.children):
+            if child not in done:
+                key = None if node is None else id(node.module) if isinstance(node, Leaf) else ("node", child)
+                found.setdefault(key, (node, set()))[1].add(child)
+        return list(found.values())
+
+
+class ByPositions(Node):
+    """Split: each position to one child."""
+
+    def __init__(self, block: Split, children: Sequence[Node | None]) -> None:
+        self.block = block
+        self.children = list(children)
+        self.needs = _needs(children)
+
+    def __call__(self, reads: Reads) -> Tensor | None:
+        splits = self.block.options["splits"]
+        value = reads.value
+        if value.dim() != 3 or value.shape[1] != sum(splits):
+            raise CompositionError(
+                f"{self.block!r}: the splits add up to {sum(splits)}, but the input has shape {tuple(value.shape)} (batch, "
+                "positions, width); make them add up to the padded length"
+            )
+        start = 0
+        parts: list[Tensor] = []
+        for size, child in zip(splits, self.children, strict=True):
+            delta = None if child is None or not size else child(reads.positions(start, start + size))
+            shape = (value.shape[0], size, value.shape[2])
+            parts.append(value.new_zeros(shape) if delta is None else delta.to(value.dtype))
+            start += size
+        return torch.cat(parts, dim=1)
+
+
+def _needs(children: Sequence[Node | None]) -> frozenset[str]:
+    return frozenset().union(*(c.needs for c in children if c is not None))

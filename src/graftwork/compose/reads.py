@@ -1,0 +1,156 @@
+"""The tensors of one site in one call, as adapters read them.
+
+`BranchReads` stands where a branch's output ``y`` leaves its module, `StreamReads` where the stream itself does (behind
+a post-norm, or at a block's output). Both give a new object when something is added (`added`) or only some rows or
+positions are in hand (`rows`, `positions`), so that nested blocks need to know of nothing but their reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from graftwork.compose.rows import Rows, take
+from graftwork.errors import CompositionError
+
+
+class NormCall(Protocol):
+    """The site's norm as it is now, an adapter's own parameters included."""
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """The normed values, same shape."""
+
+    def rows(self, rows: Rows) -> NormCall:
+        """The same for some of the rows."""
+
+
+class Surroundings:
+    """What is known of the call beside the site's own tensors.
+
+    Attributes:
+        scope: Number of rows of the model's batch in hand; ``None`` where it is not known.
+        beams: Whether the batch may hold several consecutive rows for each named one.
+        mask: The attention mask ``(batch, positions)``, or ``None``.
+        record: Where fusions write their weights, or ``None`` when nobody asks.
+    """
+
+    def __init__(
+        self, scope: int | None, *, beams: bool = False, mask: Tensor | None = None, record: dict[Any, Any] | None = None
+    ) -> None:
+        self.scope = scope
+        self.beams = beams
+        self.mask = mask
+        self.record = record
+
+    def padding_mask(self, read: Tensor) -> Tensor | None:
+        """The mask, where it has the read's rows and positions."""
+        if self.mask is None or read.dim() != 3 or self.mask.shape != read.shape[:2]:
+            return None
+        return self.mask.bool()
+
+    def rows(self, rows: Rows) -> Surroundings:
+        """The same for some of the rows. Weights are not recorded inside: they would not cover the batch."""
+        assert self.scope is not None
+        mask = None if self.mask is None else take(self.mask, rows, self.scope)
+        return Surroundings(len(rows), beams=self.beams, mask=mask)
+
+    def positions(self, start: int, stop: int) -> Surroundings:
+        """The same for some of the positions."""
+        mask = None if self.mask is None else self.mask[:, start:stop]
+        return Surroundings(self.scope, beams=self.beams, mask=mask)
+
+
+class Reads:
+    """Base: named tensors ``(batch, positions, width)`` and what is around them."""
+
+    def __init__(self, value: Tensor, taps: Mapping[str, Tensor], around: Surroundings) -> None:
+        self.value = value
+        self.taps = taps
+        self.around = around
+
+    def get(self, role: str) -> Tensor:
+        """One read by its name, see `graftwork.methods.contract.READS`."""
+        raise NotImplementedError
+
+    def added(self, delta: Tensor) -> Reads:
+        """The site after an addition."""
+        return self._like(self.value + delta.to(self.value.dtype), self.taps, self.around)
+
+    def rows(self, rows: Rows) -> Reads:
+        """The site with some of the rows."""
+        scope = self.require_rows()
+        taps = {role: take(t, rows, scope) for role, t in self.taps.items()}
+        return self._like(take(self.value, rows, scope), taps, self.around.rows(rows), rows)
+
+    def positions(self, start: int, stop: int) -> Reads:
+        """The site with some of the positions."""
+        taps = {role: t[:, start:stop] for role, t in self.taps.items()}
+        return self._like(self.value[:, start:stop], taps, self.around.positions(start, stop))
+
+    def require_rows(self) -> int:
+        """Number of rows in hand.
+
+        Raises:
+            CompositionError: If the batch size is not known.
+        """
+        if self.around.scope is None:
+            raise CompositionError(
+                "a composition by rows needs the batch size, and no one size is seen in the model's inputs; pass the "
+                "inputs as keyword tensors with the batch first, all of one size"
+            )
+        return self.around.scope
+
+    def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: Surroundings, rows: Rows | None = None) -> Reads:
+        raise NotImplementedError
+
+
+class BranchReads(Reads):
+    """A branch's output y before it is added: ``stream`` is s + scale · y, ``normed`` its norm in a post-norm model."""
+
+    def __init__(
+        self,
+        value: Tensor,
+        taps: Mapping[str, Tensor],
+        around: Surroundings,
+        *,
+        scale: float | Tensor | None = None,
+        norm: NormCall | None = None,
+    ) -> None:
+        super().__init__(value, taps, around)
+        self.scale = scale
+        self.norm = norm
+        self._made: dict[str, Tensor] = {}
+
+    def get(self, role: str) -> Tensor:
+        if role == "output":
+            return self.value
+        if role in ("stream", "normed"):
+            if role not in self._made:
+                self._made[role] = self._stream() if role == "stream" else self._normed()
+            return self._made[role]
+        return self.taps[role].to(self.value.device)
+
+    def _stream(self) -> Tensor:
+        residual = self.get("residual")
+        if residual.shape != self.value.shape:
+            residual = residual.reshape(self.value.shape)
+        return residual + (self.value if self.scale is None else self.value * self.scale)
+
+    def _normed(self) -> Tensor:
+        return self.get("stream") if self.norm is None else self.norm(self.get("stream"))
+
+    def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: Surroundings, rows: Rows | None = None) -> Reads:
+        norm = self.norm.rows(rows) if self.norm is not None and rows is not None else self.norm
+        return BranchReads(value, taps, around, scale=self.scale, norm=norm)
+
+
+class StreamReads(Reads):
+    """The stream itself: ``output``, ``stream`` and ``normed`` are all it."""
+
+    def get(self, role: str) -> Tensor:
+        return self.value if role in ("output", "stream", "normed") else self.taps[role].to(self.value.device)
+
+    def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: Surroundings, rows: Rows | None = None) -> Reads:
+        return StreamReads(value, taps, around)

@@ -1,0 +1,54 @@
+"""From a composition to the node of one site: the adapters of the names are looked up here, and only here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graftwork.compose.blocks import Average, BatchSplit, Block, Composition, Fuse, MixedBatch, Replicate, Split, Stack
+from graftwork.compose.fusion import FusionModule
+from graftwork.compose.nodes import Attention, ByPositions, ByRows, InTurn, Leaf, Node, Weighted
+from graftwork.errors import CompositionError
+from graftwork.methods.contract import AdapterModule
+
+FindAdapter = Callable[[str], AdapterModule | None]
+FindFusion = Callable[[str], FusionModule | None]
+
+
+def node_for(composition: Composition, adapter: FindAdapter, fusion: FindFusion, site: str) -> Node | None:
+    """The node of a composition at one site, ``None`` where nothing would be added.
+
+    Args:
+        composition: What is active.
+        adapter: The adapter of a name at this site, ``None`` where it has none.
+        fusion: The fusion of a name at this site, ``None`` where it has none.
+        site: The site's key, under which fusion weights are recorded.
+    """
+    if composition is None:
+        return None
+    if isinstance(composition, str):
+        module = adapter(composition)
+        return None if module is None else Leaf(module)
+    children = [node_for(child, adapter, fusion, site) for child in composition.children]
+    if all(child is None for child in children):
+        return None
+    return _block_node(composition, children, fusion, site)
+
+
+def _block_node(block: Block, children: list[Node | None], fusion: FindFusion, site: str) -> Node:
+    if isinstance(block, Stack):
+        return InTurn([child for child in children if child is not None])
+    if isinstance(block, Average):
+        return Weighted(children, block.weights)
+    if isinstance(block, Fuse):
+        module = fusion(block.name)
+        if module is None:
+            raise CompositionError(
+                f"the fusion {block.name!r} has no weights at {site}, where its adapters are; call add_fusion({block!r}) "
+                "with all of them, or load it"
+            )
+        return Attention(children, module, block.name, site)
+    if isinstance(block, (BatchSplit, MixedBatch, Replicate)):
+        return ByRows(block, children)
+    if isinstance(block, Split):
+        return ByPositions(block, children)
+    raise CompositionError(f"{type(block).__name__} cannot be computed at a site")

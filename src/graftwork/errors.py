@@ -1,0 +1,37 @@
+"""The exceptions a user of this library can meet.
+
+Every message names the value that was refused, the place it was met, and the way out.
+"""
+
+from __future__ import annotations
+
+
+class GraftworkError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class ConfigError(GraftworkError, ValueError):
+    """An option of a configuration or a composition has a value that cannot be used."""
+
+
+class UnknownNameError(GraftworkError, KeyError):
+    """A name is taken, unusable, or not there."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class CompositionError(GraftworkError, ValueError):
+    """A composition that cannot be computed: its parts do not meet, or its sizes do not add up."""
+
+
+class SiteError(GraftworkError, RuntimeError):
+    """The places to attach to could not be found, or what was given by hand is not there."""
+
+
+class AttachError(GraftworkError, RuntimeError):
+    """The model cannot be attached to, or it is used in a way that attaching cannot serve."""
+
+
+class CheckpointError(GraftworkError, RuntimeError):
+    """A file does not fit the model, is damaged, or is not one of ours."""

@@ -1,0 +1,28 @@
+"""The adapter methods: one file a published method, its configuration and its module."""
+
+from graftwork.methods.adapter_plus import AdapterPlus
+from graftwork.methods.bapna_firat import BapnaFirat
+from graftwork.methods.bottleneck import Bottleneck
+from graftwork.methods.contract import AdapterConfig, AdapterModule, Context, Place, Segment
+from graftwork.methods.houlsby import Houlsby, Standard
+from graftwork.methods.parallel import Parallel
+from graftwork.methods.pfeiffer import Pfeiffer
+from graftwork.methods.registry import config_from_dict, methods, register
+
+__all__ = [
+    "AdapterConfig",
+    "AdapterModule",
+    "AdapterPlus",
+    "BapnaFirat",
+    "Bottleneck",
+    "Context",
+    "Houlsby",
+    "Parallel",
+    "Pfeiffer",
+    "Place",
+    "Segment",
+    "Standard",
+    "config_from_dict",
+    "methods",
+    "register",
+]

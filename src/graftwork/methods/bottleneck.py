@@ -1,0 +1,160 @@
+"""The bottleneck adapter in its general form, of which the published ones are presets.
+
+    A(h) = scale · (U φ(D h + b_D) + b_U + S(h))
+
+with ``D (r, d)``, ``U (d, r)`` and, where asked for, a skip ``S`` past the non-linearity (Houlsby et al. 2019,
+arXiv:1902.00751; Pfeiffer et al. 2020, arXiv:2005.00247; He et al. 2021, arXiv:2110.04366).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from graftwork.errors import ConfigError
+from graftwork.methods.activations import canonical
+from graftwork.methods.bottleneck_module import INITS, SKIPS, BottleneckModule
+from graftwork.methods.contract import READS, WRITES, AdapterConfig, Place, one_of, within
+from graftwork.methods.layerwise import check_layers, for_layer, layer_keys, selects
+from graftwork.methods.registry import register
+from graftwork.sites import KINDS
+
+Width = float | Mapping[Any, float] | None
+
+
+@register
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bottleneck(AdapterConfig):
+    """A bottleneck adapter, every part of it an option.
+
+    Attributes:
+        sites: Kinds of sites it stands at. ``"attention"`` includes mixers (state space, Fourier, pooling).
+        reads: ``"output"`` of the branch, ``"normed"`` (the stream behind the addition and the post-norm, the plain
+            ``"stream"`` in a pre-norm model), ``"residual"`` (the stream before the addition), ``"input"`` of the
+            branch, or ``"layer_input"``.
+        writes: ``"branch"`` (y ← y + δ, under the model's norm) or ``"stream"`` (after it).
+        reduction_factor: Width of the model over that of the bottleneck; a number, or a mapping from layer to number
+            with ``"default"`` for the others. Layers are numbers within their stack, or ``"decoder.block.3"``.
+        bottleneck_size: Width ``r`` itself, in the same forms; give one of the two.
+        activation: The non-linearity φ, one of `graftwork.methods.activations.ACTIVATIONS`.
+        init: ``"houlsby"`` (truncated normal), ``"normal"``, ``"xavier"``, ``"parallel"`` (U = 0), or ``"zero"`` (the
+            method's own D, and everything else so that the adapter adds exactly zero at the start).
+        init_std: Standard deviation of the two normal starts.
+        up_bias: Whether b_U is there.
+        scale: A constant, ``"learned"`` (one number, from 1) or ``"channel"`` (one for each dimension, from 1).
+        skip: ``None`` or one of ``"scalar"``, ``"diagonal"``, ``"low_rank"``, ``"dense"``: a linear path past the
+            non-linearity. It starts at zero.
+        skip_rank: Rank of the low-rank skip.
+        norm_before: A layer norm of the adapter's own in front.
+        norm_after: A layer norm of the adapter's own behind the up-projection.
+        dropout: On the features, while the adapter learns.
+        stochastic_depth: Probability of leaving a row's addition out, while the adapter learns.
+        gate: A learned gate a layer (Mao et al. 2021, arXiv:2110.07577): the mean over unpadded positions of
+            sigmoid(w · h), each position for itself in decoders.
+        leave_out: Layers without the adapter (AdapterDrop, Rücklé et al. 2021, arXiv:2010.11918).
+
+    Raises:
+        ConfigError: If a value is refused.
+    """
+
+    method: ClassVar[str] = "bottleneck"
+    default_size: ClassVar[tuple[str, float]] = ("bottleneck_size", 16)
+    default_init: ClassVar[str] = "houlsby"
+
+    sites: tuple[str, ...] = ("attention", "feed_forward")
+    reads: str = "output"
+    writes: str = "branch"
+    reduction_factor: Width = None
+    bottleneck_size: Width = None
+    activation: str = "relu"
+    init: str = "houlsby"
+    init_std: float = 1e-2
+    up_bias: bool = True
+    scale: float | str = 1.0
+    skip: str | None = None
+    skip_rank: int = 4
+    norm_before: bool = False
+    norm_after: bool = False
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    gate: bool = False
+    leave_out: tuple[int | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sites = (self.sites,) if isinstance(self.sites, str) else tuple(self.sites)
+        if not sites or not set(sites) <= set(KINDS):
+            raise ConfigError(f"{type(self).__name__}: sites is {sites!r}; name one or more of {', '.join(KINDS)}")
+        object.__setattr__(self, "sites", sites)
+        object.__setattr__(self, "leave_out", tuple(self.leave_out))
+        object.__setattr__(self, "activation", canonical(self.activation))
+        one_of(self, "reads", READS)
+        one_of(self, "writes", WRITES)
+        one_of(self, "init", INITS)
+        one_of(self, "skip", (None, *SKIPS))
+        within(self, "skip_rank", 1, 1 << 20)
+        within(self, "init_std", 0.0, 10.0)
+        within(self, "dropout", 0.0, 0.999)
+        within(self, "stochastic_depth", 0.0, 0.999)
+        if isinstance(self.scale, str):
+            one_of(self, "scale", ("learned", "channel"))
+        self._settle_size()
+
+    def _settle_size(self) -> None:
+        """Exactly one of the two sizes; the preset's own where neither is given."""
+        given = [f for f in ("reduction_factor", "bottleneck_size") if getattr(self, f) is not None]
+        if len(given) == 2:
+            raise ConfigError(
+                f"{type(self).__name__}: reduction_factor={self.reduction_factor!r} and bottleneck_size="
+                f"{self.bottleneck_size!r} say the same thing twice; give one"
+            )
+        if not given:
+            field, value = self.default_size
+            object.__setattr__(self, field, value)
+            given = [field]
+        size = layer_keys(getattr(self, given[0]))
+        object.__setattr__(self, given[0], size)
+        for value in size.values() if isinstance(size, dict) else [size]:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise ConfigError(f"{type(self).__name__}: {given[0]} has the value {value!r}; it must be above 0")
+
+    def check(self, layers: Mapping[str, int]) -> None:
+        for field in ("reduction_factor", "bottleneck_size", "leave_out"):
+            check_layers(type(self).__name__, field, getattr(self, field), layers)
+
+    def size_at(self, place: Place) -> int:
+        """The bottleneck's width ``r`` at one place."""
+        name = type(self).__name__
+        if self.bottleneck_size is not None:
+            return max(1, int(for_layer(name, "bottleneck_size", self.bottleneck_size, place.site)))
+        return max(1, int(place.site.width / for_layer(name, "reduction_factor", self.reduction_factor, place.site)))
+
+    def build(self, place: Place) -> BottleneckModule | None:
+        if not selects(self.sites, place) or any(str(x) in _names(place) for x in self.leave_out):
+            return None
+        return BottleneckModule(
+            reads=self.reads,
+            writes=self.writes,
+            width=place.site.width,
+            size=self.size_at(place),
+            activation=self.activation,
+            init=self.init,
+            first_init=self.default_init,
+            init_std=self.init_std,
+            up_bias=self.up_bias,
+            scale=self.scale,
+            skip=self.skip,
+            skip_rank=self.skip_rank,
+            norm_before=self.norm_before,
+            norm_after=self.norm_after,
+            dropout=self.dropout,
+            stochastic_depth=self.stochastic_depth,
+            gate=self.gate,
+            causal=place.causal,
+            dtype=self.torch_dtype,
+        )
+
+
+def _names(place: Place) -> tuple[str, str]:
+    return str(place.site.layer), f"{place.site.stack}.{place.site.layer}"

@@ -1,0 +1,213 @@
+"""The contract between a method and everything above it.
+
+An adapter is a small module that reads one tensor at a site and adds to the residual stream. A *method* says how that
+module is made: a configuration (a frozen dataclass, pure data, JSON both ways) whose `AdapterConfig.build` makes one
+`AdapterModule` for one site. The layers above never look inside: they ask a module what it reads, where it writes, and
+whether it can be *banked*.
+
+A banked adapter is features followed by a linear readout,
+
+    A(h) = g · (U a(h) + c),      a(h) = [φ_1(D_1 h + b_1) ; φ_2(D_2 h + b_2) ; …]
+
+so that N of them run as two products with stacked weights and a composition can mix the narrow features instead of
+N full-width outputs. Everything else gives outputs only, and composes by them: the same laws, plain speed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+
+from graftwork.errors import ConfigError
+from graftwork.methods.activations import activation
+from graftwork.sites import Site
+
+Read = Literal["residual", "input", "output", "stream", "normed", "layer_input"]
+Write = Literal["branch", "stream"]
+READS: tuple[str, ...] = get_args(Read)
+WRITES: tuple[str, ...] = get_args(Write)
+
+
+class Context(Protocol):
+    """What a module may know beside the tensor it reads."""
+
+    def padding_mask(self, read: Tensor) -> Tensor | None:
+        """``(batch, positions)``, true where a position is not padding; ``None`` where nothing is known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What a configuration is told of the place it builds for.
+
+    Attributes:
+        site: The site.
+        layers: Number of layers of the site's stack.
+        causal: Whether later positions are hidden from earlier ones there (a decoder).
+        block_kinds: The kinds of branches that the layer has.
+    """
+
+    site: Site
+    layers: int
+    causal: bool = False
+    block_kinds: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """One run of features ``φ(D h + b)``: ``down`` is ``(rank, width)``, ``bias`` ``(rank,)`` or ``None``."""
+
+    down: Tensor
+    bias: Tensor | None
+    activation: str
+
+
+class AdapterModule(nn.Module):
+    """One adapter at one site.
+
+    Subclasses set `reads` and `writes`, and define `forward`. A banked one (`banked` true) defines `segments` and
+    `readout` instead, and may define `prepare` and `gain`.
+
+    Attributes:
+        reads: Which tensor of the site `forward` is given.
+        writes: ``"branch"`` (y ← y + δ) or ``"stream"`` (after the site's norm).
+        learning: Whether this adapter is being trained. Randomness (dropout, stochastic depth) is on only while it is
+            and the module is in training mode: a frozen adapter in a fusion is a fixed function.
+        has_randomness: Whether the method has any.
+        mixes_positions: Whether an output position depends on other positions.
+    """
+
+    mixes_positions: ClassVar[bool] = False
+
+    def __init__(self, *, reads: str, writes: str) -> None:
+        super().__init__()
+        self.reads = reads
+        self.writes = writes
+        self.learning = False
+        self.has_randomness = False
+
+    @property
+    def random(self) -> bool:
+        """Whether randomness is at work now."""
+        return self.has_randomness and self.learning and self.training
+
+    @property
+    def banked(self) -> bool:
+        """Whether this adapter is features and a linear readout."""
+        return False
+
+    @property
+    def foldable(self) -> bool:
+        """Whether features depend on the plain read alone, so that weights around them can be multiplied out."""
+        return False
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The features' weights, in the order in which `readout` takes the features."""
+        raise NotImplementedError(f"{type(self).__name__} composes by its outputs")
+
+    def readout(self) -> tuple[Tensor, Tensor | None]:
+        """``U (width, rank)`` and ``c (width,)`` or ``None``, the adapter's own scale multiplied in."""
+        raise NotImplementedError(f"{type(self).__name__} composes by its outputs")
+
+    def prepare(self, read: Tensor) -> Tensor:
+        """What is done to the read before the features: a norm of the adapter's own, or nothing."""
+        return read
+
+    def perturb(self, features: Tensor) -> Tensor:
+        """Dropout on the features ``(batch, positions, rank)``, where the method has one."""
+        return features
+
+    def gain(self, read: Tensor, context: Context) -> Tensor | None:
+        """A factor ``(batch, positions or 1, 1)`` on the whole output, or ``None`` for 1."""
+        return None
+
+    def features(self, read: Tensor) -> Tensor:
+        """The features ``(batch, positions, rank)`` of one read ``(batch, positions, width)``."""
+        prepared = self.prepare(read)
+        parts = [
+            activation(s.activation)(nn.functional.linear(prepared, cast(s.down, prepared), cast(s.bias, prepared)))
+            for s in self.segments()
+        ]
+        return self.perturb(parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1))
+
+    def forward(self, read: Tensor, context: Context) -> Tensor:
+        """The addition δ ``(batch, positions, width)`` for one read of the same shape."""
+        features = self.features(read)
+        up, constant = self.readout()
+        delta = nn.functional.linear(features, cast(up, features), cast(constant, features))
+        gain = self.gain(read, context)
+        return delta if gain is None else delta * gain.to(delta.dtype)
+
+
+def cast(weight: Tensor | None, like: Tensor) -> Any:
+    """The weight in the dtype it is computed in, that of the base's activations (``None`` stays ``None``)."""
+    return weight if weight is None or weight.dtype == like.dtype else weight.to(like.dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """Base of every method's configuration: pure data, JSON both ways.
+
+    Attributes:
+        norms: ``"base"``, or ``"own"``: the adapter owns and trains a copy of every norm of the base (Houlsby et al.).
+        dtype: Name of the dtype of the trained weights, ``"float32"`` or another; they are computed in the base's.
+    """
+
+    method: ClassVar[str] = ""
+
+    norms: str = "base"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        one_of(self, "norms", ("base", "own"))
+        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+            raise ConfigError(f"{type(self).__name__}: dtype {self.dtype!r} is no dtype of torch; try 'float32'")
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of the trained weights."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+    def build(self, place: Place) -> AdapterModule | None:
+        """The module for one place, or ``None`` where this method puts none.
+
+        Raises:
+            ConfigError: If an option does not fit the place (a size that does not divide the width, a layer that does
+                not exist).
+        """
+        raise NotImplementedError
+
+    def check(self, layers: Mapping[str, int]) -> None:
+        """Refuse options that name layers which the model does not have: ``layers`` maps each stack to its number."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON values, with the method's name under ``"method"``."""
+        plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {"method": self.method, **plain}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return value
+
+
+def one_of(config: object, field: str, allowed: tuple[Any, ...]) -> None:
+    """Refuse a value outside ``allowed``, naming the field and the choices."""
+    value = getattr(config, field)
+    if value not in allowed:
+        choices = ", ".join(repr(a) for a in allowed)
+        raise ConfigError(f"{type(config).__name__}: {field} is {value!r}; it must be one of {choices}")
+
+
+def within(config: object, field: str, low: float, high: float) -> None:
+    """Refuse a number outside ``[low, high]``, naming the field and the bounds."""
+    value = getattr(config, field)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ConfigError(f"{type(config).__name__}: {field} is {value!r}; it must be a number from {low} to {high}")

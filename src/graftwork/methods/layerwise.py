@@ -1,0 +1,51 @@
+"""Options that differ from layer to layer, and which sites a list of kinds selects."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from graftwork.errors import ConfigError
+from graftwork.methods.contract import Place
+from graftwork.sites import Site
+
+_BRANCHES = ("attention", "cross_attention", "feed_forward", "mixer", "composite")
+
+
+def selects(kinds: Collection[str], place: Place) -> bool:
+    """Whether a method that stands at ``kinds`` stands at this place.
+
+    A mixer is attention's counterpart; in a block whose only branch is a mixer (a state space model) it takes the
+    feed-forward adapter too.
+    """
+    kind = place.site.kind
+    if kind != "mixer" or "mixer" in kinds:
+        return kind in kinds
+    alone = {k for k in place.block_kinds if k in _BRANCHES} <= {"mixer"}
+    return "attention" in kinds or (alone and "feed_forward" in kinds)
+
+
+def layer_keys(value: Any) -> Any:
+    """A mapping from layers with its keys as JSON has them, strings; anything else unchanged."""
+    return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def for_layer(owner: str, field: str, value: Any, site: Site) -> Any:
+    """The option's value at one site: of its full layer name, else of its number, else the default."""
+    if not isinstance(value, Mapping):
+        return value
+    for key in (f"{site.stack}.{site.layer}", str(site.layer), "default"):
+        if key in value:
+            return value[key]
+    raise ConfigError(f"{owner}: {field} has no value for layer {site.layer} of {site.stack!r}; add it, or a 'default'")
+
+
+def check_layers(owner: str, field: str, value: Any, layers: Mapping[str, int]) -> None:
+    """Refuse an option that names a layer which no stack has."""
+    named: Iterable[Any] = value if isinstance(value, (Mapping, tuple)) else ()
+    known = {str(i) for count in layers.values() for i in range(count)}
+    known |= {f"{stack}.{i}" for stack, count in layers.items() for i in range(count)} | {"default"}
+    for layer in named:
+        if str(layer) not in known:
+            have = ", ".join(f"{stack} 0 to {count - 1}" for stack, count in layers.items())
+            raise ConfigError(f"{owner}: {field} names layer {layer!r}, which is not there; the layers are {have}")

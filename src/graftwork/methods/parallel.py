@@ -1,0 +1,31 @@
+"""Scaled parallel adapters (He et al. 2021, *Towards a unified view*, arXiv:2110.04366).
+
+    y ← y + scale · (U relu(D s + b_D) + b_U)        beside the branch, from the stream that enters it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from graftwork.methods.bottleneck import Bottleneck
+from graftwork.methods.registry import register
+
+
+@register
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parallel(Bottleneck):
+    """One adapter beside each feed-forward; d/2 wide, scale 4, U = 0 at the start.
+
+    It reads the stream before the addition, as the authors' code does; ``reads="input"`` takes what the branch itself
+    takes, which differs in a pre-norm model. ``scale="learned"`` starts at 1.
+    """
+
+    method: ClassVar[str] = "parallel"
+    default_size: ClassVar[tuple[str, float]] = ("reduction_factor", 2)
+    default_init: ClassVar[str] = "parallel"
+
+    sites: tuple[str, ...] = ("feed_forward",)
+    reads: str = "residual"
+    init: str = "parallel"
+    scale: float | str = 4.0
