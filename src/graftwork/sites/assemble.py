@@ -54,13 +54,16 @@ def assemble(graph: Graph) -> Findings:
     outputs = [taps.branch_output(graph, branch) for branch in branches]
     places = find_places(graph, branches, [o.occurrence.tap.module if o else None for o in outputs])
     has_lists = any(place.listed for place in places)
+    attends = ("attention", "cross_attention")
+    attending = {place.stack for branch, place in zip(branches, places, strict=True) if branch.kind in attends}
     layers: dict[tuple[str, int], list[tuple[Branch, taps.BranchOutput, Place]]] = collections.defaultdict(list)
     without_output = []
     for branch, output, place in zip(branches, outputs, places, strict=True):
-        if has_lists and not place.listed and branch.kind not in ("attention", "cross_attention"):
+        if has_lists and not place.listed and branch.kind not in attends:
             continue  # positions by convolution before the layers, a head behind them, a loop around them
         if output is None:
-            without_output.append((branch, place))
+            if place.stack in attending or not attending:  # else it is no stack of transformer layers
+                without_output.append((branch, place))
         else:
             layers[place.stack, place.layer].append((branch, output, place))
     found: list[FoundSite] = []
@@ -78,46 +81,40 @@ def assemble(graph: Graph) -> Findings:
 
 
 def _branch_site(graph: Graph, branch: Branch, output: taps.BranchOutput, place: Place, entering: int) -> FoundSite:
-    block = graph.calls[place.block]
     before = output.occurrence.tick
-    total = graph.values[branch.sum.value]
-    extra: dict[str, object] = {}
-    if not output.same_layout:
-        extra["layout"] = "differs"
-    if output.computed_factor:
-        extra["factor"] = "computed"
+    extra: dict[str, object] = dict(output.extra)
     if branch.sum.projected:
         extra["stream"] = "projected"
-    norm = taps.post_norm(graph, total.index, block.index)
+    norm = taps.post_norm(graph, branch.sum.value, place)
     if norm is not None and not place.whole and str(place.layer) not in norm.path.split("."):
         norm = None  # the block is the whole model here, and that norm closes it
-    width, channels_first = taps.width_of(graph, output.value, output.occurrence)
+    width, channels_first = taps.width_of(graph, output.value)
     if channels_first:
         extra["channels"] = 1
     site = Site(
         stack=place.stack,
         layer=place.layer,
         kind=branch.kind,
-        block=block.path,
+        block=place.path,
         output=output.occurrence.tap,
         width=width,
-        residual=taps.residual_tap(graph, branch, block, before),
-        input=taps.input_tap(graph, branch, block, before),
+        residual=taps.residual_tap(graph, branch, place, before),
+        input=taps.input_tap(graph, branch, place, before),
         layer_input=_entering_tap(graph, entering, place, before),
         norm=norm.path if norm is not None else None,
         scale=output.scale,
         extra=extra,
     )
-    return FoundSite(site, place, total.index, branch.sum.stream, entering)
+    return FoundSite(site, place, branch.sum.value, branch.sum.stream, entering)
 
 
 def _entering_tap(graph: Graph, entering: int, place: Place, before: int) -> Tap | None:
     """Where the stream that enters the layer is first seen inside the block, else at its edge."""
     everywhere = [o for o in taps.occurrences(graph, graph.same_content(entering)) if o.tick < before]
-    strictly = taps.inside(graph, everywhere, place.block)
+    strictly = taps.inside(graph, everywhere, place)
     if strictly:
         return strictly[0].tap
-    at_edge = [o for o in everywhere if o.call == place.block and o.tap.end == "input"]
+    at_edge = [o for o in everywhere if place.whole and o.call == place.call and o.tap.end == "input"]
     chosen = at_edge or everywhere[-1:]
     return chosen[0].tap if chosen else None
 
@@ -136,7 +133,7 @@ def _block_site(sums: ResidualSums, sites: list[FoundSite]) -> FoundSite | None:
     tap: Tap | None = None
     stream = last.total
     if first.place.whole:
-        block = graph.calls[first.place.block]
+        block = graph.calls[first.place.call]
         for passing in block.outputs:
             if passing.reachable and graph.active[passing.value] and last.total in sums.carried(passing.value):
                 tap, stream = Tap(block.path, "output", passing.slot, block.nth), passing.value

@@ -44,11 +44,13 @@ def find_branches(sums: ResidualSums) -> list[Branch]:
     returned = sums.returned()
     kept = []
     for branch in branches:
+        if branch.sum.value not in returned:
+            continue
         if branch.sum.inside:
             family = nested_by_head[branch.sum.head]
             if len({b.sum.value for b in family}) >= 2 and any(b.kind in _ATTENDS for b in family):
                 kept.append(branch)
-        elif branch.sum.value in returned:
+        else:
             kept.append(branch)
     surrounding = {outer for branch in kept for outer in branch.sum.inside}
     for branch in kept:

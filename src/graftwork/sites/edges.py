@@ -57,7 +57,7 @@ def _producer(graph: Graph, first: FoundSite, prefix: str) -> tuple[Tap, int] | 
             call = graph.calls[c]
             below_base = call.path.startswith(prefix) and call.path.count(".") >= base_depth and call.path != ""
             slot = next((p.slot for p in call.outputs if p.value == i and p.reachable), "")
-            if below_base and slot != "" and not graph.record.is_below(first.place.block, c, strictly=False):
+            if below_base and slot != "" and not graph.record.is_below(first.place.call, c, strictly=False):
                 candidates.append((call.depth, -order, Tap(call.path, "output", slot, call.nth)))
         if candidates:
             return min(candidates, key=lambda candidate: candidate[:2])[2], i

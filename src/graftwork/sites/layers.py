@@ -18,16 +18,24 @@ class Place:
     Attributes:
         stack: Dotted path of the list of blocks (of what holds the lists, where a model keeps parallel ones).
         layer: Index of the layer in its stack.
-        block: Index of the call that is the block: the child of the list, or the module that makes the sum.
-        whole: Whether that call holds the whole layer; not where a layer's parts stand in parallel lists.
+        path: Dotted path of the block: the child of the list, or the module that makes the sum.
+        call: Index of the call of the block, or, where the block is never called itself, of what calls its parts.
+        whole: Whether that call is the block's own: no more and no less than the layer runs in it.
         listed: Whether the layer is the child of a list.
     """
 
     stack: str
     layer: int
-    block: int
+    path: str
+    call: int
     whole: bool = True
     listed: bool = True
+
+    def holds(self, graph: Graph, call: int) -> bool:
+        """Whether a call happened strictly inside the block."""
+        if not graph.record.is_below(call, self.call):
+            return False
+        return self.whole or not self.path or graph.calls[call].path.startswith(f"{self.path}.")
 
 
 def list_children_of(path: str) -> list[tuple[str, int, str]]:
@@ -64,16 +72,20 @@ def find_places(graph: Graph, branches: list[Branch], outputs: list[str | None])
         if children:
             mixing = [entry for entry in children if all(mixes[entry[0]].values())]
             stack, layer, path = mixing[-1] if mixing else children[0]
-            called = [c for c in graph.values[branch.sum.value].calls if graph.calls[c].path == path]
-            block = graph.calls[called[0]] if called else call
-            places.append(Place(stack, layer, block.index, whole=bool(called)))
-            units.append((path, block.nth))
+            open_calls = [graph.calls[c] for c in graph.values[branch.sum.value].calls]
+            own = next((c for c in open_calls if c.path == path), None)
+            # some models call the parts of a block, or its forward, and never the block
+            around = [c for c in open_calls if not f"{c.path}.".startswith(f"{path}.")]
+            block = own or (around or open_calls)[-1]
+            places.append(Place(stack, layer, path, block.index, whole=own is not None))
+            units.append((path, block.nth if own else call.nth))
         elif _first(output):
-            stack, layer, path = _first(output)[0]
-            places.append(Place(stack if len(loose) == 1 else stack.rpartition(".")[0], layer, call.index, whole=False))
+            stack, layer, _ = _first(output)[0]
+            stack = stack if len(loose) == 1 else stack.rpartition(".")[0]
+            places.append(Place(stack, layer, call.path, call.index, whole=False))
             units.append((str(layer), call.nth))
         else:
-            places.append(Place(call.path.rpartition(".")[0], -1, call.index, listed=False))
+            places.append(Place(call.path.rpartition(".")[0], -1, call.path, call.index, listed=False))
             units.append((call.path, call.nth))
     _count_layers(places, units)
     return places

@@ -51,7 +51,7 @@ def _without_module(findings: Findings) -> list[str]:
     for branch, place in findings.without_output:
         adder = graph.calls[graph.values[branch.sum.value].calls[-1]].path or "the root"
         complaints.append(
-            f"{graph.calls[place.block].path or '(root)'}: the {branch.kind} branch is returned by no module, so "
+            f"{place.path or '(root)'}: the {branch.kind} branch is returned by no module, so "
             f"no hook can reach it (its sum runs in the forward of {adder})"
         )
     return complaints
@@ -60,10 +60,14 @@ def _without_module(findings: Findings) -> list[str]:
 def _uncovered(findings: Findings, found: list[FoundSite]) -> list[str]:
     """Children of lists that ran attention and hold no site."""
     graph = findings.graph
-    covered = {graph.calls[f.place.block].path for f in found}
+    covered = {f.place.path for f in found}
+    products = [value.index for value in graph.values if value.op in ops.PRODUCTS]
     missing: dict[str, str] = {}
     for value in graph.values:
-        attends = value.op in ops.FUSED_ATTENTION or (value.op in ops.SOFTMAX and graph.active[value.index])
+        attends = value.op in ops.FUSED_ATTENTION
+        if value.op in ops.SOFTMAX and graph.active[value.index]:  # of scores only where it weighs other activations
+            later = [p for p in products if p > value.index and graph.depends(p, value.index)]
+            attends = any(graph.values[p].calls == value.calls and len(graph.active_inputs(p)) > 1 for p in later)
         if not attends or not value.calls:
             continue
         path = graph.calls[value.calls[-1]].path

@@ -9,7 +9,8 @@ import torch
 
 from graftwork.sites import ops
 from graftwork.sites.branch import Branch
-from graftwork.sites.graph import Graph
+from graftwork.sites.graph import Graph, is_list_child
+from graftwork.sites.layers import Place
 from graftwork.sites.record import Call
 from graftwork.sites.site import Tap
 
@@ -23,13 +24,19 @@ class Occurrence(NamedTuple):
 
 
 class BranchOutput(NamedTuple):
-    """The module call that returns a branch, and what the model still does to it before the sum."""
+    """The module call that returns a branch, and what the model still does to it before the sum.
+
+    Attributes:
+        occurrence: Where the branch leaves the call.
+        value: The value there.
+        scale: The model's own factor behind it: a number, the path of a parameter, or `None` for 1.
+        extra: What is unusual: ``layout`` (``differs``), ``factor`` (``computed``), ``returns`` (``sum``).
+    """
 
     occurrence: Occurrence
     value: int
-    same_layout: bool
     scale: float | str | None
-    computed_factor: bool
+    extra: dict[str, str]
 
 
 def occurrences(graph: Graph, values: list[int]) -> list[Occurrence]:
@@ -51,18 +58,48 @@ def occurrences(graph: Graph, values: list[int]) -> list[Occurrence]:
     return sorted(found, key=lambda occurrence: (occurrence.tick, occurrence.tap.module))
 
 
-def inside(graph: Graph, found: list[Occurrence], block: int) -> list[Occurrence]:
-    """The occurrences strictly inside a call: gradient checkpointing may re-run it without its own edges."""
-    return [occurrence for occurrence in found if graph.record.is_below(occurrence.call, block)]
+def inside(graph: Graph, found: list[Occurrence], place: Place) -> list[Occurrence]:
+    """The occurrences strictly inside a block: gradient checkpointing may re-run it without its own edges."""
+    return [occurrence for occurrence in found if place.holds(graph, occurrence.call)]
 
 
 def branch_output(graph: Graph, branch: Branch) -> BranchOutput | None:
-    """The outermost module call that returns the branch, in the layout of the sum wherever some call does."""
+    """The outermost module call that returns the branch, in the layout of the sum wherever some call does.
+
+    Where no call returns it, the last one that all of it came through unchanged but for its layout; else the call that
+    returns the sum itself, where it is made inside a part of the block.
+    """
+    target = graph.values[branch.sum.value]
+    path = graph.path(branch.value)
+    path = path[: path.index(branch.sum.origin)] if branch.sum.origin in path else path
+    found = _outermost(graph, branch, list(path))
+    if found is not None:
+        occurrence, value = found
+        scale, computed = _factors(graph, branch, value)
+        extra = {"factor": "computed"} if computed else {}
+        if graph.values[value].shape != target.shape:
+            extra["layout"] = "differs"
+        return BranchOutput(occurrence, value, scale, extra)
+    found = _outermost(graph, branch, _gateways(graph, branch))
+    if found is not None:
+        return BranchOutput(*found, None, {"layout": "differs"})
+    adders = [graph.calls[c] for c in target.returned_by if is_below_list_child(graph, c)]
+    for call in sorted(adders, key=lambda call: (call.depth, -call.index)):
+        slot = next((p.slot for p in call.outputs if p.value == target.index and p.reachable), _UNREACHABLE)
+        if slot is not _UNREACHABLE:
+            tap = Tap(call.path, "output", slot, call.nth)  # type: ignore[arg-type]
+            return BranchOutput(Occurrence(call.left, call.index, tap), target.index, None, {"returns": "sum"})
+    return None
+
+
+_UNREACHABLE = object()
+
+
+def _outermost(graph: Graph, branch: Branch, values: list[int]) -> tuple[Occurrence, int] | None:
+    """Of the calls that returned one of the values (latest first) the outermost; the last of several as far out."""
     target = graph.values[branch.sum.value]
     candidates: list[tuple[bool, int, int, Occurrence, int]] = []
-    for i in graph.path(branch.value):
-        if i == branch.sum.origin:
-            break
+    for i in values:
         for c in reversed(graph.values[i].returned_by):
             call = graph.calls[c]
             slot = next((p.slot for p in call.outputs if p.value == i and p.reachable), _UNREACHABLE)
@@ -70,14 +107,29 @@ def branch_output(graph: Graph, branch: Branch) -> BranchOutput | None:
                 differs = graph.values[i].shape != target.shape
                 tap = Tap(call.path, "output", slot, call.nth)  # type: ignore[arg-type]
                 candidates.append((differs, call.depth, len(candidates), Occurrence(call.left, c, tap), i))
-    if not candidates:
-        return None
-    differs, _, _, occurrence, value = min(candidates, key=lambda candidate: candidate[:3])
-    scale, computed = _factors(graph, branch, value)
-    return BranchOutput(occurrence, value, not differs, scale, computed)
+    return min(candidates, key=lambda candidate: candidate[:3])[3:] if candidates else None
 
 
-_UNREACHABLE = object()
+def _gateways(graph: Graph, branch: Branch) -> list[int]:
+    """What all of a branch came through, latest first, and was only re-laid out, joined or averaged since."""
+    body = graph.between(branch.sum.origin, branch.value)
+    gateways = []
+    for i in reversed(body):
+        if i != branch.value and _all_through(graph, branch.sum.origin, i, branch.value):
+            gateways.append(i)
+        if graph.values[i].op not in ops.TRIVIAL and graph.values[i].op not in ("mean", "sum"):
+            break
+    return gateways
+
+
+def is_below_list_child(graph: Graph, call: int) -> bool:
+    """Whether a call happened inside a child of a list, and is not that child."""
+    parent = graph.calls[call].parent
+    while parent is not None:
+        if is_list_child(graph.calls[parent].path):
+            return True
+        parent = graph.calls[parent].parent
+    return False
 
 
 def _factors(graph: Graph, branch: Branch, tapped: int) -> tuple[float | str | None, bool]:
@@ -126,39 +178,40 @@ def _named_factors(graph: Graph, values: list[int]) -> tuple[list[str], bool]:
     return names, False
 
 
-def residual_tap(graph: Graph, branch: Branch, block: Call, before: int) -> Tap | None:
+def residual_tap(graph: Graph, branch: Branch, place: Place, before: int) -> Tap | None:
     """Where the stream can be read before the branch's output leaves: as late as possible, inside the block."""
     everywhere = [o for o in occurrences(graph, graph.same_content(branch.sum.stream)) if o.tick < before]
-    strictly = inside(graph, everywhere, block.index)
-    at_edge = [o for o in everywhere if o.call == block.index and o.tap.end == "input"]
+    strictly = inside(graph, everywhere, place)
+    at_edge = [o for o in everywhere if place.whole and o.call == place.call and o.tap.end == "input"]
     for found in (strictly, at_edge, everywhere):
         if found:
             return found[-1].tap
     return None
 
 
-def input_tap(graph: Graph, branch: Branch, block: Call, before: int) -> Tap | None:
+def input_tap(graph: Graph, branch: Branch, place: Place, before: int) -> Tap | None:
     """Where the branch's input can be read: behind the norm that all of the branch passes, if it has one."""
     for i in graph.between(branch.sum.origin, branch.value):
         for c in graph.values[i].returned_by:
             call = graph.calls[c]
             takes_stream = any(_is_on_stream(graph, branch, p.value) for p in call.inputs)
-            if not takes_stream or not ops.is_norm(call.module) or not graph.record.is_below(c, block.index):
+            if not takes_stream or not ops.is_norm(call.module) or not place.holds(graph, c):
                 continue
             if _all_through(graph, branch.sum.origin, i, branch.value):
                 found = [o for o in occurrences(graph, [i]) if o.call == c and o.tap.end == "output"]
                 return found[0].tap if found else None
-        is_bare_norm = graph.values[i].op in ops.NORMS and not _within_norm(graph, i, block)
+        is_bare_norm = graph.values[i].op in ops.NORMS and not _within_norm(graph, i, place)
         if is_bare_norm and _is_on_stream(graph, branch, graph.active_inputs(i)[0]):
             if not _all_through(graph, branch.sum.origin, i, branch.value):
                 continue
-            found = inside(graph, occurrences(graph, [i]), block.index)
+            found = inside(graph, occurrences(graph, [i]), place)
             return found[0].tap if found else None
-    return residual_tap(graph, branch, block, before)
+    return residual_tap(graph, branch, place, before)
 
 
-def _within_norm(graph: Graph, value: int, block: Call) -> bool:
-    return any(ops.is_norm(graph.calls[c].module) for c in graph.values[value].calls[block.depth + 1 :])
+def _within_norm(graph: Graph, value: int, place: Place) -> bool:
+    within = graph.values[value].calls[graph.calls[place.call].depth + 1 :]
+    return any(ops.is_norm(graph.calls[c].module) for c in within)
 
 
 def _is_on_stream(graph: Graph, branch: Branch, value: int) -> bool:
@@ -175,7 +228,7 @@ def _all_through(graph: Graph, start: int, gate: int, end: int) -> bool:
     return end not in around
 
 
-def post_norm(graph: Graph, total: int, block: int) -> Call | None:
+def post_norm(graph: Graph, total: int, place: Place) -> Call | None:
     """The norm inside the block that takes the sum, where nothing else does."""
     norms: set[int] = set()
     seen: set[int] = set()
@@ -186,7 +239,7 @@ def post_norm(graph: Graph, total: int, block: int) -> Call | None:
             continue
         seen.add(i)
         for c in graph.values[i].taken_by:
-            if ops.is_norm(graph.calls[c].module) and graph.record.is_below(c, block):
+            if ops.is_norm(graph.calls[c].module) and place.holds(graph, c):
                 norms.add(c)
         for user in graph.users[i]:
             if any(c in norms for c in graph.values[user].calls):
@@ -198,10 +251,10 @@ def post_norm(graph: Graph, total: int, block: int) -> Call | None:
     return graph.calls[norms.pop()] if len(norms) == 1 else None
 
 
-def width_of(graph: Graph, value: int, output: Occurrence) -> tuple[int, bool]:
+def width_of(graph: Graph, value: int) -> tuple[int, bool]:
     """The size of a branch's features, and whether they are the channels of an image layout (second dimension)."""
     shape = graph.values[value].shape
-    if len(shape) == 4 and _is_channels_first(graph, value):
+    if len(shape) in (3, 4) and _is_channels_first(graph, value):
         return int(shape[1]), True
     return int(shape[-1]), False
 
@@ -213,4 +266,6 @@ def _is_channels_first(graph: Graph, value: int) -> bool:
         for c in graph.values[i].returned_by:
             if isinstance(graph.calls[c].module, torch.nn.modules.conv._ConvNd | torch.nn.modules.batchnorm._BatchNorm):
                 return True
-    return graph.values[graph.source(value)].op in ops.CONVOLUTIONS | ops.POOLINGS
+    return (
+        len(graph.values[value].shape) == 4 and graph.values[graph.source(value)].op in ops.CONVOLUTIONS | ops.POOLINGS
+    )
