@@ -31,9 +31,9 @@ class Bound:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         local = self.runtime.local
-        if local.frame is self.frame and not self.frame.closed and not self._recomputing():
+        if self.runtime.frame is self.frame and not self.frame.closed and not self._recomputing():
             return self.function(*args, **kwargs)
-        outer = local.frame
+        outer = self.runtime.frame
         local.frame = self.replay.snapshot()
         try:
             return self.function(*args, **kwargs)
@@ -52,7 +52,7 @@ class CheckpointFunction:
         self.runtime = runtime
 
     def __call__(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        frame = self.runtime.local.frame
+        frame = self.runtime.frame
         if frame is None:
             return self.function(run, *args, **kwargs)
         return self.function(Bound(run, self.runtime, frame), *self._alive(args), **kwargs)

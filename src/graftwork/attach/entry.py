@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from graftwork.attach.checkpointing import bind_checkpointing
 from graftwork.attach.heads import Labels
 from graftwork.attach.inputs import Call, repeat_rows
-from graftwork.attach.ports import ENTRY
-from graftwork.attach.runtime import Frame, Runtime
+from graftwork.attach.ports import ENTRY, Entry
+from graftwork.attach.runtime import Frame
 
 _settings = threading.RLock()
 
 
 def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """Forward pre-hook: open the frame, if this is the outermost of our modules."""
-    runtime: Runtime = module.__dict__[ENTRY]
-    frame = runtime.local.frame
+    entry: Entry = module.__dict__[ENTRY]
+    runtime = entry.runtime
+    frame = runtime.frame
     if frame is not None:
         if frame.opener is module:
             frame.depth += 1
@@ -33,12 +34,12 @@ def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         return None
     if module.training:
         bind_checkpointing(handle)
-    call = Call(module, args, kwargs)
+    call = Call(entry.parameters, args, kwargs)
     changed = None
     if plan.replicate is not None:
         changed = repeat_rows(plan.replicate, call, args, kwargs)
-        call = Call(module, *changed)
-    frame = Frame(plan, module, call, runtime.local.record)
+        call = Call(entry.parameters, *changed)
+    frame = Frame(plan, module, call, runtime.record)
     if plan.labels is not None and call.named.get("labels") is not None:
         _say_labels(frame, handle, plan.labels)
     runtime.local.frame = frame
@@ -47,8 +48,8 @@ def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 
 def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     """Forward hook, run also when the forward raised: close the frame, add the extra losses."""
-    runtime: Runtime = module.__dict__[ENTRY]
-    frame = runtime.local.frame
+    runtime = module.__dict__[ENTRY].runtime
+    frame = runtime.frame
     if frame is None or frame.opener is not module:
         return None
     frame.depth -= 1

@@ -218,7 +218,7 @@ class Handle:
         """
         plan = self._plan(self._named(composition), head=head)
         local = self.runtime.local
-        before = local.using
+        before = self.runtime.using
         local.using = (*before, plan)
         try:
             yield
@@ -231,7 +231,7 @@ class Handle:
         Raises:
             AttachError: If no forward pass of the model is under way.
         """
-        frame = self.runtime.local.frame
+        frame = self.runtime.frame
         if frame is None:
             if self.runtime.current_plan() is None:
                 return function
@@ -253,7 +253,7 @@ class Handle:
     def fusion_weights(self, **inputs: Any) -> dict[str, dict[str, Tensor]]:
         """The attention of the active fusions for one batch: fusion → site → ``(batch, positions, adapters)``."""
         local = self.runtime.local
-        before, local.record = local.record, {}
+        before, local.record = self.runtime.record, {}
         try:
             with torch.no_grad():
                 self.model(**inputs)

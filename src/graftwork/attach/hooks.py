@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from graftwork.attach.heads import run_head
-from graftwork.attach.inputs import parameter_names
 from graftwork.attach.ports import PORTS, Ports
 from graftwork.attach.runtime import Frame
 from graftwork.attach.writing import write
@@ -30,7 +29,7 @@ def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         frame.counts[ports.number] = call + 1
     for at, slot, site, role in ports.inputs:
         if at == call and role in frame.plan.taps.get(site, ()):
-            frame.taps[site, role] = _input(module, slot, args, kwargs)
+            frame.taps[site, role] = _input(ports, slot, args, kwargs)
 
 
 def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -57,7 +56,7 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
 
 
 def _frame(ports: Ports, module: nn.Module) -> Frame | None:
-    frame = ports.runtime.local.frame
+    frame = ports.runtime.frame
     if frame is None:
         plan = ports.runtime.current_plan()
         if plan is not None and (ports.writes or ports.norm is not None):
@@ -70,21 +69,18 @@ def _frame(ports: Ports, module: nn.Module) -> Frame | None:
     return frame
 
 
-def _input(module: nn.Module, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+def _input(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """An input by position or name, given either way."""
     if isinstance(slot, str):
         if slot in kwargs:
             return kwargs[slot]  # type: ignore[no-any-return]
-        names = parameter_names(type(module).forward)
-        if slot in names and names.index(slot) < len(args):
-            return args[names.index(slot)]  # type: ignore[no-any-return]
+        if slot in ports.parameters and ports.parameters.index(slot) < len(args):
+            return args[ports.parameters.index(slot)]  # type: ignore[no-any-return]
     elif slot < len(args):
         return args[slot]  # type: ignore[no-any-return]
-    else:
-        names = parameter_names(type(module).forward)
-        if slot < len(names) and names[slot] in kwargs:
-            return kwargs[names[slot]]  # type: ignore[no-any-return]
-    raise AttachError(f"the input {slot!r} of a {type(module).__name__} was there when sites were found, and is not now")
+    elif slot < len(ports.parameters) and ports.parameters[slot] in kwargs:
+        return kwargs[ports.parameters[slot]]  # type: ignore[no-any-return]
+    raise AttachError(f"the input {slot!r} of {ports.path!r} was there when the sites were found, and is not in this call")
 
 
 def pick(output: Any, slot: int | str | None) -> Tensor:

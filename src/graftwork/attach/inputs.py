@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -25,11 +24,10 @@ _MAIN = (
 )
 
 
-@functools.lru_cache(maxsize=512)
-def parameter_names(forward: Any) -> tuple[str, ...]:
-    """The names of a forward function's positional parameters, ``self`` left out."""
+def parameter_names(module: nn.Module) -> tuple[str, ...]:
+    """The names of the positional parameters of a module's forward."""
     try:
-        parameters = inspect.signature(forward).parameters.values()
+        parameters = inspect.signature(type(module).forward).parameters.values()
     except (TypeError, ValueError):
         return ()
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -46,8 +44,8 @@ class Call:
         decoder_mask: That of the decoder, or ``None``.
     """
 
-    def __init__(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        named = dict(zip(parameter_names(type(module).forward), args, strict=False))
+    def __init__(self, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        named = dict(zip(names, args, strict=False))
         for value in args:  # a SentenceTransformer takes one mapping of features
             if isinstance(value, Mapping):
                 named.update(value)

@@ -12,23 +12,39 @@ ENTRY = "_graftwork_entry"
 _OURS = "graftwork.attach."
 
 
+class Entry:
+    """What a module that may be called from outside has to know: the shared state, and its parameters' names."""
+
+    def __init__(self, runtime: Runtime, parameters: tuple[str, ...]) -> None:
+        self.runtime = runtime
+        self.parameters = parameters
+
+
 class Ports:
     """What one module does for the adapters.
 
     Attributes:
         runtime: The state shared by the model's hooks.
         number: Tells counted modules apart within a model.
+        path: The module's path in the model.
+        parameters: The names of the positional parameters of its forward.
         counted: Whether calls are counted: some work is for a certain call only.
         inputs: ``(call, slot, site, role)`` of inputs to carry to a site.
         outputs: The same for outputs.
         writes: ``(call, slot, site, stream)``: outputs that adapters add to.
+        sites: The sites that are written here, by their place in the map.
+        scales: The model's own factor at those sites, where there is one.
+        norm_modules: The norm behind those sites, where there is one.
+        norm_index: Its place in the map.
         norm: The place of this norm in the map, or ``None``.
         head: The path of this head module, or ``None``.
     """
 
-    def __init__(self, runtime: Runtime, number: int) -> None:
+    def __init__(self, runtime: Runtime, number: int, path: str, parameters: tuple[str, ...]) -> None:
         self.runtime = runtime
         self.number = number
+        self.path = path
+        self.parameters = parameters
         self.counted = False
         self.inputs: list[tuple[int, int | str, int, str]] = []
         self.outputs: list[tuple[int, int | str | None, int, str]] = []

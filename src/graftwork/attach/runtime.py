@@ -64,19 +64,11 @@ class Frame:
         return copy
 
 
-class Local(threading.local):
-    """Per thread: the frame under way, the plans of `using`, and where weights are recorded."""
-
-    frame: Frame | None = None
-    record: dict[Any, Any] | None = None
-    using: tuple[Plan, ...] = ()
-
-
 class Runtime:
     """The state that all hooks of one model share.
 
     Attributes:
-        local: Per-thread state.
+        local: Per-thread state: the frame under way, the plans of `using`, where weights are recorded.
         active: The composition that is active where no `using` says otherwise.
         plan: Its plan; ``None`` when nothing is active.
         stale: Whether the plan must be made anew before it is used (after a copy).
@@ -84,17 +76,33 @@ class Runtime:
     """
 
     def __init__(self) -> None:
-        self.local = Local()
+        # A plain one: compiled code would see the class attributes of a subclass, not those of the thread.
+        self.local = threading.local()
         self.active: Composition = None
         self.plan: Plan | None = None
         self.stale = False
         self.handle: Handle | None = None
 
+    @property
+    def frame(self) -> Frame | None:
+        """The forward pass under way in this thread."""
+        return getattr(self.local, "frame", None)
+
+    @property
+    def using(self) -> tuple[Plan, ...]:
+        """The plans of this thread's `using`, innermost last."""
+        return getattr(self.local, "using", ())
+
+    @property
+    def record(self) -> dict[Any, Any] | None:
+        """Where fusions of this thread write their weights, ``None`` when nobody asks."""
+        return getattr(self.local, "record", None)
+
     def current_plan(self) -> Plan | None:
         """The plan of the innermost `using` of this thread, else the default one."""
         if self.stale and self.handle is not None:
             self.handle.replan()
-        using = self.local.using
+        using = self.using
         return using[-1] if using else self.plan
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Runtime:

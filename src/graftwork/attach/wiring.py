@@ -6,7 +6,8 @@ from torch import nn
 
 from graftwork.attach.entry import enter, leave
 from graftwork.attach.hooks import after, before
-from graftwork.attach.ports import ENTRY, PORTS, Ports, add_port, uninstall
+from graftwork.attach.inputs import parameter_names
+from graftwork.attach.ports import ENTRY, PORTS, Entry, Ports, add_port, uninstall
 from graftwork.attach.runtime import Runtime
 from graftwork.errors import SiteError
 from graftwork.sites import Site, SiteMap, Tap
@@ -28,8 +29,7 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
 
     def at(path: str, site: Site | None = None) -> Ports:
         if path not in ports:
-            _module(model, path, site)
-            ports[path] = Ports(runtime, len(ports))
+            ports[path] = Ports(runtime, len(ports), path, parameter_names(_module(model, path, site)))
         return ports[path]
 
     for index, site in enumerate(sites):
@@ -56,7 +56,7 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
             homes.append((model.get_submodule(parent), name, module))
     for path in entry_paths(model, sites):
         module = model.get_submodule(path)
-        module.__dict__[ENTRY] = runtime
+        module.__dict__[ENTRY] = Entry(runtime, parameter_names(module))
         module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
         module.register_forward_hook(leave, with_kwargs=True, always_call=True)
     return homes
