@@ -103,20 +103,27 @@ def site_adapters(model: nn.Module, site: Site, index: int) -> SiteAdapters:
     return holder.sites[key]  # type: ignore[return-value]
 
 
-def add_norms(model: nn.Module, sites: SiteMap, name: str, dtype: torch.dtype) -> None:
-    """Give an adapter a copy of every norm of the base, trained in ``dtype``."""
-    for index, path in enumerate(sites.norms):
-        holder = holder_at(model, path.rpartition(".")[0])
+def copied_norms(model: nn.Module, sites: SiteMap, dtype: torch.dtype) -> dict[int, nn.Module]:
+    """A copy of every norm of the base, trained in ``dtype``, by the norm's place in the map."""
+    return {index: _copied_norm(model.get_submodule(path), dtype) for index, path in enumerate(sites.norms)}
+
+
+def _copied_norm(original: nn.Module, dtype: torch.dtype) -> nn.Module:
+    mine = copy.deepcopy(original)
+    for module in mine.modules():
+        uninstall(module)
+    for p in mine.parameters():
+        p.requires_grad_(True)
+    return mine.to(dtype) if any(p.dtype != dtype for p in mine.parameters()) else mine
+
+
+def put_norms(model: nn.Module, sites: SiteMap, name: str, norms: Mapping[int, nn.Module]) -> None:
+    """Keep the norms that an adapter owns, beside the base's."""
+    for index, norm in norms.items():
+        holder = holder_at(model, sites.norms[index].rpartition(".")[0])
         if str(index) not in holder.norms:
             holder.norms[str(index)] = Named()
-        original = model.get_submodule(path)
-        mine = copy.deepcopy(original)
-        for module in mine.modules():
-            uninstall(module)
-        for p in mine.parameters():
-            p.requires_grad_(True)
-        mine = mine.to(dtype) if any(p.dtype != dtype for p in mine.parameters()) else mine
-        holder.norms[str(index)].put(name, mine)  # type: ignore[operator]
+        holder.norms[str(index)].put(name, norm)  # type: ignore[operator]
 
 
 def own_norms(model: nn.Module, sites: SiteMap, name: str) -> dict[str, nn.Module]:

@@ -116,12 +116,31 @@ class Handle:
         """
         check_new(name, (*self._adapters, *self._fusions), "an adapter")
         modules = building.build(self.model, self.sites, config)
+        norms = building.copied_norms(self.model, self.sites, config.torch_dtype) if config.norms == "own" else {}
+        self.adopt(name, config, modules, norms)
+
+    def adopt(
+        self,
+        name: str,
+        config: AdapterConfig,
+        modules: Mapping[int, AdapterModule],
+        norms: Mapping[int, nn.Module],
+        head: tuple[Mapping[str, nn.Module], Labels] | None = None,
+    ) -> None:
+        """Add an adapter whose modules are made already; for reading files, which check everything before.
+
+        Args:
+            name: A name that is free.
+            config: What the modules were made by.
+            modules: By the place of their site in the map.
+            norms: The norms it owns, by their place in the map.
+            head: Its head's modules by path, and their labels; by default a copy of the model's own.
+        """
         for index, module in modules.items():
             self._site(index).adapters.put(name, module)
-        if config.norms == "own":
-            building.add_norms(self.model, self.sites, name, config.torch_dtype)
+        building.put_norms(self.model, self.sites, name, norms)
         self._adapters[name] = config
-        self._add_head(name, None)
+        self._give_head(name, head, None)
         self.replan()
 
     def add_fusion(self, block: Fuse, config: FusionConfig | None = None, *, head_from: str | None = None) -> None:
@@ -147,12 +166,28 @@ class Handle:
             self._require(other)
         present = [n for n, here in self._site_modules.items() if any(here.adapter(m) for m in names_in(block))]
         modules = building.build_fusion(self.model, self.sites, present, config)
+        self.adopt_fusion(block, config, modules, head_from=head_from)
+
+    def adopt_fusion(
+        self,
+        block: Fuse,
+        config: FusionConfig,
+        modules: Mapping[int, FusionModule],
+        head: tuple[Mapping[str, nn.Module], Labels] | None = None,
+        head_from: str | None = None,
+    ) -> None:
+        """Add a fusion whose modules are made already; for reading files, which check everything before.
+
+        Raises:
+            CompositionError: If its adapters share no site; nothing is added then.
+            UnknownNameError: If ``head_from`` has no head.
+        """
         for index, module in modules.items():
             self._site(index).fusions.put(block.name, module)
         self._fusions[block.name] = (block, config)
         try:
             self._plan(block, head=None)
-            self._add_head(block.name, head_from)
+            self._give_head(block.name, head, head_from)
         except Exception:
             self._forget(block.name)
             raise
@@ -401,14 +436,19 @@ class Handle:
     def _root_holder(self) -> Holder:
         return building.holder_at(self.model, "")
 
-    def _add_head(self, name: str, like: str | None) -> None:
-        if like is not None and like not in self._labels:
+    def _give_head(
+        self, name: str, head: tuple[Mapping[str, nn.Module], Labels] | None, like: str | None
+    ) -> None:
+        """The head given, else a copy of another's, else of the model's own where it has one."""
+        if head is None and like is not None and like not in self._labels:
             raise unknown(like, self._labels, "head")
-        if not self.head_paths:
-            return
-        source = self.head_of(like) if like is not None else {p: self.model.get_submodule(p) for p in self.head_paths}
-        labels = self._labels[like] if like is not None else self._own_labels
-        self._put_head(name, building.copy_head(self.model, source), labels)
+        if head is not None:
+            self._put_head(name, *head)
+        elif like is not None:
+            self._put_head(name, building.copy_head(self.model, self.head_of(like)), self._labels[like])
+        elif self.head_paths:
+            own = {p: self.model.get_submodule(p) for p in self.head_paths}
+            self._put_head(name, building.copy_head(self.model, own), self._own_labels)
 
     def _put_head(self, name: str, modules: Mapping[str, nn.Module], labels: Labels) -> None:
         self._labels[name] = labels
