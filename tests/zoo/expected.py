@@ -16,21 +16,21 @@ from torch import nn
 
 from graftwork.sites import SiteMap
 from tests.zoo.models import clone_inputs
-from tests.zoo.shrink_config import DECODER_LAYERS, LAYERS, STAGES
+from tests.zoo.shrink_config import DECODER_LAYERS, LAYER_LISTS, LAYERS, STAGES
 from tests.zoo.shrink_inputs import all_fields
 
 LETTERS = {"attention": "A", "cross_attention": "X", "mixer": "M", "composite": "C", "feed_forward": "F"}
 ORDER = "AXMCF"
 STRICT = frozenset({"AF", "AXF", "MF", "M"})  # M: Mamba and its kin publish a mixer as their only branch
 MIXES = re.compile(
-    r"attn|attention|mixer|mamba|ssm|fourier|recurrent|temporal_block|linear_attn|short_?conv|retention|mlstm|slstm"
-    r"|time_mix|gated_?delta|pooling|self_att\b",
+    r"attn|attention(?!_bias)|mixer|mamba|ssm|fourier|recurrent|temporal_block|linear_attn|short_?conv|retention|mlstm|slstm"
+    r"|time_mix|gated_?delta|pooling|modulation|self_att\b",
     re.IGNORECASE,
 )
 
 
 def layer_counts(config: Any) -> dict[str, int]:
-    """Every number of layers that the configuration states, by the name of its field; stages are summed over nothing.
+    """Every number of layers that the configuration states, by the name of its field.
 
     ``{"num_hidden_layers": 2}`` for BERT, ``{"depths[0]": 2, "depths[1]": 2}`` for Swin. Fields of nested
     configurations that have the same name are told apart by a number.
@@ -38,7 +38,9 @@ def layer_counts(config: Any) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, value in all_fields(config):
         entries: list[tuple[str, Any]] = []
-        if name in STAGES and isinstance(value, (list, tuple)):
+        if name in LAYER_LISTS and isinstance(value, (list, tuple)):
+            entries = [(f"len({name})", len(value))]
+        elif name in (*STAGES, "depth") and isinstance(value, (list, tuple)):
             entries = [(f"{name}[{stage}]", number) for stage, number in enumerate(value)]
         elif LAYERS.match(name) or DECODER_LAYERS.match(name):
             entries = [(name, value)]
@@ -76,12 +78,16 @@ def stacks_that_ran(model: nn.Module, inputs: dict[str, Any], counts: dict[str, 
 
 
 def _lists(model: nn.Module) -> list[tuple[str, list[nn.Module]]]:
-    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, (nn.ModuleList, nn.Sequential))]
+    lists = [
+        (name, module) for name, module in model.named_modules() if isinstance(module, (nn.ModuleList, nn.Sequential))
+    ]
     return [(name, [child for child in module if child is not None]) for name, module in lists if len(module)]
 
 
 def _mixes(module: nn.Module) -> bool:
-    return any(MIXES.search(f"{name.rpartition('.')[2]} {type(part).__name__}") for name, part in module.named_modules())
+    return any(
+        MIXES.search(f"{name.rpartition('.')[2]} {type(part).__name__}") for name, part in module.named_modules()
+    )
 
 
 def signatures(sites: SiteMap) -> dict[str, tuple[str, ...]]:

@@ -64,11 +64,12 @@ DROPPED = {
     "true_hidden_size",
 }
 LAYERS = re.compile(
-    r"^(num_hidden_layers|n_layers?|num_layers|layers|depth|num_(hidden_)?blocks|num_dense_layers"
-    r"|(num_)?(encoder|text|vision|audio|temporal|latent|cross_attention|prediction|memory_attention)_(num_)?layers"
-    r"|num_(encoder|text|vision)_hidden_layers|encoder_depth|num_hidden_blocks|nlayers)$"
+    r"^(num_hidden_layers|n_layers?|num_layers|layers|depth|num_(hidden_)?blocks|nlayers|resampler_depth|[lrx]_layers"
+    r"|(num_)?(encoder|text|vision|audio|temporal|spatial|auxiliary|latent|cross_attention|prediction|memory_attention)"
+    r"_(num_)?(hidden_)?layers|(pred|mit)_num_hidden_layers|encoder_depth|num_mel_attn_blocks|num_layers_per_stack)$"
 )
 DECODER_LAYERS = re.compile(r"^(num_)?decoder_(num_)?(hidden_)?layers$|^num_decoder_hidden_layers$")
+LAYER_LISTS = ("layer_types", "layers_block_type", "block_types")
 STAGES = ("depths", "blocks_per_stage", "num_blocks_per_stage")
 
 # Fields that the default configuration leaves open although the model needs them.
@@ -154,7 +155,7 @@ RULES: tuple[Rule, ...] = _rules(
     (r"n_group|topk_group|n_groups|num_expert_group|mamba_n_groups|num_groups", _at_most(1)),
     (r"first_k_dense_replace|num_dense_layers", _at_most(1)),
     (r"num_queries|num_query_tokens|num_latents|num_image_tokens|resampler_n_latents", _at_most(5)),
-    (r"num_mel_bins|n_mels|mel_bins|mel_dim|num_mel.*", lambda v, s, f: s.mels),
+    (r"num_mel_bins|n_mels|mel_bins|mel_dim", lambda v, s, f: s.mels),
     (r"sliding_window|.*window_size|local_attention|attention_window|attention_chunk_size", _window),
     (r"(attn|expert)_layer_period", _at_most(2)),
     (r"(attn|expert)_layer_offset", _at_most(1)),
@@ -229,7 +230,7 @@ def _sections(parts: int, total: int) -> list[int]:
 
 def _number_of_layers(fields: Mapping[str, Any], sizes: Sizes) -> int:
     """Two, or one of each kind where ``layer_types`` lists more kinds."""
-    for name in ("layer_types", "layers_block_type", "block_types", "attention_layers"):
+    for name in (*LAYER_LISTS, "attention_layers"):
         kinds = fields.get(name)
         if isinstance(kinds, (list, tuple)) and kinds and all(isinstance(kind, str) for kind in kinds):
             if name == "block_types":  # a pattern that repeats
@@ -270,7 +271,7 @@ def _shrink_list(name: str, values: list[Any], sizes: Sizes, fields: Mapping[str
     if re.match(r"(.*_)?image_size|img_size", name):
         return [_image(value, sizes, fields) for value in values]
     if re.match(r".*(indices|indexes|layers?|layer_ids|block_ids|_idx)$", name):
-        return [value for value in values if -number <= value < number] or [number - 1]
+        return [value for value in values if -number <= value < number] or [number - 1] * bool(values)
     if name == "conv_dim":
         return [sizes.width for _ in values]
     return values
