@@ -71,7 +71,7 @@ def assemble(graph: Graph) -> Findings:
         members.sort(key=lambda member: (member[0].sum.value, member[1].occurrence.tick))
         settle_kinds([branch for branch, _, _ in members])
         entering = members[0][0].sum.stream
-        sites = [_branch_site(graph, *member, entering) for member in members]
+        sites = [_branch_site(sums, *member, entering) for member in members]
         _number(sites)
         found += sites
         block = _block_site(sums, sites)
@@ -80,7 +80,10 @@ def assemble(graph: Graph) -> Findings:
     return Findings(graph, found, without_output)
 
 
-def _branch_site(graph: Graph, branch: Branch, output: taps.BranchOutput, place: Place, entering: int) -> FoundSite:
+def _branch_site(
+    sums: ResidualSums, branch: Branch, output: taps.BranchOutput, place: Place, entering: int
+) -> FoundSite:
+    graph = sums.graph
     before = output.occurrence.tick
     extra: dict[str, object] = dict(output.extra)
     if branch.sum.projected:
@@ -88,6 +91,7 @@ def _branch_site(graph: Graph, branch: Branch, output: taps.BranchOutput, place:
     norm = taps.post_norm(graph, branch.sum.value, place)
     if norm is not None and not place.whole and str(place.layer) not in norm.path.split("."):
         norm = None  # the block is the whole model here, and that norm closes it
+    residual = taps.residual_tap(graph, sums.same_streams(branch.sum), place, before)
     width, channels_first = taps.width_of(graph, output.value)
     if channels_first:
         extra["channels"] = 1
@@ -98,8 +102,8 @@ def _branch_site(graph: Graph, branch: Branch, output: taps.BranchOutput, place:
         block=place.path,
         output=output.occurrence.tap,
         width=width,
-        residual=taps.residual_tap(graph, branch, place, before),
-        input=taps.input_tap(graph, branch, place, before),
+        residual=residual,
+        input=taps.input_tap(graph, branch, place, residual),
         layer_input=_entering_tap(graph, entering, place, before),
         norm=norm.path if norm is not None else None,
         scale=output.scale,

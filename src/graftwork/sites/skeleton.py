@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._pytree import tree_flatten_with_path, tree_map
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map
 
 from graftwork.sites.record import Record
 
@@ -55,8 +55,8 @@ def trace(
     if prepare is not None:
         prepare(structure)
     args, kwargs = _place((args, dict(kwargs)), mode, _device_of(model))
-    named = [(".".join(str(key) for key in path), leaf) for path, leaf in tree_flatten_with_path((args, kwargs))[0]]
-    record.name_inputs((name, leaf) for name, leaf in named if isinstance(leaf, torch.Tensor))
+    leaves = tree_flatten_with_path((args, kwargs))[0]
+    record.name_inputs((keystr(path[1:]), leaf) for path, leaf in leaves if isinstance(leaf, torch.Tensor))
     handles = record.watch(structure)
     outer, inner = record.modes()
     try:

@@ -182,6 +182,14 @@ class ResidualSums:
                 and value not in chains[other]
             ]
 
+    def same_streams(self, one: ResidualSum) -> list[int]:
+        """The stream of a sum, and of the sums before it that branches from the same point were added in."""
+        streams = [one.stream]
+        while (before := self.found.get(self.graph.source(one.stream))) is not None and before.origin == one.origin:
+            streams.append(before.stream)
+            one = before
+        return streams
+
     def carried(self, index: int) -> frozenset[int]:
         """Every value that one carries in whole or in part: through sums, norms, joins and partial writes."""
         known = self._carried.get(index)

@@ -178,19 +178,27 @@ def _named_factors(graph: Graph, values: list[int]) -> tuple[list[str], bool]:
     return names, False
 
 
-def residual_tap(graph: Graph, branch: Branch, place: Place, before: int) -> Tap | None:
-    """Where the stream can be read before the branch's output leaves: as late as possible, inside the block."""
-    everywhere = [o for o in occurrences(graph, graph.same_content(branch.sum.stream)) if o.tick < before]
-    strictly = inside(graph, everywhere, place)
-    at_edge = [o for o in everywhere if place.whole and o.call == place.call and o.tap.end == "input"]
-    for found in (strictly, at_edge, everywhere):
-        if found:
-            return found[-1].tap
+def residual_tap(graph: Graph, streams: list[int], place: Place, before: int) -> Tap | None:
+    """Where the stream can be read before the branch's output leaves: as late as possible, inside the block.
+
+    Args:
+        graph: The graph of the run.
+        streams: The stream, and what may stand for it, best first.
+        place: Where the branch belongs.
+        before: The tick at which the branch's output leaves.
+    """
+    for stream in streams:
+        everywhere = [o for o in occurrences(graph, graph.same_content(stream)) if o.tick < before]
+        strictly = inside(graph, everywhere, place)
+        at_edge = [o for o in everywhere if place.whole and o.call == place.call and o.tap.end == "input"]
+        for found in (strictly, at_edge, everywhere):
+            if found:
+                return found[-1].tap
     return None
 
 
-def input_tap(graph: Graph, branch: Branch, place: Place, before: int) -> Tap | None:
-    """Where the branch's input can be read: behind the norm that all of the branch passes, if it has one."""
+def input_tap(graph: Graph, branch: Branch, place: Place, residual: Tap | None) -> Tap | None:
+    """Where the branch's input can be read: behind the norm that all of the branch passes, else the stream."""
     for i in graph.between(branch.sum.origin, branch.value):
         for c in graph.values[i].returned_by:
             call = graph.calls[c]
@@ -206,7 +214,7 @@ def input_tap(graph: Graph, branch: Branch, place: Place, before: int) -> Tap | 
                 continue
             found = inside(graph, occurrences(graph, [i]), place)
             return found[0].tap if found else None
-    return residual_tap(graph, branch, place, before)
+    return residual
 
 
 def _within_norm(graph: Graph, value: int, place: Place) -> bool:
