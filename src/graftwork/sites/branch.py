@@ -44,7 +44,8 @@ def find_branches(sums: ResidualSums) -> list[Branch]:
     returned = sums.returned()
     kept = []
     for branch in branches:
-        if branch.sum.value not in returned:
+        own_chain = bool(sums.found[branch.sum.head].inside)  # not a side road of the chain around it
+        if branch.sum.value not in returned and not own_chain:
             continue
         if branch.sum.inside:
             family = nested_by_head[branch.sum.head]
@@ -94,7 +95,7 @@ def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
     values = graph.values
     body = graph.between(one.origin, branch)
     softmaxes = [i for i in body if values[i].op in ops.SOFTMAX]
-    attends = crosses = mixes = False
+    attends = crosses = mixes = samples_other = False
     for i in body:
         value = values[i]
         active = graph.active_inputs(i)
@@ -112,6 +113,8 @@ def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
                 crosses |= bool(content) and not graph.depends(content[0], one.origin)
             elif not softmaxes:
                 mixes = True
+        elif value.op in ops.SAMPLING:  # deformable attention reads a few points of a map
+            samples_other |= bool(active) and not graph.depends(active[0], one.origin)
         elif value.op in ops.POSITION_MIXING or value.op in ops.POOLINGS:
             mixes = True
         elif value.op in ops.CONVOLUTIONS:
@@ -122,7 +125,9 @@ def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
         return "attention"
     if mixes:
         return "mixer"
-    return "attention" if _named_attention(graph, one, body) else "feed_forward"
+    if _named_attention(graph, one, body):
+        return "cross_attention" if samples_other else "attention"
+    return "feed_forward"
 
 
 def _has_weights(graph: Graph, one: ResidualSum, branch: int) -> bool:

@@ -104,6 +104,7 @@ FUSED_ATTENTION = _words(
 SOFTMAX = frozenset(("softmax", "_softmax", "_safe_softmax"))
 PRODUCTS = frozenset(("matmul", "bmm", "einsum", "baddbmm", "mm", "dot", "tensordot", "inner"))
 CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d"))
+SAMPLING = frozenset(("grid_sample", "grid_sampler", "grid_sampler_2d"))
 POOLINGS = _words("avg_pool1d avg_pool2d max_pool1d max_pool2d adaptive_avg_pool1d adaptive_avg_pool2d")
 # Operations that mix positions without weights of their own. Integer cumsum counts positions and mixes nothing.
 POSITION_MIXING = _words(
