@@ -20,13 +20,16 @@ class Adapters(Handle):
     Made by `graftwork.attach`; see `graftwork.attach.handle.Handle` for everything but files.
     """
 
-    def save(self, what: Composition, folder: str | Path) -> Path:
-        """Write an adapter, a fusion, or a whole composition to a folder of its own.
+    def save(self, what: Composition, folder: str | Path, *, members: bool = False) -> Path:
+        """Write an adapter, a fusion, or a whole composition to a folder of its own, with their heads.
+
+        The folder is written aside and renamed: a crash leaves the old one or the new one, never a mixture.
 
         Args:
             what: An adapter's or a fusion's name, a `Fuse` (its weights alone, not its pool), or another block (the
                 composition with everything in it).
-            folder: The folder; made, or replaced where it holds the same kind of thing.
+            folder: The folder; made, or replaced where it holds the same thing already.
+            members: Write a fusion together with its pool, as a composition.
 
         Returns:
             The folder.
@@ -35,10 +38,24 @@ class Adapters(Handle):
             UnknownNameError: If something is not there.
             CheckpointError: If the folder holds something else.
         """
-        return save(self, what, Path(folder))
+        return save(self, what, Path(folder), members=members)
 
-    def load(self, folder: str | Path, name: str | None = None) -> Composition:
-        """Read what `save` wrote, under its own name or another.
+    def load(
+        self, folder: str | Path, name: str | None = None, *, head: bool | None = None, other_base: bool = False
+    ) -> Composition:
+        """Read what `save` wrote, under its own name or another; all of it, or nothing.
+
+        Adapters and fusions of a composition that are on the model already, bit for bit the same, are left as they are.
+
+        Args:
+            folder: The folder.
+            name: Another name for an adapter or a fusion.
+            head: ``True`` takes the head in the file and fails where it does not fit, ``False`` leaves it aside. By
+                default it is taken by a model of the class that it was trained in, with however many labels, and left
+                aside by every other: by a base model, which has none, and by a model for another task. What comes
+                without a head to a model that has one gets a copy of the model's own, as with `add`.
+            other_base: Load onto other weights than it was trained on, another revision of the base say; type and
+                sizes must be the same all the same.
 
         Returns:
             The name, or the composition where the folder holds one.
@@ -47,8 +64,9 @@ class Adapters(Handle):
             CheckpointError: If it was trained on another base, does not fit, lacks something or is damaged; nothing is
                 added then.
             UnknownNameError: If the name is taken, or a fusion's adapters are not there.
+            ConfigError: If the name cannot be one.
         """
-        return load(self, Path(folder), name)
+        return load(self, Path(folder), name, head=head, other_base=other_base)
 
 
 def attach(

@@ -1,9 +1,12 @@
-"""Files on disk."""
+"""Files on disk: one folder an adapter, a fusion or a composition.
 
+A folder holds ``graftwork.json`` (how it was made, what it was trained on) and, for an adapter or a fusion,
+``adapter.safetensors`` or ``fusion.safetensors``; a composition holds its parts in numbered folders under ``adapters``
+and ``fusions``. Reading is strict and all or nothing; writing happens aside and ends with a rename.
+"""
 
-def save(handle, what, folder):
-    raise NotImplementedError
+from graftwork.checkpoint.fingerprint import Fingerprint
+from graftwork.checkpoint.loading import load, restore
+from graftwork.checkpoint.saving import everything_in, save, save_composition
 
-
-def load(handle, folder, name):
-    raise NotImplementedError
+__all__ = ["Fingerprint", "everything_in", "load", "restore", "save", "save_composition"]

@@ -1,0 +1,161 @@
+"""Reading what `save` wrote: all of it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graftwork.attach.names import check_new
+from graftwork.checkpoint.folders import MANIFEST, existing
+from graftwork.checkpoint.manifest import Whole
+from graftwork.checkpoint.saving import tensors_of
+from graftwork.checkpoint.staging import File, Staged, read, require_base, require_intact, stage
+from graftwork.checkpoint.tensors import Tensors, equal, fill, require_fit
+from graftwork.compose import Composition, fusions_in, names_in
+from graftwork.errors import CheckpointError, ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    from graftwork.attach import Handle
+
+
+def load(
+    handle: Handle, folder: Path, name: str | None = None, *, head: bool | None = None, other_base: bool = False
+) -> Composition:
+    """Add what a folder holds to a model; see `graftwork.Adapters.load`."""
+    found = read(folder)
+    if isinstance(found, Whole):
+        if name is not None:
+            raise ConfigError(
+                f"{folder} holds a composition of several adapters, which cannot be called {name!r}; leave out name"
+            )
+        return _load_whole(handle, existing(folder), found, head, other_base)
+    chosen = found.part.name if name is None else name
+    check_new(chosen, (*handle.names, *handle.fusions), f"the {found.part.kind}")
+    stage_one(handle, found, chosen, {}, head, other_base).add(handle)
+    return chosen
+
+
+def restore(handle: Handle, folder: Path, *, other_base: bool = False) -> None:
+    """Write the weights of a composition folder into adapters and fusions that are there, for resuming a training.
+
+    Raises:
+        UnknownNameError: If one of them is not there.
+        CheckpointError: If it is configured otherwise, does not fit, or the folder is damaged; nothing is changed then.
+    """
+    whole = read(folder)
+    if not isinstance(whole, Whole):
+        raise CheckpointError(
+            f"{folder} holds the {whole.part.kind} {whole.part.name!r}, not a composition; use load()"
+        )
+    filled: list[tuple[File, Tensors]] = []
+    for file in _files(existing(folder), whole):
+        name = file.part.name
+        if name not in handle.names and name not in handle.fusions:
+            raise UnknownNameError(
+                f"{file.where} is not on this model; add it, as when the training began, and then resume"
+            )
+        if not _same_making(handle, file):
+            raise CheckpointError(f"{file.where} is configured otherwise than the {name!r} that is on this model")
+        require_base(handle, file, other_base)
+        wanted = tensors_of(handle, name)
+        require_fit(wanted, file.tensors, file.where)
+        require_intact(file)
+        filled.append((file, wanted))
+    for file, wanted in filled:
+        fill(wanted, file.tensors)
+        if file.part.head is not None:
+            handle.learned_problem_type(file.part.name, file.part.head.labels.problem_type)
+
+
+def stage_one(
+    handle: Handle, file: File, name: str, staged: dict[str, Staged], head: bool | None, other_base: bool
+) -> Staged:
+    """One part staged; a fusion finds its pool on the model or among what is staged already.
+
+    Raises:
+        UnknownNameError: If an adapter or a fusion of its pool is nowhere.
+        CheckpointError: If it does not fit.
+    """
+    if file.part.pool is None:
+        return stage(handle, file, name, None, head=head, other_base=other_base)
+    inner = [f.name for f in fusions_in(file.part.pool)[1:]]
+    _require_members(handle, file.where, (*names_in(file.part.pool), *inner), staged)
+    present: set[int] = set()
+    places = {handle.sites.key_of(site): n for n, site in enumerate(handle.sites)}
+    for member in names_in(file.part.pool):
+        if member in staged:
+            present |= set(staged[member].modules)
+        else:
+            present |= {places[key] for key in handle.modules_of(member)}
+    return stage(handle, file, name, present, head=head, other_base=other_base)
+
+
+def _load_whole(handle: Handle, folder: Path, whole: Whole, head: bool | None, other_base: bool) -> Composition:
+    staged: dict[str, Staged] = {}
+    for file in _files(folder, whole):
+        name = file.part.name
+        if name in handle.names or name in handle.fusions:
+            _require_identical(handle, file)
+            continue
+        check_new(name, staged, f"the {file.part.kind}")
+        staged[name] = stage_one(handle, file, name, staged, head, other_base)
+    needed = (*names_in(whole.composition), *(f.name for f in fusions_in(whole.composition)))
+    _require_members(handle, str(folder), needed, staged)
+    added: list[str] = []
+    try:
+        for name, one in staged.items():
+            one.add(handle)
+            added.append(name)
+        with handle.using(whole.composition, head=None):
+            pass
+    except BaseException:
+        for name in reversed(added):
+            handle.remove(name)
+        raise
+    return whole.composition
+
+
+def _files(folder: Path, whole: Whole) -> list[File]:
+    """The parts of a composition, each fusion behind those in its pool."""
+    files = []
+    for group, kind, names in (("adapters", "adapter", whole.adapters), ("fusions", "fusion", whole.fusions)):
+        for n, name in enumerate(names):
+            file = read(folder / group / str(n))
+            if not isinstance(file, File) or (file.part.kind, file.part.name) != (kind, name):
+                raise CheckpointError(
+                    f"{folder / group / str(n)} does not hold the {kind} {name!r}, as {folder / MANIFEST} says"
+                )
+            files.append(file)
+    return files
+
+
+def _require_members(handle: Handle, where: str, names: Iterable[str], staged: Collection[str]) -> None:
+    lacking = [n for n in dict.fromkeys(names) if n not in (*handle.names, *handle.fusions, *staged)]
+    if lacking:
+        raise UnknownNameError(
+            f"{where} needs {', '.join(map(repr, lacking))}, which the model does not have; load or add it under that "
+            "name first (save(fuse, folder, members=True) keeps a fusion and its pool together)"
+        )
+
+
+def _require_identical(handle: Handle, file: File) -> None:
+    """Refuse a part whose name is taken by something else; the very same is left as it is."""
+    name = file.part.name
+    require_intact(file)
+    mine, theirs = tensors_of(handle, name), file.tensors
+    if file.part.head is None or handle.labels(name) is None:
+        mine, theirs = _headless(mine), _headless(theirs)
+    labels = file.part.head.labels if file.part.head is not None else None
+    same_head = labels is None or handle.labels(name) in (None, labels)
+    if not (_same_making(handle, file) and same_head and equal(mine, theirs)):
+        raise UnknownNameError(f"{file.where}: another {name!r} is on this model; remove({name!r}) first")
+
+
+def _same_making(handle: Handle, file: File) -> bool:
+    name = file.part.name
+    return handle.config(name).to_dict() == file.part.config and handle.fusions.get(name) == file.part.pool
+
+
+def _headless(tensors: Tensors) -> Tensors:
+    return {name: t for name, t in tensors.items() if not name.startswith("head/")}

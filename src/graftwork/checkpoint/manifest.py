@@ -1,0 +1,223 @@
+"""What the JSON of a folder says, strictly typed: what is written is exactly what can be read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from graftwork.attach import Labels
+from graftwork.checkpoint.fingerprint import Fingerprint
+from graftwork.compose import Composition, Fuse, composition_from_dict, composition_to_dict
+from graftwork.errors import CheckpointError, GraftworkError
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadRecord:
+    """The head that is saved with an adapter or a fusion.
+
+    Attributes:
+        model_class: The class that the head belongs to: one of the same class takes it.
+        labels: What its outputs stand for.
+        modules: The path of each of its modules to the name of the module's class.
+    """
+
+    model_class: str
+    labels: Labels
+    modules: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """An adapter or a fusion.
+
+    Attributes:
+        kind: ``"adapter"`` or ``"fusion"``.
+        name: Its name.
+        config: Its configuration, as its ``to_dict`` gives it.
+        pool: A fusion's pool.
+        base: What it was trained on.
+        sites: The sites it stands at, with their widths.
+        head: Its head, ``None`` where it was trained without one.
+        sha256: That of the file with its tensors.
+    """
+
+    kind: str
+    name: str
+    config: dict[str, Any]
+    pool: Fuse | None
+    base: Fingerprint
+    sites: dict[str, int]
+    head: HeadRecord | None
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The part as JSON values."""
+        head = None
+        if self.head is not None:
+            head = {
+                "model_class": self.head.model_class,
+                "labels": list(self.head.labels.names),
+                "problem_type": self.head.labels.problem_type,
+                "modules": self.head.modules,
+            }
+        return {
+            **_preamble(self.kind),
+            "name": self.name,
+            "config": self.config,
+            "pool": composition_to_dict(self.pool),
+            "base": {
+                "model_type": self.base.model_type,
+                "model_class": self.base.model_class,
+                "stacks": {name: {"layers": n, "width": w} for name, (n, w) in self.base.stacks.items()},
+                "samples": {name: " ".join(map(repr, values)) for name, values in self.base.samples.items()},
+            },
+            "sites": self.sites,
+            "head": head,
+            "sha256": self.sha256,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A composition and the names of its parts, which lie in numbered folders under ``adapters`` and ``fusions``."""
+
+    composition: Composition
+    adapters: tuple[str, ...]
+    fusions: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The composition as JSON values."""
+        return {
+            **_preamble("composition"),
+            "composition": composition_to_dict(self.composition),
+            "adapters": list(self.adapters),
+            "fusions": list(self.fusions),
+        }
+
+
+def parse(data: Mapping[str, Any], where: str) -> Part | Whole:
+    """A manifest from its JSON values.
+
+    Raises:
+        CheckpointError: If a field is missing, unknown or of the wrong type, or the format is newer.
+    """
+    reader = _Reader(data, where)
+    number = reader.take("format", int)
+    if number != FORMAT:
+        raise CheckpointError(
+            f"{where} has the format {number}, this graftwork reads {FORMAT}; it was written by another version"
+        )
+    reader.take("graftwork", str)
+    kind = reader.take("kind", str)
+    try:
+        if kind == "composition":
+            whole = Whole(
+                composition_from_dict(reader.take("composition", (dict, str, type(None)))),
+                tuple(reader.texts("adapters")),
+                tuple(reader.texts("fusions")),
+            )
+            reader.done()
+            return whole
+        if kind in ("adapter", "fusion"):
+            return _part(kind, reader)
+    except GraftworkError as error:
+        raise error if isinstance(error, CheckpointError) else CheckpointError(f"{where}: {error}") from error
+    except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError) as error:
+        raise CheckpointError(f"{where} is damaged: {error}") from error
+    raise CheckpointError(f"{where} is of the kind {kind!r}; this graftwork reads adapter, fusion and composition")
+
+
+def _part(kind: str, reader: _Reader) -> Part:
+    pool = composition_from_dict(reader.take("pool", (dict, type(None))))
+    if (kind == "fusion") != isinstance(pool, Fuse):
+        raise CheckpointError(f"{reader.where} is damaged: {kind} with the pool {pool!r}")
+    base = reader.inner("base")
+    stacks = base.inner("stacks")
+    samples = base.inner("samples")
+    fingerprint = Fingerprint(
+        base.take("model_type", str),
+        base.take("model_class", str),
+        {name: _stack(stacks.inner(name)) for name in stacks.data},
+        {name: _sample(samples.take(name, str)) for name in samples.data},
+    )
+    base.done()
+    sites = reader.inner("sites")
+    part = Part(
+        kind=kind,
+        name=reader.take("name", str),
+        config=reader.take("config", dict),
+        pool=pool if isinstance(pool, Fuse) else None,
+        base=fingerprint,
+        sites={key: sites.take(key, int) for key in sites.data},
+        head=_head(reader),
+        sha256=reader.take("sha256", str),
+    )
+    reader.done()
+    return part
+
+
+def _stack(reader: _Reader) -> tuple[int, int]:
+    found = reader.take("layers", int), reader.take("width", int)
+    reader.done()
+    return found
+
+
+def _sample(text: str) -> tuple[float | None, ...]:
+    return tuple(None if value == "None" else float(value) for value in text.split())
+
+
+def _head(reader: _Reader) -> HeadRecord | None:
+    if reader.take("head", (dict, type(None))) is None:
+        return None
+    head = reader.inner("head")
+    modules = head.inner("modules")
+    labels = Labels(tuple(head.texts("labels")), head.take("problem_type", (str, type(None))))
+    record = HeadRecord(head.take("model_class", str), labels, {path: modules.take(path, str) for path in modules.data})
+    head.done()
+    return record
+
+
+class _Reader:
+    """Fields of one JSON object, each asked for once and by its type."""
+
+    def __init__(self, data: Mapping[str, Any], where: str) -> None:
+        self.data = data
+        self.where = where
+        self._taken: set[str] = set()
+
+    def take(self, key: str, kind: type | tuple[type, ...]) -> Any:
+        if key not in self.data:
+            raise CheckpointError(f"{self.where} is damaged: it lacks {key!r}")
+        value = self.data[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+            raise CheckpointError(f"{self.where} is damaged: {key!r} is {value!r:.80}")
+        self._taken.add(key)
+        return value
+
+    def inner(self, key: str) -> _Reader:
+        return _Reader(self.take(key, dict), f"{self.where}, {key!r},")
+
+    def texts(self, key: str) -> list[str]:
+        values = self.take(key, list)
+        if not all(isinstance(v, str) for v in values):
+            raise CheckpointError(f"{self.where} is damaged: {key!r} is {values!r:.80}")
+        return values  # type: ignore[no-any-return]
+
+    def done(self) -> None:
+        unknown = [key for key in self.data if key not in self._taken]
+        if unknown:
+            raise CheckpointError(
+                f"{self.where} has unknown fields {unknown}; it was written by another version, or by hand"
+            )
+
+
+def _preamble(kind: str) -> dict[str, Any]:
+    try:
+        installed = version("graftwork")
+    except PackageNotFoundError:  # run from its sources
+        installed = "unknown"
+    return {"format": FORMAT, "graftwork": installed, "kind": kind}

@@ -1,0 +1,145 @@
+"""Writing adapters, fusions and compositions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from graftwork.checkpoint.fingerprint import Fingerprint
+from graftwork.checkpoint.folders import MANIFEST, TENSORS, dump, read_manifest, replace_folder
+from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
+from graftwork.checkpoint.tensors import Tensors, encode, gather
+from graftwork.compose import Block, Composition, Fuse, fusions_in, names_in
+from graftwork.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from graftwork.attach import Handle
+
+
+def save(handle: Handle, what: Composition, folder: Path, *, members: bool = False) -> Path:
+    """Write an adapter or a fusion (by name, or as its `Fuse`), or another block with everything in it.
+
+    Raises:
+        UnknownNameError: If something is not there.
+        CheckpointError: If there is nothing to save, or the folder holds something else.
+    """
+    if isinstance(what, Fuse) and not members:
+        what = what.name
+    elif isinstance(what, str) and members:
+        what = handle.fusions.get(what, what)
+    if what is None:
+        raise CheckpointError("there is nothing to save in None, the plain model; give a name or a block")
+    if isinstance(what, str):
+        return save_part(handle, what, folder)
+    if not isinstance(what, Block):
+        raise CheckpointError(f"{what!r} cannot be saved; give an adapter's or a fusion's name, or a block")
+    return save_composition(handle, what, folder, everything_in(handle, what))
+
+
+def save_part(handle: Handle, name: str, folder: Path) -> Path:
+    """Write one adapter or fusion."""
+    files = part_files(handle, name, Fingerprint.of(handle))
+    kind = "adapter" if name in handle.names else "fusion"
+    _require_same(folder, kind, name)
+    return replace_folder(folder, files)
+
+
+def save_composition(handle: Handle, composition: Composition, folder: Path, names: Collection[str]) -> Path:
+    """Write a composition and, of the adapters and fusions, those of the given names."""
+    adapters = tuple(n for n in handle.names if n in names)
+    fusions = tuple(n for n in handle.fusions if n in names)
+    base = Fingerprint.of(handle)
+    files = {MANIFEST: dump(Whole(composition, adapters, fusions).to_dict())}
+    for group, members in (("adapters", adapters), ("fusions", fusions)):
+        for n, name in enumerate(members):
+            files.update({f"{group}/{n}/{path}": data for path, data in part_files(handle, name, base).items()})
+    _require_same(folder, "composition", None)
+    return replace_folder(folder, files)
+
+
+def everything_in(handle: Handle, composition: Composition) -> set[str]:
+    """The names of all adapters and fusions of a composition, and those that its fusions were made over."""
+    found = set(names_in(composition))
+    todo = list(fusions_in(composition))
+    for name in found:
+        handle.config(name)
+    while todo:
+        fuse = todo.pop()
+        if fuse.name in found:
+            continue
+        handle.config(fuse.name)
+        found.add(fuse.name)
+        pool = handle.fusions[fuse.name]
+        found.update(names_in(pool))
+        todo += fusions_in(pool)[1:]
+    return found
+
+
+def part_files(handle: Handle, name: str, base: Fingerprint) -> dict[str, bytes]:
+    """The files of one adapter or fusion."""
+    data = encode(tensors_of(handle, name))
+    part = describe(handle, name, base, hashlib.sha256(data).hexdigest())
+    return {MANIFEST: dump(part.to_dict()), TENSORS[part.kind]: data}
+
+
+def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> Part:
+    """What the manifest of an adapter or a fusion says.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    config = handle.config(name)
+    labels = handle.labels(name)
+    head = None
+    if labels is not None:
+        modules = {path: type(module).__name__ for path, module in handle.head_of(name).items()}
+        head = HeadRecord(type(handle.model).__name__, labels, modules)
+    return Part(
+        kind="fusion" if name in handle.fusions else "adapter",
+        name=name,
+        config=config.to_dict(),
+        pool=handle.fusions.get(name),
+        base=base,
+        sites={key: handle.sites[key].width for key in handle.modules_of(name)},
+        head=head,
+        sha256=sha256,
+    )
+
+
+def tensors_of(handle: Handle, name: str) -> Tensors:
+    """Every tensor of an adapter or a fusion, its norms and its head included."""
+    norms = handle.norms_of(name) if name in handle.names else {}
+    return gather(parts(handle.modules_of(name), norms, handle.head_of(name)))
+
+
+def parts(
+    modules: Mapping[str, nn.Module], norms: Mapping[str, nn.Module], head: Mapping[str, nn.Module]
+) -> dict[str, nn.Module]:
+    """Modules by site, norms and head modules by path, under the names that they have in a file."""
+    return {
+        **modules,
+        **{f"norms/{path}": module for path, module in norms.items()},
+        **{f"head/{path}": module for path, module in head.items()},
+    }
+
+
+def _require_same(folder: Path, kind: str, name: str | None) -> None:
+    """Refuse to write one thing over another: a folder is replaced by what it already holds, of newer weights.
+
+    Raises:
+        CheckpointError: If the folder holds another adapter, or another kind of thing.
+    """
+    if not folder.is_dir() or not (folder / MANIFEST).is_file():
+        return
+    held = parse(read_manifest(folder), str(folder / MANIFEST))
+    here = ("composition", None) if isinstance(held, Whole) else (held.kind, held.name)
+    if here != (kind, name):
+        what = kind if name is None else f"{kind} {name!r}"
+        other = here[0] if here[1] is None else f"{here[0]} {here[1]!r}"
+        raise CheckpointError(
+            f"{folder} holds the {other}, not the {what}; give each a folder of its own, or delete that one"
+        )

@@ -1,0 +1,239 @@
+"""A file made into modules and compared with the model, with nothing added to it yet."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from graftwork.attach import Labels, building
+from graftwork.attach.heads import resized
+from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_manifest
+from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
+from graftwork.checkpoint.saving import parts
+from graftwork.checkpoint.tensors import Tensors, decode, fill, gather, require_fit
+from graftwork.compose import Fuse, FusionConfig
+from graftwork.errors import CheckpointError, GraftworkError
+from graftwork.methods import AdapterConfig, config_from_dict
+
+if TYPE_CHECKING:
+    from graftwork.attach import Handle
+
+logger = logging.getLogger(__name__)
+Head = tuple[dict[str, nn.Module], Labels]
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A part as it lies on disk, read whole."""
+
+    folder: Path
+    part: Part
+    tensors: Tensors
+    sha256: str
+
+    @property
+    def where(self) -> str:
+        """How messages call it."""
+        return f"{self.folder} ({self.part.kind} {self.part.name!r})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """A part ready to be added: modules and norms by their place in the map of sites, filled."""
+
+    name: str
+    config: AdapterConfig | FusionConfig
+    pool: Fuse | None
+    modules: Mapping[int, nn.Module]
+    norms: Mapping[int, nn.Module]
+    head: Head | None
+
+    def add(self, handle: Handle) -> None:
+        """Add it to the model."""
+        if isinstance(self.config, FusionConfig):
+            assert self.pool is not None
+            handle.adopt_fusion(self.pool, self.config, self.modules, self.head)  # type: ignore[arg-type]
+        else:
+            handle.adopt(self.name, self.config, self.modules, self.norms, self.head)  # type: ignore[arg-type]
+
+
+def read(folder: Path) -> File | Whole:
+    """A folder's manifest, and its tensors where it holds one part.
+
+    Raises:
+        CheckpointError: If it is none of ours, or damaged.
+    """
+    folder = existing(folder)
+    found = parse(read_manifest(folder), str(folder / MANIFEST))
+    if isinstance(found, Whole):
+        return found
+    path = folder / TENSORS[found.kind]
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} lacks {path.name}; save the {found.kind} {found.name!r} again, or copy the whole folder"
+        )
+    data = path.read_bytes()
+    return File(folder, found, decode(data, path), hashlib.sha256(data).hexdigest())
+
+
+def require_intact(file: File) -> None:
+    """Refuse tensors that are not those the manifest was written with.
+
+    Raises:
+        CheckpointError: If they are not.
+    """
+    if file.sha256 != file.part.sha256:
+        path = file.folder / TENSORS[file.part.kind]
+        raise CheckpointError(
+            f"{path} is not the file that {MANIFEST} beside it was written with; copy both from one save"
+        )
+
+
+def require_base(handle: Handle, file: File, other_base: bool) -> None:
+    """Refuse another base than the part was trained on.
+
+    Raises:
+        CheckpointError: Naming what differs.
+    """
+    base = file.part.base
+    found = base.differences(handle)
+    keys = {handle.sites.key_of(site): site.width for site in handle.sites}
+    lacking = [key for key in file.part.sites if key not in keys]
+    if lacking:
+        found.append(f"it stands at {', '.join(lacking[:3])}{' …' if len(lacking) > 3 else ''}, which this one lacks")
+    wide = [f"{k} is {w} wide in its base, {keys[k]} here" for k, w in file.part.sites.items() if keys.get(k, w) != w]
+    found += wide[:3]
+    here = type(handle.model).__name__
+    if found:
+        raise CheckpointError(
+            f"{file.where} was trained on another base ({base.model_class}) than {here}: {'; '.join(found)}"
+        )
+    changed = [] if other_base else base.changed_weights(handle)
+    if changed:
+        raise CheckpointError(
+            f"{file.where} was trained on another revision of the base: {len(changed)} of {len(base.samples)} sampled "
+            f"weights differ, such as {changed[0]!r}; load it on the weights it was trained on, or say "
+            "load(..., other_base=True)"
+        )
+
+
+def stage(
+    handle: Handle, file: File, name: str, present: Collection[int] | None, *, head: bool | None, other_base: bool
+) -> Staged:
+    """The modules of a file, filled with its tensors.
+
+    Args:
+        handle: The model's.
+        file: What was read.
+        name: The name to add it under.
+        present: For a fusion the places where its pool stands.
+        head: As `load` is given it.
+        other_base: As `load` is given it.
+
+    Raises:
+        CheckpointError: If anything does not fit.
+    """
+    require_base(handle, file, other_base)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return _stage(handle, file, name, present, head)
+    except CheckpointError:
+        raise
+    except (GraftworkError, TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{file.where} cannot be loaded: {error}") from error
+
+
+def _stage(handle: Handle, file: File, name: str, present: Collection[int] | None, head: bool | None) -> Staged:
+    model, sites, part = handle.model, handle.sites, file.part
+    config: AdapterConfig | FusionConfig
+    norms: dict[int, nn.Module] = {}
+    pool = None
+    if part.pool is not None:
+        config = FusionConfig.from_dict(part.config)
+        pool = Fuse(*part.pool.children, **{**part.pool.options, "name": name})
+        modules: Mapping[int, nn.Module] = building.build_fusion(model, sites, sorted(present or ()), config)
+    else:
+        config = config_from_dict(part.config)
+        modules = building.build(model, sites, config)
+        norms = building.copied_norms(model, sites, config.torch_dtype) if config.norms == "own" else {}
+    keys = [sites.key_of(site) for site in sites]
+    _require_sites(file, {keys[index] for index in modules})
+    chosen = _head(handle, file, head)
+    paths = {sites.norms[index].removeprefix(sites.prefix): norm for index, norm in norms.items()}
+    named = parts({keys[index]: m for index, m in modules.items()}, paths, chosen[0] if chosen else {})
+    given = file.tensors if chosen else {k: t for k, t in file.tensors.items() if not k.startswith("head/")}
+    wanted = gather(named)
+    require_fit(wanted, given, file.where)
+    require_intact(file)
+    fill(wanted, given)
+    return Staged(name, config, pool, modules, norms, chosen)
+
+
+def _require_sites(file: File, here: set[str]) -> None:
+    """Refuse a part that would stand elsewhere than it did."""
+    there = set(file.part.sites)
+    if there != here:
+        only = [
+            f"{', '.join(sorted(keys)[:3])} only {where}"
+            for keys, where in ((there - here, "in the file"), (here - there, "here"))
+            if keys
+        ]
+        why = (
+            "its pool's adapters stand elsewhere than those it was trained over"
+            if file.part.pool
+            else "it would stand elsewhere"
+        )
+        raise CheckpointError(f"{file.where}: {why}: {'; '.join(only)}")
+
+
+def _head(handle: Handle, file: File, wish: bool | None) -> Head | None:
+    """The head of a file, filled later; ``None`` where it is left aside or there is none.
+
+    Raises:
+        CheckpointError: If it is asked for and cannot be had.
+    """
+    record = file.part.head
+    here = type(handle.model).__name__
+    if record is None or wish is False:
+        if wish:
+            raise CheckpointError(f"{file.where} has no head; leave out head=True")
+        return None
+    if wish is None and (not handle.head_paths or record.model_class != here):
+        level = logging.WARNING if handle.head_paths else logging.INFO
+        logger.log(
+            level, "%s: its head is that of a %s and is left aside on a %s", file.where, record.model_class, here
+        )
+        return None
+    if set(record.modules) != set(handle.head_paths):
+        raise CheckpointError(
+            f"{file.where}: its head is {list(record.modules)} of a {record.model_class}, that of {here} is "
+            f"{list(handle.head_paths)}; say load(..., head=False) to leave it aside"
+        )
+    return _copied_head(handle, file, record), record.labels
+
+
+def _copied_head(handle: Handle, file: File, record: HeadRecord) -> dict[str, nn.Module]:
+    """A copy of the model's own head with the sizes of the file's."""
+    own = {path: handle.model.get_submodule(path) for path in handle.head_paths}
+    other = [
+        f"{path} is a {record.modules[path]}, not a {type(m).__name__}"
+        for path, m in own.items()
+        if record.modules[path] != type(m).__name__
+    ]
+    if other:
+        raise CheckpointError(
+            f"{file.where}: its head was made of modules of its own: {'; '.join(other)}; say load(..., head=False) and "
+            f"give the module to add_head({file.part.name!r}, module)"
+        )
+    modules = building.copy_head(handle.model, own)
+    wanted = gather({f"head/{path}": m for path, m in modules.items()})
+    if any(name in file.tensors and file.tensors[name].shape != t.shape for name, t in wanted.items()):
+        resized(handle.model, modules, record.labels)
+    return modules

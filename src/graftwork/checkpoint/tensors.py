@@ -1,0 +1,114 @@
+"""Weights by name: gathered from modules, compared with a file's, written back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from graftwork.errors import CheckpointError
+
+Tensors = dict[str, Tensor]
+_SHOWN = 5
+
+
+def gather(parts: Mapping[str, nn.Module]) -> Tensors:
+    """Every parameter and persistent buffer of some modules as ``<part>/<name>``, one that is shared once."""
+    seen: set[int] = set()
+    found: Tensors = {}
+    for part, module in parts.items():
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                found[f"{part}/{name}"] = tensor
+    return found
+
+
+def encode(tensors: Mapping[str, Tensor]) -> bytes:
+    """The bytes of a safetensors file, each tensor in its own dtype.
+
+    Raises:
+        CheckpointError: If a weight is on the meta device.
+    """
+    empty = [name for name, t in tensors.items() if t.is_meta]
+    if empty:
+        raise CheckpointError(f"{empty[0]!r} is on the meta device and has no values; load or move the model first")
+    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    return safetensors.torch.save(plain, metadata={"format": "pt"})
+
+
+def decode(data: bytes, path: Path) -> Tensors:
+    """The tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    try:
+        return safetensors.torch.load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is damaged or cut short ({len(data):,d} bytes): {error}") from error
+
+
+def require_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], where: str) -> None:
+    """Refuse a file whose tensors are not exactly those that the model wants.
+
+    Raises:
+        CheckpointError: Naming every kind of difference and the first of each.
+    """
+    missing = [name for name in wanted if name not in given]
+    extra = [name for name in given if name not in wanted]
+    both = [(name, wanted[name], given[name]) for name in wanted if name in given]
+    shapes = [f"{name} is {tuple(g.shape)}, not {tuple(w.shape)}" for name, w, g in both if w.shape != g.shape]
+    kinds = [f"{name} is {g.dtype}, not {w.dtype}" for name, w, g in both if not _same_kind(w.dtype, g.dtype)]
+    problems = [
+        f"{what}: {', '.join(found[:_SHOWN])}{f' and {len(found) - _SHOWN} more' if len(found) > _SHOWN else ''}"
+        for what, found in (
+            ("missing", missing),
+            ("not expected", extra),
+            ("misshapen", shapes),
+            ("of another type", kinds),
+        )
+        if found
+    ]
+    if problems:
+        raise CheckpointError(f"{where} does not fit: {'; '.join(problems)}")
+    empty = [name for name, t in wanted.items() if t.is_meta]
+    if empty:
+        raise CheckpointError(
+            f"{where}: the model is on the meta device, {empty[0]!r} has no place; load the model first"
+        )
+
+
+@torch.no_grad()
+def fill(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Write a file's values into a model's tensors, which keep their identity; no precision is lost.
+
+    A weight that the file has in a wider dtype than the model gets that dtype.
+    """
+    for name, tensor in wanted.items():
+        value = given[name]
+        dtype = torch.promote_types(tensor.dtype, value.dtype)
+        if dtype == tensor.dtype:
+            tensor.copy_(value)
+        else:
+            tensor.data = value.to(tensor.device, dtype)
+
+
+def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two sets of tensors have the same names, dtypes and bits (a NaN equals itself)."""
+    return one.keys() == other.keys() and all(_same_bits(one[name], other[name]) for name in one)
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    one, other = one.detach().cpu().contiguous(), other.detach().cpu().contiguous()
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
+
+
+def _same_kind(one: torch.dtype, other: torch.dtype) -> bool:
+    return one == other or (one.is_floating_point and other.is_floating_point)
