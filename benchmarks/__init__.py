@@ -1,0 +1,1 @@
+"""Speed, measured as ratios to the bare model in one run; nothing here asserts a time."""
