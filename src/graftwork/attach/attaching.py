@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from graftwork.attach.handle import HANDLE, Handle
+from graftwork.attach.wiring import attached_part, unwire
 from graftwork.errors import AttachError, ConfigError
 from graftwork.sites import Site, SiteMap, discover
 
@@ -34,6 +35,7 @@ def attach_to(
             raise AttachError("the model is attached already, with other sites; detach() it first")
         return found  # type: ignore[no-any-return]
     _refuse_unattachable(model)
+    unwire(model)  # what a copied part of an attached model has of it
     if sites is None:
         sites = discover(model, example_inputs)
     elif not isinstance(sites, SiteMap):
@@ -68,6 +70,10 @@ def _refuse_unattachable(model: nn.Module) -> None:
         raise AttachError(f"{type(model).__name__} is no torch.nn.Module; attach to the model itself")
     if type(model).__name__ in _WRAPPERS:
         raise AttachError(f"the model is wrapped in {type(model).__name__}; attach first, then wrap")
+    part = attached_part(model)
+    if part is not None:
+        where = f"its part {part!r}" if part else "the model around it"
+        raise AttachError(f"{where} is attached already; use gw.of() on the model that was attached, or detach() it first")
     compiled = [n for n, m in model.named_modules() if m._compiled_call_impl is not None or _is_optimized(m)]
     if compiled:
         where = f"its part {compiled[0]!r}" if compiled[0] else "the model"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from types import FrameType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from graftwork.attach.checkpointing import bind_checkpointing
 from graftwork.attach.heads import Labels
 from graftwork.attach.inputs import Call, repeat_rows
 from graftwork.attach.ports import ENTRY, Entry
-from graftwork.attach.runtime import Frame
+from graftwork.attach.runtime import Frame, Runtime
 
 _settings = threading.RLock()
+_CALL = nn.Module._call_impl.__code__
 
 
 def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -21,6 +25,9 @@ def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     entry: Entry = module.__dict__[ENTRY]
     runtime = entry.runtime
     frame = runtime.frame
+    if frame is not None and _interrupted(frame, module):
+        _close(runtime, frame)
+        frame = None
     if frame is not None:
         if frame.opener is module:
             frame.depth += 1
@@ -55,14 +62,33 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     frame.depth -= 1
     if frame.depth:
         return None
+    _close(runtime, frame)
+    if output is None or not module.training or runtime.handle is None:
+        return None
+    return _with_extra_losses(output, runtime.handle.auxiliary_loss_or_none(), frame.call.named.get("labels"))
+
+
+def _close(runtime: Runtime, frame: Frame) -> None:
     runtime.local.frame = None
     frame.closed = True
     frame.taps.clear()
     if frame.settings is not None:
         _restore_labels(frame)
-    if output is None or not module.training or runtime.handle is None:
-        return None
-    return _with_extra_losses(output, runtime.handle.auxiliary_loss_or_none(), frame.call.named.get("labels"))
+
+
+def _interrupted(frame: Frame, module: nn.Module) -> bool:
+    """Whether the call that opened the frame has ended unseen: torch runs no hooks after a KeyboardInterrupt."""
+    if frame.opener is None or frame.compiled or torch.compiler.is_compiling():
+        return False
+    calls = 1 if frame.opener is module else 0  # the call that we are at the start of is on the stack too
+    caller: FrameType | None = sys._getframe(1)
+    while caller is not None:
+        if caller.f_code is _CALL and caller.f_locals.get("self") is frame.opener:
+            if not calls:
+                return False
+            calls -= 1
+        caller = caller.f_back
+    return True
 
 
 def _with_extra_losses(output: Any, extra: Tensor | None, labels: Any) -> Any:

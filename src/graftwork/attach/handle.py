@@ -13,12 +13,12 @@ from graftwork.attach import building, learning, wiring
 from graftwork.attach.checkpointing import Bound, unbind_checkpointing
 from graftwork.attach.heads import Labels, head_name, head_paths
 from graftwork.attach.holder import Holder, SiteAdapters
-from graftwork.attach.names import RESERVED, check_new, unknown
+from graftwork.attach.names import check_new, unknown
 from graftwork.attach.plan import Plan, make_plan
 from graftwork.attach.runtime import Runtime
 from graftwork.attach.summary import Summary, summarize
 from graftwork.compose import Block, Composition, Fuse, FusionConfig, FusionModule, fusions_in, names_in
-from graftwork.errors import AttachError, CompositionError
+from graftwork.errors import AttachError, CompositionError, ConfigError
 from graftwork.methods import AdapterConfig, AdapterModule
 from graftwork.sites import SiteMap
 
@@ -44,7 +44,7 @@ class Handle:
         self._labels: dict[str, Labels] = {}
         self._learning: tuple[str, ...] = ()
         self._flags = [(p, p.requires_grad) for p in model.parameters()]
-        self._still: list[nn.Module] = []
+        self._still: dict[int, nn.Module] = {}
         self._own_labels = Labels.of(getattr(model, "config", None))
         self.head_paths = head_paths(model)
         self._homes = wiring.wire(model, sites, self.head_paths, self.runtime)
@@ -311,10 +311,16 @@ class Handle:
 
         Raises:
             UnknownNameError: If something is not there.
-            ConfigError: If ``base`` is none of the three.
+            ConfigError: If ``base`` is none of the three, or several learn and nothing says what is active.
         """
+        if base not in learning.BASES:
+            raise ConfigError(f"base is {base!r}; it must be one of {', '.join(learning.BASES)}")
         learners, default = learning.learners(self, what)
-        self.active = default if isinstance(active, str) and active == DEFAULT_HEAD else active
+        if isinstance(active, str) and active == DEFAULT_HEAD:
+            if not default:
+                raise ConfigError(f"train_only({what!r}): give active= the composition that is active while these learn")
+            active = default[0]
+        self.active = active
         learning.set_learning(self, learners, base)
         self._learning, self._base_mode = learners, base
 
@@ -356,10 +362,7 @@ class Handle:
         self.runtime.plan, self.runtime.active, self.runtime.handle = None, None, None
         unbind_checkpointing(self)
         wiring.unwire(self.model)
-        for module in list(self.model.modules()):
-            if isinstance(module._modules.get(RESERVED), Holder):
-                del module._modules[RESERVED]
-        for module in self._still:
+        for module in self._still.values():
             module.train(self.model.training)
         for p, flag in self._flags:
             p.requires_grad_(flag)
@@ -377,7 +380,7 @@ class Handle:
             for norm in self._batch_norms:
                 if norm.training:
                     norm.training = False
-                    self._still.append(norm)
+                    self._still[id(norm)] = norm
 
     def checkpointed_modules(self) -> list[nn.Module]:
         """The modules that transformers may checkpoint."""
@@ -391,8 +394,8 @@ class Handle:
 
     def replan(self) -> None:
         """Make the default plan anew, after the registry changed."""
-        self.runtime.stale = False
         self.runtime.plan = self._plan(self.runtime.active)
+        self.runtime.stale = False  # at last: other threads look at it first
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

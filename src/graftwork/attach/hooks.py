@@ -7,7 +7,7 @@ in its `Ports`, a plain object in the module's ``__dict__``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -16,6 +16,10 @@ from graftwork.attach.ports import PORTS, Ports
 from graftwork.attach.runtime import Frame
 from graftwork.attach.writing import write
 from graftwork.errors import AttachError
+
+if TYPE_CHECKING:
+    from graftwork.attach.plan import Plan
+
 
 def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Forward pre-hook: count the call, carry inputs."""
@@ -59,7 +63,7 @@ def _frame(ports: Ports, module: nn.Module) -> Frame | None:
     frame = ports.runtime.frame
     if frame is None:
         plan = ports.runtime.current_plan()
-        if plan is not None and (ports.writes or ports.norm is not None):
+        if plan is not None and _has_work(ports, plan):
             raise AttachError(
                 f"a {type(module).__name__} of the model runs outside the model's forward, while {plan.composition!r} is "
                 "active: with gradient checkpointing of your own, wrap the checkpointed function with `grafts.bind(fn)`; "
@@ -67,6 +71,12 @@ def _frame(ports: Ports, module: nn.Module) -> Frame | None:
             )
         return None
     return frame
+
+
+def _has_work(ports: Ports, plan: Plan) -> bool:
+    """Whether the composition changes what this module returns."""
+    writes = any(site in (plan.stream if stream else plan.branch) for _, _, site, stream in ports.writes)
+    return writes or ports.norm in plan.norms
 
 
 def _input(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:

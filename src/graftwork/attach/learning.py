@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from graftwork.attach.heads import shared_weights
 from graftwork.compose import Block, Composition, Fuse, fusions_in, names_in
-from graftwork.errors import ConfigError
 
 if TYPE_CHECKING:
     from graftwork.attach.handle import Handle
@@ -16,38 +16,33 @@ if TYPE_CHECKING:
 BASES = ("frozen", "norms", "trained")
 
 
-def learners(handle: Handle, what: Composition | Sequence[str]) -> tuple[tuple[str, ...], Composition]:
-    """The names that learn, and the composition that is active by default.
+def learners(handle: Handle, what: Composition | Sequence[str]) -> tuple[tuple[str, ...], tuple[Composition, ...]]:
+    """The names that learn, and what is active by default: one composition, or nothing where that must be said.
 
     A `Fuse` means its own weights, not those of its pool; any other block means every adapter and fusion in it.
+
+    Raises:
+        UnknownNameError: If something is not there.
     """
+    default: tuple[Composition, ...] = (what,) if what is None or isinstance(what, (str, Block)) else ()
     if what is None:
-        return (), None
-    if isinstance(what, str):
-        handle._require(what)
-        return (what,), what
-    if isinstance(what, Fuse):
-        return (what.name,), what
-    if isinstance(what, Block):
-        return (*names_in(what), *(f.name for f in fusions_in(what))), what
-    names = tuple(what)
+        names: tuple[str, ...] = ()
+    elif isinstance(what, str):
+        names = (what,)
+    elif isinstance(what, Fuse):
+        names = (what.name,)
+    elif isinstance(what, Block):
+        names = (*names_in(what), *(f.name for f in fusions_in(what)))
+    else:
+        names = tuple(what)
+        default = names[:1] if len(names) == 1 else ()
     for name in names:
         handle._require(name)
-    if len(names) != 1:
-        raise ConfigError(f"train_only({list(names)!r}): several learn; give active= the composition that is active meanwhile")
-    return names, names[0]
+    return names, default
 
 
 def set_learning(handle: Handle, names: Sequence[str], base: str) -> None:
-    """Set every weight's gradient flag and every module's `learning`.
-
-    Raises:
-        ConfigError: If ``base`` is not one of `BASES`.
-    """
-    if base not in BASES:
-        raise ConfigError(f"base is {base!r}; it must be one of {', '.join(BASES)}")
-    for name in names:
-        handle._require(name)
+    """Set every weight's gradient flag and every module's `learning`."""
     for p in handle.model.parameters():
         p.requires_grad_(False)
     if base == "trained":
@@ -69,16 +64,10 @@ def set_learning(handle: Handle, names: Sequence[str], base: str) -> None:
         for head in handle.head_of(name).values():
             _learn(head)
     if not names:
+        shared = shared_weights(handle.model)
         for path in handle.head_paths:
-            shared = {id(p) for p, _ in handle._flags if _in_base(handle, p)}
             for p in handle.model.get_submodule(path).parameters():
                 p.requires_grad_(id(p) not in shared)
-
-
-def _in_base(handle: Handle, parameter: nn.Parameter) -> bool:
-    from graftwork.attach.heads import shared_weights
-
-    return id(parameter) in shared_weights(handle.model)
 
 
 def _learn(module: nn.Module) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from graftwork.attach.inputs import Call
@@ -32,6 +33,7 @@ class Frame:
         counts: How often each counted module was called so far.
         record: Where fusions write their weights, or ``None``.
         closed: Whether the forward pass has ended.
+        compiled: Whether it was opened in compiled code.
     """
 
     def __init__(self, plan: Plan, opener: nn.Module | None, call: Call, record: dict[Any, Any] | None = None) -> None:
@@ -44,6 +46,7 @@ class Frame:
         self.norms: dict[int, Chosen] = {}
         self.depth = 1
         self.closed = False
+        self.compiled = torch.compiler.is_compiling()
         self.settings: tuple[Any, ...] | None = None
 
     def norm(self, index: int) -> Chosen | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from graftwork.attach.entry import enter, leave
+from graftwork.attach.holder import Holder
 from graftwork.attach.hooks import after, before
 from graftwork.attach.inputs import parameter_names
+from graftwork.attach.names import RESERVED
 from graftwork.attach.ports import ENTRY, PORTS, Entry, Ports, add_port, uninstall
 from graftwork.attach.runtime import Runtime
 from graftwork.errors import SiteError
@@ -130,7 +132,21 @@ def rehome(homes: Homes) -> bool:
 
 
 def unwire(model: nn.Module) -> None:
-    """Take every hook of ours off a model."""
-    for module in model.modules():
+    """Take every hook of ours off a model, and every module that we put there."""
+    for module in list(model.modules()):
         if PORTS in module.__dict__ or ENTRY in module.__dict__:
             uninstall(module)
+        if isinstance(module._modules.get(RESERVED), Holder):
+            del module._modules[RESERVED]
+
+
+def attached_part(model: nn.Module) -> str | None:
+    """The path of the first module that serves an attached model, ``None`` where there is none.
+
+    A copied part of an attached model serves nothing.
+    """
+    for path, module in model.named_modules():
+        for ours in (module.__dict__.get(PORTS), module.__dict__.get(ENTRY)):
+            if ours is not None and ours.runtime.handle is not None:
+                return path
+    return None
