@@ -96,6 +96,8 @@ def inputs_for(model: torch.nn.Module) -> dict[str, torch.Tensor]:
         tensor = _make(name, config)
         if tensor is not None:
             made[name] = tensor
+        if name == "input_features" and tensor is not None and "input_features_mask" in names:
+            made["input_features_mask"] = torch.ones(BATCH, tensor.shape[-1 if _mels_first(config) else 1]).long()
     if not made and isinstance(main, str) and main in names:
         tensor = _make(main, config)
         if tensor is not None:
@@ -121,7 +123,7 @@ def _make(name: str, config: Any) -> torch.Tensor | None:
         frames = getattr(config, "frames_per_clip", None) or getattr(config, "num_frames", None)
         return None if image is None or frames is None else image.unsqueeze(1).repeat(1, frames, 1, 1, 1)
     if name == "input_features":
-        return _spectrogram(_part(config, "audio_config", "audio_encoder"))
+        return _spectrogram(config)
     if name == "input_values":
         return _waveform(_part(config, "audio_config", "audio_encoder"))
     if name == "bbox":
@@ -164,10 +166,10 @@ def _image(config: Any) -> torch.Tensor | None:
 
 
 def _spectrogram(config: Any) -> torch.Tensor | None:
-    positions = getattr(config, "max_source_positions", None)
-    mels = getattr(config, "num_mel_bins", None)
-    if isinstance(mels, int) and isinstance(positions, int) and getattr(config, "input_feat_per_channel", None) is None:
-        return torch.rand(BATCH, mels, 2 * positions)
+    whisper_like = _mels_first(config)
+    config = _part(config, "audio_config", "audio_encoder")
+    if whisper_like:
+        return torch.rand(BATCH, config.num_mel_bins, 2 * config.max_source_positions)
     size = next(
         (
             v
@@ -177,6 +179,13 @@ def _spectrogram(config: Any) -> torch.Tensor | None:
         None,
     )
     return None if size is None else torch.rand(BATCH, 64, size)
+
+
+def _mels_first(config: Any) -> bool:
+    """Whether a spectrogram is of Whisper's form: mel bins first, and of one fixed length."""
+    config = _part(config, "audio_config", "audio_encoder")
+    sizes = (getattr(config, "num_mel_bins", None), getattr(config, "max_source_positions", None))
+    return all(isinstance(size, int) for size in sizes) and getattr(config, "input_feat_per_channel", None) is None
 
 
 def _waveform(config: Any) -> torch.Tensor | None:
@@ -193,9 +202,10 @@ def _waveform(config: Any) -> torch.Tensor | None:
 
 def _sentence_features(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
     """What a SentenceTransformer takes: one mapping of features, of the transformer it holds."""
-    if not (hasattr(model, "tokenize") and hasattr(model, "encode") and not hasattr(model, "config")):
+    if not (isinstance(model, torch.nn.Sequential) and hasattr(model, "encode") and hasattr(model, "tokenize")):
         return None
     for module in model.modules():
-        if hasattr(module, "main_input_name") and (made := inputs_for(module)).get("input_ids") is not None:
-            return {"input_ids": made["input_ids"], "attention_mask": torch.ones_like(made["input_ids"])}
+        is_transformer = module is not model and hasattr(module, "main_input_name")
+        if is_transformer and (ids := inputs_for(module).get("input_ids")) is not None:
+            return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     return None

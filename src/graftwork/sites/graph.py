@@ -134,7 +134,7 @@ class Graph:
         return self.path(index)[-1]
 
     def same_content(self, index: int) -> list[int]:
-        """A value and those before it that hold the same numbers in the same shape, latest first."""
+        """A value and those before it that hold the same numbers in the same shape, of any type, latest first."""
         found = [index]
         while True:
             value = self.values[found[-1]]
@@ -142,7 +142,7 @@ class Graph:
             if step is None or value.op not in ops.SAME_CONTENT:
                 return found
             before = self.values[step]
-            if before.shape != value.shape or before.dtype != value.dtype:
+            if before.shape != value.shape:
                 return found
             found.append(step)
 

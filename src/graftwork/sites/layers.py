@@ -80,9 +80,10 @@ def find_places(graph: Graph, branches: list[Branch], outputs: list[str | None])
             places.append(Place(stack, layer, path, block.index, whole=own is not None))
             units.append((path, block.nth if own else call.nth))
         elif _first(output):
-            stack, layer, _ = _first(output)[0]
-            stack = stack if len(loose) == 1 else stack.rpartition(".")[0]
-            places.append(Place(stack, layer, call.path, call.index, whole=False))
+            stack, layer, path = _first(output)[0]
+            if len(loose) > 1:  # parallel lists: what holds them all is the stack, and the block of every layer
+                stack, path = stack.rpartition(".")[0], call.path
+            places.append(Place(stack, layer, path, call.index, whole=False))
             units.append((str(layer), call.nth))
         else:
             places.append(Place(call.path.rpartition(".")[0], -1, call.path, call.index, listed=False))

@@ -82,7 +82,7 @@ CARRYING = _words(
 SAME_CONTENT = _words(
     """
     view reshape contiguous clone detach alias view_as reshape_as _unsafe_view _reshape_alias expand expand_as
-    lift_fresh positive data to type type_as _to_copy squeeze unsqueeze flatten unflatten
+    lift_fresh positive data to type type_as float double half bfloat16 _to_copy squeeze unsqueeze flatten unflatten
     """
 )
 # These carry only their first tensor argument: the others give a shape or a type.

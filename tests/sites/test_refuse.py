@@ -1,0 +1,78 @@
+"""Half a model is an error that names the blocks and the way out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from graftwork.errors import SiteError
+from graftwork.sites import discover
+from tests.sites.toys import IDS, Block, Model
+
+
+def test_no_residual_sums():
+    with pytest.raises(SiteError, match=r"(?s)no residual sums were found in a Sequential: .*gw.Site\("):
+        discover(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), (torch.zeros(1, 2),))
+
+
+class AddsNothing(Block):
+    """Attention that takes the place of the stream."""
+
+    def forward(self, x):
+        return self.attn(self.norm1(x))[0]
+
+
+def test_attention_without_a_site():
+    model = Model(layers=3)
+    model.blocks[1] = AddsNothing()
+    with pytest.raises(SiteError, match=r"blocks\.1: ran attention \(in blocks\.1\.attn\) and has no site"):
+        discover(model, (IDS,))
+
+
+class Sometimes(Block):
+    adds = True
+
+    def forward(self, x):
+        x = x + self.attn(self.norm1(x))[0]
+        y = self.mlp(self.norm2(x))
+        return x + y if self.adds else x
+
+
+def test_a_block_that_lacks_what_its_like_has():
+    model = Model(Sometimes, layers=3)
+    model.blocks[2].adds = False
+    with pytest.raises(SiteError, match=r"blocks\.2: lacks feed_forward, which blocks\.0"):
+        discover(model, (IDS,))
+
+
+class Functional(Block):
+    """The branch is computed in the block's own forward."""
+
+    def forward(self, x):
+        x = x + self.attn(self.norm1(x))[0]
+        return x + torch.tanh(self.norm2(x) @ self.mlp[0].weight.T) @ self.mlp[2].weight.T
+
+
+def test_a_branch_that_no_module_returns():
+    with pytest.raises(SiteError, match=r"(?s)blocks\.0: the feed_forward branch is returned by no .*sites_from_paths"):
+        discover(Model(Functional), (IDS,))
+
+
+def test_a_model_that_cannot_be_run_names_both_causes():
+    class Fails(Model):
+        def forward(self, ids):
+            raise RuntimeError("needs a licence")
+
+    with pytest.raises(SiteError) as caught:
+        discover(Fails(), {"ids": IDS})
+    message = str(caught.value)
+    assert "on fake tensors, the model(ids=[2, 5] int64): RuntimeError: needs a licence" in message
+    assert "for real, the model(ids=[2, 5] int64): RuntimeError: needs a licence" in message
+    assert "example_inputs=" in message
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_inputs_that_cannot_be_made():
+    with pytest.raises(SiteError, match=r"no inputs can be made for a Model.*example_inputs="):
+        discover(Model())
