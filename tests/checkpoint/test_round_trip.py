@@ -1,0 +1,251 @@
+"""What is saved is what is loaded: every method, fusion and composition, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import graftwork as gw
+from graftwork.checkpoint.saving import tensors_of
+from graftwork.checkpoint.tensors import equal
+from tests.checkpoint.common import METHODS, added, attached, moved, output, same_state, state
+
+
+@pytest.mark.parametrize("model", ["bert_classifier", "t5"])
+@pytest.mark.parametrize("method", METHODS)
+def test_adapters_come_back_bit_for_bit(model: str, method: str, tmp_path: Path) -> None:
+    zoo, grafts = attached(model)
+    added(grafts, a=METHODS[method])
+    assert grafts.save("a", tmp_path / "a") == (tmp_path / "a")
+
+    other, fresh = attached(model)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    assert fresh.load(tmp_path / "a") == "a"
+    assert torch.equal(torch.get_rng_state(), before), "loading disturbs the random numbers"
+    assert fresh.config("a") == METHODS[method]
+    assert fresh.active is None
+    assert equal(tensors_of(grafts, "a"), tensors_of(fresh, "a"))
+    assert torch.equal(output(zoo, "a"), output(other, "a"))
+    assert not torch.equal(output(zoo, "a"), output(zoo, None))
+
+
+def test_a_folder_holds_two_files_that_peft_does_not_know(tmp_path: Path) -> None:
+    _, grafts = attached()
+    added(grafts, a=gw.Pfeiffer())
+    grafts.save("a", tmp_path / "a")
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["adapter.safetensors", "graftwork.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a"], "something is left beside"
+    data = json.loads((tmp_path / "a" / "graftwork.json").read_text())
+    assert data["kind"] == "adapter" and data["name"] == "a" and data["config"]["method"] == "pfeiffer"
+    assert data["sites"] == {"encoder.layer.0.feed_forward": 32, "encoder.layer.1.feed_forward": 32}
+
+
+@pytest.mark.parametrize("name", ["train", "type", "a.b", "a/b", "../up", "a%2Eb", "déjà vu", "head", "norms/x", "n_a", "😀"])
+def test_any_text_is_a_name(name: str, tmp_path: Path) -> None:
+    zoo, grafts = attached()
+    added(grafts, **{name: METHODS["houlsby"]})
+    grafts.save(name, tmp_path / "x")
+    other, fresh = attached()
+    assert fresh.load(tmp_path / "x") == name
+    assert torch.equal(output(zoo, name), output(other, name))
+
+
+def test_another_name(tmp_path: Path) -> None:
+    zoo, grafts = attached()
+    added(grafts, a=METHODS["houlsby"])
+    grafts.save("a", tmp_path / "a")
+    assert grafts.load(tmp_path / "a", name="b") == "b"
+    assert grafts.names == ("a", "b")
+    assert torch.equal(output(zoo, "a"), output(zoo, "b"))
+    with pytest.raises(gw.UnknownNameError, match="'b' is there already"):
+        grafts.load(tmp_path / "a", name="b")
+    with pytest.raises(gw.ConfigError, match="cannot be the name"):
+        grafts.load(tmp_path / "a", name=" ")
+    assert grafts.names == ("a", "b")
+
+
+def test_loading_leaves_what_is_active_and_what_learns(tmp_path: Path) -> None:
+    zoo, grafts = attached()
+    added(grafts, a=gw.Pfeiffer(), b=gw.Houlsby())
+    grafts.save("b", tmp_path / "b")
+    grafts.remove("b")
+    grafts.train_only("a")
+    flags = {n: p.requires_grad for n, p in zoo.model.named_parameters()}
+    before = output(zoo, "a")
+    grafts.load(tmp_path / "b")
+    assert grafts.active == "a" and grafts.learning == ("a",)
+    assert {n: p.requires_grad for n, p in zoo.model.named_parameters() if n in flags} == flags
+    assert torch.equal(output(zoo, "a"), before)
+
+
+def test_half_precision_and_wider_weights_keep_their_values(tmp_path: Path) -> None:
+    _, grafts = attached()
+    added(grafts, a=gw.Pfeiffer(dtype="bfloat16"), b=gw.Pfeiffer())
+    zoo, fresh = attached()
+    grafts.save("a", tmp_path / "a")
+    fresh.load(tmp_path / "a")
+    assert {t.dtype for n, t in tensors_of(fresh, "a").items() if "head" not in n} == {torch.bfloat16}
+    for module in grafts.modules_of("b").values():
+        module.double()
+    grafts.save("b", tmp_path / "b")
+    fresh.load(tmp_path / "b")
+    assert equal(tensors_of(fresh, "b"), tensors_of(grafts, "b"))
+
+
+def test_on_a_model_in_training_mode_and_in_half_precision(tmp_path: Path) -> None:
+    _, grafts = attached()
+    added(grafts, a=METHODS["houlsby"])
+    grafts.save("a", tmp_path / "a")
+    for dtype in (torch.bfloat16, torch.float16):
+        zoo, fresh = attached(dtype=dtype)
+        zoo.model.train()
+        fresh.load(tmp_path / "a")
+        mine, theirs = tensors_of(fresh, "a"), tensors_of(grafts, "a")
+        assert all(torch.equal(mine[n], theirs[n]) for n in mine if not n.startswith("head/"))
+        assert all(m.training for m in fresh.modules_of("a").values())
+
+
+def test_fusions_come_back_with_their_pool_in_order_and_their_temperature(tmp_path: Path) -> None:
+    def prepared() -> tuple:
+        zoo, grafts = attached()
+        added(grafts, a=gw.Pfeiffer(), b=gw.Pfeiffer(), c=gw.Parallel())
+        return zoo, grafts
+
+    zoo, grafts = prepared()
+    pool = gw.Fuse("c", None, "a", name="mix")
+    grafts.add_fusion(pool, gw.FusionConfig(temperature=4.0, temperature_steps=10, query="output"))
+    grafts.train_only(pool)
+    grafts.advance()
+    moved(grafts, "mix")
+    with torch.no_grad():  # the noise moved the temperature too
+        for module in grafts.modules_of("mix").values():
+            module.temperature.fill_(3.7)
+    grafts.save(pool, tmp_path / "mix")
+
+    other, fresh = prepared()
+    assert fresh.load(tmp_path / "mix") == "mix"
+    assert fresh.fusions["mix"] == pool and fresh.config("mix") == grafts.config("mix")
+    assert equal(tensors_of(grafts, "mix"), tensors_of(fresh, "mix"))
+    assert {int(m.temperature_step) for m in fresh.modules_of("mix").values()} == {1}
+    zoo.model.eval()
+    assert torch.equal(output(zoo, pool), output(other, pool))
+
+    renamed = fresh.load(tmp_path / "mix", name="mix2")
+    assert torch.equal(output(other, fresh.fusions[renamed]), output(other, pool))
+
+
+def test_a_fusion_without_its_adapters_names_them(tmp_path: Path) -> None:
+    _, grafts = attached()
+    added(grafts, a=gw.Pfeiffer(), b=gw.Pfeiffer())
+    grafts.add_fusion(gw.Fuse("a", "b", name="mix"))
+    grafts.save("mix", tmp_path / "mix")
+    zoo, fresh = attached()
+    added(fresh, a=gw.Pfeiffer())
+    before = state(zoo.model)
+    with pytest.raises(gw.UnknownNameError, match="needs 'b'.*load or add it"):
+        fresh.load(tmp_path / "mix")
+    assert same_state(state(zoo.model), before) and not fresh.fusions
+
+
+def test_a_fusion_over_adapters_that_stand_elsewhere_is_refused(tmp_path: Path) -> None:
+    _, grafts = attached()
+    added(grafts, a=gw.Pfeiffer(), b=gw.Pfeiffer())
+    grafts.add_fusion(gw.Fuse("a", "b", name="mix"))
+    grafts.save("mix", tmp_path / "mix")
+    _, fresh = attached()
+    added(fresh, a=gw.Pfeiffer(), b=gw.Standard())
+    with pytest.raises(gw.CheckpointError, match=r"its pool's adapters stand elsewhere.*attention only here"):
+        fresh.load(tmp_path / "mix")
+    assert not fresh.fusions
+
+
+def nested() -> gw.Block:
+    return gw.Stack("first", gw.Fuse(gw.Fuse("a", "b", name="in.ner"), "c", name="outer"))
+
+
+def with_nested() -> tuple:
+    zoo, grafts = attached()
+    added(grafts, a=gw.Pfeiffer(), b=gw.Pfeiffer(), c=gw.Pfeiffer(), first=METHODS["houlsby"], unused=gw.Standard())
+    grafts.add_fusion(gw.Fuse("a", "b", name="in.ner"))
+    grafts.add_fusion(gw.Fuse(gw.Fuse("a", "b", name="in.ner"), "c", name="outer"))
+    moved(grafts, "in.ner", "outer")
+    return zoo, grafts
+
+
+def test_compositions_come_back_with_everything_in_them(tmp_path: Path) -> None:
+    zoo, grafts = with_nested()
+    grafts.save(nested(), tmp_path / "whole")
+    other, fresh = attached()
+    assert fresh.load(tmp_path / "whole") == nested()
+    assert set(fresh.names) == {"a", "b", "c", "first"} and set(fresh.fusions) == {"in.ner", "outer"}
+    assert torch.equal(output(zoo, nested()), output(other, nested()))
+    assert fresh.load(tmp_path / "whole") == nested(), "what is there already, bit for bit, is left"
+    with pytest.raises(gw.ConfigError, match="leave out name"):
+        fresh.load(tmp_path / "whole", name="x")
+    third, single = attached()
+    assert single.load(tmp_path / "whole" / "adapters" / "0") in {"a", "b", "c", "first"}
+
+
+def test_a_fusion_with_its_members(tmp_path: Path) -> None:
+    zoo, grafts = with_nested()
+    grafts.save("outer", tmp_path / "outer", members=True)
+    other, fresh = attached()
+    found = fresh.load(tmp_path / "outer")
+    assert found == grafts.fusions["outer"]
+    assert torch.equal(output(zoo, found), output(other, found))
+    assert "first" not in fresh.names
+
+
+def test_a_smaller_pool_brings_the_whole_pool_the_fusion_was_made_over(tmp_path: Path) -> None:
+    zoo, grafts = attached()
+    added(grafts, a=gw.Pfeiffer(), b=gw.Pfeiffer(), c=gw.Pfeiffer())
+    grafts.add_fusion(gw.Fuse("a", "b", "c", name="mix"))
+    part = gw.Stack(gw.Fuse("c", "a", name="mix"))
+    grafts.save(part, tmp_path / "part")
+    other, fresh = attached()
+    assert fresh.load(tmp_path / "part") == part
+    assert set(fresh.names) == {"a", "b", "c"}
+    assert torch.equal(output(zoo, part), output(other, part))
+
+
+def test_a_composition_does_not_overwrite_what_has_its_names(tmp_path: Path) -> None:
+    _, grafts = with_nested()
+    grafts.save(nested(), tmp_path / "whole")
+    zoo, fresh = attached()
+    added(fresh, c=gw.Pfeiffer())
+    before = state(zoo.model)
+    with pytest.raises(gw.UnknownNameError, match="another 'c' is on this model"):
+        fresh.load(tmp_path / "whole")
+    assert fresh.names == ("c",) and same_state(state(zoo.model), before)
+
+
+def test_a_composition_that_fails_half_way_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, grafts = with_nested()
+    grafts.save(nested(), tmp_path / "whole")
+    zoo, fresh = attached()
+    before = state(zoo.model)
+    (tmp_path / "whole" / "fusions" / "1" / "fusion.safetensors").unlink()
+    with pytest.raises(gw.CheckpointError, match="lacks fusion.safetensors"):
+        fresh.load(tmp_path / "whole")
+    assert fresh.names == () and same_state(state(zoo.model), before)
+
+    grafts.save(nested(), tmp_path / "other")
+    monkeypatch.setattr(fresh, "adopt_fusion", lambda *_: (_ for _ in ()).throw(RuntimeError("no room")))
+    with pytest.raises(RuntimeError, match="no room"):
+        fresh.load(tmp_path / "other")
+    assert fresh.names == () and same_state(state(zoo.model), before)
+
+
+def test_nothing_to_save() -> None:
+    _, grafts = attached()
+    with pytest.raises(gw.CheckpointError, match="nothing to save"):
+        grafts.save(None, "x")
+    with pytest.raises(gw.UnknownNameError, match="no adapter or fusion is called 'a'"):
+        grafts.save("a", "x")
+    with pytest.raises(gw.UnknownNameError, match="no adapter or fusion is called 'a'"):
+        grafts.save(gw.Stack("a"), "x")
+    assert not Path("x").exists()
