@@ -5,7 +5,9 @@ Nothing non-linear stands between an adapter's up-projection, K, V and the softm
 1. *by outputs*: K moves onto the query, V behind the sum: ``q' = Kᵀ(Q h + b_q)``, ``score_n = q' · z_n``,
    ``o = V Σ w_n z_n``. Serves any child.
 2. *by features*: ``score_n = (U_nᵀ q') · a_n + q' · c_n`` and ``Σ w_n z_n = [U_1 … U_N](w ⊗ a) + Σ w_n c_n``. Trainable.
-3. *folded*: everything frozen, ``U_nᵀ Kᵀ Q`` and ``V U_n`` are constants, and no product of d × d is left.
+3. *folded*: ``U_nᵀ Kᵀ Q`` and ``V U_n`` are multiplied out first, and no product of d × d is left for each token. With
+   everything frozen they are constants; while the fusion learns they are made in the graph, once for all tokens of a
+   batch, which pays as soon as there are more tokens than about the width.
 
 The term (Q h + b_q) · b_k is the same for all n and drops out of the softmax, except under dropout on the scores, where
 it is added back; so is (Q h + b_q) · K y with ``residual_before``.
@@ -67,8 +69,7 @@ def fuse(
     for z in others:
         scores.append(_zero_score(q_key) if z is None else (wide(q_key) * wide(z)).sum(-1, keepdim=True))
     score = torch.cat(scores, dim=-1) if len(scores) > 1 else scores[0]
-    # b_k has no gradient of its own, and must still have one: data parallel training waits for every parameter.
-    score = score + (0.0 * wide(fusion.key_bias).sum())
+    score = score + zero_of(fusion)
     if fusion.drops_scores:
         score = score + (wide(q) * wide(cast(fusion.key_bias, q))).sum(-1, keepdim=True)
         if fusion.config.residual_before:
@@ -90,6 +91,11 @@ def fuse(
             part = by_place[..., n : n + 1].to(z.dtype) * z
             mixed = part if mixed is None else mixed + part
     return _valued(fusion, mixed, weights, reads), weights
+
+
+def zero_of(fusion: FusionModule) -> Tensor:
+    """Zero, with b_k in it: it has no gradient of its own, and data parallel training waits for every parameter's."""
+    return 0.0 * wide(fusion.key_bias).sum()
 
 
 def _zero_score(q_key: Tensor) -> Tensor:
@@ -117,12 +123,27 @@ class Folded:
         self.kept: Kept[FoldedWeights] = Kept(self._fold)
         self.pinned: FoldedWeights | None = None
 
-    @property
-    def serves(self) -> bool:
-        """Whether this form gives the function asked for now: nothing random at work, and no gradient asked for."""
+    def serves(self, reads: Reads) -> bool:
+        """Whether this form gives the function asked for now, and is the cheaper one."""
         if not self.bank.stackable or self.fusion.drops_scores:
             return False
-        return self.pinned is not None or not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        if self.pinned is not None:
+            return True
+        if not torch.is_grad_enabled():
+            return not torch.compiler.is_compiling()
+        return self._pays(reads.value)
+
+    def _pays(self, value: Tensor) -> bool:
+        """Whether folding in the graph costs less than the trainable form, in multiply-adds of both passes.
+
+        With T tokens, width d and R = ρ d features: (9 + 6ρ) T d² there, 8ρ T d² + 3 (1 + 2ρ) d³ here. Folding happens
+        in float32, so in a narrower dtype the sum is another one, and V − I would be rounded away.
+        """
+        if value.dtype != wide(value).dtype or torch.is_autocast_enabled(value.device.type):
+            return False
+        width = self.fusion.width
+        tokens, share = value.numel() // width, sum(rank for _, rank in self.bank.runs) / width
+        return tokens * (9 - 2 * share) > 3 * (1 + 2 * share) * width
 
     def pin(self) -> None:
         """Fold now and keep the result whatever changes, for compiled models."""
@@ -136,6 +157,10 @@ class Folded:
         return self.kept.get([*self.bank.weights(), *self.fusion.parameters()])
 
     def _fold(self) -> FoldedWeights:
+        with torch.autocast(self.fusion.query_weight.device.type, enabled=False):
+            return self._multiplied_out()
+
+    def _multiplied_out(self) -> FoldedWeights:
         fusion, stacked = self.fusion, self.bank.stacked()
         up, constants = wide(stacked.up), None if stacked.constants is None else wide(stacked.constants)
         to_query = wide(fusion.query_weight).t() @ wide(fusion.key_weight)  # (d, d): h · this = q' without the bias
@@ -158,6 +183,8 @@ class Folded:
         score = self.bank.gather(wide(features) * wide(key[..., :count]))
         if key.shape[-1] > count:
             score = score + wide(key[..., count:])
+        if torch.is_grad_enabled():
+            score = score + zero_of(self.fusion)
         weights = self.fusion.weigh(score)
         mixed = self.bank.spread(weights, features)
         if folded.constants:
@@ -195,10 +222,9 @@ class FoldedWeights:
             biases += [key_bias] if role == self.query else []
             dtype = key.dtype
             weight, bias = torch.cat([p.to(dtype) for p in parts]), torch.cat([b.to(dtype) for b in biases])
-            self.inputs.append((role, weight.detach(), bias.detach(), [p.shape[0] for p in parts]))
+            self.inputs.append((role, weight, bias, [p.shape[0] for p in parts]))
         eye = torch.eye(fusion.width, dtype=value.dtype, device=value.device)
-        self.residual = (value - eye).detach() if fusion.config.residual_before else None
-        self.out = out.detach()
+        self.residual = value - eye if fusion.config.residual_before else None
 
     def products(self, reads: Reads) -> tuple[Tensor, Tensor]:
         """The features ``(batch, positions, R)`` in the bank's order, and the query's columns."""

@@ -118,7 +118,7 @@ class Attention(_Pool):
         self.folded = Folded(fusion, self.bank) if whole and self.bank is not None else None
 
     def __call__(self, reads: Reads) -> Tensor:
-        if self.folded is not None and self.folded.serves:
+        if self.folded is not None and self.folded.serves(reads):
             delta, weights = self.folded(reads)
         else:
             delta, weights = fuse(self.fusion, reads, self.bank, self.other_deltas(reads), self.order)
