@@ -7,7 +7,8 @@ any depth. Blocks are immutable, compare by value, and go to JSON and back; what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias, Union
 
 from graftwork.errors import CompositionError
@@ -110,11 +111,8 @@ class Average(Block):
         normalize: bool = True,
         norms: str | None = None,
     ) -> None:
-        super().__init__(
-            *children, weights=None if weights is None else tuple(weights), normalize=normalize, norms=_norms(norms)
-        )
-        if weights is not None and len(weights) != len(children):
-            raise CompositionError(f"Average has {len(children)} children and {len(weights)} weights; give one a child")
+        weights = None if weights is None else _numbers("Average", "weights", weights, len(children), (int, float))
+        super().__init__(*children, weights=weights, normalize=bool(normalize), norms=_norms(norms))
         if weights is not None and normalize and sum(weights) == 0:
             raise CompositionError(f"Average: the weights {list(weights)} add up to 0; give normalize=False or others")
 
@@ -139,6 +137,8 @@ class Fuse(Block):
     kind = "fuse"
 
     def __init__(self, *children: Composition, name: str | None = None, norms: str | None = None) -> None:
+        if name is not None and (not isinstance(name, str) or not name.strip()):
+            raise CompositionError(f"Fuse: {name!r} cannot be the name of a fusion; give a text that is not empty")
         super().__init__(*children, name=name, norms=_norms(norms))
 
     @property
@@ -158,13 +158,12 @@ class BatchSplit(Block):
     kind = "batch_split"
 
     def __init__(self, *children: Composition, batch_sizes: Sequence[int] | int) -> None:
-        sizes = batch_sizes if isinstance(batch_sizes, int) else tuple(batch_sizes)
+        one = isinstance(batch_sizes, int) and not isinstance(batch_sizes, bool)
+        sizes: Any = batch_sizes if one else _numbers("BatchSplit", "batch_sizes", batch_sizes, len(children), (int,))
         super().__init__(*children, batch_sizes=sizes)
-        if isinstance(sizes, tuple) and len(sizes) != len(children):
-            raise CompositionError(f"BatchSplit has {len(children)} children and {len(sizes)} batch sizes; give one a child")
-        for size in sizes if isinstance(sizes, tuple) else (sizes,):
-            if not isinstance(size, int) or size < 0 or (size == 0 and isinstance(sizes, int)):
-                raise CompositionError(f"BatchSplit: {size!r} is no number of rows")
+        for size in (sizes,) if one else sizes:
+            if size < 0 or (size == 0 and one):
+                raise CompositionError(f"BatchSplit: batch_sizes has {size!r}, no number of rows; give 1 or more")
 
 
 class MixedBatch(Block):
@@ -179,8 +178,10 @@ class MixedBatch(Block):
     kind = "mixed_batch"
 
     def __init__(self, rows: Sequence[Composition], *, beams: int = 1) -> None:
-        if isinstance(rows, (str, Block)) or rows is None:
+        if isinstance(rows, (str, Block)) or not isinstance(rows, Iterable):
             raise CompositionError(f"MixedBatch takes a list with one composition a row, not {rows!r}")
+        if not isinstance(beams, int) or isinstance(beams, bool) or beams < 1:
+            raise CompositionError(f"MixedBatch: beams is {beams!r}; it must be a whole number of 1 or more")
         super().__init__(*rows, beams=beams)
 
     def __repr__(self) -> str:
@@ -202,11 +203,10 @@ class Split(Block):
     kind = "split"
 
     def __init__(self, *children: Composition, splits: Sequence[int]) -> None:
-        super().__init__(*children, splits=tuple(splits))
-        if len(splits) != len(children):
-            raise CompositionError(f"Split has {len(children)} children and {len(splits)} splits; give one a child")
-        if any(not isinstance(s, int) or s < 0 for s in splits):
-            raise CompositionError(f"Split: {list(splits)} are no numbers of positions")
+        sizes = _numbers("Split", "splits", splits, len(children), (int,))
+        super().__init__(*children, splits=sizes)
+        if any(s < 0 for s in sizes):
+            raise CompositionError(f"Split: splits is {list(sizes)}; give each child 0 or more positions")
 
 
 class Replicate(Block):
@@ -221,6 +221,21 @@ class Replicate(Block):
         super().__init__(*children)
         if any(isinstance(part, Replicate) for child in children if isinstance(child, Block) for part in child.walk()):
             raise CompositionError(f"{self!r}: a Replicate inside a Replicate; give all children to one")
+
+
+def _numbers(owner: str, field: str, values: object, children: int, kinds: tuple[type, ...]) -> tuple[Any, ...]:
+    """One finite number a child, as a tuple."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise CompositionError(f"{owner}: {field} is {values!r}; give a list with one number a child")
+    found = tuple(values)
+    if len(found) != children:
+        name = field.replace("_", " ")
+        raise CompositionError(f"{owner} has {children} children and {len(found)} {name}; give one a child")
+    for value in found:
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):  # type: ignore[arg-type]
+            kind = "a number" if float in kinds else "a whole number"
+            raise CompositionError(f"{owner}: {field} has {value!r}, which is no number for a child; give {kind}")
+    return found
 
 
 def _norms(value: str | None) -> str | None:
@@ -246,6 +261,8 @@ def composition_from_dict(data: Any) -> Composition:
     """
     if data is None or isinstance(data, str):
         return data
+    if not isinstance(data, Mapping):
+        raise CompositionError(f"{data!r} is no composition; it is a name, None, or a mapping with a 'block'")
     options = dict(data)
     kind = options.pop("block", None)
     if kind not in _BLOCKS:

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graftwork.errors import ConfigError
+from graftwork.methods.options import Options, flags, floating, one_of, within
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FusionConfig:
+class FusionConfig(Options):
     """How a fusion is made.
 
     Attributes:
@@ -51,16 +51,15 @@ class FusionConfig:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.query not in ("normed", "output"):
-            raise ConfigError(f"FusionConfig: query is {self.query!r}; it must be 'normed' or 'output'")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"FusionConfig: dropout is {self.dropout!r}; it must be from 0 up to, not including, 1")
-        if self.temperature is not None and not self.temperature >= 1.0:
-            raise ConfigError(f"FusionConfig: temperature starts at {self.temperature!r}; it must be 1 or more")
-        if self.temperature_steps < 1 or self.regularization < 0:
-            raise ConfigError("FusionConfig: temperature_steps must be 1 or more, regularization 0 or more")
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise ConfigError(f"FusionConfig: dtype {self.dtype!r} is no dtype of torch; try 'float32'")
+        one_of(self, "query", ("normed", "output"))
+        flags(self, "value", "residual_before")
+        within(self, "dropout", 0.0, 0.999)
+        if self.temperature is not None:
+            within(self, "temperature", 1.0)
+        within(self, "temperature_steps", 1, whole=True)
+        for field in ("regularization", "init_std", "value_std"):
+            within(self, field, 0.0)
+        floating(self, "dtype")
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON values."""
@@ -73,9 +72,6 @@ class FusionConfig:
         Raises:
             ConfigError: If an option is unknown or refused.
         """
-        unknown = set(data) - {f.name for f in dataclasses.fields(cls)}
-        if unknown:
-            raise ConfigError(f"a fusion has no options {sorted(unknown)}; it was written by a newer version, or by hand")
         return cls(**data)
 
 

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from graftwork.errors import ConfigError
-from graftwork.methods.activations import canonical
+from graftwork.methods.activations import ACTIVATIONS, canonical
 from graftwork.methods.bottleneck_module import INITS, SKIPS, BottleneckModule
-from graftwork.methods.contract import READS, WRITES, AdapterConfig, Place, one_of, within
+from graftwork.methods.contract import READS, WRITES, AdapterConfig, Place
 from graftwork.methods.layerwise import check_layers, for_layer, layer_keys, selects
+from graftwork.methods.options import flags, is_number, one_of, within
 from graftwork.methods.registry import register
 from graftwork.sites import KINDS
 
@@ -83,22 +84,27 @@ class Bottleneck(AdapterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sites = (self.sites,) if isinstance(self.sites, str) else tuple(self.sites)
-        if not sites or not set(sites) <= set(KINDS):
+        sites = (self.sites,) if isinstance(self.sites, str) else self.sites
+        if not isinstance(sites, (tuple, list, set)) or not sites or not all(s in KINDS for s in sites):
             raise ConfigError(f"{type(self).__name__}: sites is {sites!r}; name one or more of {', '.join(KINDS)}")
-        object.__setattr__(self, "sites", sites)
-        object.__setattr__(self, "leave_out", tuple(self.leave_out))
+        object.__setattr__(self, "sites", tuple(sites))
+        left = self.leave_out
+        if not isinstance(left, (tuple, list, set, range)) or any(type(x) not in (int, str) for x in left):
+            raise ConfigError(f"{type(self).__name__}: leave_out is {left!r}; give a list of layers, such as [0, 1]")
+        object.__setattr__(self, "leave_out", tuple(left))
+        one_of(self, "activation", ACTIVATIONS)
         object.__setattr__(self, "activation", canonical(self.activation))
         one_of(self, "reads", READS)
         one_of(self, "writes", WRITES)
         one_of(self, "init", INITS)
         one_of(self, "skip", (None, *SKIPS))
-        within(self, "skip_rank", 1, 1 << 20)
+        flags(self, "up_bias", "norm_before", "norm_after", "gate")
+        within(self, "skip_rank", 1, whole=True)
         within(self, "init_std", 0.0, 10.0)
         within(self, "dropout", 0.0, 0.999)
         within(self, "stochastic_depth", 0.0, 0.999)
-        if isinstance(self.scale, str):
-            one_of(self, "scale", ("learned", "channel"))
+        if not is_number(self.scale) and self.scale not in ("learned", "channel"):
+            raise ConfigError(f"{type(self).__name__}: scale is {self.scale!r}; give a number, 'learned' or 'channel'")
         self._settle_size()
 
     def _settle_size(self) -> None:
@@ -115,9 +121,14 @@ class Bottleneck(AdapterConfig):
             given = [field]
         size = layer_keys(getattr(self, given[0]))
         object.__setattr__(self, given[0], size)
+        where = f"{type(self).__name__}: {given[0]}"
+        if size == {}:
+            raise ConfigError(f"{where} is an empty mapping; name layers, or a 'default'")
         for value in size.values() if isinstance(size, dict) else [size]:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ConfigError(f"{type(self).__name__}: {given[0]} has the value {value!r}; it must be above 0")
+            if not is_number(value) or not value > 0:
+                raise ConfigError(f"{where} has the value {value!r}; it must be a number above 0")
+            if given[0] == "bottleneck_size" and value != int(value):
+                raise ConfigError(f"{where} has the value {value!r}; it must be a whole number")
 
     def check(self, layers: Mapping[str, int]) -> None:
         for field in ("reduction_factor", "bottleneck_size", "leave_out"):

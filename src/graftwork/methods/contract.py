@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
-from graftwork.errors import ConfigError
 from graftwork.methods.activations import activation
+from graftwork.methods.options import Options, floating, one_of
 from graftwork.sites import Site
 
 Read = Literal["residual", "input", "output", "stream", "normed", "layer_input"]
@@ -148,7 +148,7 @@ def cast(weight: Tensor | None, like: Tensor) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdapterConfig:
+class AdapterConfig(Options):
     """Base of every method's configuration: pure data, JSON both ways.
 
     Attributes:
@@ -163,8 +163,7 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "norms", ("base", "own"))
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise ConfigError(f"{type(self).__name__}: dtype {self.dtype!r} is no dtype of torch; try 'float32'")
+        floating(self, "dtype")
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -196,18 +195,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     return value
-
-
-def one_of(config: object, field: str, allowed: tuple[Any, ...]) -> None:
-    """Refuse a value outside ``allowed``, naming the field and the choices."""
-    value = getattr(config, field)
-    if value not in allowed:
-        choices = ", ".join(repr(a) for a in allowed)
-        raise ConfigError(f"{type(config).__name__}: {field} is {value!r}; it must be one of {choices}")
-
-
-def within(config: object, field: str, low: float, high: float) -> None:
-    """Refuse a number outside ``[low, high]``, naming the field and the bounds."""
-    value = getattr(config, field)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ConfigError(f"{type(config).__name__}: {field} is {value!r}; it must be a number from {low} to {high}")

@@ -1,0 +1,79 @@
+"""The checks that configurations share: each error names the option, the value, and what it may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from typing import Any
+
+import torch
+
+from graftwork.errors import ConfigError
+
+
+class Options:
+    """Base of configurations made of keyword options: one that is not there is refused with the nearest that is."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """Refuse what the class does not have, before its own ``__init__`` would raise a TypeError."""
+        if args:
+            given = ", ".join(map(repr, args))
+            raise ConfigError(f"{cls.__name__}({given}): options are given by name, as option=value")
+        refuse_unknown(cls, options)
+        return super().__new__(cls)
+
+
+def refuse_unknown(cls: type[Any], options: Any) -> None:
+    """Refuse options that a configuration does not have.
+
+    Raises:
+        ConfigError: If there are any.
+    """
+    have = [f.name for f in dataclasses.fields(cls)]
+    for option in options:
+        if option not in have:
+            near = difflib.get_close_matches(str(option), have, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(have)}"
+            raise ConfigError(f"{cls.__name__} has no option {option!r}; {hint}")
+
+
+def one_of(config: object, field: str, allowed: tuple[Any, ...]) -> None:
+    """Refuse a value outside ``allowed``, naming the field and the choices."""
+    value = getattr(config, field)
+    if value not in allowed:
+        choices = ", ".join(repr(a) for a in allowed)
+        raise ConfigError(f"{type(config).__name__}: {field} is {value!r}; it must be one of {choices}")
+
+
+def within(config: object, field: str, low: float, high: float = math.inf, *, whole: bool = False) -> None:
+    """Refuse what is no finite number from ``low`` to ``high``, or no whole one, naming the field and the bounds."""
+    value = getattr(config, field)
+    if not is_number(value) or not low <= value <= high or (whole and value != int(value)):
+        kind = "a whole number" if whole else "a number"
+        bounds = f"from {low} to {high}" if high < math.inf else f"of {low} or more"
+        raise ConfigError(f"{type(config).__name__}: {field} is {value!r}; it must be {kind} {bounds}")
+
+
+def flags(config: object, *fields: str) -> None:
+    """Refuse values that are neither true nor false."""
+    for field in fields:
+        value = getattr(config, field)
+        if not isinstance(value, bool):
+            raise ConfigError(f"{type(config).__name__}: {field} is {value!r}; it must be True or False")
+
+
+def floating(config: object, field: str) -> None:
+    """Refuse what is no name of a floating point dtype of torch."""
+    value = getattr(config, field)
+    dtype = getattr(torch, value, None) if isinstance(value, str) else None
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ConfigError(
+            f"{type(config).__name__}: {field} is {value!r}; it must be the name of a floating point dtype of torch, "
+            "such as 'float32'"
+        )
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
