@@ -1,0 +1,198 @@
+"""A second implementation of every composition: plain recursion, a loop over rows, the formulas as published."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import graftwork as gw
+from graftwork.compose import FusionModule
+from graftwork.methods import AdapterModule
+from tests.methods import by_hand, formula
+from tests.methods.by_hand import Graft, Here, Norm
+from tests.zoo.models import build
+
+
+@functools.lru_cache
+def sites_of(name: str) -> gw.SiteMap:
+    """The sites of a model of the zoo, found once."""
+    return gw.discover(build(name).model)
+
+
+class Lab:
+    """A tiny float64 model with adapters, and an untouched copy of it that is run by hand."""
+
+    def __init__(self, name: str, seed: int = 0) -> None:
+        zoo = build(name, torch.float64, seed)
+        self.inputs = {k: v for k, v in zoo.inputs.items() if k in ("input_ids", "attention_mask")}
+        self.plain = copy.deepcopy(zoo.model)
+        self.model = zoo.model
+        self.by_hand = by_hand.MODELS[name]
+        self.grafts = gw.attach(zoo.model, sites=sites_of(name))
+
+    def add(self, name: str, config: gw.AdapterConfig) -> None:
+        """Add an adapter in float64, every weight of it moved off its start."""
+        self.grafts.add(name, gw.config_from_dict({**config.to_dict(), "dtype": "float64"}))
+        self.unsettle(name)
+
+    def add_fusion(self, block: gw.Fuse, **options: Any) -> None:
+        """Add a fusion in float64, every weight of it moved off its start."""
+        self.grafts.add_fusion(block, gw.FusionConfig(**options, dtype="float64"))
+        self.unsettle(block.name)
+
+    def unsettle(self, name: str, std: float = 0.3) -> None:
+        """Random numbers on every weight of an adapter or a fusion."""
+        owners = [*self.grafts.modules_of(name).values()]
+        owners += [*self.grafts.norms_of(name).values()] if name in self.grafts.names else []
+        unsettle(owners, sum(name.encode()), std)
+
+    def run(self, composition: Any, **inputs: Any) -> Tensor:
+        """The library's output."""
+        with self.grafts.using(composition):
+            return self.model(**(inputs or self.inputs)).last_hidden_state
+
+    def expect(self, composition: Any, **inputs: Any) -> Tensor:
+        """The output by hand."""
+        return self.by_hand(self.plain, inputs or self.inputs, Interpreter(self.grafts, composition))
+
+
+def unsettle(modules: Sequence[nn.Module], seed: int, std: float = 0.3) -> None:
+    """Add random numbers to every weight."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in modules:
+            for p in module.parameters():
+                p.add_(torch.randn(p.shape, generator=draw, dtype=torch.float64).to(p.dtype), alpha=std)
+
+
+def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
+    """Equal to so much of the largest number."""
+    assert actual.shape == expected.shape
+    scale = max(float(expected.detach().abs().max()), 1e-30)
+    worst = float((actual - expected).detach().abs().max()) / scale
+    assert worst <= tolerance, f"off by {worst:.2e} of the largest number, {scale:.2e}"
+
+
+class Interpreter(Graft):
+    """A composition as a `Graft`."""
+
+    def __init__(self, grafts: gw.Adapters, composition: Any) -> None:
+        self.grafts, self.composition = grafts, composition
+        names = grafts.names
+        self.adapters: dict[str, Mapping[str, Any]] = {n: grafts.modules_of(n) for n in names}
+        self.fusions: dict[str, Mapping[str, Any]] = {n: grafts.modules_of(n) for n in grafts.fusions}
+        self.own_norms = {n: grafts.norms_of(n) for n in names}
+
+    def rows(self, rows: int) -> int:
+        parts = self.composition.walk() if isinstance(self.composition, gw.Block) else []
+        return rows * next((len(p.children) for p in parts if isinstance(p, gw.Replicate)), 1)
+
+    def branch(self, here: Here) -> Tensor | float:
+        found = self.delta(self.composition, here, "branch")
+        return 0.0 if found is None else found
+
+    def stream(self, here: Here) -> Tensor | float:
+        found = self.delta(self.composition, here, "stream")
+        return 0.0 if found is None else found
+
+    def norms(self, path: str, norm: nn.Module, rows: int) -> list[Norm]:
+        chosen = self.norm_by_row(self.composition, path, rows)
+        return [norm if one is None else one for one in chosen]
+
+    # -- the compositions ------------------------------------------------------------------------------------------
+
+    def delta(self, composition: Any, here: Here, writes: str) -> Tensor | None:
+        """What a composition adds at one site; ``None`` where nothing of it stands."""
+        if composition is None:
+            return None
+        if isinstance(composition, str):
+            module: AdapterModule | None = self.adapters[composition].get(here.key)
+            if module is None or module.writes != writes:
+                return None
+            config = self.grafts.config(composition)
+            assert isinstance(config, gw.Bottleneck)
+            return formula.bottleneck(config, module, here.read(module.reads), here.mask, here.causal)
+        if isinstance(composition, gw.Stack):
+            return self._stack(composition, here, writes)
+        if isinstance(composition, (gw.Average, gw.Fuse)):
+            parts = [self.delta(child, here, writes) for child in composition.children]
+            if all(p is None for p in parts):
+                return None
+            zs = [torch.zeros_like(here.output) if p is None else p for p in parts]
+            return (
+                self._average(composition, zs)
+                if isinstance(composition, gw.Average)
+                else self._fuse(composition, here, zs)
+            )
+        if isinstance(composition, gw.Split):
+            total, start = torch.zeros_like(here.output), 0
+            for child, size in zip(composition.children, composition.options["splits"], strict=True):
+                part = self.delta(child, here.positions(start, start + size), writes) if size else None
+                if part is not None:
+                    total[:, start : start + size] = part
+                start += size
+            return total
+        owners = owners_of(composition, len(here.output))
+        total = torch.zeros_like(here.output)
+        for n, child in enumerate(composition.children):
+            rows = [row for row, owner in enumerate(owners) if owner == n]
+            part = self.delta(child, here.rows(rows), writes) if rows else None
+            if part is not None:
+                total[rows] = part
+        return total
+
+    def _stack(self, block: gw.Stack, here: Here, writes: str) -> Tensor | None:
+        total = None
+        for child in block.children:
+            part = self.delta(child, here, writes)
+            if part is not None:
+                here = here.after(part)
+                total = part if total is None else total + part
+        return total
+
+    def _average(self, block: gw.Average, zs: list[Tensor]) -> Tensor:
+        weights = block.options["weights"] or [1.0] * len(zs)
+        if block.options["normalize"]:
+            weights = [w / sum(weights) for w in weights]
+        return sum((w * z for w, z in zip(weights, zs, strict=True)), torch.zeros_like(zs[0]))
+
+    def _fuse(self, block: gw.Fuse, here: Here, zs: list[Tensor]) -> Tensor:
+        module: FusionModule = self.fusions[block.name][here.key]
+        residual = here.output if module.config.residual_before else None
+        return formula.fusion(module, here.read(module.config.query), zs, residual)[0]
+
+    def norm_by_row(self, composition: Any, path: str, rows: int) -> list[nn.Module | None]:
+        """Whose norm each row uses; ``None`` for the model's."""
+        if composition is None:
+            return [None] * rows
+        if isinstance(composition, str):
+            return [self.own_norms[composition].get(path)] * rows
+        if isinstance(composition, gw.Stack):
+            each = [self.norm_by_row(child, path, rows) for child in composition.children]
+            return [
+                next((norms[row] for norms in reversed(each) if norms[row] is not None), None) for row in range(rows)
+            ]
+        if isinstance(composition, (gw.BatchSplit, gw.MixedBatch, gw.Replicate)):
+            owners = owners_of(composition, rows)
+            inside = [self.norm_by_row(c, path, owners.count(n)) for n, c in enumerate(composition.children)]
+            return [inside[owner].pop(0) for owner in owners]
+        return [None] * rows
+
+
+def owners_of(block: Any, rows: int) -> list[int]:
+    """The child that each row belongs to."""
+    if isinstance(block, gw.Replicate):
+        return [row // (rows // len(block.children)) for row in range(rows)]
+    if isinstance(block, gw.MixedBatch):
+        assert rows == len(block.children)
+        return list(range(rows))
+    sizes = block.options["batch_sizes"]
+    if isinstance(sizes, int):
+        return [row // sizes for row in range(rows)]
+    assert rows == sum(sizes)
+    return [child for child, size in enumerate(sizes) for _ in range(size)]

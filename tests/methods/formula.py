@@ -1,0 +1,97 @@
+"""The adapters' and the fusion's published formulas, written out plainly: the other side of the equations in the tests.
+
+Nothing is stacked, rearranged, folded or kept here. Weights are read off the library's modules by their names, options
+off the configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from graftwork.compose import FusionModule
+from graftwork.methods import Bottleneck
+
+PHI: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": lambda x: x * (x > 0),
+    "gelu": lambda x: 0.5 * x * (1 + torch.erf(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "silu": lambda x: x / (1 + torch.exp(-x)),
+    "leaky_relu": lambda x: torch.where(x > 0, x, 0.01 * x),
+    "tanh": torch.tanh,
+    "sigmoid": lambda x: 1 / (1 + torch.exp(-x)),
+    "identity": lambda x: x,
+}
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    """(x − mean) / sqrt(variance + eps) · weight + bias."""
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / torch.sqrt(centred.square().mean(-1, keepdim=True) + eps) * weight + bias
+
+
+def bottleneck(
+    config: Bottleneck, module: nn.Module, h: Tensor, mask: Tensor | None = None, causal: bool = False
+) -> Tensor:
+    """A(h) = scale · norm(U φ(D norm(h) + b_D) + b_U + S(norm(h))) · gate(h), each part where an option asks for it."""
+    w = dict(module.named_parameters())
+    x = layer_norm(h, w["norm_before.weight"], w["norm_before.bias"]) if config.norm_before else h
+    z = PHI[config.activation](x @ w["down"].T + w["down_bias"]) @ w["up"].T
+    if config.up_bias:
+        z = z + w["up_bias"]
+    if config.skip in ("scalar", "diagonal"):
+        z = z + x * w["skip"]
+    elif config.skip == "low_rank":
+        z = z + x @ w["skip_down"].T @ w["skip"].T
+    elif config.skip == "dense":
+        z = z + x @ w["skip"].T
+    if config.norm_after:
+        z = layer_norm(z, w["norm_after.weight"], w["norm_after.bias"])
+    z = z * (w["scale"] if isinstance(config.scale, str) else config.scale)
+    if config.gate:
+        gate = 1 / (1 + torch.exp(-(h @ w["gate"].T + w["gate_bias"])))
+        if not causal:
+            kept = torch.ones(h.shape[:2], dtype=h.dtype) if mask is None else mask.to(h.dtype)
+            means = [(gate[row, :, 0] * kept[row]).sum() / kept[row].sum() for row in range(len(h))]
+            gate = torch.stack(means)[:, None, None]
+        z = z * gate
+    return z
+
+
+def fusion(
+    module: FusionModule,
+    query: Tensor,
+    children: Sequence[Tensor],
+    residual: Tensor | None = None,
+    score_mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """δ and the weights of AdapterFusion as everyone computes it: Q, K and V applied to each child in full width.
+
+    Args:
+        module: The weights.
+        query: The query h.
+        children: Each child's addition z_n.
+        residual: The branch's output, where it is added to every child before K and V.
+        score_mask: What the scores are multiplied with before the softmax: dropout's 0 and 1 / (1 − p).
+    """
+    w = dict(module.named_parameters())
+    q = query @ w["query_weight"].T + w["query_bias"]
+    contents = [z if residual is None else z + residual for z in children]
+    keys = [z @ w["key_weight"].T + w["key_bias"] for z in contents]
+    scores = torch.stack([(q * k).sum(-1) for k in keys], dim=-1)
+    if score_mask is not None:
+        scores = scores * score_mask
+    if module.temperature is not None:
+        scores = scores / module.temperature.item()
+    attention = torch.softmax(scores, dim=-1)
+    values = contents
+    if "value_delta" in w:
+        matrix = torch.eye(query.shape[-1], dtype=query.dtype) + w["value_delta"]
+        values = [z @ matrix.T for z in contents]
+    out = torch.zeros_like(query)
+    for n, value in enumerate(values):
+        out = out + attention[..., n : n + 1] * value
+    return out if residual is None else out - residual, attention

@@ -1,0 +1,95 @@
+"""Published parameter counts, on full-size models without memory."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+import transformers as hf
+
+import graftwork as gw
+
+
+@functools.lru_cache
+def attached(name: str) -> gw.Adapters:
+    with torch.device("meta"):
+        if name == "bert-base":
+            return gw.attach(hf.BertModel(hf.BertConfig()))
+        sizes = {"d_model": 768, "d_ff": 3072, "d_kv": 64, "num_heads": 12, "num_layers": 12, "vocab_size": 32_100}
+        return gw.attach(hf.T5Model(hf.T5Config(**sizes)))
+
+
+def test_t5_base_is_the_published_one() -> None:
+    grafts = attached("t5-base")
+    assert grafts.summary().base == 222_882_048
+    assert len(grafts.sites.norms) == 62
+    assert (
+        sum(p.numel() for path in grafts.sites.norms for p in grafts.model.get_submodule(path).parameters()) == 47_616
+    )
+
+
+def test_bert_base_has_25_norms() -> None:
+    assert len(attached("bert-base").sites.norms) == 25
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "weights"),
+    [
+        ("bert-base", gw.Houlsby(norms="base"), 2_379_264),
+        ("bert-base", gw.Houlsby(), 2_417_664),
+        ("bert-base", gw.Standard(up_bias=False), 24 * 98_368),
+        ("bert-base", gw.Pfeiffer(), 894_528),
+        ("bert-base", gw.Pfeiffer(reduction_factor=16), 894_528),
+        ("t5-base", gw.Houlsby(bottleneck_size=24, norms="base"), 1_807_488),
+        ("t5-base", gw.Houlsby(bottleneck_size=24), 1_855_104),
+        ("t5-base", gw.Pfeiffer(bottleneck_size=24), 903_744),
+        ("t5-base", gw.Pfeiffer(bottleneck_size=24, norms="own"), 951_360),
+    ],
+)
+def test_published_count(model: str, config: gw.AdapterConfig, weights: int) -> None:
+    grafts = attached(model)
+    grafts.add("a", config)
+    try:
+        (row,) = grafts.summary().rows
+        assert row.weights == weights
+        grafts.train_only("a")
+        assert sum(p.numel() for p in grafts.model.parameters() if p.requires_grad) == weights
+    finally:
+        grafts.active = None
+        grafts.remove("a")
+
+
+def test_standard_is_98_368_a_site() -> None:
+    grafts = attached("bert-base")
+    grafts.add("a", gw.Standard(up_bias=False))
+    try:
+        counts = [sum(p.numel() for p in m.parameters()) for m in grafts.modules_of("a").values()]
+    finally:
+        grafts.remove("a")
+    assert counts == [98_368] * 24
+
+
+def test_share_of_the_base() -> None:
+    grafts = attached("t5-base")
+    grafts.add("a", gw.Houlsby(bottleneck_size=24))
+    try:
+        (row,) = grafts.summary().rows
+    finally:
+        grafts.remove("a")
+    assert row.share == pytest.approx(0.00832, abs=5e-6)  # the paper's 0.832 %
+
+
+def test_a_fusion_of_bert_base() -> None:
+    """3 d² a layer and the two biases: 21.25 million weights over 12 layers."""
+    grafts = attached("bert-base")
+    pool = gw.Fuse("a", "b", name="f")
+    for name in "ab":
+        grafts.add(name, gw.Pfeiffer())
+    grafts.add_fusion(pool)
+    try:
+        counted = {row.name: row.weights for row in grafts.summary().rows}
+    finally:
+        for name in ("f", "a", "b"):
+            grafts.remove(name)
+    assert counted["f"] == 12 * (3 * 768**2 + 2 * 768) == 21_252_096
