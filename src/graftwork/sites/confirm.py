@@ -26,10 +26,14 @@ def confirm_sites(model: torch.nn.Module, run: Run, expected: list[FoundSite], d
     Raises:
         SiteError: If a real run shows other sites, or some sum does not move by `delta` times the site's scale.
     """
-    trace(model, run.args, run.kwargs, fake=False, entry=run.entry)  # fills caches, so that all runs after it are alike
-    found = {
-        f.site.key: f for f in assemble(Graph(trace(model, run.args, run.kwargs, fake=False, entry=run.entry))).sites
-    }
+    try:
+        trace(model, run.args, run.kwargs, fake=False, entry=run.entry)  # fills caches: all runs after it are alike
+        graph = Graph(trace(model, run.args, run.kwargs, fake=False, entry=run.entry))
+    except Exception as error:
+        raise SiteError(
+            f"the sites cannot be confirmed, {run} does not run: {type(error).__name__}: {error}"
+        ) from error
+    found = {f.site.key: f for f in assemble(graph).sites}
     wrong = [f"{f.site.key}: a run on real tensors does not show it" for f in expected if f.site.key not in found]
     branches = [f for f in found.values() if f.site.kind != "layer"]
     before = _sums(model, run, frozenset(f.total for f in branches))
@@ -94,9 +98,12 @@ def _error(
     wanted = torch.as_tensor(delta * factor, dtype=before.dtype, device=before.device)
     while wanted.dim() and wanted.numel() > 1 and wanted.shape[-1] != before.shape[-1] and wanted.dim() < before.dim():
         wanted = wanted.unsqueeze(-1)  # a factor for each channel of an image layout
-    moved = (after - before).double()
-    tolerance = 16 * torch.finfo(before.dtype).eps * max(1.0, float(before.abs().max()), float(after.abs().max()))
-    off = float((moved - wanted.double()).abs().max())
+    finite = before.isfinite() & after.isfinite()  # rows of padding may hold anything
+    if not finite.any():
+        return "the sum is not finite"
+    moved = (after - before).double()[finite]
+    tolerance = 16 * torch.finfo(before.dtype).eps * max(1.0, float(before[finite].abs().max()))
+    off = float((moved - wanted.double().expand_as(before)[finite]).abs().max())
     return (
         None if off <= tolerance else f"the sum moved by {float(moved.mean()):.6g}, up to {off:.3g} off what was added"
     )

@@ -82,9 +82,10 @@ def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[An
                 part = _first_that_runs(model, [run])
                 check(model, part.findings)
             except SiteError as error:
+                cause = error.__cause__ or error
                 warnings.warn(
                     f"{run.entry} of this {type(model).__name__} gets no sites: the example run did not reach it, and "
-                    f"alone it could not be looked at. To attach there, pass example_inputs= that reach it. ({error})",
+                    f"alone it could not be looked at. To attach there, pass example_inputs= that reach it. ({type(cause).__name__}: {_first_lines(cause)})",
                     stacklevel=3,
                 )
             else:
@@ -111,5 +112,5 @@ def _first_that_runs(model: torch.nn.Module, runs: list[Run]) -> Seen:
     ) from failures[-1][1]
 
 
-def _first_lines(error: Exception) -> str:
+def _first_lines(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]

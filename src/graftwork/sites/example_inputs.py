@@ -75,9 +75,7 @@ def runs_of_parts(model: torch.nn.Module, reached: frozenset[str]) -> Iterator[R
         if any(name.startswith(f"{path}.") for name in reached):
             continue
         taken.append(path)
-        made = inputs_for(module)
-        if made:
-            yield Run(kwargs=made, entry=path)
+        yield Run(kwargs=inputs_for(module), entry=path)
 
 
 def inputs_for(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -86,6 +84,8 @@ def inputs_for(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     if config is None:
         return {}
     names = list(inspect.signature(model.forward).parameters)
+    if "grid_thw" in names:
+        return {name: _cast(tensor, model) for name, tensor in _patches(names[0], config).items()}
     main = getattr(model, "main_input_name", None)
     made: dict[str, torch.Tensor] = {}
     for name in (*_MODALITIES, "decoder_input_ids", "bbox"):
@@ -125,7 +125,7 @@ def _make(name: str, config: Any) -> torch.Tensor | None:
     if name == "input_features":
         return _spectrogram(config)
     if name == "input_values":
-        return _waveform(_part(config, "audio_config", "audio_encoder"))
+        return _waveform(_part(config, "audio_config", "audio_encoder", "encoder_config", "encoder"))
     if name == "bbox":
         return torch.zeros(BATCH, LENGTH, 4, dtype=torch.long)
     return None
@@ -167,7 +167,7 @@ def _image(config: Any) -> torch.Tensor | None:
 
 def _spectrogram(config: Any) -> torch.Tensor | None:
     whisper_like = _mels_first(config)
-    config = _part(config, "audio_config", "audio_encoder")
+    config = _part(config, "audio_config", "audio_encoder", "encoder_config", "encoder")
     if whisper_like:
         return torch.rand(BATCH, config.num_mel_bins, 2 * config.max_source_positions)
     size = next(
@@ -181,9 +181,17 @@ def _spectrogram(config: Any) -> torch.Tensor | None:
     return None if size is None else torch.rand(BATCH, 64, size)
 
 
+def _patches(name: str, config: Any) -> dict[str, torch.Tensor]:
+    """One image as rows of flattened patches, with its grid: what the vision towers of Qwen-VL and its kin take."""
+    channels = next((n for k in ("in_channels", "in_chans", "num_channels") if (n := getattr(config, k, None))), 3)
+    side = 2 * getattr(config, "spatial_merge_size", 2)
+    features = channels * getattr(config, "temporal_patch_size", 1) * getattr(config, "patch_size", 14) ** 2
+    return {name: torch.rand(side * side, features), "grid_thw": torch.tensor([[1, side, side]])}
+
+
 def _mels_first(config: Any) -> bool:
     """Whether a spectrogram is of Whisper's form: mel bins first, and of one fixed length."""
-    config = _part(config, "audio_config", "audio_encoder")
+    config = _part(config, "audio_config", "audio_encoder", "encoder_config", "encoder")
     sizes = (getattr(config, "num_mel_bins", None), getattr(config, "max_source_positions", None))
     return all(isinstance(size, int) for size in sizes) and getattr(config, "input_feat_per_channel", None) is None
 
