@@ -15,6 +15,8 @@ from tasks import Task, encode
 from transformers import DataCollatorWithPadding, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 CONSOLE = Console()
+if not CONSOLE.is_terminal:
+    CONSOLE = Console(width=110)  # in a file nothing needs to wrap
 
 
 @dataclasses.dataclass
@@ -49,7 +51,7 @@ def fit(model: PreTrainedModel, task: Task, what: str, recipe: Recipe, lr: float
     """Train whatever of the model wants a gradient; keep the best epoch's weights; measure on dev."""
     with tempfile.TemporaryDirectory() as folder, Progress(
         TextColumn("{task.description:34}"), BarColumn(20), TextColumn("{task.fields[seen]}"), TimeElapsedColumn(),
-        console=CONSOLE, transient=True,
+        console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal,
     ) as progress:  # fmt: skip
         keep = KeepBest(recipe.patience, progress, progress.add_task(what, seen=""))
         trainer = make_trainer(model, task, recipe, folder, [keep], lr=lr, epochs=epochs, seed=seed)
@@ -57,9 +59,10 @@ def fit(model: PreTrainedModel, task: Task, what: str, recipe: Recipe, lr: float
         trainer.train()
         seconds = time.perf_counter() - began
         accuracy = measure(trainer, task, recipe)
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # autocast stays around its forward otherwise
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     CONSOLE.print(
-        f"{what:34} [bold]{accuracy:6.1%}[/] on dev, best epoch {keep.best_epoch} of {keep.epoch}, {seconds:5.1f} s",
+        f"{what:46} [bold]{accuracy:6.1%}[/] on dev, best epoch {keep.best_epoch} of {keep.epoch}, {seconds:5.1f} s",
         highlight=False,
     )
     return Fit(accuracy, trained, (keep.epoch, keep.best_epoch), seconds)
@@ -75,6 +78,9 @@ def make_trainer(
     model: PreTrainedModel, task: Task, recipe: Recipe, folder: str, callbacks: list, lr: float, epochs: int, seed: int
 ) -> Trainer:
     """A Trainer for the task; nothing about it is particular to adapters."""
+    # Rows of like length share a batch, so that little is computed for padding; the option has two names.
+    renamed = "train_sampling_strategy" in TrainingArguments.__dataclass_fields__
+    by_length = {"train_sampling_strategy": "group_by_length"} if renamed else {"group_by_length": True}
     args = TrainingArguments(
         output_dir=folder,
         learning_rate=lr,
@@ -91,6 +97,7 @@ def make_trainer(
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        **by_length,
         seed=seed,
     )
     trainer = Trainer(

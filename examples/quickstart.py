@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -38,7 +37,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     out = Path(args.out)
-    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
     base = find_model(args.model)
     tasks = [read_task(Path(folder), args.rows) for folder in args.data]
     target = next((task for task in tasks if task.name == args.target), None)
@@ -84,7 +83,7 @@ def learn_target(
     set_seed(seed)
     plain = load_model(base, target)
     plain.base_model.requires_grad_(False)
-    learn("head only", plain, args.lr, args.epochs)
+    learn("head only", plain, args.lr, args.target_epochs)
 
     set_seed(seed)
     grafts = gw.attach(load_model(base, target))
@@ -92,17 +91,23 @@ def learn_target(
         grafts.load(out / task.name)
     grafts.add(target.name, gw.Pfeiffer(reduction_factor=16))
     grafts.train_only(target.name)
-    learn("single adapter", grafts.model, args.lr, args.epochs)
+    learn("single adapter", grafts.model, args.lr, args.target_epochs)
 
-    pool = gw.Fuse(*(task.name for task in sources), target.name, name=f"for-{target.name}")
-    own = gw.Fuse(target.name, name=f"{target.name}-alone")
-    for block, what in ((pool, f"fusion of {len(sources) + 1}"), (own, "fusion of the own adapter alone")):
+    names = [task.name for task in sources]
+    pool = gw.Fuse(*names, target.name, name=f"for-{target.name}")
+    fusions = {
+        f"fusion of all {len(names) + 1}": pool,
+        "fusion of the own adapter alone": gw.Fuse(target.name, name=f"{target.name}-alone"),
+    }
+    if args.sources_alone:
+        fusions["fusion of the sources alone"] = gw.Fuse(*names, name="sources-alone")
+    for what, block in fusions.items():
         grafts.add_fusion(block, head_from=target.name)
         grafts.train_only(block)
         learn(what, grafts.model, args.fusion_lr, args.fusion_epochs)
     if seed == 0:
-        for block, name in ((target.name, target.name), (pool, pool.name), (own, own.name)):
-            grafts.save(block, out / name)
+        for name in (target.name, *(block.name for block in fusions.values())):
+            grafts.save(name, out / name)
         grafts.active = pool
         write_prediction(grafts.model, base, target, sources, pool.name, recipe, out)
     return results
@@ -145,7 +150,7 @@ def load_model(base: str, task: Task) -> PreTrainedModel:
     """The pretrained model with a new head for the task's labels."""
     names = dict(enumerate(task.labels))
     return AutoModelForSequenceClassification.from_pretrained(
-        base, id2label=names, label2id={name: number for number, name in names.items()}
+        base, id2label=names, label2id={name: n for n, name in names.items()}, ignore_mismatched_sizes=True
     )
 
 
@@ -181,13 +186,17 @@ def arguments() -> argparse.Namespace:
     add("--seeds", type=int, default=1, help="how often the target's part is repeated")
     add("--lr", type=float, default=2e-3, help="for adapters and heads")
     add("--fusion-lr", type=float, default=2e-4)
-    add("--epochs", type=int, default=14, help="at most, for adapters and heads")
+    add("--epochs", type=int, default=14, help="at most, for the adapters of the sources")
+    add("--target-epochs", type=int, default=20, help="at most, for the target's adapter and for the head alone")
     add("--fusion-epochs", type=int, default=10, help="at most")
     add("--patience", type=int, default=4, help="epochs without a better score on held-out rows before it stops")
     add("--batch-size", type=int, default=16)
+    add(
+        "--sources-alone", action=argparse.BooleanOptionalAction, default=True, help="also a fusion without the own one"
+    )
     add("--max-length", type=int, default=96, help="in tokens")
     add("--bf16", action=argparse.BooleanOptionalAction, help="bfloat16 autocast; by default where it is faster")
-    add("--out", default="out/quickstart", help="where the files go; replaced")
+    add("--out", default="out/quickstart", help="where the files go; those of an earlier run are replaced")
     add("--markdown", metavar="FILE", help="write the tables there, too")
     return parser.parse_args()
 

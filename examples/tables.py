@@ -48,14 +48,19 @@ def source_table(sources: list[Task], fits: dict[str, Fit], out: Path) -> Table:
 
 def target_table(target: Task, runs: list[dict[str, Fit]], out: Path) -> Table:
     """What is compared on the target: the mean over the seeds, and their standard deviation."""
-    folders = {"single": target.name, "fusion": f"for-{target.name}", "alone": f"{target.name}-alone"}
+    folders = {
+        "single": target.name,
+        "all": f"for-{target.name}",
+        "own": f"{target.name}-alone",
+        "sources": "sources-alone",
+    }
     rows = [["majority class", f"{target.majority:.1%}", "", "", "", ""]]
     for what in runs[0]:
         fits = [run[what] for run in runs]
         values = [fit.accuracy for fit in fits]
         mean = f"{statistics.mean(values):.1%}"
         spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        kind = next((word for word in ("alone", "fusion", "single") if word in what), None)
+        kind = next((word for word in folders if word in what.split()), None)
         rows.append([what, mean + spread, *costs(fits), size(out / folders[kind]) if kind else ""])
     seeds = f", mean ± sd of {len(runs)} seeds" if len(runs) > 1 else ""
     title = f"{target.name}: accuracy on {len(target.dev)} dev rows{seeds}; {len(target.train)} rows to learn from"

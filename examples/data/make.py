@@ -3,9 +3,9 @@
     python examples/data/make.py            # writes <task>/{train,dev}.jsonl and <task>/meta.json beside this file
 
 The sentences are in `scenes.txt` (entailment, paraphrase), `reviews.txt` (sentiment) and `notes.txt` (contradiction,
-the small target). Each stands in its own words; only names, days, dishes and the like are slots, filled here. A scene or
-pattern goes to train or to dev as a whole, so that dev asks about sentences of which no variant was trained on. The
-output is the same on every run.
+the small target). Each stands in its own words; only names, days, dishes and the like are slots, filled here. A scene
+or pattern goes to train or to dev as a whole, so that dev asks about sentences of which no variant was trained on.
+The output is the same on every run.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def singles(patterns: list[tuple[str, str]], marks: str, count: int, seed: str) 
 
 
 def finished(rows: list[Row], rng: random.Random) -> list[Row]:
-    """The rows without repetitions, shuffled."""
-    unique = list({(row["text"], row.get("text_pair")): row for row in rows}.values())
+    """The rows without repetitions (in whichever order of the two sides), shuffled."""
+    unique = list({frozenset((row["text"], row.get("text_pair"))): row for row in rows}.values())
     rng.shuffle(unique)
     return unique
 
