@@ -45,8 +45,8 @@ PUBLISHED: dict[str, dict[str, str]] = {
     },
     "one branch a layer": {
         "clvp": "A*2 | AF*2 | AF*2 | AF*2",
-        "nemo_speechlm": "AF*2 | AF*2 | M F M F M A F M F M F M A F M F M F M A F M F M F M A F M F M F M A F"
-        " M F M F M F M F M A F M F M F M F M F",
+        "nemo_speechlm": "AF*2 | AF*2 | M F M F M A F M F M F M A F M F M F M A F M F M F M"
+        " A F M F M F M A F M F M F M F M A F M F M F M F M F",
         "nemotron_h": "M F A F",
     },
     "lists beside each other instead of one list of layers": {
