@@ -29,10 +29,10 @@ def confirm_sites(model: torch.nn.Module, run: Run, expected: list[FoundSite], d
     try:
         trace(model, run.args, run.kwargs, fake=False, entry=run.entry)  # fills caches: all runs after it are alike
         graph = Graph(trace(model, run.args, run.kwargs, fake=False, entry=run.entry))
-    except Exception as error:
+    except Exception as cause:
         raise SiteError(
-            f"the sites cannot be confirmed, {run} does not run: {type(error).__name__}: {error}"
-        ) from error
+            f"the sites cannot be confirmed, {run} does not run: {type(cause).__name__}: {cause}"
+        ) from cause
     found = {f.site.key: f for f in assemble(graph).sites}
     wrong = [f"{f.site.key}: a run on real tensors does not show it" for f in expected if f.site.key not in found]
     branches = [f for f in found.values() if f.site.kind != "layer"]

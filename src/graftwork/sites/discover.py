@@ -85,7 +85,8 @@ def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[An
                 cause = error.__cause__ or error
                 warnings.warn(
                     f"{run.entry} of this {type(model).__name__} gets no sites: the example run did not reach it, and "
-                    f"alone it could not be looked at. To attach there, pass example_inputs= that reach it. ({type(cause).__name__}: {_first_lines(cause)})",
+                    f"alone it could not be looked at ({type(cause).__name__}: {_first_lines(cause)}). To have some, "
+                    "pass example_inputs= that reach it.",
                     stacklevel=3,
                 )
             else:

@@ -117,7 +117,7 @@ def _make(name: str, config: Any) -> torch.Tensor | None:
     if name in ("input_ids", "decoder_input_ids"):
         return _tokens(_part(config, "text_config", "text_encoder", "decoder"))
     if name == "pixel_values":
-        return _image(_part(config, "vision_config", "image_encoder", "encoder"))
+        return _image(_part(config, "vision_config", "image_config", "image_encoder", "encoder"))
     if name == "pixel_values_videos":
         image = _image(_part(config, "vision_config"))
         frames = getattr(config, "frames_per_clip", None) or getattr(config, "num_frames", None)
