@@ -31,8 +31,12 @@ class Bound:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         local = self.runtime.local
-        if self.runtime.frame is self.frame and not self.frame.closed and not self._recomputing():
-            return self.function(*args, **kwargs)
+        if self.runtime.frame is self.frame and not self.frame.closed and not recomputing():
+            self.frame.bound += 1
+            try:
+                return self.function(*args, **kwargs)
+            finally:
+                self.frame.bound -= 1
         outer = self.runtime.frame
         local.frame = self.replay.snapshot()
         try:
@@ -40,8 +44,10 @@ class Bound:
         finally:
             local.frame = outer
 
-    def _recomputing(self) -> bool:
-        return torch._C._current_graph_task_id() != -1
+
+def recomputing() -> bool:
+    """Whether a backward pass is under way in this thread."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 class CheckpointFunction:

@@ -266,6 +266,7 @@ class Handle:
         Raises:
             AttachError: If no forward pass of the model is under way.
         """
+        self.runtime.unbound = False
         frame = self.runtime.frame
         if frame is None:
             if self.runtime.current_plan() is None:

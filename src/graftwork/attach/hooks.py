@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
+from graftwork.attach.checkpointing import recomputing
 from graftwork.attach.heads import run_head
 from graftwork.attach.ports import PORTS, Ports
 from graftwork.attach.runtime import Frame
@@ -60,17 +62,21 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
 
 
 def _frame(ports: Ports, module: nn.Module) -> Frame | None:
-    frame = ports.runtime.frame
-    if frame is None:
-        plan = ports.runtime.current_plan()
-        if plan is not None and _has_work(ports, plan):
-            raise AttachError(
-                f"a {type(module).__name__} of the model runs outside the model's forward, while {plan.composition!r} is "
-                "active: with gradient checkpointing of your own, wrap the checkpointed function with `grafts.bind(fn)`; "
-                "to run a part alone, set `grafts.active = None`"
-            )
-        return None
-    return frame
+    runtime = ports.runtime
+    frame = runtime.frame
+    if frame is not None:
+        if frame.graded and not frame.bound and not torch.is_grad_enabled() and frame.opener is not None:
+            runtime.unbound = True  # so runs what is checkpointed reentrantly
+        return frame
+    plan = runtime.current_plan()
+    if _has_work(ports, plan) if plan is not None else runtime.unbound and recomputing():
+        active = "nothing" if plan is None else repr(plan.composition)
+        raise AttachError(
+            f"a {type(module).__name__} of the model runs outside the model's forward, while {active} is active: with "
+            "gradient checkpointing of your own, wrap the checkpointed function with `grafts.bind(fn)`; to run a part "
+            "alone, set `grafts.active = None`"
+        )
+    return None
 
 
 def _has_work(ports: Ports, plan: Plan) -> bool:

@@ -34,6 +34,8 @@ class Frame:
         record: Where fusions write their weights, or ``None``.
         closed: Whether the forward pass has ended.
         compiled: Whether it was opened in compiled code.
+        graded: Whether gradients were recorded when it was opened.
+        bound: How many functions bound to it are under way.
     """
 
     def __init__(self, plan: Plan, opener: nn.Module | None, call: Call, record: dict[Any, Any] | None = None) -> None:
@@ -47,6 +49,8 @@ class Frame:
         self.depth = 1
         self.closed = False
         self.compiled = torch.compiler.is_compiling()
+        self.graded = torch.is_grad_enabled()
+        self.bound = 0
         self.settings: tuple[Any, ...] | None = None
 
     def norm(self, index: int) -> Chosen | None:
@@ -76,6 +80,7 @@ class Runtime:
         plan: Its plan; ``None`` when nothing is active.
         stale: Whether the plan must be made anew before it is used (after a copy).
         handle: The handle of the model, ``None`` in a copied part of a model.
+        unbound: Whether checkpointing of somebody's own was seen that is not bound to its frame.
     """
 
     def __init__(self) -> None:
@@ -85,6 +90,7 @@ class Runtime:
         self.plan: Plan | None = None
         self.stale = False
         self.handle: Handle | None = None
+        self.unbound = False
 
     @property
     def frame(self) -> Frame | None:
