@@ -146,7 +146,7 @@ def stage(
             return _stage(handle, file, name, present, head)
     except CheckpointError:
         raise
-    except (GraftworkError, TypeError, ValueError, KeyError, RuntimeError) as error:
+    except (GraftworkError, TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(f"{file.where} cannot be loaded: {error}") from error
 
 
