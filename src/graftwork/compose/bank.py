@@ -142,7 +142,8 @@ class Bank:
     def owner(self, device: torch.device) -> Tensor:
         """Whose each feature is, ``(R,)``."""
         if device not in self._owner:
-            self._owner[device] = torch.tensor([n for n, r in self.runs for _ in range(r)], device=device)
+            with torch.inference_mode(False):  # kept, and used under autograd later
+                self._owner[device] = torch.tensor([n for n, r in self.runs for _ in range(r)], device=device)
         return self._owner[device]
 
     def spread(self, weights: Tensor, features: Tensor) -> Tensor:
