@@ -32,6 +32,7 @@ class Here:
         mask: Which positions are no padding.
         causal: Whether this is a decoder.
         on_stream: Whether the stream itself is in hand: behind a post-norm, or at a layer's output.
+        scale: The model's own factor on the branch.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Here:
     mask: Tensor | None
     causal: bool
     on_stream: bool = False
+    scale: float = 1.0
 
     def read(self, role: str) -> Tensor:
         """A read by its name."""
@@ -51,7 +53,7 @@ class Here:
             return getattr(self, role)
         if self.on_stream:
             return self.output
-        stream = self.residual + self.output
+        stream = self.residual + self.scale * self.output
         if role == "stream" or self.norms is None:
             return stream
         return torch.cat([norm(stream[row : row + 1]) for row, norm in enumerate(self.norms)])
