@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import graftwork as gw
 from benchmarks.models import BATCH, REDUCTION, bare
 from benchmarks.steps import forward, training
 from benchmarks.timing import Step
-
-import graftwork as gw
 
 
 def _attached(count: int) -> tuple[gw.Adapters, list[str]]:
@@ -53,7 +52,7 @@ def cases() -> dict[str, Callable[[], Step]]:
     found["Average, 4 adapters"] = lambda: _running(4, lambda names: gw.Average(*names))
     found["Stack, 2 adapters"] = lambda: _running(2, lambda names: gw.Stack(*names))
     found["BatchSplit, 4 adapters x 2 rows"] = lambda: _running(4, lambda n: gw.BatchSplit(*n, batch_sizes=BATCH // 4))
-    found["MixedBatch, 8 adapters in turn"] = lambda: _running(8, lambda names: gw.MixedBatch(names))
+    found["MixedBatch, 8 adapters in turn"] = lambda: _running(8, gw.MixedBatch)
     found["training step, one Pfeiffer adapter"] = _training_one
     found["training step, fusion of 8 adapters"] = lambda: _training_fusion(8)
     return found

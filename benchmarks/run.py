@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 import transformers
+
+import graftwork as gw
 from benchmarks import models, ours, peer
 from benchmarks.steps import forward
 from benchmarks.timing import Timing, paired
-
-import graftwork as gw
 
 
 def main() -> None:

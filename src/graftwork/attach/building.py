@@ -67,9 +67,9 @@ def _causal(model: nn.Module, site: Site) -> bool:
 
 
 def _require_read(site: Site, reads: str, writes: str, owner: str) -> None:
-    if site.kind == "layer" or (writes == "stream" and site.norm is not None):
-        if reads in ("output", "stream", "normed"):
-            return
+    on_stream = site.kind == "layer" or (writes == "stream" and site.norm is not None)
+    if on_stream and reads in ("output", "stream", "normed"):
+        return
     role = _TAP_OF.get(reads)
     if role is not None and getattr(site, role) is None:
         raise SiteError(

@@ -82,7 +82,7 @@ def shared_weights(model: nn.Module) -> dict[int, nn.Parameter]:
 
 def copied(head: nn.Module, shared: Mapping[int, nn.Parameter]) -> nn.Module:
     """A copy of a head module without our hooks; weights shared with the base are referred to, not registered."""
-    copy_ = copy.deepcopy(head, {key: p for key, p in shared.items()})
+    copy_ = copy.deepcopy(head, dict(shared))
     for module in copy_.modules():
         uninstall(module)
         for name, p in list(module._parameters.items()):
@@ -92,7 +92,7 @@ def copied(head: nn.Module, shared: Mapping[int, nn.Parameter]) -> nn.Module:
     return copy_
 
 
-def resized(model: nn.Module, heads: Mapping[str, nn.Module], labels: Labels) -> None:
+def resized(model: Any, heads: Mapping[str, nn.Module], labels: Labels) -> None:
     """Give copied heads another number of labels; weights whose shape changes start anew.
 
     Raises:
@@ -121,7 +121,7 @@ def resized(model: nn.Module, heads: Mapping[str, nn.Module], labels: Labels) ->
         raise ConfigError(f"the head of {type(model).__name__} does not depend on a number of labels; give a module")
 
 
-def head_name(composition: Composition, has: Callable[[str], bool]) -> str | None | tuple[Any, ...]:
+def head_name(composition: Composition, has: Callable[[str], bool]) -> str | tuple[Any, ...] | None:
     """Whose head a composition uses: a name, ``None`` for the model's own, or a block with one of these a child.
 
     A fusion has a head of its own; in a Stack the last that has one is used; by rows each row uses its own.
@@ -146,6 +146,14 @@ def head_name(composition: Composition, has: Callable[[str], bool]) -> str | Non
         f"{composition!r} names several heads ({', '.join(repr(h) for h in inside)}) for one output; say which one: "
         f"grafts.using(composition, head={next(h for h in inside if isinstance(h, str))!r})"
     )
+
+
+def labelled(chosen: str | tuple[Any, ...] | None, labels: Mapping[str | None, Labels]) -> str | None:
+    """The head whose labels a loss is computed for: the one in use, by rows any one where all have equally many."""
+    if not isinstance(chosen, tuple):
+        return chosen
+    inside = [labelled(child, labels) for child in chosen[1]]
+    return inside[0] if len({len(labels[name].names) for name in inside}) == 1 else None
 
 
 def run_head(

@@ -1,5 +1,7 @@
-"""Where the trained weights live: a child called ``graftwork`` inside each block, so that they move, shard and
-checkpoint with it."""
+"""Where the trained weights live: a child called ``graftwork`` inside each block.
+
+There they move, shard and checkpoint with the block.
+"""
 
 from __future__ import annotations
 
@@ -101,8 +103,7 @@ def holder_at(model: nn.Module, path: str) -> Holder:
 
 def device_of(module: nn.Module) -> torch.device:
     """The device of a module's own weights."""
-    for tensor in module.parameters():
-        return tensor.device
-    for tensor in module.buffers():
-        return tensor.device
+    for tensors in (module.parameters(), module.buffers()):
+        for tensor in tensors:
+            return tensor.device
     return torch.device("cpu")

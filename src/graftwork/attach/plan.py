@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from graftwork.attach.holder import SiteAdapters
 from graftwork.attach.choice import Program, norm_program
+from graftwork.attach.holder import SiteAdapters
 from graftwork.compose import Block, Composition, Fuse, Replicate
 from graftwork.compose.blocks import Average
 from graftwork.compose.nodes import Attention, ByPositions, ByRows, InTurn, Leaf, Node, _Pool
@@ -99,7 +99,7 @@ def _refuse_two_places(composition: Composition, here: SiteAdapters, key: str) -
     """A weighing needs its members in one place: some before and some behind the norm would be two weighings."""
     for block in composition.walk() if isinstance(composition, Block) else ():
         if isinstance(block, (Fuse, Average)):
-            places = {}
+            places: dict[str, str] = {}
             for child in block.children:
                 for name in [child] if isinstance(child, str) else []:
                     module = here.adapter(name)

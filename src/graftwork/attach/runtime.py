@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from graftwork.attach.inputs import Call
 from graftwork.attach.choice import Chosen, run_norm
+from graftwork.attach.inputs import Call
 from graftwork.compose import Composition
 
 if TYPE_CHECKING:

@@ -56,7 +56,8 @@ class BottleneckModule(AdapterModule):
         self.scale = learned[scale] if isinstance(scale, str) else float(scale)
         self.norm_before = nn.LayerNorm(width, dtype=dtype) if norm_before else None
         self.norm_after = nn.LayerNorm(width, dtype=dtype) if norm_after else None
-        self.gate, self.gate_bias = (weight(1, width), weight(1)) if gate else (None, None)
+        self.gate = weight(1, width) if gate else None
+        self.gate_bias = weight(1) if gate else None
         self.skip_down = weight(skip_rank, width) if skip == "low_rank" else None
         shape = {"scalar": (1,), "diagonal": (width,), "low_rank": (width, skip_rank), "dense": (width, width)}
         self.skip = weight(*shape[skip]) if skip else None
