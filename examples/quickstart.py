@@ -191,9 +191,7 @@ def arguments() -> argparse.Namespace:
     add("--fusion-epochs", type=int, default=10, help="at most")
     add("--patience", type=int, default=4, help="epochs without a better score on held-out rows before it stops")
     add("--batch-size", type=int, default=16)
-    add(
-        "--sources-alone", action=argparse.BooleanOptionalAction, default=True, help="also a fusion without the own one"
-    )
+    add("--sources-alone", action=argparse.BooleanOptionalAction, default=True, help="a fusion without its own, too")
     add("--max-length", type=int, default=96, help="in tokens")
     add("--bf16", action=argparse.BooleanOptionalAction, help="bfloat16 autocast; by default where it is faster")
     add("--out", default="out/quickstart", help="where the files go; those of an earlier run are replaced")

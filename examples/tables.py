@@ -48,12 +48,8 @@ def source_table(sources: list[Task], fits: dict[str, Fit], out: Path) -> Table:
 
 def target_table(target: Task, runs: list[dict[str, Fit]], out: Path) -> Table:
     """What is compared on the target: the mean over the seeds, and their standard deviation."""
-    folders = {
-        "single": target.name,
-        "all": f"for-{target.name}",
-        "own": f"{target.name}-alone",
-        "sources": "sources-alone",
-    }
+    folders = {"single": target.name, "all": f"for-{target.name}", "own": f"{target.name}-alone"}
+    folders["sources"] = "sources-alone"
     rows = [["majority class", f"{target.majority:.1%}", "", "", "", ""]]
     for what in runs[0]:
         fits = [run[what] for run in runs]

@@ -37,21 +37,8 @@ def run(tiny_model: Path, tmp_path_factory) -> tuple[str, Path, Path]:
     """What a tiny run printed, its folder, its Markdown."""
     out, page = tmp_path_factory.mktemp("quickstart") / "out", tmp_path_factory.mktemp("page") / "table.md"
     command = [sys.executable, str(EXAMPLES / "quickstart.py"), "--model", str(tiny_model), "--out", str(out)]
-    command += [
-        "--markdown",
-        str(page),
-        "--rows",
-        "24",
-        "--seeds",
-        "2",
-        "--epochs",
-        "1",
-        "--fusion-epochs",
-        "1",
-        "--target-epochs",
-        "1",
-    ]
-    command += ["--max-length", "48", "--no-bf16"]
+    command += ["--markdown", str(page), "--rows", "24", "--seeds", "2", "--max-length", "48", "--no-bf16"]
+    command += ["--epochs", "1", "--target-epochs", "1", "--fusion-epochs", "1"]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=offline, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
