@@ -47,7 +47,7 @@ def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         changed = repeat_rows(plan.replicate, call, args, kwargs)
         call = Call(entry.parameters, *changed)
     frame = Frame(plan, module, call, runtime.record)
-    if plan.labels is not None and call.named.get("labels") is not None:
+    if handle.head_paths and call.named.get("labels") is not None:
         _say_labels(frame, handle, plan.labels)
     runtime.local.frame = frame
     return changed
@@ -103,20 +103,20 @@ def _with_extra_losses(output: Any, extra: Tensor | None, labels: Any) -> Any:
     return None
 
 
-def _say_labels(frame: Frame, handle: Any, name: str) -> None:
-    """Have the model compute its loss for the labels of the head in use.
+def _say_labels(frame: Frame, handle: Any, name: str | None) -> None:
+    """Have the model compute its loss for the labels of the head in use, ``None`` for its own.
 
-    A model reads them from its configuration, which is one for all threads: held until the forward ends, and only where
-    they differ.
+    A model reads them from its configuration, which is one for all threads: where heads differ it is held until the
+    forward ends.
     """
-    config, wanted = handle.model.config, handle.labels(name)
-    now = Labels.of(config)
-    if wanted is None or now == wanted:
+    config, wanted = handle.model.config, None if name is None else handle.labels(name)
+    if not handle.labels_differ and wanted in (None, Labels.of(config)):
         return
     _settings.acquire()
-    model = handle.model
+    now, model = Labels.of(config), handle.model
     frame.settings = (config, now, model, getattr(model, "num_labels", None), handle, name)
-    set_labels(model, wanted)
+    if wanted not in (None, now):
+        set_labels(model, wanted)
 
 
 def _restore_labels(frame: Frame) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from graftwork.attach import building, learning, wiring
 from graftwork.attach.checkpointing import Bound, unbind_checkpointing
-from graftwork.attach.heads import Labels, head_name, head_paths
+from graftwork.attach.heads import Labels, head_name, head_paths, labelled
 from graftwork.attach.holder import Holder, SiteAdapters
 from graftwork.attach.names import check_new, unknown
 from graftwork.attach.plan import Plan, make_plan
@@ -387,10 +387,15 @@ class Handle:
         """The modules that transformers may checkpoint."""
         return [m for m in self.model.modules() if "_gradient_checkpointing_func" in m.__dict__]
 
-    def learned_problem_type(self, name: str, problem_type: str | None) -> None:
+    @property
+    def labels_differ(self) -> bool:
+        """Whether some heads predict other labels than the model's own."""
+        return any(labels != self._own_labels for labels in self._labels.values())
+
+    def learned_problem_type(self, name: str | None, problem_type: str | None) -> None:
         """Remember what a model made of a head's first labels."""
-        labels = self._labels.get(name)
-        if labels is not None and labels.problem_type is None and problem_type is not None:
+        labels = None if name is None else self._labels.get(name)
+        if name is not None and labels is not None and labels.problem_type is None and problem_type is not None:
             self._labels[name] = Labels(labels.names, problem_type)
 
     def replan(self) -> None:
@@ -425,7 +430,8 @@ class Handle:
         chosen = head_name(composition, self._labels.__contains__) if head == DEFAULT_HEAD else head
         if isinstance(chosen, str) and chosen not in self._labels:
             raise unknown(chosen, self._labels, "head")
-        plan.labels = chosen if isinstance(chosen, str) else None
+        known: dict[str | None, Labels] = {None: self._own_labels, **self._labels}
+        plan.labels = labelled(chosen, known)
         for path in self.head_paths:
             program = building.head_program(chosen, path, self.head_of)
             if program is not None:
