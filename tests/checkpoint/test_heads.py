@@ -42,7 +42,11 @@ def test_two_heads_with_different_labels_on_one_model(tmp_path: Path) -> None:
     other, fresh = attached()
     fresh.load(tmp_path / "rte")
     fresh.load(tmp_path / "ner")
-    assert output(other, "ner").shape[-1] == 5 and output(other, "rte").shape[-1] == 1 and output(other, None).shape[-1] == 3
+    assert (
+        output(other, "ner").shape[-1] == 5
+        and output(other, "rte").shape[-1] == 1
+        and output(other, None).shape[-1] == 3
+    )
     for name in ("ner", "rte"):
         assert fresh.labels(name) == grafts.labels(name)
         assert torch.equal(output(other, name), output(zoo, name))
@@ -79,7 +83,9 @@ def test_from_a_classifier_to_its_base_and_back(tmp_path: Path, caplog: pytest.L
     base.save("a", tmp_path / "from base")
     other, fresh = attached()
     fresh.load(tmp_path / "from base")
-    assert equal(tensors_of(fresh, "a"), {**tensors_of(grafts, "a"), **_own_head(fresh)}), "the model's own head, as with add"
+    assert equal(tensors_of(fresh, "a"), {**tensors_of(grafts, "a"), **_own_head(fresh)}), (
+        "the model's own head, as with add"
+    )
     with pytest.raises(gw.CheckpointError, match="has no head"):
         fresh.load(tmp_path / "from base", name="b", head=True)
 

@@ -44,7 +44,9 @@ def test_a_folder_holds_two_files_that_peft_does_not_know(tmp_path: Path) -> Non
     assert data["sites"] == {"encoder.layer.0.feed_forward": 32, "encoder.layer.1.feed_forward": 32}
 
 
-@pytest.mark.parametrize("name", ["train", "type", "a.b", "a/b", "../up", "a%2Eb", "déjà vu", "head", "norms/x", "n_a", "😀"])
+@pytest.mark.parametrize(
+    "name", ["train", "type", "a.b", "a/b", "../up", "a%2Eb", "déjà vu", "head", "norms/x", "n_a", "😀"]
+)
 def test_any_text_is_a_name(name: str, tmp_path: Path) -> None:
     zoo, grafts = attached()
     added(grafts, **{name: METHODS["houlsby"]})

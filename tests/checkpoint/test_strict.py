@@ -31,7 +31,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def refused(folder: Path, match: str, *, model: Any = None, error: type[Exception] = gw.CheckpointError, **options: Any) -> str:
+def refused(
+    folder: Path, match: str, *, model: Any = None, error: type[Exception] = gw.CheckpointError, **options: Any
+) -> str:
     """Loading fails with a message, and leaves the model as it was."""
     model = build("bert_classifier").model if model is None else model
     grafts = gw.attach(model)
@@ -102,7 +104,10 @@ def test_a_manifest_cut_short(share: float, saved: Path, tmp_path: Path) -> None
 
 
 MANIFEST_DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "an unknown method": (lambda d: d["config"].update(method="telepathy"), "method 'telepathy' is not known; it is one of"),
+    "an unknown method": (
+        lambda d: d["config"].update(method="telepathy"),
+        "method 'telepathy' is not known; it is one of",
+    ),
     "an unknown option": (lambda d: d["config"].update(depth=3), "has no options? .*'depth'"),
     "an impossible option": (lambda d: d["config"].update(dropout=2), "dropout is 2"),
     "an option of another type": (lambda d: d["config"].update(sites=5), "cannot be loaded"),
@@ -121,8 +126,14 @@ MANIFEST_DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "samples that are no numbers": (lambda d: d["base"]["samples"].update(x="one two"), "is damaged"),
     "a pool that is none": (lambda d: d.update(pool={"block": "warp", "children": []}), "block 'warp' is not known"),
     "other labels": (lambda d: d["head"].update(labels=["x", 2]), "'labels' is"),
-    "other head modules": (lambda d: d["head"]["modules"].update(classifier="MLP"), "classifier is a MLP, not a Linear"),
-    "another head path": (lambda d: d["head"].update(modules={"score": "Linear"}), r"its head is \['score'\].*head=False"),
+    "other head modules": (
+        lambda d: d["head"]["modules"].update(classifier="MLP"),
+        "classifier is a MLP, not a Linear",
+    ),
+    "another head path": (
+        lambda d: d["head"].update(modules={"score": "Linear"}),
+        r"its head is \['score'\].*head=False",
+    ),
 }
 
 
@@ -217,12 +228,17 @@ def test_another_width(saved: Path) -> None:
 def test_another_number_of_layers(saved: Path) -> None:
     for layers in (1, 3):
         refused(
-            saved / "a", f"encoder.layer has 2 layers in its base, {layers} here", model=bert(num_hidden_layers=layers), other_base=True
+            saved / "a",
+            f"encoder.layer has 2 layers in its base, {layers} here",
+            model=bert(num_hidden_layers=layers),
+            other_base=True,
         )
 
 
 def test_another_type(saved: Path) -> None:
-    refused(saved / "a", "its model type is 'bert', this one's 'roberta'", model=build("roberta").model, other_base=True)
+    refused(
+        saved / "a", "its model type is 'bert', this one's 'roberta'", model=build("roberta").model, other_base=True
+    )
     refused(saved / "a", "encoder.layer is a stack of layers in its base only", model=build("t5").model)
 
 

@@ -134,7 +134,11 @@ def test_one_thing_is_not_written_over_another(grafts: gw.Adapters, tmp_path: Pa
     assert contents(tmp_path / "x") == before
     grafts.save(gw.Stack("a", "ab"), tmp_path / "w")
     grafts.save(gw.Stack("ab"), tmp_path / "w")
-    assert sorted(contents(tmp_path / "w")) == ["adapters/0/adapter.safetensors", "adapters/0/graftwork.json", "graftwork.json"]
+    assert sorted(contents(tmp_path / "w")) == [
+        "adapters/0/adapter.safetensors",
+        "adapters/0/graftwork.json",
+        "graftwork.json",
+    ]
 
 
 def test_the_same_weights_make_the_same_bytes(grafts: gw.Adapters, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ and ``fusions``. Reading is strict and all or nothing; writing happens aside and
 """
 
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.loading import load, restore
-from graftwork.checkpoint.saving import everything_in, save, save_composition
+from graftwork.checkpoint.loading import load
+from graftwork.checkpoint.progress import has_progress, restore_progress, save_progress
+from graftwork.checkpoint.saving import save
 
-__all__ = ["Fingerprint", "everything_in", "load", "restore", "save", "save_composition"]
+__all__ = ["Fingerprint", "has_progress", "load", "restore_progress", "save", "save_progress"]

@@ -63,6 +63,18 @@ def replace_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
     return folder
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Write one file aside and rename it to its place."""
+    path = _real(path)
+    aside = _beside(path, f"{uuid.uuid4().hex}.new")
+    try:
+        _write(aside, data)
+        aside.replace(path)
+        _sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def existing(folder: Path) -> Path:
     """The folder, or what a crash left of it while it was being replaced.
 

@@ -11,7 +11,7 @@ from graftwork.checkpoint.folders import MANIFEST, existing
 from graftwork.checkpoint.manifest import Whole
 from graftwork.checkpoint.saving import tensors_of
 from graftwork.checkpoint.staging import File, Staged, read, require_base, require_intact, stage
-from graftwork.checkpoint.tensors import Tensors, equal, fill, require_fit
+from graftwork.checkpoint.tensors import Tensors, equal, require_fit
 from graftwork.compose import Composition, fusions_in, names_in
 from graftwork.errors import CheckpointError, ConfigError, UnknownNameError
 
@@ -36,36 +36,44 @@ def load(
     return chosen
 
 
-def restore(handle: Handle, folder: Path, *, other_base: bool = False) -> None:
-    """Write the weights of a composition folder into adapters and fusions that are there, for resuming a training.
+def matched(
+    handle: Handle, folder: Path, names: Collection[str], *, other_base: bool = False
+) -> list[tuple[File, Tensors]]:
+    """The parts of a composition folder, each with the tensors of the model that it can be written into.
+
+    Args:
+        handle: The model's.
+        folder: The folder.
+        names: The adapters and fusions that it has to hold, no others.
+        other_base: As `load` is given it.
 
     Raises:
-        UnknownNameError: If one of them is not there.
-        CheckpointError: If it is configured otherwise, does not fit, or the folder is damaged; nothing is changed then.
+        UnknownNameError: If one of them is not on the model.
+        CheckpointError: If it is configured otherwise, does not fit, or the folder is damaged or holds others.
     """
     whole = read(folder)
     if not isinstance(whole, Whole):
         raise CheckpointError(
             f"{folder} holds the {whole.part.kind} {whole.part.name!r}, not a composition; use load()"
         )
-    filled: list[tuple[File, Tensors]] = []
+    found = []
     for file in _files(existing(folder), whole):
         name = file.part.name
         if name not in handle.names and name not in handle.fusions:
-            raise UnknownNameError(
-                f"{file.where} is not on this model; add it, as when the training began, and then resume"
-            )
+            raise UnknownNameError(f"{file.where} is not on this model; add it, as when the training began, and resume")
         if not _same_making(handle, file):
             raise CheckpointError(f"{file.where} is configured otherwise than the {name!r} that is on this model")
         require_base(handle, file, other_base)
         wanted = tensors_of(handle, name)
         require_fit(wanted, file.tensors, file.where)
         require_intact(file)
-        filled.append((file, wanted))
-    for file, wanted in filled:
-        fill(wanted, file.tensors)
-        if file.part.head is not None:
-            handle.learned_problem_type(file.part.name, file.part.head.labels.problem_type)
+        found.append((file, wanted))
+    if {file.part.name for file, _ in found} != set(names):
+        here = [file.part.name for file, _ in found]
+        raise CheckpointError(
+            f"{folder} holds {here}, and {list(names)} learn now; call train_only as when the training began"
+        )
+    return found
 
 
 def stage_one(

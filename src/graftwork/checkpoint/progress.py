@@ -1,0 +1,75 @@
+"""The state of a training: what learns, written and put back in place; the frozen base never.
+
+A folder gets ``graftwork/``, the active composition with the adapters and fusions that learn (`load` reads it too), and
+``graftwork_base.safetensors``, what else learns: the model's own head, norms of the base, the base itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graftwork.attach.names import RESERVED
+from graftwork.checkpoint.folders import replace_file
+from graftwork.checkpoint.loading import matched
+from graftwork.checkpoint.saving import save_composition, tensors_of
+from graftwork.checkpoint.tensors import Tensors, decode, encode, fill, require_fit
+from graftwork.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from graftwork.attach import Handle
+
+FOLDER = "graftwork"
+REST = "graftwork_base.safetensors"
+
+
+def save_progress(handle: Handle, folder: Path) -> None:
+    """Write everything that learns into a folder, beside what else is in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if handle.learning:
+        save_composition(handle, handle.active, folder / FOLDER, handle.learning)
+    rest = other_learners(handle)
+    if rest:
+        replace_file(folder / REST, encode(rest))
+    else:
+        (folder / REST).unlink(missing_ok=True)
+
+
+def has_progress(folder: Path) -> bool:
+    """Whether `save_progress` wrote into a folder."""
+    return (folder / FOLDER).is_dir() or (folder / REST).is_file()
+
+
+def restore_progress(handle: Handle, folder: Path) -> None:
+    """Put back what `save_progress` wrote; what learns now must be what learned then.
+
+    Raises:
+        UnknownNameError: If an adapter or a fusion is not there.
+        CheckpointError: If anything does not fit; nothing is changed then.
+    """
+    rest, path = other_learners(handle), folder / REST
+    given = decode(path.read_bytes(), path) if path.is_file() else {}
+    require_fit(rest, given, str(path))
+    parts = matched(handle, folder / FOLDER, handle.learning, other_base=bool(rest)) if handle.learning else []
+    if not handle.learning and (folder / FOLDER).is_dir():
+        raise CheckpointError(f"{folder} holds adapters that learned; call train_only as when the training began")
+    fill(rest, given)
+    for file, wanted in parts:
+        fill(wanted, file.tensors)
+        if file.part.head is not None:
+            handle.learned_problem_type(file.part.name, file.part.head.labels.problem_type)
+
+
+def other_learners(handle: Handle) -> Tensors:
+    """What learns beside the adapters and fusions, by its name in the model; with a trained base its buffers too."""
+    known = {id(t) for name in handle.learning for t in tensors_of(handle, name).values()}
+    parameters = {id(p) for p in handle.model.parameters()}
+    found: Tensors = {}
+    for name, tensor in handle.model.state_dict(keep_vars=True).items():
+        learns = tensor.requires_grad
+        if handle._base_mode == "trained" and id(tensor) not in parameters:
+            learns = RESERVED not in name.split(".")  # statistics of the base
+        if learns and id(tensor) not in known:
+            known.add(id(tensor))
+            found[name] = tensor
+    return found
