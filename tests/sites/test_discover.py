@@ -92,6 +92,15 @@ def test_lora_is_inside_the_tapped_module():
     assert any("lora_A" in name for name, _ in model.named_parameters())
 
 
+def test_inside_peft_s_wrapper():
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"], r=2)
+    sites = discover(peft.get_peft_model(build("bert_classifier").model, config))
+    plain = discover(build("bert_classifier").model)
+    assert sites.prefix == "base_model.model.bert."
+    assert [sites.key_of(site) for site in sites] == [plain.key_of(site) for site in plain]
+
+
 def test_the_user_s_model_is_as_it_was():
     zoo = build("bert_classifier")
     before = copy.deepcopy(zoo.model.state_dict())

@@ -8,6 +8,7 @@ import transformers as hf
 from torch import nn
 
 from graftwork.errors import SiteError
+from graftwork.sites import discover
 from graftwork.sites.example_inputs import BATCH, LENGTH, inputs_for, runs_of_parts, runs_to_try
 from tests.zoo.models import build
 
@@ -70,6 +71,14 @@ def test_several_modalities_are_tried_together_and_then_text_alone():
     both, text = runs_to_try(build("clip").model, None)
     assert set(both.kwargs) == {"input_ids", "pixel_values"}
     assert set(text.kwargs) == {"input_ids"}
+
+
+def test_a_head_with_inputs_of_another_form():
+    config = hf.BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    sites = discover(hf.BertForMultipleChoice(config))
+    assert sites.stacks == {"bert.encoder.layer": 1}
 
 
 @pytest.mark.parametrize(

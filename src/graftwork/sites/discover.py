@@ -57,7 +57,7 @@ def discover(
     if confirm:
         for one in seen:
             confirm_sites(model, one.run, one.findings.sites)
-    base = getattr(model, "base_model", model)
+    base = _base_of(model)
     prefix = next((f"{name}." for name, module in model.named_modules() if module is base and name), "")
     sites: list[Site] = []
     for one in seen:
@@ -65,9 +65,16 @@ def discover(
     for one in seen:
         sites += embedding_sites(model, one.findings, prefix)
         sites += output_projection_sites(model, one.findings)
-    root = base if isinstance(base, torch.nn.Module) else model
-    norms = [f"{prefix}{name}" for name, module in root.named_modules() if name and ops.is_norm(module)]
+    norms = [f"{prefix}{name}" for name, module in base.named_modules() if name and ops.is_norm(module)]
     return SiteMap(sites, model_class=type(model).__name__, prefix=prefix, norms=norms)
+
+
+def _base_of(model: torch.nn.Module) -> torch.nn.Module:
+    """The model without its heads and, under peft, without the wrappers around it."""
+    inner = getattr(model, "base_model", None)
+    while isinstance(inner, torch.nn.Module) and inner is not model:
+        model, inner = inner, getattr(inner, "base_model", None)
+    return model
 
 
 def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[Any, ...] | None = None) -> list[Seen]:

@@ -62,6 +62,10 @@ def runs_to_try(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tupl
     if "input_ids" in modalities and len(modalities) > 1:
         # a model that puts image features in the place of image tokens runs on the text alone
         runs.append(Run(kwargs={name: value for name, value in made.items() if name not in modalities[1:]}))
+    base = getattr(model, "base_model", model)
+    path = next((name for name, module in model.named_modules() if module is base and name), None)
+    if path is not None:  # some heads want their inputs in another form: several choices a row, for one
+        runs.append(Run(kwargs=inputs_for(base), entry=path))
     return runs
 
 
@@ -83,7 +87,8 @@ def inputs_for(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     config = getattr(model, "config", None)
     if config is None:
         return {}
-    names = list(inspect.signature(model.forward).parameters)
+    unwrap = getattr(model, "get_base_model", None)  # peft's wrappers take anything and hand it on
+    names = list(inspect.signature((unwrap() if unwrap is not None else model).forward).parameters)
     if "grid_thw" in names:
         return {name: _cast(tensor, model) for name, tensor in _patches(names[0], config).items()}
     main = getattr(model, "main_input_name", None)
