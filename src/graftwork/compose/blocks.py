@@ -152,17 +152,16 @@ class BatchSplit(Block):
 
     Args:
         *children: One composition a run.
-        batch_sizes: Rows a child; one number for all alike, of which the last, ragged batch may fill fewer.
-        beams: Rows that follow one another for each row, for beam search; found where `batch_sizes` has a number a child
-            and there is a cache.
+        batch_sizes: Rows a child; one number for all alike, of which the last, ragged batch may fill fewer. To generate,
+            one number a child is needed: beams could not be told from rows.
     """
 
     kind = "batch_split"
 
-    def __init__(self, *children: Composition, batch_sizes: Sequence[int] | int, beams: int | None = None) -> None:
+    def __init__(self, *children: Composition, batch_sizes: Sequence[int] | int) -> None:
         one = isinstance(batch_sizes, int) and not isinstance(batch_sizes, bool)
         sizes: Any = batch_sizes if one else _numbers("BatchSplit", "batch_sizes", batch_sizes, len(children), (int,))
-        super().__init__(*children, batch_sizes=sizes, beams=None if beams is None else _beams("BatchSplit", beams))
+        super().__init__(*children, batch_sizes=sizes)
         for size in (sizes,) if one else sizes:
             if size < 0 or (size == 0 and one):
                 raise CompositionError(f"BatchSplit: batch_sizes has {size!r}, no number of rows; give 1 or more")
@@ -182,7 +181,9 @@ class MixedBatch(Block):
     def __init__(self, rows: Sequence[Composition], *, beams: int = 1) -> None:
         if isinstance(rows, (str, Block)) or not isinstance(rows, Iterable):
             raise CompositionError(f"MixedBatch takes a list with one composition a row, not {rows!r}")
-        super().__init__(*rows, beams=_beams("MixedBatch", beams))
+        if not isinstance(beams, int) or isinstance(beams, bool) or beams < 1:
+            raise CompositionError(f"MixedBatch: beams is {beams!r}; it must be a whole number of 1 or more")
+        super().__init__(*rows, beams=beams)
 
     def __repr__(self) -> str:
         return f"MixedBatch({list(self.children)!r})"
@@ -236,12 +237,6 @@ def _numbers(owner: str, field: str, values: object, children: int, kinds: tuple
             kind = "a number" if float in kinds else "a whole number"
             raise CompositionError(f"{owner}: {field} has {value!r}, which is no number for a child; give {kind}")
     return found
-
-
-def _beams(owner: str, value: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CompositionError(f"{owner}: beams is {value!r}; it must be a whole number of 1 or more")
-    return value
 
 
 def _norms(value: str | None) -> str | None:

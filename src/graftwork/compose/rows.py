@@ -39,9 +39,14 @@ def assign(block: Block, rows: int, *, beams: bool = False) -> tuple[int, ...]:
     assert isinstance(block, BatchSplit)
     sizes = block.options["batch_sizes"]
     if isinstance(sizes, int):
+        if beams:
+            raise CompositionError(
+                f"{block!r}: while generating, one number as batch_sizes cannot tell rows from beams; give one number a child"
+            )
         if rows > sizes * len(block.children):
             raise CompositionError(
-                f"{block!r} takes {sizes} rows a child, {sizes * len(block.children)} in all, but the batch has {rows}"
+                f"{block!r} takes {sizes} rows a child, {sizes * len(block.children)} in all, but the batch has {rows}; "
+                "give smaller batches, or more children"
             )
         return tuple(row // sizes for row in range(rows))
     times, rest = divmod(rows, sum(sizes)) if sum(sizes) else (0, 1)
