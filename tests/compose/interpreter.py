@@ -108,12 +108,10 @@ class Interpreter(Graft):
 
     def delta(self, composition: Any, here: Here, writes: str) -> Tensor | None:
         """What a composition adds at one site; ``None`` where nothing of it stands."""
-        if composition is None:
+        if not self.stands(composition, here.key, writes):
             return None
         if isinstance(composition, str):
-            module: AdapterModule | None = self.adapters[composition].get(here.key)
-            if module is None or module.writes != writes:
-                return None
+            module: AdapterModule = self.adapters[composition][here.key]
             config = self.grafts.config(composition)
             assert isinstance(config, gw.Bottleneck)
             return formula.bottleneck(config, module, here.read(module.reads), here.mask, here.causal)
@@ -121,8 +119,6 @@ class Interpreter(Graft):
             return self._stack(composition, here, writes)
         if isinstance(composition, (gw.Average, gw.Fuse)):
             parts = [self.delta(child, here, writes) for child in composition.children]
-            if all(p is None for p in parts):
-                return None
             zs = [torch.zeros_like(here.output) if p is None else p for p in parts]
             return (
                 self._average(composition, zs)
@@ -145,6 +141,13 @@ class Interpreter(Graft):
             if part is not None:
                 total[rows] = part
         return total
+
+    def stands(self, composition: Any, key: str, writes: str) -> bool:
+        """Whether any adapter in a composition stands at a site."""
+        if isinstance(composition, gw.Block):
+            return any(self.stands(child, key, writes) for child in composition.children)
+        module = None if composition is None else self.adapters[composition].get(key)
+        return module is not None and module.writes == writes
 
     def _stack(self, block: gw.Stack, here: Here, writes: str) -> Tensor | None:
         total = None
