@@ -46,6 +46,23 @@ def test_a_block_that_lacks_what_its_like_has():
         discover(model, (IDS,))
 
 
+class Replaces(Block):
+    """One of its kind adds to the stream, the others take its place."""
+
+    adds = True
+
+    def forward(self, x):
+        y = self.mlp(self.norm2(x))
+        return x + y if self.adds else y
+
+
+def test_a_block_without_sites_among_its_like():
+    model = Model(Replaces, layers=3)
+    model.blocks[1].adds = False
+    with pytest.raises(SiteError, match=r"blocks\.1: lacks feed_forward, which blocks\.0"):
+        discover(model, (IDS,))
+
+
 class Functional(Block):
     """The branch is computed in the block's own forward."""
 

@@ -34,7 +34,7 @@ def check(model: torch.nn.Module, findings: Findings) -> None:
             f"and {len(findings.graph.calls)} module calls of one forward pass, and at no place was a branch added to "
             f"what it was made from. {HOW_TO_HELP}"
         )
-    complaints = [*_without_module(findings), *_uncovered(findings, found), *_unlike_siblings(model, found)]
+    complaints = [*_without_module(findings), *_uncovered(findings, found), *_unlike_siblings(model, findings, found)]
     if complaints:
         listed = "\n".join(f"  - {complaint}" for complaint in complaints[:12])
         more = f"\n  and {len(complaints) - 12} more" if len(complaints) > 12 else ""
@@ -77,21 +77,27 @@ def _uncovered(findings: Findings, found: list[FoundSite]) -> list[str]:
     return [f"{block}: ran attention (in {path}) and has no site" for block, path in missing.items()]
 
 
-def _unlike_siblings(model: torch.nn.Module, found: list[FoundSite]) -> list[str]:
+def _unlike_siblings(model: torch.nn.Module, findings: Findings, found: list[FoundSite]) -> list[str]:
     """Blocks that lack a kind of site that a block of the same list and the same make has."""
+    ran = {call.path for call in findings.graph.calls}
     makes: dict[tuple[str, tuple[str, ...]], dict[str, set[str]]] = collections.defaultdict(dict)
     for f in found:
-        if f.place.whole and f.site.block:
-            parts = model.get_submodule(f.site.block).named_modules()
-            make = tuple(f"{name}:{type(module).__name__}" for name, module in parts)
-            kinds = makes[f.site.stack, make].setdefault(f.site.block, set())
-            kinds.add(f.site.name)
+        if f.place.whole and f.place.path:
+            makes[f.site.stack, _make(model, f.place.path)].setdefault(f.place.path, set()).add(f.site.name)
     complaints = []
-    for (_, _), blocks in makes.items():
+    for (stack, make), blocks in makes.items():
+        for name, _ in model.get_submodule(stack).named_children():
+            path = f"{stack}.{name}" if stack else name
+            if path in ran and path not in blocks and _make(model, path) == make:
+                blocks[path] = set()
         full = set().union(*blocks.values())
-        model_block = next(block for block, kinds in blocks.items() if kinds == max(blocks.values(), key=len))
+        example = max(blocks, key=lambda block: len(blocks[block]))
         for block, kinds in blocks.items():
             if kinds != full:
                 lacking = ", ".join(sorted(full - kinds))
-                complaints.append(f"{block}: lacks {lacking}, which {model_block}, made of the same modules, has")
+                complaints.append(f"{block}: lacks {lacking}, which {example}, made of the same modules, has")
     return complaints
+
+
+def _make(model: torch.nn.Module, path: str) -> tuple[str, ...]:
+    return tuple(f"{name}:{type(module).__name__}" for name, module in model.get_submodule(path).named_modules())
