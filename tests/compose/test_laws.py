@@ -356,9 +356,6 @@ def test_norms_of_ones_own(norms: Lab, composition: gw.Block) -> None:
         close(norms.run(composition), norms.expect(composition), 1e-10)
 
 
-@pytest.mark.xfail(
-    reason="the block's None stands for the base's norm, not for what is under it in the Stack", strict=True
-)
 @pytest.mark.parametrize(
     "composition",
     [gw.Stack("h1", gw.BatchSplit("h2", None, batch_sizes=[1, 2])), gw.Stack("h1", gw.MixedBatch(["h2", "p", None]))],

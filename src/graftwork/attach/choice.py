@@ -33,7 +33,8 @@ def norm_program(composition: Composition, own: Callable[[str], nn.Module | None
     if all(child is None for child in children):
         return None
     if isinstance(composition, Stack):
-        return next(child for child in reversed(children) if child is not None)
+        last = next(child for child in reversed(children) if child is not None)
+        return (composition, children) if isinstance(last, tuple) else last
     if isinstance(composition, (BatchSplit, MixedBatch, Replicate)):
         return composition, children
     if composition.options.get("norms") == "base":
@@ -110,6 +111,9 @@ def _by_row(program: Program, scope: int, beams: bool) -> tuple[nn.Module | None
     if not isinstance(program, tuple):
         return (program,) * scope
     block, children = program
+    if isinstance(block, Stack):  # for each row the last that has one
+        layers = [_by_row(child, scope, beams) for child in children]
+        return tuple(next((m for m in reversed(row) if m is not None), None) for row in zip(*layers, strict=True))
     assignment = assign(block, scope, beams=beams)
     inside = [list(_by_row(child, assignment.count(n), beams)) for n, child in enumerate(children)]
     return tuple(inside[child].pop(0) for child in assignment)

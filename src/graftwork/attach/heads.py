@@ -137,7 +137,8 @@ def head_name(composition: Composition, has: Callable[[str], bool]) -> str | tup
         return composition.name
     inside = [head_name(child, has) for child in composition.children]
     if isinstance(composition, Stack):
-        return next((h for h in reversed(inside) if h is not None), None)
+        last = next((h for h in reversed(inside) if h is not None), None)
+        return (composition, tuple(inside)) if isinstance(last, tuple) else last
     if all(h == inside[0] for h in inside):
         return inside[0]
     if isinstance(composition, (BatchSplit, MixedBatch, Replicate)):

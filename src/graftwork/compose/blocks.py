@@ -199,13 +199,14 @@ class Split(Block):
     Args:
         *children: One composition a run of positions.
         splits: Positions a child; they add up to the padded length.
+        norms: ``"base"`` uses the base's norms where the children's own differ; without it that is an error.
     """
 
     kind = "split"
 
-    def __init__(self, *children: Composition, splits: Sequence[int]) -> None:
+    def __init__(self, *children: Composition, splits: Sequence[int], norms: str | None = None) -> None:
         sizes = _numbers("Split", "splits", splits, len(children), (int,))
-        super().__init__(*children, splits=sizes)
+        super().__init__(*children, splits=sizes, norms=_norms(norms))
         if any(s < 0 for s in sizes):
             raise CompositionError(f"Split: splits is {list(sizes)}; give each child 0 or more positions")
 
