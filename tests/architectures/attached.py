@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -94,6 +95,23 @@ def gradients(zoo: ZooModel, grafts: gw.Adapters) -> dict[str, Tensor]:
     missing = [key for key, parameter in parameters.items() if parameter.grad is None]
     assert not missing, f"no gradient for {missing}"
     return {key: parameter.grad.clone() for key, parameter in parameters.items() if parameter.grad is not None}
+
+
+def enable_checkpointing(model: Any, reentrant: bool) -> None:
+    """Gradient checkpointing, under the name that the installed transformers has for it."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": reentrant})
+
+
+@contextlib.contextmanager
+def counting(model: nn.Module, path: str) -> Iterator[collections.Counter[str]]:
+    """Counts the calls of a module."""
+    calls: collections.Counter[str] = collections.Counter()
+    handle = model.get_submodule(path).register_forward_hook(lambda *_: calls.update([path]))
+    try:
+        yield calls
+    finally:
+        handle.remove()
 
 
 def rows_of(outputs: dict[str, Tensor], rows: int) -> dict[str, Tensor]:

@@ -13,6 +13,8 @@ from tests.architectures.attached import (
     Snapshot,
     attached,
     branch_sites,
+    counting,
+    enable_checkpointing,
     flat,
     gradients,
     randomize,
@@ -148,11 +150,19 @@ def test_5_gradients_reach_every_adapter_weight_and_no_base_weight(name: str) ->
     plain = gradients(zoo, grafts)
     assert all(value.abs().sum() > 0 for value in plain.values())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in base.values())
-    for reentrant in (False, True) if getattr(zoo.model, "supports_gradient_checkpointing", False) else ():
-        zoo.model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-        checkpointed = gradients(zoo, grafts)
-        for key, value in plain.items():
-            torch.testing.assert_close(checkpointed[key], value, **exact, msg=lambda m, k=key: f"{k}: {m}")
+    if not getattr(zoo.model, "supports_gradient_checkpointing", False):
+        return
+    inside = branch_sites(grafts)[0].output.module
+    with counting(zoo.model, inside) as calls:
+        gradients(zoo, grafts)
+        once = calls[inside]
+        for reentrant in (False, True):
+            enable_checkpointing(zoo.model, reentrant)
+            calls.clear()
+            checkpointed = gradients(zoo, grafts)
+            assert calls[inside] == 2 * once, "nothing was computed again"
+            for key, value in plain.items():
+                torch.testing.assert_close(checkpointed[key], value, **exact, msg=lambda m, k=key: f"{k}: {m}")
 
 
 @every_model
