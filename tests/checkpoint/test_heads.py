@@ -81,7 +81,7 @@ def test_from_a_classifier_to_its_base_and_back(tmp_path: Path, caplog: pytest.L
         assert torch.equal(base.model(**zoo.inputs).last_hidden_state, expected)
 
     base.save("a", tmp_path / "from base")
-    other, fresh = attached()
+    _, fresh = attached()
     fresh.load(tmp_path / "from base")
     assert equal(tensors_of(fresh, "a"), {**tensors_of(grafts, "a"), **_own_head(fresh)}), (
         "the model's own head, as with add"
@@ -140,11 +140,11 @@ def test_a_head_of_the_users_own_modules(tmp_path: Path) -> None:
     def own() -> nn.Module:
         return nn.Sequential(nn.Linear(32, 8), nn.Tanh(), nn.Linear(8, 2))
 
-    zoo, grafts = attached()
+    _, grafts = attached()
     added(grafts, a=gw.Pfeiffer())
     grafts.add_head("a", own())
     grafts.save("a", tmp_path / "a")
-    other, fresh = attached()
+    _, fresh = attached()
     with pytest.raises(gw.CheckpointError, match=r"classifier is a Sequential, not a Linear.*add_head\('a', module\)"):
         fresh.load(tmp_path / "a")
     assert fresh.names == ()

@@ -87,7 +87,7 @@ def test_loading_leaves_what_is_active_and_what_learns(tmp_path: Path) -> None:
 def test_half_precision_and_wider_weights_keep_their_values(tmp_path: Path) -> None:
     _, grafts = attached()
     added(grafts, a=gw.Pfeiffer(dtype="bfloat16"), b=gw.Pfeiffer())
-    zoo, fresh = attached()
+    _, fresh = attached()
     grafts.save("a", tmp_path / "a")
     fresh.load(tmp_path / "a")
     assert {t.dtype for n, t in tensors_of(fresh, "a").items() if "head" not in n} == {torch.bfloat16}
@@ -148,7 +148,7 @@ def test_a_fusion_without_its_adapters_names_them(tmp_path: Path) -> None:
     zoo, fresh = attached()
     added(fresh, a=gw.Pfeiffer())
     before = state(zoo.model)
-    with pytest.raises(gw.UnknownNameError, match="needs 'b'.*load or add it"):
+    with pytest.raises(gw.UnknownNameError, match=r"needs 'b'.*load or add it"):
         fresh.load(tmp_path / "mix")
     assert same_state(state(zoo.model), before) and not fresh.fusions
 
@@ -188,7 +188,7 @@ def test_compositions_come_back_with_everything_in_them(tmp_path: Path) -> None:
     assert fresh.load(tmp_path / "whole") == nested(), "what is there already, bit for bit, is left"
     with pytest.raises(gw.ConfigError, match="leave out name"):
         fresh.load(tmp_path / "whole", name="x")
-    third, single = attached()
+    _, single = attached()
     assert single.load(tmp_path / "whole" / "adapters" / "0") in {"a", "b", "c", "first"}
 
 
@@ -231,7 +231,7 @@ def test_a_composition_that_fails_half_way_adds_nothing(tmp_path: Path, monkeypa
     zoo, fresh = attached()
     before = state(zoo.model)
     (tmp_path / "whole" / "fusions" / "1" / "fusion.safetensors").unlink()
-    with pytest.raises(gw.CheckpointError, match="lacks fusion.safetensors"):
+    with pytest.raises(gw.CheckpointError, match=r"lacks fusion\.safetensors"):
         fresh.load(tmp_path / "whole")
     assert fresh.names == () and same_state(state(zoo.model), before)
 

@@ -281,7 +281,7 @@ def test_a_damaged_checkpoint_changes_nothing(tmp_path: Path) -> None:
     rest.write_bytes(rest.read_bytes()[:-10])
     fresh = attached(with_norms)
     before = weights(fresh)
-    with pytest.raises(gw.CheckpointError, match="graftwork_base.safetensors is damaged or cut short"):
+    with pytest.raises(gw.CheckpointError, match=r"graftwork_base\.safetensors is damaged or cut short"):
         trainer(AdapterTrainer, fresh, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert not unequal(weights(fresh), before)
 
