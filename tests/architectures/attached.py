@@ -105,9 +105,9 @@ def enable_checkpointing(model: Any, reentrant: bool) -> None:
 
 @contextlib.contextmanager
 def counting(model: nn.Module, path: str) -> Iterator[collections.Counter[str]]:
-    """Counts the calls of a module."""
+    """Counts the calls of a module as they begin: computing again stops as soon as everything needed is there."""
     calls: collections.Counter[str] = collections.Counter()
-    handle = model.get_submodule(path).register_forward_hook(lambda *_: calls.update([path]))
+    handle = model.get_submodule(path).register_forward_pre_hook(lambda *_: calls.update([path]))
     try:
         yield calls
     finally:

@@ -160,7 +160,7 @@ def test_5_gradients_reach_every_adapter_weight_and_no_base_weight(name: str) ->
             enable_checkpointing(zoo.model, reentrant)
             calls.clear()
             checkpointed = gradients(zoo, grafts)
-            assert calls[inside] == 2 * once, "nothing was computed again"
+            assert calls[inside] > once, "nothing was computed again"
             for key, value in plain.items():
                 torch.testing.assert_close(checkpointed[key], value, **exact, msg=lambda m, k=key: f"{k}: {m}")
 
