@@ -55,7 +55,7 @@ def bottleneck(
         gate = 1 / (1 + torch.exp(-(h @ w["gate"].T + w["gate_bias"])))
         if not causal:
             kept = torch.ones(h.shape[:2], dtype=h.dtype) if mask is None else mask.to(h.dtype)
-            means = [(gate[row, :, 0] * kept[row]).sum() / kept[row].sum() for row in range(len(h))]
+            means = [(gate[row, :, 0] * kept[row]).sum() / kept[row].sum().clamp(min=1) for row in range(len(h))]
             gate = torch.stack(means)[:, None, None]
         z = z * gate
     return z

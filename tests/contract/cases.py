@@ -1,0 +1,70 @@
+"""A method on a model of the zoo: what the contract's tests start from."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import graftwork as gw
+from tests.compose.interpreter import unsettle
+from tests.zoo.models import ZooModel, build, clone_inputs, main_output
+
+MODELS = ("bert", "t5", "gpt2", "vit")
+# Methods that stand at none of a model's sites, with the reason: an exception is made here or nowhere.
+STANDS_NOWHERE: dict[tuple[str, str], str] = {}
+
+
+@functools.lru_cache
+def sites_of(name: str) -> gw.SiteMap:
+    """The sites of a model of the zoo, found once."""
+    return gw.discover(build(name).model)
+
+
+class Case:
+    """A fresh model with adapters of one method, ``"a"`` at its start and ``"b"`` anywhere else."""
+
+    def __init__(self, method: str, model: str, dtype: torch.dtype = torch.float32, **options: Any) -> None:
+        self.name = model
+        self.zoo: ZooModel = build(model, dtype)
+        self.model: Any = self.zoo.model
+        self.grafts = gw.attach(self.model, sites=sites_of(model))
+        self.config = gw.methods()[method](**options)
+        torch.manual_seed(11)
+        self.grafts.add("a", self.config)
+        self.grafts.add("b", self.config)
+        self.unsettle("b")
+
+    def unsettle(self, *names: str) -> None:
+        """Move every weight of an adapter off its start."""
+        for name in names:
+            unsettle(self.owned(name), sum(name.encode()), 0.1)
+
+    def owned(self, name: str) -> list[nn.Module]:
+        """The modules of an adapter, its norms included."""
+        norms = self.grafts.norms_of(name).values() if name in self.grafts.names else ()
+        return [*self.grafts.modules_of(name).values(), *norms]
+
+    def weights(self, name: str) -> dict[str, nn.Parameter]:
+        """The weights of an adapter by their names in the model."""
+        mine = {id(p) for m in self.owned(name) for p in m.parameters()}
+        return {n: p for n, p in self.model.named_parameters() if id(p) in mine}
+
+    def base(self) -> dict[str, Tensor]:
+        """Copies of all weights and buffers that are not ours."""
+        ours = {id(p) for name in self.grafts.names for m in self.owned(name) for p in m.parameters()}
+        tensors = [*self.model.named_parameters(), *self.model.named_buffers()]
+        return {n: t.detach().clone() for n, t in tensors if id(t) not in ours}
+
+    def run(self, composition: Any, **changes: Any) -> Tensor:
+        """The main output under a composition."""
+        with self.grafts.using(composition):
+            return main_output(self.model(**{**clone_inputs(self.zoo.inputs), **changes}))
+
+
+def loss(output: Tensor) -> Tensor:
+    """A scalar that every output takes part in with a weight of its own."""
+    direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(3)).to(output.dtype)
+    return (output * direction).mean()
