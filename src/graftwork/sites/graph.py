@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from graftwork.sites import ops
-from graftwork.sites.record import Call, Record, Value
+from graftwork.sites.record import Record
+from graftwork.sites.values import Call, Value
 
 
 class NormStep(NamedTuple):

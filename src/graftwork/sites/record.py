@@ -7,104 +7,15 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graftwork.sites.ops import FIRST_ARGUMENT_ONLY, operation_name
-
-
-class Passing(NamedTuple):
-    """A value crossing the edge of a module call, and where a hook finds it there (`None` slots only at outputs)."""
-
-    value: int
-    slot: int | str | None
-    reachable: bool
-
-
-@dataclasses.dataclass(slots=True)
-class Value:
-    """One tensor at one time: what made it from what, inside which open module calls (outermost first)."""
-
-    index: int
-    op: str
-    inputs: tuple[int, ...]
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    calls: tuple[int, ...]
-    name: str | None = None
-    constants: tuple[float, ...] = ()
-    alpha: float = 1.0
-    returned_by: list[int] = dataclasses.field(default_factory=list)
-    taken_by: list[int] = dataclasses.field(default_factory=list)
-
-    @property
-    def is_float(self) -> bool:
-        """Whether it holds real or complex numbers."""
-        return self.dtype.is_floating_point or self.dtype.is_complex
-
-    @property
-    def size(self) -> int:
-        """How many numbers it holds."""
-        total = 1
-        for length in self.shape:
-            total *= int(length)
-        return total
-
-
-@dataclasses.dataclass(slots=True)
-class Call:
-    """One call of a module: the `nth` of that module, entered and left at ticks of the record's clock."""
-
-    index: int
-    path: str
-    nth: int
-    module: torch.nn.Module
-    parent: int | None
-    depth: int
-    entered: int
-    first_value: int
-    left: int = -1
-    inputs: list[Passing] = dataclasses.field(default_factory=list)
-    outputs: list[Passing] = dataclasses.field(default_factory=list)
-
-
-def tensors_in(structure: Any, depth: int = 0) -> Iterable[torch.Tensor]:
-    """Every tensor in nested tuples, lists, mappings and dataclasses."""
-    if isinstance(structure, torch.Tensor):
-        yield structure
-    elif isinstance(structure, Mapping):
-        for item in structure.values():
-            yield from tensors_in(item, depth + 1)
-    elif isinstance(structure, tuple | list | set):
-        for item in structure:
-            yield from tensors_in(item, depth + 1)
-    elif depth < 3 and dataclasses.is_dataclass(structure) and not isinstance(structure, type):
-        for field in dataclasses.fields(structure):
-            yield from tensors_in(getattr(structure, field.name, None), depth + 1)
-
-
-def _slots(structure: Any, at_output: bool) -> Iterable[tuple[torch.Tensor, int | str | None, bool]]:
-    """Tensors with the slot that a hook finds them in, and whether it can: deeper nesting has no slot."""
-    if isinstance(structure, torch.Tensor):
-        yield structure, None, at_output
-        return
-    if isinstance(structure, Mapping):
-        items: Iterable[tuple[Any, Any]] = structure.items()
-    elif isinstance(structure, tuple | list):
-        items = enumerate(structure)
-    else:
-        items = [(None, structure)]  # a dataclass of no known layout: seen, and out of a hook's reach
-    for slot, item in items:
-        if isinstance(item, torch.Tensor):
-            yield item, slot, isinstance(slot, int | str)
-        else:
-            for tensor in tensors_in(item):
-                yield tensor, None, False
+from graftwork.sites.values import Call, Passing, Value, slots_of, tensors_in
 
 
 def _version(tensor: torch.Tensor) -> int:
@@ -262,7 +173,7 @@ class Record:
                 self._counts[path] += 1
                 self._tick += 1
                 self.calls.append(call)
-                for tensor, slot, reachable in [*_slots(args, False), *_slots(kwargs, False)]:
+                for tensor, slot, reachable in [*slots_of(args, False), *slots_of(kwargs, False)]:
                     value = self.value_of(tensor)
                     call.inputs.append(Passing(value, slot, reachable))
                     self.values[value].taken_by.append(call.index)
@@ -276,7 +187,7 @@ class Record:
                 call = self.calls[self._open.pop()]
                 while call.module is not module:  # a call that raised, and whose caller went on, never left
                     call = self.calls[self._open.pop()]
-                for tensor, slot, reachable in _slots(output, True):
+                for tensor, slot, reachable in slots_of(output, True):
                     if id(tensor) not in self._known:
                         sources = tuple(passing.value for passing in call.inputs)
                         self._bind(tensor, self._new("opaque", sources, tensor))

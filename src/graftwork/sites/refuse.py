@@ -9,7 +9,9 @@ import torch
 from graftwork.errors import SiteError
 from graftwork.sites import ops
 from graftwork.sites.assemble import Findings, FoundSite
+from graftwork.sites.graph import Graph
 from graftwork.sites.layers import list_children_of
+from graftwork.sites.values import Call
 
 HOW_TO_HELP = """Give the sites by hand:
     from graftwork.sites import sites_from_paths
@@ -79,7 +81,8 @@ def _uncovered(findings: Findings, found: list[FoundSite]) -> list[str]:
 
 def _unlike_siblings(model: torch.nn.Module, findings: Findings, found: list[FoundSite]) -> list[str]:
     """Blocks that lack a kind of site that a block of the same list and the same make has."""
-    ran = {call.path for call in findings.graph.calls}
+    graph = findings.graph
+    ran = {call.path for call in graph.calls if _keeps_shape(graph, call)}  # one that shrinks has no stream to add to
     makes: dict[tuple[str, tuple[str, ...]], dict[str, set[str]]] = collections.defaultdict(dict)
     for f in found:
         if f.place.whole and f.place.path:
@@ -97,6 +100,11 @@ def _unlike_siblings(model: torch.nn.Module, findings: Findings, found: list[Fou
                 lacking = ", ".join(sorted(full - kinds))
                 complaints.append(f"{block}: lacks {lacking}, which {example}, made of the same modules, has")
     return complaints
+
+
+def _keeps_shape(graph: Graph, call: Call) -> bool:
+    taken = {graph.values[p.value].shape for p in call.inputs if graph.active[p.value]}
+    return any(graph.values[p.value].shape in taken for p in call.outputs if graph.active[p.value])
 
 
 def _make(model: torch.nn.Module, path: str) -> tuple[str, ...]:

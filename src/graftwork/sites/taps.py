@@ -11,8 +11,8 @@ from graftwork.sites import ops
 from graftwork.sites.branch import Branch
 from graftwork.sites.graph import Graph, is_list_child
 from graftwork.sites.layers import Place
-from graftwork.sites.record import Call
 from graftwork.sites.site import Tap
+from graftwork.sites.values import Call
 
 
 class Occurrence(NamedTuple):
