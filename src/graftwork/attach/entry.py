@@ -112,7 +112,8 @@ def _say_labels(frame: Frame, handle: Any, name: str | None) -> None:
     config, wanted = handle.model.config, None if name is None else handle.labels(name)
     if not handle.labels_differ and wanted in (None, Labels.of(config)):
         return
-    _settings.acquire()
+    if not frame.compiled:  # compiled code knows no locks
+        _settings.acquire()
     now, model = Labels.of(config), handle.model
     frame.settings = (config, now, model, getattr(model, "num_labels", None), handle, name)
     if wanted not in (None, now):
@@ -126,7 +127,8 @@ def _restore_labels(frame: Frame) -> None:
     if number is not None:
         model.num_labels = number
     frame.settings = None
-    _settings.release()
+    if not frame.compiled:
+        _settings.release()
     handle.learned_problem_type(name, learned)
 
 

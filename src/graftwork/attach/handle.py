@@ -1,9 +1,9 @@
-"""The handle of an attached model: its registry of adapters and fusions, and what is active and what learns."""
+"""The handle of an attached model: its registry, what is active, and what learns."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,22 +11,20 @@ from torch import Tensor, nn
 
 from graftwork.attach import building, learning, wiring
 from graftwork.attach.checkpointing import Bound, unbind_checkpointing
-from graftwork.attach.heads import Labels, head_name, head_paths, labelled
-from graftwork.attach.holder import Holder, SiteAdapters
-from graftwork.attach.names import check_new, unknown
+from graftwork.attach.heads import Labels, head_name, labelled
+from graftwork.attach.names import unknown
 from graftwork.attach.plan import Plan, make_plan
-from graftwork.attach.runtime import Runtime
+from graftwork.attach.registry import Registry
 from graftwork.attach.summary import Summary, summarize
-from graftwork.compose import Block, Composition, Fuse, FusionConfig, FusionModule, fusions_in, names_in
+from graftwork.compose import Block, Composition, FusionModule, fusions_in, names_in
 from graftwork.errors import AttachError, CompositionError, ConfigError
-from graftwork.methods import AdapterConfig, AdapterModule
 from graftwork.sites import SiteMap
 
 HANDLE = "_graftwork_handle"
 DEFAULT_HEAD = "the composition's own"
 
 
-class Handle:
+class Handle(Registry):
     """All adapters of one model; made by `graftwork.attach`, found again by `graftwork.of`.
 
     Attributes:
@@ -35,195 +33,21 @@ class Handle:
     """
 
     def __init__(self, model: nn.Module, sites: SiteMap) -> None:
-        self.model = model
-        self.sites = sites
-        self.runtime = Runtime()
+        super().__init__(model, sites)
         self.runtime.handle = self
-        self._adapters: dict[str, AdapterConfig] = {}
-        self._fusions: dict[str, tuple[Fuse, FusionConfig]] = {}
-        self._labels: dict[str, Labels] = {}
         self._learning: tuple[str, ...] = ()
         self._flags = [(p, p.requires_grad) for p in model.parameters()]
         self._still: dict[int, nn.Module] = {}
-        self._own_labels = Labels.of(getattr(model, "config", None))
-        self.head_paths = head_paths(model)
         self._homes = wiring.wire(model, sites, self.head_paths, self.runtime)
-        self._site_modules: dict[int, SiteAdapters] = {}
         self._batch_norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self._base_mode = "frozen"
         model.__dict__[HANDLE] = self
         for p in model.parameters():
             p.requires_grad_(False)
 
-    # -- what there is ---------------------------------------------------------------------------------------------
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The adapters' names."""
-        return tuple(self._adapters)
-
-    @property
-    def fusions(self) -> dict[str, Fuse]:
-        """The fusions: name to pool."""
-        return {name: pool for name, (pool, _) in self._fusions.items()}
-
-    def config(self, name: str) -> AdapterConfig | FusionConfig:
-        """The configuration of an adapter or a fusion.
-
-        Raises:
-            UnknownNameError: If there is none of that name.
-        """
-        self._require(name)
-        return self._adapters[name] if name in self._adapters else self._fusions[name][1]
-
-    def modules_of(self, name: str) -> dict[str, AdapterModule | FusionModule]:
-        """The modules of an adapter or a fusion: site key to module."""
-        self._require(name)
-        keys = [self.sites.key_of(site) for site in self.sites]
-        found: dict[str, AdapterModule | FusionModule] = {}
-        for index, here in self._site_modules.items():
-            module = here.adapter(name) if name in self._adapters else here.fusion(name)
-            if module is not None:
-                found[keys[index]] = module
-        return found
-
-    def norms_of(self, name: str) -> dict[str, nn.Module]:
-        """The norms that an adapter owns: path in the base to module."""
-        return building.own_norms(self.model, self.sites, name)
-
-    def head_of(self, name: str) -> dict[str, nn.Module]:
-        """The modules of the head of an adapter or a fusion: path to module; empty where it has none."""
-        found = self._root_holder().heads.find(name) if name in self._labels else None
-        return {} if found is None else {path.replace("/", "."): m for path, m in found.named_children()}
-
-    def labels(self, name: str) -> Labels | None:
-        """What the head of an adapter or a fusion predicts, ``None`` where it has no head of its own."""
-        return self._labels.get(name)
-
     def summary(self) -> Summary:
         """A table of all adapters and fusions: weights, share of the base, what is active, what learns."""
         return summarize(self)
-
-    # -- adding and removing ---------------------------------------------------------------------------------------
-
-    def add(self, name: str, config: AdapterConfig) -> None:
-        """Add an adapter, untrained and not active; on a model with a head it owns a copy of it.
-
-        Raises:
-            ConfigError: If the name or an option cannot be used.
-            UnknownNameError: If the name is taken.
-            SiteError: If the model has no site that the method stands at.
-        """
-        check_new(name, (*self._adapters, *self._fusions), "an adapter")
-        modules = building.build(self.model, self.sites, config)
-        norms = building.copied_norms(self.model, self.sites, config.torch_dtype) if config.norms == "own" else {}
-        self.adopt(name, config, modules, norms)
-
-    def adopt(
-        self,
-        name: str,
-        config: AdapterConfig,
-        modules: Mapping[int, AdapterModule],
-        norms: Mapping[int, nn.Module],
-        head: tuple[Mapping[str, nn.Module], Labels] | None = None,
-    ) -> None:
-        """Add an adapter whose modules are made already; for reading files, which check everything before.
-
-        Args:
-            name: A name that is free.
-            config: What the modules were made by.
-            modules: By the place of their site in the map.
-            norms: The norms it owns, by their place in the map.
-            head: Its head's modules by path, and their labels; by default a copy of the model's own.
-        """
-        for index, module in modules.items():
-            self._site(index).adapters.put(name, module)
-        building.put_norms(self.model, self.sites, name, norms)
-        self._adapters[name] = config
-        self._give_head(name, head, None)
-        self.replan()
-
-    def add_fusion(self, block: Fuse, config: FusionConfig | None = None, *, head_from: str | None = None) -> None:
-        """Add the weights of a fusion, for every site where one of its pool stands.
-
-        Args:
-            block: The pool; its name is the fusion's.
-            config: How the fusion is made.
-            head_from: Name of an adapter whose head the fusion's head starts as; by default the model's own.
-
-        Raises:
-            CompositionError: If the pool names what is not there, or its adapters share no site.
-            UnknownNameError: If the name is taken.
-        """
-        if not isinstance(block, Fuse):
-            raise CompositionError(f"add_fusion takes a Fuse block, such as gw.Fuse('a', 'b', name='ab'), not {block!r}")
-        config = config or FusionConfig()
-        check_new(block.name, (*self._adapters, *self._fusions), "a fusion")
-        for member in names_in(block):
-            self._require_adapter(member)
-        inner = [f.name for f in fusions_in(block)[1:]]
-        for other in inner:
-            self._require(other)
-        present = [n for n, here in self._site_modules.items() if any(here.adapter(m) for m in names_in(block))]
-        modules = building.build_fusion(self.model, self.sites, present, config)
-        self.adopt_fusion(block, config, modules, head_from=head_from)
-
-    def adopt_fusion(
-        self,
-        block: Fuse,
-        config: FusionConfig,
-        modules: Mapping[int, FusionModule],
-        head: tuple[Mapping[str, nn.Module], Labels] | None = None,
-        head_from: str | None = None,
-    ) -> None:
-        """Add a fusion whose modules are made already; for reading files, which check everything before.
-
-        Raises:
-            CompositionError: If its adapters share no site; nothing is added then.
-            UnknownNameError: If ``head_from`` has no head.
-        """
-        for index, module in modules.items():
-            self._site(index).fusions.put(block.name, module)
-        self._fusions[block.name] = (block, config)
-        try:
-            self._plan(block, head=None)
-            self._give_head(block.name, head, head_from)
-        except Exception:
-            self._forget(block.name)
-            raise
-
-    def add_head(self, name: str, head: int | Sequence[str] | Mapping[str, nn.Module] | nn.Module) -> None:
-        """Give an adapter or a fusion another head than a copy of the model's own.
-
-        Args:
-            name: The adapter or fusion.
-            head: A number of labels, the labels' names, or the module itself (by path where the head is several).
-
-        Raises:
-            UnknownNameError: If there is no adapter or fusion of that name.
-            ConfigError: If the model has no head, or its head does not fit.
-        """
-        self._require(name)
-        modules, labels = building.make_head(self.model, self.head_paths, head, self._own_labels)
-        self._put_head(name, modules, labels)
-        self.replan()
-
-    def remove(self, what: str | Fuse) -> None:
-        """Remove an adapter or a fusion, its head and its norms too.
-
-        Raises:
-            UnknownNameError: If there is none of that name.
-            CompositionError: If it is active, or a fusion needs it.
-        """
-        name = what.name if isinstance(what, Fuse) else what
-        self._require(name)
-        users = [f for f, (pool, _) in self._fusions.items() if f != name and name in names_in(pool)]
-        if users:
-            raise CompositionError(f"{name!r} is in the pool of the fusion {users[0]!r}; remove that first")
-        if name in _all_names(self.runtime.active):
-            raise CompositionError(f"{name!r} is active; set `active = None` or another composition first")
-        self._forget(name)
-        self.replan()
 
     # -- what is active --------------------------------------------------------------------------------------------
 
@@ -373,15 +197,15 @@ class Handle:
 
     def before_forward(self, module: nn.Module) -> None:
         """Work at the start of a forward pass: hooks follow wrapped modules, frozen batch norms stand still."""
-        if torch.compiler.is_compiling():
-            return
-        if any(parent._modules.get(name) is not home for parent, name, home in self._homes):
-            wiring.rehome(self._homes)
         if module.training and self._base_mode != "trained":
             for norm in self._batch_norms:
                 if norm.training:
                     norm.training = False
                     self._still[id(norm)] = norm
+        if torch.compiler.is_compiling():
+            return
+        if any(parent._modules.get(name) is not home for parent, name, home in self._homes):
+            wiring.rehome(self._homes)
 
     def checkpointed_modules(self) -> list[nn.Module]:
         """The modules that transformers may checkpoint."""
@@ -398,8 +222,17 @@ class Handle:
         if name is not None and labels is not None and labels.problem_type is None and problem_type is not None:
             self._labels[name] = Labels(labels.names, problem_type)
 
+    def check(self, composition: Composition) -> None:
+        """Refuse a composition that cannot be computed.
+
+        Raises:
+            UnknownNameError: If something in it is not there.
+            CompositionError: If it cannot be computed.
+        """
+        self._plan(composition, head=None)
+
     def replan(self) -> None:
-        """Make the default plan anew, after the registry changed."""
+        self._learning = tuple(name for name in self._learning if name in self._adapters or name in self._fusions)
         self.runtime.plan = self._plan(self.runtime.active)
         self.runtime.stale = False  # at last: other threads look at it first
 
@@ -437,52 +270,3 @@ class Handle:
             if program is not None:
                 plan.heads[path] = program
         return plan
-
-    def _site(self, index: int) -> SiteAdapters:
-        if index not in self._site_modules:
-            self._site_modules[index] = building.site_adapters(self.model, list(self.sites)[index], index)
-        return self._site_modules[index]
-
-    def _root_holder(self) -> Holder:
-        return building.holder_at(self.model, "")
-
-    def _give_head(
-        self, name: str, head: tuple[Mapping[str, nn.Module], Labels] | None, like: str | None
-    ) -> None:
-        """The head given, else a copy of another's, else of the model's own where it has one."""
-        if head is None and like is not None and like not in self._labels:
-            raise unknown(like, self._labels, "head")
-        if head is not None:
-            self._put_head(name, *head)
-        elif like is not None:
-            self._put_head(name, building.copy_head(self.model, self.head_of(like)), self._labels[like])
-        elif self.head_paths:
-            own = {p: self.model.get_submodule(p) for p in self.head_paths}
-            self._put_head(name, building.copy_head(self.model, own), self._own_labels)
-
-    def _put_head(self, name: str, modules: Mapping[str, nn.Module], labels: Labels) -> None:
-        self._labels[name] = labels
-        building.put_head(self._root_holder(), name, modules, self.model.training)
-
-    def _forget(self, name: str) -> None:
-        for here in self._site_modules.values():
-            here.adapters.drop(name)
-            here.fusions.drop(name)
-        building.drop_norms(self.model, name)
-        if name in self._labels:
-            self._root_holder().heads.drop(name)
-        for known in (self._adapters, self._fusions, self._labels):
-            known.pop(name, None)  # type: ignore[attr-defined]
-        self._learning = tuple(n for n in self._learning if n != name)
-
-    def _require(self, name: str) -> None:
-        if name not in self._adapters and name not in self._fusions:
-            raise unknown(name, (*self._adapters, *self._fusions), "adapter or fusion")
-
-    def _require_adapter(self, name: str) -> None:
-        if name not in self._adapters:
-            raise unknown(name, self._adapters, "adapter")
-
-
-def _all_names(composition: Composition) -> set[str]:
-    return set(names_in(composition)) | {f.name for f in fusions_in(composition)}

@@ -58,7 +58,7 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     for at, slot, site, role in ports.outputs:
         if at == call and role in frame.plan.taps.get(site, ()):
             frame.taps[site, role] = pick(changed, slot)
-    return None if changed is output else changed
+    return changed
 
 
 def _frame(ports: Ports, module: nn.Module) -> Frame | None:

@@ -38,7 +38,7 @@ class Call:
     """The outermost call, as far as compositions need to know it.
 
     Attributes:
-        rows: The batch size, ``None`` where the inputs do not agree on one.
+        named: The inputs by name.
         beams: Whether rows may be repeated behind one another: a cache or an encoder's output came in from outside.
         mask: The attention mask ``(batch, positions)`` of the encoder or only stack, or ``None``.
         decoder_mask: That of the decoder, or ``None``.
@@ -51,7 +51,7 @@ class Call:
                 named.update(value)
         named.update(kwargs)
         self.named = named
-        self.rows = self._rows()
+        self._main = self._main_input()
         self.beams = named.get("past_key_values") is not None or named.get("encoder_outputs") is not None
         self.mask = _two_dimensional(named.get("attention_mask"))
         padding = _two_dimensional(named.get("src_key_padding_mask"))
@@ -59,15 +59,23 @@ class Call:
             self.mask = ~padding
         self.decoder_mask = _two_dimensional(named.get("decoder_attention_mask"))
 
-    def _rows(self) -> int | None:
-        for name in _MAIN[:2]:
-            if isinstance(self.named.get(name), Tensor):
-                return int(self.named[name].shape[0])
-        sizes = {int(self.named[n].shape[0]) for n in _MAIN if isinstance(self.named.get(n), Tensor)}
-        if not sizes:
-            first = next((v for v in self.named.values() if isinstance(v, Tensor) and v.dim() > 0), None)
-            sizes = set() if first is None else {int(first.shape[0])}
-        return sizes.pop() if len(sizes) == 1 else None
+    @property
+    def rows(self) -> int | None:
+        """The batch size, ``None`` where the inputs do not agree on one.
+
+        Read off a tensor each time: a number kept here would have a compiled model compiled anew for every batch size.
+        """
+        return None if self._main is None else self._main.shape[0]
+
+    def _main_input(self) -> Tensor | None:
+        found = [self.named[n] for n in _MAIN if isinstance(self.named.get(n), Tensor)]
+        if not found:
+            found = [v for v in self.named.values() if isinstance(v, Tensor) and v.dim() > 0][:1]
+        if not found:
+            return None
+        decoded = any(isinstance(self.named.get(n), Tensor) for n in _MAIN[:2])
+        agreed = decoded or all(t.shape[0] == found[0].shape[0] for t in found[1:])
+        return found[0] if agreed else None
 
 
 def _two_dimensional(value: Any) -> Tensor | None:

@@ -110,9 +110,15 @@ class Runtime:
     def current_plan(self) -> Plan | None:
         """The plan of the innermost `using` of this thread, else the default one."""
         if self.stale and self.handle is not None:
-            self.handle.replan()
+            self._renew()
         using = self.using
         return using[-1] if using else self.plan
+
+    @torch.compiler.assume_constant_result
+    def _renew(self) -> None:
+        """Make the plan of a copied model; while compiling, before the compiled code runs."""
+        assert self.handle is not None
+        self.handle.replan()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Runtime:
         copy = Runtime()
