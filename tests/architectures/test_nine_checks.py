@@ -31,6 +31,7 @@ from tests.zoo.models import build_or_skip, cast_inputs, clone_inputs, names
 
 every_model = pytest.mark.parametrize("name", names())
 exact: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-9}
+COMPILED = ("bert", "llama_causal", "t5", "vit")  # in every test run; the others, some seconds each, with the tour
 float32_stream = {"mamba"}  # the model keeps its stream in single precision whatever its weights are
 # Open defects of the library; an entry that passes fails the test, so that it gets removed.
 OPEN: dict[tuple[str, str], str] = {
@@ -259,7 +260,10 @@ def test_9_low_precision_and_moves(name: str) -> None:
 
 
 @pytest.mark.slow
-@every_model
+@pytest.mark.parametrize(
+    "name",
+    [name if name in COMPILED else pytest.param(name, marks=pytest.mark.architectures) for name in names()],
+)
 def test_9_compiles_whole_where_the_bare_model_does(name: str) -> None:
     zoo = build_or_skip(name)
     inputs = clone_inputs(zoo.inputs)
