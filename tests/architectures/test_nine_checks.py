@@ -34,9 +34,7 @@ exact: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-9}
 COMPILED = ("bert", "llama_causal", "t5", "vit")  # in every test run; the others, some seconds each, with the tour
 float32_stream = {"mamba"}  # the model keeps its stream in single precision whatever its weights are
 # Open defects of the library; an entry that passes fails the test, so that it gets removed.
-OPEN: dict[tuple[str, str], str] = {
-    ("7", "sentence_transformer"): "the number of rows is not seen in inputs given as one dictionary",
-}
+OPEN: dict[tuple[str, str], str] = {}
 METHODS: dict[str, gw.AdapterConfig] = {
     "pfeiffer": gw.Pfeiffer(bottleneck_size=6),
     "houlsby": gw.Standard(bottleneck_size=6),

@@ -67,10 +67,25 @@ def _causal(model: nn.Module, site: Site) -> bool:
 
 
 def _require_read(site: Site, reads: str, writes: str, owner: str) -> None:
+    if site.extra.get("channels") == 1:
+        raise SiteError(f"{owner} mixes the last dimension, but at {site.key} the channels are dimension 1; leave that kind out")
     on_stream = site.kind == "layer" or (writes == "stream" and site.norm is not None)
     if on_stream and reads in ("output", "stream", "normed"):
         return
-    role = _TAP_OF.get(reads)
+    if site.extra.get("layout") == "differs" and reads != "output":
+        raise SiteError(
+            f"{owner} reads {reads!r}, but at {site.key} the branch's output is laid out otherwise than the stream; give "
+            "reads='output'"
+        )
+    if site.extra.get("factor") == "computed" and reads in ("stream", "normed"):
+        raise SiteError(
+            f"{owner} reads {reads!r}, but at {site.key} the model scales the branch by a factor that it computes anew in "
+            "every call; give reads='output'"
+        )
+    summed = site.extra.get("returns") == "sum"
+    if summed and reads in ("stream", "normed"):
+        return
+    role = "residual" if summed and reads == "output" else _TAP_OF.get(reads)
     if role is not None and getattr(site, role) is None:
         raise SiteError(
             f"{owner} reads {reads!r}, but the site {site.key} does not say where its {role!r} passes; give the site with "

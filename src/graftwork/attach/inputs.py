@@ -45,11 +45,10 @@ class Call:
     """
 
     def __init__(self, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        named = dict(zip(names, args, strict=False))
-        for value in args:  # a SentenceTransformer takes one mapping of features
+        named = {**dict(zip(names, args, strict=False)), **kwargs}
+        for value in (*args, *kwargs.values()):  # a SentenceTransformer takes one mapping of features
             if isinstance(value, Mapping):
-                named.update(value)
-        named.update(kwargs)
+                named = {**value, **named}
         self.named = named
         self._main = self._main_input()
         self.beams = named.get("past_key_values") is not None or named.get("encoder_outputs") is not None
@@ -99,8 +98,8 @@ def repeat_rows(
     def repeat(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value.repeat(times, *(1,) * (value.dim() - 1)) if value.dim() and value.shape[0] == rows else value
-        if type(value) is dict:
-            return {k: repeat(v) for k, v in value.items()}
+        if isinstance(value, Mapping):
+            return type(value)({k: repeat(v) for k, v in value.items()})  # type: ignore[call-arg]
         return value
 
     return tuple(repeat(a) for a in args), {k: repeat(v) for k, v in kwargs.items()}

@@ -88,8 +88,10 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, key: str)
             continue
         nodes[index] = node
         on_stream = site.kind == "layer" or (writes == "stream" and site.norm is not None)
-        made_here = {"output", "stream", "normed"} if on_stream else {"output"}
-        needs |= {"residual" if need in ("stream", "normed") else need for need in node.needs - made_here}
+        summed = site.extra.get("returns") == "sum"
+        made_here = {"output", "stream", "normed"} if on_stream else {"stream", "normed"} if summed else {"output"}
+        made_of_residual = ("output", "stream", "normed")
+        needs |= {"residual" if need in made_of_residual else need for need in node.needs - made_here}
     if index in plan.branch and index in plan.stream:
         _refuse_two_places(plan.composition, here, key)
     plan.taps[index] = frozenset(needs)

@@ -55,7 +55,8 @@ def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) 
     if index in ports.norm_modules:
         norm = frame.norm(ports.norm_index[index]) if index in ports.norm_index else None
         norm = norm or Chosen(ports.norm_modules[index], run_norm)
-    return BranchReads(value, taps, around, scale=ports.scales.get(index), norm=norm)
+    summed = site.extra.get("returns") == "sum"
+    return BranchReads(value, taps, around, scale=ports.scales.get(index), norm=norm, summed=summed)
 
 
 def _release(frame: Frame, index: int) -> None:

@@ -107,7 +107,10 @@ class Reads:
 
 
 class BranchReads(Reads):
-    """A branch's output y before it is added: ``stream`` is s + scale · y, ``normed`` its norm in a post-norm model."""
+    """A branch's output y before it is added: ``stream`` is s + scale · y, ``normed`` its norm in a post-norm model.
+
+    Where a module returns s + y at once (``summed``), the value is the stream and y is what is left without s.
+    """
 
     def __init__(
         self,
@@ -117,20 +120,26 @@ class BranchReads(Reads):
         *,
         scale: float | Tensor | None = None,
         norm: NormCall | None = None,
+        summed: bool = False,
     ) -> None:
         super().__init__(value, taps, around)
         self.scale = scale
         self.norm = norm
+        self.summed = summed
         self._made: dict[str, Tensor] = {}
 
     def get(self, role: str) -> Tensor:
-        if role == "output":
+        if role == ("stream" if self.summed else "output"):
             return self.value
-        if role in ("stream", "normed"):
+        if role in ("output", "stream", "normed"):
             if role not in self._made:
-                self._made[role] = self._stream() if role == "stream" else self._normed()
+                make = {"output": self._output, "stream": self._stream, "normed": self._normed}[role]
+                self._made[role] = make()
             return self._made[role]
         return self.taps[role].to(self.value.device)
+
+    def _output(self) -> Tensor:
+        return self.value - self.get("residual")
 
     def _stream(self) -> Tensor:
         residual = self.get("residual")
@@ -143,7 +152,7 @@ class BranchReads(Reads):
 
     def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: Surroundings, rows: Rows | None = None) -> Reads:
         norm = self.norm.rows(rows) if self.norm is not None and rows is not None else self.norm
-        return BranchReads(value, taps, around, scale=self.scale, norm=norm)
+        return BranchReads(value, taps, around, scale=self.scale, norm=norm, summed=self.summed)
 
 
 class StreamReads(Reads):

@@ -1,0 +1,82 @@
+"""Sites with something odd: a module that returns s + y at once, another layout, a computed factor, channels first."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import graftwork as gw
+
+WIDTH = 8
+
+
+class Adding(nn.Module):
+    """A feed-forward that takes the stream and returns it with the branch added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, hidden: Tensor, stream: Tensor) -> Tensor:
+        return stream + torch.tanh(self.inner(hidden))
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.adding = Adding()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.adding(self.norm(x), x)
+
+
+def _site(**extra: object) -> gw.Site:
+    return gw.Site(
+        stack="",
+        layer=0,
+        kind="feed_forward",
+        block="",
+        output=gw.Tap("adding", "output"),
+        residual=gw.Tap("norm", "input", 0),
+        width=WIDTH,
+        extra=extra,
+    )
+
+
+def _prepared() -> tuple[Model, Tensor]:
+    torch.manual_seed(0)
+    return Model().double(), torch.randn(3, 5, WIDTH, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("reads", ["output", "stream", "normed"])
+def test_a_sum_that_one_module_returns(reads: str) -> None:
+    model, x = _prepared()
+    y = torch.tanh(model.adding.inner(model.norm(x)))
+    grafts = gw.attach(model, sites=[_site(returns="sum")])
+    grafts.add("a", gw.Bottleneck(sites=("feed_forward",), reads=reads, init_std=0.3, dtype="float64"))
+    grafts.active = "a"
+    adapter = grafts.modules_of("a")["0.feed_forward"]
+    read = y if reads == "output" else x + y
+    delta = torch.relu(read @ adapter.down.T + adapter.down_bias) @ adapter.up.T + adapter.up_bias
+    torch.testing.assert_close(model(x), x + y + delta, rtol=1e-12, atol=1e-12)
+    with grafts.using(gw.Stack("a", "a")):
+        again = read + delta
+        second = torch.relu(again @ adapter.down.T + adapter.down_bias) @ adapter.up.T + adapter.up_bias
+        torch.testing.assert_close(model(x), x + y + delta + second, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("extra", "config", "says"),
+    [
+        ({"layout": "differs"}, gw.Pfeiffer(bottleneck_size=2), "laid out otherwise"),
+        ({"factor": "computed"}, gw.Pfeiffer(bottleneck_size=2), "factor that it computes"),
+        ({"channels": 1}, gw.Standard(bottleneck_size=2), "channels are dimension 1"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(extra: dict[str, object], config: gw.Bottleneck, says: str) -> None:
+    grafts = gw.attach(_prepared()[0], sites=[_site(**extra)])
+    with pytest.raises(gw.SiteError, match=says):
+        grafts.add("a", config)
+    assert grafts.names == ()
