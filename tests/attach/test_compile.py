@@ -1,0 +1,203 @@
+"""torch.compile(fullgraph=True): the same numbers as eager, and a change of the composition is seen."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import graftwork as gw
+from tests.attach.common import assert_close, bert_classifier, grads, ids, lively
+from tests.zoo.models import build, main_output
+
+POOL = gw.Fuse("a", "b", name="ab")
+COMPOSITIONS: dict[str, Any] = {
+    "none": None,
+    "one": "a",
+    "stack": gw.Stack("a", "b"),
+    "average": gw.Average("a", "b"),
+    "fuse": POOL,
+    "rows": gw.MixedBatch(["a", None, "b", "a"]),
+    "batch split": gw.BatchSplit("a", "b", batch_sizes=[1, 3]),
+    "norms": "h",
+    "norms by rows": gw.MixedBatch(["h", "a", "k", "h"]),
+    "nested": gw.Stack("h", "layer", POOL),
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Any:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def setup(model: nn.Module | None = None) -> tuple[Any, gw.Adapters, dict[str, Tensor]]:
+    model = bert_classifier() if model is None else model
+    grafts = gw.attach(model)
+    configs = {"a": gw.Pfeiffer(), "b": gw.Pfeiffer(), "h": gw.Houlsby(), "k": gw.Houlsby(), "layer": gw.BapnaFirat()}
+    for n, (name, config) in enumerate(configs.items()):
+        grafts.add(name, config)
+        lively(grafts, name, seed=n)
+    grafts.add_fusion(POOL)
+    lively(grafts, "ab")
+    return model, grafts, {"input_ids": ids(), "attention_mask": torch.ones(4, 7, dtype=torch.long)}
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_every_composition_after_one_another(backend: str) -> None:
+    model, grafts, inputs = setup()
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    with torch._dynamo.config.patch(recompile_limit=64):
+        for turn in range(2):
+            for key, composition in COMPOSITIONS.items():
+                head = {"head": "a"} if key == "average" else {}
+                with torch.no_grad(), grafts.using(composition, **head):
+                    expected = model(**inputs).logits
+                    torch.testing.assert_close(compiled(**inputs).logits, expected, msg=f"{key}, turn {turn}")
+
+
+@pytest.mark.parametrize("name", ["llama_causal", "t5_generation", "gpt2"])
+def test_other_models(name: str) -> None:
+    zoo = build(name)
+    model, grafts, _ = setup(zoo.model)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    for composition in ("a", gw.Stack("h", POOL)):
+        grafts.active = composition
+        with torch.no_grad():
+            expected = main_output(model(**zoo.inputs))
+            torch.testing.assert_close(main_output(compiled(**zoo.inputs)), expected)
+
+
+def test_inductor() -> None:
+    model, grafts, inputs = setup(bert_classifier(num_hidden_layers=1))
+    compiled = torch.compile(model, fullgraph=True)
+    grafts.active = gw.Stack("h", POOL)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_folded_weights_stay_as_they_are() -> None:
+    model, grafts, inputs = setup()
+    grafts.active = POOL
+    with torch.no_grad():
+        expected = model(**inputs).logits
+    assert grafts.fold() == 2
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(**inputs).logits, expected, rtol=1e-4, atol=1e-4)
+        lively(grafts, "a", seed=9)
+        torch.testing.assert_close(compiled(**inputs).logits[:, 0], expected[:, 0], rtol=1e-4, atol=1e-4)
+        grafts.active = POOL
+        torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_changed_weights_are_seen() -> None:
+    model, grafts, inputs = setup()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for composition in ("a", POOL, gw.MixedBatch(["a", "b", "a", None])):
+        grafts.active = composition
+        with torch.no_grad():
+            first = compiled(**inputs).logits
+            lively(grafts, "a", seed=5)
+            second = compiled(**inputs).logits
+            assert not torch.equal(first, second)
+            torch.testing.assert_close(second, model(**inputs).logits)
+
+
+@pytest.mark.parametrize("key", ["one", "fuse", "rows", "norms", "nested"])
+def test_a_training_step(key: str) -> None:
+    model, grafts, inputs = setup()
+    grafts.train_only(["a", "b", "h", "k", "layer", "ab"], active=COMPOSITIONS[key])
+    model.train()
+    inputs["labels"] = torch.tensor([0, 2, 1, 1])
+    expected = model(**inputs).loss
+    expected.backward()
+    plain = grads(model)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    loss = compiled(**inputs).loss
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert_close(plain, grads(model), rtol=1e-4, atol=1e-5)
+
+
+def test_heads_with_other_labels() -> None:
+    model, grafts, inputs = setup()
+    grafts.add_head("a", 5)
+    lively(grafts, "a")
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    for name, classes in (("a", 5), ("b", 3), ("a", 5)):
+        grafts.active = name
+        with torch.no_grad():
+            found = compiled(**inputs).logits
+            assert found.shape == (4, classes)
+            torch.testing.assert_close(found, model(**inputs).logits)
+    before = (dict(model.config.id2label), model.num_labels, model.config.problem_type)
+    inputs["labels"] = torch.tensor([0, 4, 3, 1])
+    expected = model(**inputs).loss
+    torch.testing.assert_close(torch.compile(model, backend="eager")(**inputs).loss, expected)
+    assert (dict(model.config.id2label), model.num_labels, model.config.problem_type) == before
+    grafts.active = "b"
+    inputs["labels"] = torch.tensor([0, 2, 2, 1])
+    torch.testing.assert_close(torch.compile(model, backend="eager")(**inputs).loss, model(**inputs).loss)
+
+
+def test_batches_of_every_size() -> None:
+    model, grafts, _ = setup()
+    grafts.active = "a"
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        for rows in range(1, 11):
+            inputs = {"input_ids": ids(rows, 5 + rows % 4)}
+            torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits)
+
+
+def test_using_around_a_compiled_model() -> None:
+    model, grafts, inputs = setup()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        for composition in ("a", "b", None, "a"):
+            with grafts.using(composition):
+                torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits)
+        plain = model(**inputs).logits
+        torch.testing.assert_close(compiled(**inputs).logits, plain)
+
+
+def test_a_part_compiled_after_attaching() -> None:
+    model, grafts, inputs = setup()
+    grafts.active = gw.Stack("h", POOL)
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        for layer in model.bert.encoder.layer:
+            layer.compile(backend="eager", fullgraph=True)
+        torch.testing.assert_close(model(**inputs).logits, expected)
+        grafts.active = "a"
+        found = model(**inputs).logits
+    assert not torch.equal(found, expected)
+    assert gw.attach(model) is grafts
+
+
+def test_a_copy_is_compiled() -> None:
+    model, grafts, inputs = setup()
+    grafts.active = gw.Stack("h", POOL)
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        other = copy.deepcopy(model)
+        torch.testing.assert_close(torch.compile(other, backend="eager", fullgraph=True)(**inputs).logits, expected)
+
+
+def test_batch_norms_of_a_frozen_base_stand_still() -> None:
+    model, grafts, inputs = setup()
+    model.dropout = nn.BatchNorm1d(32)
+    grafts.detach()
+    model, grafts, inputs = setup(model)
+    grafts.train_only("a")
+    model.train()
+    before = {k: v.clone() for k, v in model.dropout.state_dict().items()}
+    torch.compile(model, backend="eager", fullgraph=True)(**inputs).logits.sum().backward()
+    assert all(torch.equal(v, before[k]) for k, v in model.dropout.state_dict().items())
+    grafts.detach()
+    assert model.dropout.training
