@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,17 +101,75 @@ def test_half_precision_and_wider_weights_keep_their_values(tmp_path: Path) -> N
     assert equal(tensors_of(fresh, "b"), tensors_of(grafts, "b"))
 
 
-def test_on_a_model_in_training_mode_and_in_half_precision(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_on_a_model_in_training_mode_and_of_another_dtype(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Adapters and norms keep their precision; a head has that of the model, or it could not run."""
     _, grafts = attached()
     added(grafts, a=METHODS["houlsby"])
+    grafts.save(gw.Stack("a"), tmp_path / "w")
+    zoo, fresh = attached(dtype=dtype)
+    zoo.model.train()
+    for _ in range(2):
+        fresh.load(tmp_path / "w")
+    mine, theirs = tensors_of(fresh, "a"), tensors_of(grafts, "a")
+    assert all(torch.equal(mine[n], theirs[n]) for n in mine if not n.startswith("head/"))
+    assert all(torch.equal(mine[n], theirs[n].to(dtype)) for n in mine if n.startswith("head/"))
+    assert all(m.training for m in fresh.modules_of("a").values())
+    assert output(zoo, "a").dtype == dtype
+
+
+def test_what_is_loaded_is_fixed_until_it_is_chosen(tmp_path: Path) -> None:
+    zoo, grafts = attached()
+    added(grafts, a=METHODS["houlsby"])
     grafts.save("a", tmp_path / "a")
-    for dtype in (torch.bfloat16, torch.float16):
-        zoo, fresh = attached(dtype=dtype)
-        zoo.model.train()
-        fresh.load(tmp_path / "a")
-        mine, theirs = tensors_of(fresh, "a"), tensors_of(grafts, "a")
-        assert all(torch.equal(mine[n], theirs[n]) for n in mine if not n.startswith("head/"))
-        assert all(m.training for m in fresh.modules_of("a").values())
+    zoo, fresh = attached()
+    fresh.load(tmp_path / "a")
+    assert not any(p.requires_grad for p in zoo.model.parameters())
+    fresh.train_only("a")
+    assert all(t.requires_grad for t in tensors_of(fresh, "a").values())
+    assert sum(p.requires_grad for p in zoo.model.parameters()) == len(tensors_of(fresh, "a"))
+
+
+@pytest.mark.parametrize("method", gw.methods())
+def test_every_registered_method(method: str, tmp_path: Path) -> None:
+    zoo, grafts = attached()
+    try:
+        added(grafts, a=gw.methods()[method]())
+    except gw.GraftworkError as reason:
+        pytest.skip(f"{method} has no default for this model: {reason}")
+    grafts.save("a", tmp_path / "a")
+    other, fresh = attached()
+    fresh.load(tmp_path / "a")
+    assert equal(tensors_of(grafts, "a"), tensors_of(fresh, "a"))
+    assert torch.equal(output(zoo, "a"), output(other, "a"))
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
+)
+def test_a_copied_model_saves_its_own_weights(copied: Callable, tmp_path: Path) -> None:
+    zoo, grafts = attached()
+    added(grafts, a=METHODS["houlsby"])
+    twin = gw.of(copied(zoo.model))
+    moved(twin, "a")
+    twin.save("a", tmp_path / "a")
+    _other, fresh = attached()
+    fresh.load(tmp_path / "a")
+    assert equal(tensors_of(fresh, "a"), tensors_of(twin, "a"))
+    assert not equal(tensors_of(fresh, "a"), tensors_of(grafts, "a"))
+
+
+def test_tensors_shared_by_sites_are_written_once(tmp_path: Path) -> None:
+    """As a method would that has one rule for all its sites."""
+    _zoo, grafts = attached()
+    added(grafts, a=gw.Standard(bottleneck_size=4))
+    first, *others = grafts.modules_of("a").values()
+    for module in others:
+        module.down = first.down
+    assert sum(name.endswith("/down") for name in tensors_of(grafts, "a")) == 1
+    grafts.save("a", tmp_path / "a")
+    with pytest.raises(gw.CheckpointError, match=r"missing: encoder\.layer\.0\.feed_forward/down"):
+        grafts.load(tmp_path / "a", name="b")  # this method has no such rule: nothing may be made up
 
 
 def test_fusions_come_back_with_their_pool_in_order_and_their_temperature(tmp_path: Path) -> None:

@@ -42,18 +42,17 @@ class Fingerprint:
     samples: dict[str, Sample]
 
     @classmethod
-    def of(cls, handle: Handle) -> Fingerprint:
-        """That of an attached model."""
+    def of(cls, handle: Handle, *, sample: bool = True) -> Fingerprint:
+        """That of an attached model, its weights looked at or not."""
         base = getattr(handle.model, "base_model", None)
         base = base if isinstance(base, torch.nn.Module) else handle.model
         kind = getattr(getattr(handle.model, "config", None), "model_type", None) or type(base).__name__
-        weights = base_weights(handle)
+        weights = base_weights(handle) if sample else {}
         samples = {name: _values(weights[name]) for name in _chosen(weights)}
         return cls(str(kind), type(base).__name__, _stacks(handle), samples)
 
-    def differences(self, handle: Handle) -> list[str]:
-        """In words, what the type and the layers of an attached model differ in."""
-        other = Fingerprint.of(handle)
+    def differences(self, other: Fingerprint) -> list[str]:
+        """In words, what the type and the layers of another differ in; its weights are not compared."""
         found = []
         if self.model_type != other.model_type:
             found.append(f"its model type is {self.model_type!r}, this one's {other.model_type!r}")

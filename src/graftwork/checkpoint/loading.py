@@ -11,7 +11,7 @@ from graftwork.checkpoint.folders import MANIFEST, existing
 from graftwork.checkpoint.manifest import Whole
 from graftwork.checkpoint.saving import tensors_of
 from graftwork.checkpoint.staging import File, Staged, read, require_base, require_intact, stage
-from graftwork.checkpoint.tensors import Tensors, equal, require_fit
+from graftwork.checkpoint.tensors import HEAD, Tensors, equal, require_fit
 from graftwork.compose import Composition, fusions_in, names_in
 from graftwork.errors import CheckpointError, ConfigError, UnknownNameError
 
@@ -23,13 +23,14 @@ def load(
     handle: Handle, folder: Path, name: str | None = None, *, head: bool | None = None, other_base: bool = False
 ) -> Composition:
     """Add what a folder holds to a model; see `graftwork.Adapters.load`."""
+    folder = existing(folder)
     found = read(folder)
     if isinstance(found, Whole):
         if name is not None:
             raise ConfigError(
                 f"{folder} holds a composition of several adapters, which cannot be called {name!r}; leave out name"
             )
-        return _load_whole(handle, existing(folder), found, head, other_base)
+        return _load_whole(handle, folder, found, head, other_base)
     chosen = found.part.name if name is None else name
     check_new(chosen, (*handle.names, *handle.fusions), f"the {found.part.kind}")
     stage_one(handle, found, chosen, {}, head, other_base).add(handle)
@@ -51,13 +52,14 @@ def matched(
         UnknownNameError: If one of them is not on the model.
         CheckpointError: If it is configured otherwise, does not fit, or the folder is damaged or holds others.
     """
+    folder = existing(folder)
     whole = read(folder)
     if not isinstance(whole, Whole):
         raise CheckpointError(
             f"{folder} holds the {whole.part.kind} {whole.part.name!r}, not a composition; use load()"
         )
     found = []
-    for file in _files(existing(folder), whole):
+    for file in _files(folder, whole):
         name = file.part.name
         if name not in handle.names and name not in handle.fusions:
             raise UnknownNameError(f"{file.where} is not on this model; add it, as when the training began, and resume")
@@ -154,6 +156,7 @@ def _require_identical(handle: Handle, file: File) -> None:
     mine, theirs = tensors_of(handle, name), file.tensors
     if file.part.head is None or handle.labels(name) is None:
         mine, theirs = _headless(mine), _headless(theirs)
+    theirs = {n: t.to(mine[n].dtype) if n.startswith(HEAD) and n in mine else t for n, t in theirs.items()}
     labels = file.part.head.labels if file.part.head is not None else None
     same_head = labels is None or handle.labels(name) in (None, labels)
     if not (_same_making(handle, file) and same_head and equal(mine, theirs)):
@@ -166,4 +169,4 @@ def _same_making(handle: Handle, file: File) -> bool:
 
 
 def _headless(tensors: Tensors) -> Tensors:
-    return {name: t for name, t in tensors.items() if not name.startswith("head/")}
+    return {name: t for name, t in tensors.items() if not name.startswith(HEAD)}

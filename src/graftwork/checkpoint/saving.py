@@ -12,7 +12,7 @@ from torch import nn
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, dump, read_manifest, replace_folder
 from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
-from graftwork.checkpoint.tensors import Tensors, encode, gather
+from graftwork.checkpoint.tensors import HEAD, Tensors, encode, gather
 from graftwork.compose import Block, Composition, Fuse, fusions_in, names_in
 from graftwork.errors import CheckpointError
 
@@ -123,7 +123,7 @@ def parts(
     return {
         **modules,
         **{f"norms/{path}": module for path, module in norms.items()},
-        **{f"head/{path}": module for path, module in head.items()},
+        **{f"{HEAD}{path}": module for path, module in head.items()},
     }
 
 

@@ -14,10 +14,11 @@ from torch import nn
 
 from graftwork.attach import Labels, building
 from graftwork.attach.heads import resized
+from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_manifest
 from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
 from graftwork.checkpoint.saving import parts
-from graftwork.checkpoint.tensors import Tensors, decode, fill, gather, require_fit
+from graftwork.checkpoint.tensors import HEAD, Tensors, decode, fill, gather, require_fit
 from graftwork.compose import Fuse, FusionConfig
 from graftwork.errors import CheckpointError, GraftworkError
 from graftwork.methods import AdapterConfig, config_from_dict
@@ -103,7 +104,7 @@ def require_base(handle: Handle, file: File, other_base: bool) -> None:
         CheckpointError: Naming what differs.
     """
     base = file.part.base
-    found = base.differences(handle)
+    found = base.differences(Fingerprint.of(handle, sample=False))
     keys = {handle.sites.key_of(site): site.width for site in handle.sites}
     lacking = [key for key in file.part.sites if key not in keys]
     if lacking:
@@ -168,11 +169,13 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
     chosen = _head(handle, file, head)
     paths = {sites.norms[index].removeprefix(sites.prefix): norm for index, norm in norms.items()}
     named = parts({keys[index]: m for index, m in modules.items()}, paths, chosen[0] if chosen else {})
-    given = file.tensors if chosen else {k: t for k, t in file.tensors.items() if not k.startswith("head/")}
+    given = file.tensors if chosen else {k: t for k, t in file.tensors.items() if not k.startswith(HEAD)}
     wanted = gather(named)
     require_fit(wanted, given, file.where)
     require_intact(file)
     fill(wanted, given)
+    for tensor in wanted.values():
+        tensor.requires_grad_(False)  # what is loaded is fixed until train_only says otherwise
     return Staged(name, config, pool, modules, norms, chosen)
 
 
@@ -233,7 +236,7 @@ def _copied_head(handle: Handle, file: File, record: HeadRecord) -> dict[str, nn
             f"give the module to add_head({file.part.name!r}, module)"
         )
     modules = building.copy_head(handle.model, own)
-    wanted = gather({f"head/{path}": m for path, m in modules.items()})
+    wanted = gather({f"{HEAD}{path}": m for path, m in modules.items()})
     if any(name in file.tensors and file.tensors[name].shape != t.shape for name, t in wanted.items()):
         resized(handle.model, modules, record.labels)
     return modules

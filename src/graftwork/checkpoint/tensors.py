@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from graftwork.errors import CheckpointError
 
 Tensors = dict[str, Tensor]
+HEAD = "head/"
 _SHOWN = 5
 
 
@@ -85,14 +86,15 @@ def require_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], where
 
 @torch.no_grad()
 def fill(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Write a file's values into a model's tensors, which keep their identity; no precision is lost.
+    """Write a file's values into a model's tensors, which keep their identity.
 
-    A weight that the file has in a wider dtype than the model gets that dtype.
+    No precision is lost: a weight that is wider in the file becomes so in the model. Not so a head: it is a module of the
+    model's own kind, which runs in the model's dtype only.
     """
     for name, tensor in wanted.items():
         value = given[name]
         dtype = torch.promote_types(tensor.dtype, value.dtype)
-        if dtype == tensor.dtype:
+        if dtype == tensor.dtype or name.startswith(HEAD):
             tensor.copy_(value)
         else:
             tensor.data = value.to(tensor.device, dtype)
