@@ -205,7 +205,8 @@ class Handle(Registry):
         if torch.compiler.is_compiling():
             return
         if any(parent._modules.get(name) is not home for parent, name, home in self._homes):
-            wiring.rehome(self._homes)
+            if wiring.rehome(self.model, self._homes):
+                self.replan()
 
     def checkpointed_modules(self) -> list[nn.Module]:
         """The modules that transformers may checkpoint."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from graftwork.attach.choice import Chosen, run_norm
 from graftwork.attach.inputs import Call
@@ -127,8 +128,10 @@ class Runtime:
         return copy
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"active": self.active}
+        return {"active": self.active, "hooks": RemovableHandle.next_id}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__()  # type: ignore[misc]
         self.active, self.stale = state["active"], True
+        # Hooks are numbered by process: later ones must not be given the numbers of those that came with the model.
+        RemovableHandle.next_id = max(RemovableHandle.next_id, state.get("hooks", 0))

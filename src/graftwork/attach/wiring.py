@@ -114,7 +114,7 @@ def entry_paths(model: nn.Module, sites: SiteMap) -> list[str]:
     return sorted(p for p in outer if not isinstance(model.get_submodule(p), (nn.ModuleList, nn.ModuleDict)))
 
 
-def rehome(homes: Homes) -> bool:
+def rehome(model: nn.Module, homes: Homes) -> bool:
     """Move ports from modules that something else wrapped since (peft) to the wrapper; whether any was moved."""
     moved = False
     for n, (parent, name, module) in enumerate(homes):
@@ -128,6 +128,10 @@ def rehome(homes: Homes) -> bool:
         install(now, ports)
         homes[n] = (parent, name, now)
         moved = True
+    for _, _, module in homes if moved else ():
+        ports = module.__dict__.get(PORTS)
+        for index in ports.norm_modules if ports is not None else ():
+            ports.norm_modules[index] = model.get_submodule(ports.sites[index].norm)
     return moved
 
 
