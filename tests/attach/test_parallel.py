@@ -1,0 +1,67 @@
+"""Two processes on one batch: DDP gives the gradients of one process, and every weight that learns gets one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+import graftwork as gw
+from tests.attach.common import assert_close, bert_classifier, grads, ids, lively
+
+INPUTS = {"input_ids": ids(4), "labels": torch.tensor([0, 2, 1, 1])}
+POOL = gw.Fuse("a", "b", name="ab")
+CASES: dict[str, Any] = {"adapter": "h", "fusion": POOL, "stack": gw.Stack("a", "h")}
+
+
+def setup(case: str) -> Any:
+    model = bert_classifier()
+    torch.manual_seed(0)
+    grafts = gw.attach(model)
+    for n, (name, config) in enumerate({"a": gw.Pfeiffer(), "b": gw.Pfeiffer(), "h": gw.Houlsby()}.items()):
+        grafts.add(name, config)
+        lively(grafts, name, seed=n)
+    grafts.add_fusion(POOL)
+    lively(grafts, "ab")
+    grafts.train_only(CASES[case] if case != "stack" else "h", active=CASES[case])
+    model.train()
+    return model
+
+
+def step(run: nn.Module, rows: slice) -> None:
+    run(**{k: v[rows] for k, v in INPUTS.items()}).loss.backward()
+
+
+def worker(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    try:
+        found = {}
+        for case in CASES:
+            model = setup(case)
+            parallel = nn.parallel.DistributedDataParallel(model)
+            for turn in range(2):  # in the second step it refuses weights that had no gradient in the first
+                step(parallel, slice(2 * rank, 2 * rank + 2))
+                found[f"{case} {turn}"] = grads(model)
+        if rank == 0:
+            torch.save(found, Path(folder) / "found.pt")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is built without distributed")
+def test_gradients_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    mp.spawn(worker, args=(str(tmp_path),), nprocs=2)
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    for case in CASES:
+        model = setup(case)
+        step(model, slice(0, 4))
+        plain: dict[str, Tensor] = grads(model)
+        assert set(plain) == {n for n, p in model.named_parameters() if p.requires_grad}
+        for turn in range(2):
+            assert_close(plain, found[f"{case} {turn}"], rtol=1e-4, atol=1e-6)
