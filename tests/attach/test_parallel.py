@@ -49,6 +49,7 @@ def worker(rank: int, folder: str) -> None:
                 found[f"{case} {turn}"] = grads(model)
         if rank == 0:
             torch.save(found, Path(folder) / "found.pt")
+        torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()
 
