@@ -189,6 +189,14 @@ def test_weights_of_an_average(model: str) -> None:
 
 
 @MODELS
+@pytest.mark.parametrize("names", [("slow", "p", "gated"), ("p", "slow", "q"), ("slow", None, "std")], ids=str)
+def test_weights_of_an_average_follow_their_children(model: str, names: tuple[str | None, ...]) -> None:
+    here, block = lab(model), gw.Average(*names, weights=[0.2, 0.5, -1.4], normalize=False)
+    with torch.no_grad():
+        close(here.run(block), here.expect(block), 1e-10)
+
+
+@MODELS
 def test_half_and_nothing_is_half(model: str) -> None:
     equal(model, gw.Average("slow", None), gw.Average("slow", weights=[0.5], normalize=False))
 
