@@ -228,7 +228,7 @@ def test_is_refused_and_leaves_everything_as_it_was(grafts: gw.Adapters, case: s
         assert torch.equal(grafts.model(input_ids=torch.full((3, 7), 5)).last_hidden_state, wanted)
 
 
-WAITING: dict[str, tuple[Bad, str]] = {
+MORE: dict[str, tuple[Bad, str]] = {
     "config by name": (lambda g: g.add("x", "pfeiffer"), "Pfeiffer"),
     "config class": (lambda g: g.add("x", gw.Pfeiffer), "Pfeiffer"),
     "config that is none": (lambda g: g.add("x", None), "None"),
@@ -238,14 +238,13 @@ WAITING: dict[str, tuple[Bad, str]] = {
 }
 
 
-@pytest.mark.xfail(reason="the handle does not check these yet", strict=True)
-@pytest.mark.parametrize("case", WAITING)
+@pytest.mark.parametrize("case", MORE)
 def test_is_refused_in_words_of_ours(case: str) -> None:
     grafts = gw.attach(build("bert").model)
     for name in ("a", "b", "c"):
         grafts.add(name, gw.Pfeiffer(bottleneck_size=3))
     grafts.add("plus", gw.AdapterPlus(bottleneck_size=3))
-    bad, said = WAITING[case]
+    bad, said = MORE[case]
     with pytest.raises(gw.GraftworkError) as raised:
         bad(grafts)
     assert said in str(raised.value)
@@ -428,15 +427,7 @@ def test_heads_that_are_several() -> None:
 @pytest.mark.parametrize(
     "option", [{"reduction_factor": {"encoder.layer.0": 4, "default": 8}}, {"leave_out": ("encoder.layer.0",)}]
 )
-@pytest.mark.parametrize(
-    "name",
-    [
-        "bert",
-        pytest.param(
-            "bert_classifier", marks=pytest.mark.xfail(reason="options name layers with the prefix", strict=True)
-        ),
-    ],
-)
+@pytest.mark.parametrize("name", ["bert", "bert_classifier"])
 def test_a_layer_has_one_name_in_the_base_model_and_under_a_head(name: str, option: dict[str, Any]) -> None:
     grafts = gw.attach(build(name).model)
     grafts.add("a", gw.Pfeiffer(**option))
