@@ -49,7 +49,7 @@ def setup(model: nn.Module | None = None) -> tuple[Any, gw.Adapters, dict[str, T
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_every_composition_after_one_another(backend: str) -> None:
-    model, grafts, inputs = setup()
+    model, grafts, inputs = setup(bert_classifier(num_hidden_layers=1))
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     with torch._dynamo.config.patch(recompile_limit=64):
         for turn in range(2):
@@ -72,6 +72,7 @@ def test_other_models(name: str) -> None:
             torch.testing.assert_close(main_output(compiled(**zoo.inputs)), expected)
 
 
+@pytest.mark.slow
 def test_inductor() -> None:
     model, grafts, inputs = setup(bert_classifier(num_hidden_layers=1))
     compiled = torch.compile(model, fullgraph=True)
@@ -96,7 +97,7 @@ def test_folded_weights_stay_as_they_are() -> None:
 
 
 def test_changed_weights_are_seen() -> None:
-    model, grafts, inputs = setup()
+    model, grafts, inputs = setup(bert_classifier(num_hidden_layers=1))
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     for composition in ("a", POOL, gw.MixedBatch(["a", "b", "a", None])):
         grafts.active = composition
@@ -110,7 +111,7 @@ def test_changed_weights_are_seen() -> None:
 
 @pytest.mark.parametrize("key", ["one", "fuse", "rows", "norms", "nested"])
 def test_a_training_step(key: str) -> None:
-    model, grafts, inputs = setup()
+    model, grafts, inputs = setup(bert_classifier(num_hidden_layers=1))
     grafts.train_only(["a", "b", "h", "k", "layer", "ab"], active=COMPOSITIONS[key])
     model.train()
     inputs["labels"] = torch.tensor([0, 2, 1, 1])
@@ -125,7 +126,7 @@ def test_a_training_step(key: str) -> None:
 
 
 def test_heads_with_other_labels() -> None:
-    model, grafts, inputs = setup()
+    model, grafts, inputs = setup(bert_classifier(num_hidden_layers=1))
     grafts.add_head("a", 5)
     lively(grafts, "a")
     compiled = torch.compile(model, backend="eager", fullgraph=True)

@@ -59,7 +59,7 @@ def handle_of(model: nn.Module) -> Handle:
     Raises:
         AttachError: If nothing is attached.
     """
-    found = model.__dict__.get(HANDLE)
+    found = getattr(model, "__dict__", {}).get(HANDLE)
     if found is None:
         raise AttachError(f"nothing is attached to this {type(model).__name__}; call graftwork.attach(model)")
     return found  # type: ignore[no-any-return]

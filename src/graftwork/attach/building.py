@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> dict[int, 
         SiteError: If the method stands nowhere in this model, or reads what a site does not give.
         ConfigError: If an option does not fit.
     """
-    stacks = sites.stacks
+    stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
     config.check(stacks)
     built: dict[int, AdapterModule] = {}
     for index, site in enumerate(sites):
@@ -51,9 +52,11 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> dict[int, 
 
 
 def place_of(model: nn.Module, sites: SiteMap, site: Site, stacks: Mapping[str, int]) -> Place:
-    """What a configuration is told of a site."""
+    """What a configuration is told of a site: its stack as in the base model, whatever head is around it."""
     kinds = tuple(dict.fromkeys(s.kind for s in sites if s.stack == site.stack and s.layer == site.layer))
-    return Place(site=site, layers=stacks.get(site.stack, 1), causal=_causal(model, site), block_kinds=kinds)
+    causal = _causal(model, site)
+    site = dataclasses.replace(site, stack=site.stack.removeprefix(sites.prefix))
+    return Place(site=site, layers=stacks.get(site.stack, 1), causal=causal, block_kinds=kinds)
 
 
 def _causal(model: nn.Module, site: Site) -> bool:

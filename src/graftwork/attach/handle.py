@@ -204,9 +204,9 @@ class Handle(Registry):
                     self._still[id(norm)] = norm
         if torch.compiler.is_compiling():
             return
-        if any(parent._modules.get(name) is not home for parent, name, home in self._homes):
-            if wiring.rehome(self.model, self._homes):
-                self.replan()
+        away = any(parent._modules.get(name) is not home for parent, name, home in self._homes)
+        if away and wiring.rehome(self.model, self._homes):
+            self.replan()
 
     def checkpointed_modules(self) -> list[nn.Module]:
         """The modules that transformers may checkpoint."""
@@ -258,13 +258,14 @@ class Handle(Registry):
             self._require_adapter(name)
         for fuse in fusions_in(composition):
             if fuse.name not in self._fusions:
-                raise unknown(fuse.name, self._fusions, "fusion")
+                raise unknown(fuse.name, self._fusions, "fusion", f"call add_fusion({fuse!r}) or load it first")
         norms, modules = building.norm_finders(self.model, self.sites)
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
         chosen = head_name(composition, self._labels.__contains__) if head == DEFAULT_HEAD else head
         if isinstance(chosen, str) and chosen not in self._labels:
             raise unknown(chosen, self._labels, "head")
-        known: dict[str | None, Labels] = {None: self._own_labels, **self._labels}
+        known: dict[str | None, Labels] = {None: self._own_labels}
+        known.update(self._labels)
         plan.labels = labelled(chosen, known)
         for path in self.head_paths:
             program = building.head_program(chosen, path, self.head_of)

@@ -89,6 +89,8 @@ def copied(head: nn.Module, shared: Mapping[int, nn.Parameter]) -> nn.Module:
             if p is not None and id(p) in shared:
                 del module._parameters[name]
                 module.__dict__[name] = p
+            elif p is not None and p.dtype in (torch.float16, torch.bfloat16):
+                p.data = p.data.float()  # what is trained is float32, see `stand_in`
     return copy_
 
 
@@ -166,14 +168,26 @@ def run_head(
         CompositionError: If rows of one batch use heads with outputs of different sizes.
     """
     if isinstance(program, nn.Module):
-        return program(*args, **kwargs)  # type: ignore[no-any-return]
+        return stand_in(program, base, args, kwargs)
     values = args[0] if args else next(iter(kwargs.values()))
-    chosen = Chosen.bound(base, lambda module, rows: module.forward(rows), program, frame.call.rows, frame.call.beams)
+    chosen = Chosen.bound(base, lambda m, rows: stand_in(m, base, (rows,), {}), program, frame.call.rows, frame.call.beams)
     modules = chosen.choice if isinstance(chosen.choice, tuple) else (chosen.choice,)
     sizes = {tuple(p.shape for p in (base if m is None else m).parameters()) for m in modules}
     if len(sizes) > 1:
         raise CompositionError(
-            f"{frame.plan.composition!r}: the rows use heads with outputs of different sizes, which do not fit in one tensor; "
+            f"{frame.plan.composition!r}: the rows use heads with outputs of different sizes, which do not fit one tensor; "
             "use adapters whose heads have equally many labels, or run them one after another"
         )
     return chosen(values)
+
+
+def stand_in(head: nn.Module, base: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """A head's output, its float32 weights computed in the dtype of the model's own head."""
+    if head is base:
+        return head.forward(*args, **kwargs)  # type: ignore[no-any-return]
+    weights = dict(head.named_parameters())
+    dtype = next((p.dtype for p in base.parameters() if p.is_floating_point()), None)
+    if dtype is None or all(p.dtype == dtype or not p.is_floating_point() for p in weights.values()):
+        return head(*args, **kwargs)  # type: ignore[no-any-return]
+    narrow = {name: p.to(dtype) if p.is_floating_point() else p for name, p in weights.items()}
+    return torch.func.functional_call(head, narrow, args, dict(kwargs))  # type: ignore[no-any-return]

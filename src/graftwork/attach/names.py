@@ -25,12 +25,12 @@ def check_new(name: str, taken: Iterable[str], what: str) -> None:
         raise UnknownNameError(f"{what} {name!r} is there already; choose another name, or remove({name!r}) first")
 
 
-def unknown(name: str, known: Iterable[str], what: str) -> UnknownNameError:
-    """The error for a name that is not there, with the nearest ones that are."""
+def unknown(name: str, known: Iterable[str], what: str, way_out: str = "") -> UnknownNameError:
+    """The error for a name that is not there, with the nearest ones that are, and a way out."""
     have = list(known)
     near = difflib.get_close_matches(name, have, n=1) if isinstance(name, str) else []
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(map(repr, have))}" if have else "there are none yet"
-    return UnknownNameError(f"no {what} is called {name!r}; {hint}")
+    return UnknownNameError(f"no {what} is called {name!r}; {hint}{'; ' if way_out else ''}{way_out}")
 
 
 def encode(name: str) -> str:

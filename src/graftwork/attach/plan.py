@@ -8,8 +8,7 @@ from torch import nn
 
 from graftwork.attach.choice import Program, norm_program
 from graftwork.attach.holder import SiteAdapters
-from graftwork.compose import Block, Composition, Fuse, Replicate
-from graftwork.compose.blocks import Average
+from graftwork.compose import Block, Composition, Fuse, Replicate, fusions_in, names_in
 from graftwork.compose.nodes import Attention, ByPositions, ByRows, InTurn, Leaf, Node, _Pool
 from graftwork.compose.tree import node_for
 from graftwork.errors import CompositionError
@@ -98,20 +97,18 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, key: str)
 
 
 def _refuse_two_places(composition: Composition, here: SiteAdapters, key: str) -> None:
-    """A weighing needs its members in one place: some before and some behind the norm would be two weighings."""
-    for block in composition.walk() if isinstance(composition, Block) else ():
-        if isinstance(block, (Fuse, Average)):
-            places: dict[str, str] = {}
-            for child in block.children:
-                for name in [child] if isinstance(child, str) else []:
-                    module = here.adapter(name)
-                    if module is not None:
-                        places.setdefault(module.writes, name)
-            if len(places) > 1 and isinstance(block, Fuse):
-                raise CompositionError(
-                    f"{block!r}: at {key} {places['branch']!r} writes into the branch and {places['stream']!r} into the "
-                    "stream, so they cannot be weighed against each other; fuse adapters that write alike, or Stack them"
-                )
+    """A learned weighing needs its members in one place: some before and some behind the norm would be two weighings."""
+    for block in fusions_in(composition):
+        places: dict[str, str] = {}
+        for name in names_in(block):
+            module = here.adapter(name)
+            if module is not None:
+                places.setdefault(module.writes, name)
+        if len(places) > 1:
+            raise CompositionError(
+                f"{block!r}: at {key} {places['branch']!r} writes into the branch and {places['stream']!r} into the "
+                "stream, so they cannot be weighed against each other; fuse adapters that write alike, or Stack them"
+            )
 
 
 def _check_meeting(composition: Composition, at: Mapping[int, SiteAdapters]) -> None:

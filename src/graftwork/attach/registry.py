@@ -12,7 +12,7 @@ from graftwork.attach.holder import Holder, SiteAdapters
 from graftwork.attach.names import check_new, unknown
 from graftwork.attach.runtime import Runtime
 from graftwork.compose import Composition, Fuse, FusionConfig, FusionModule, fusions_in, names_in
-from graftwork.errors import CompositionError
+from graftwork.errors import CompositionError, ConfigError
 from graftwork.methods import AdapterConfig, AdapterModule
 from graftwork.sites import SiteMap
 
@@ -94,7 +94,7 @@ class Registry:
     # -- adding and removing ---------------------------------------------------------------------------------------
 
     def add(self, name: str, config: AdapterConfig) -> None:
-        """Add an adapter, untrained and not active; on a model with a head it owns a copy of it.
+        """Add an adapter, untrained, fixed and not active; on a model with a head it owns a copy of it.
 
         Raises:
             ConfigError: If the name or an option cannot be used.
@@ -102,6 +102,8 @@ class Registry:
             SiteError: If the model has no site that the method stands at.
         """
         check_new(name, (*self._adapters, *self._fusions), "an adapter")
+        if not isinstance(config, AdapterConfig):
+            raise ConfigError(f"add({name!r}, {config!r}): that is no configuration; give one, such as gw.Pfeiffer()")
         modules = building.build(self.model, self.sites, config)
         norms = building.copied_norms(self.model, self.sites, config.torch_dtype) if config.norms == "own" else {}
         self.adopt(name, config, modules, norms)
@@ -124,8 +126,8 @@ class Registry:
             head: Its head's modules by path, and their labels; by default a copy of the model's own.
         """
         for index, module in modules.items():
-            self._site(index).adapters.put(name, module)
-        building.put_norms(self.model, self.sites, name, norms)
+            self._site(index).adapters.put(name, fixed(module))
+        building.put_norms(self.model, self.sites, name, {index: fixed(norm) for index, norm in norms.items()})
         self._adapters[name] = config
         self._give_head(name, head, None)
         self.replan()
@@ -144,7 +146,9 @@ class Registry:
         """
         if not isinstance(block, Fuse):
             raise CompositionError(f"add_fusion takes a Fuse block, such as gw.Fuse('a', 'b', name='ab'), not {block!r}")
-        config = config or FusionConfig()
+        config = FusionConfig() if config is None else config
+        if not isinstance(config, FusionConfig):
+            raise ConfigError(f"add_fusion(…, {config!r}): that is no configuration; give gw.FusionConfig(...)")
         check_new(block.name, (*self._adapters, *self._fusions), "a fusion")
         for member in names_in(block):
             self._require_adapter(member)
@@ -170,7 +174,7 @@ class Registry:
             UnknownNameError: If ``head_from`` has no head.
         """
         for index, module in modules.items():
-            self._site(index).fusions.put(block.name, module)
+            self._site(index).fusions.put(block.name, fixed(module))
         self._fusions[block.name] = (block, config)
         try:
             self.check(block)
@@ -236,6 +240,8 @@ class Registry:
 
     def _put_head(self, name: str, modules: Mapping[str, nn.Module], labels: Labels) -> None:
         self._labels[name] = labels
+        for module in modules.values():
+            fixed(module)
         building.put_head(self._root_holder(), name, modules, self.model.training)
 
     def _forget(self, name: str) -> None:
@@ -255,6 +261,11 @@ class Registry:
     def _require_adapter(self, name: str) -> None:
         if name not in self._adapters:
             raise unknown(name, self._adapters, "adapter")
+
+
+def fixed(module: nn.Module) -> nn.Module:
+    """The module, none of its weights learning: what is new waits for `train_only`."""
+    return module.requires_grad_(False)
 
 
 def _all_names(composition: Composition) -> set[str]:

@@ -115,7 +115,7 @@ class Runtime:
         using = self.using
         return using[-1] if using else self.plan
 
-    @torch.compiler.assume_constant_result
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch gives it no type
     def _renew(self) -> None:
         """Make the plan of a copied model; while compiling, before the compiled code runs."""
         assert self.handle is not None

@@ -130,8 +130,9 @@ def rehome(model: nn.Module, homes: Homes) -> bool:
         moved = True
     for _, _, module in homes if moved else ():
         ports = module.__dict__.get(PORTS)
-        for index in ports.norm_modules if ports is not None else ():
-            ports.norm_modules[index] = model.get_submodule(ports.sites[index].norm)
+        if ports is not None:
+            for index in ports.norm_modules:
+                ports.norm_modules[index] = model.get_submodule(str(ports.sites[index].norm))
     return moved
 
 

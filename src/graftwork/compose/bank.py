@@ -21,10 +21,11 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """Something made of weights, kept until a weight changes.
+    """Something made of weights that are fixed, kept until a weight changes all the same.
 
     A change shows in a tensor's version counter or its storage; writes through ``.data`` to the same storage do not,
-    and need `drop`. The weights are held, so that no other tensor can take the place of one unseen.
+    and need `drop`. A fused optimizer moves no version counter, so nothing is kept of weights that learn. The weights
+    are held, so that no other tensor can take the place of one unseen.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -38,8 +39,8 @@ class Kept(Generic[T]):
         self._made, self._of, self._key = None, [], ()
 
     def get(self, weights: Sequence[Tensor]) -> T:
-        """The thing itself: kept where no gradient is asked for, made in the graph otherwise."""
-        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(w.requires_grad for w in weights)):
+        """The thing itself: kept where all weights are fixed, made anew (in the graph, if there is one) otherwise."""
+        if torch.compiler.is_compiling() or any(w.requires_grad for w in weights):
             return self._make()
         key = tuple((id(w), w.data_ptr(), w._version, w.dtype) for w in weights)
         if self._made is None or key != self._key:

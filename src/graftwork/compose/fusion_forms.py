@@ -129,15 +129,21 @@ class Folded:
             return False
         if self.pinned is not None:
             return True
-        if not torch.is_grad_enabled():
-            return not torch.compiler.is_compiling()
+        if torch.compiler.is_compiling() and not torch.is_grad_enabled():
+            return False
+        if not any(w.requires_grad for w in self._made_of()):
+            return True
         return self._pays(reads.value)
 
-    def _pays(self, value: Tensor) -> bool:
-        """Whether folding in the graph costs less than the trainable form, in multiply-adds of both passes.
+    def _made_of(self) -> list[Tensor]:
+        return [*self.bank.weights(), *self.fusion.parameters()]
 
-        With T tokens, width d and R = ρ d features: (9 + 6ρ) T d² there, 8ρ T d² + 3 (1 + 2ρ) d³ here. Folding happens
-        in float32, so in a narrower dtype the sum is another one, and V − I would be rounded away.
+    def _pays(self, value: Tensor) -> bool:
+        """Whether folding anew for this batch costs less than the trainable form, in multiply-adds.
+
+        With T tokens, width d and R = ρ d features both passes cost (9 + 6ρ) T d² there and 8ρ T d² + 3 (1 + 2ρ) d³
+        here; the forward alone is about a third of each. Folding happens in float32, so in a narrower dtype the sum is
+        another one, and V − I would be rounded away.
         """
         if value.dtype != wide(value).dtype or torch.is_autocast_enabled(value.device.type):
             return False
@@ -154,7 +160,7 @@ class Folded:
         """The constants."""
         if self.pinned is not None:
             return self.pinned
-        return self.kept.get([*self.bank.weights(), *self.fusion.parameters()])
+        return self.kept.get(self._made_of())
 
     def _fold(self) -> FoldedWeights:
         with torch.autocast(self.fusion.query_weight.device.type, enabled=False):
