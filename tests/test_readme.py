@@ -30,7 +30,8 @@ def _model() -> BertForSequenceClassification:
 def _rows(count: int) -> list[dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
     return [
-        {"input_ids": torch.randint(0, 50, (6,), generator=generator), "labels": torch.tensor(n % 2)} for n in range(count)
+        {"input_ids": torch.randint(0, 50, (6,), generator=generator), "labels": torch.tensor(n % 2)}
+        for n in range(count)
     ]
 
 

@@ -1,10 +1,10 @@
 """Composable adapters: small trained modules that teach one frozen transformer many tasks.
 
-    import graftwork as gw
+import graftwork as gw
 
-    grafts = gw.attach(model)
-    grafts.add("mrpc", gw.Pfeiffer(reduction_factor=16))
-    grafts.train_only("mrpc")
+grafts = gw.attach(model)
+grafts.add("mrpc", gw.Pfeiffer(reduction_factor=16))
+grafts.train_only("mrpc")
 """
 
 from graftwork.api import Adapters, attach, of

@@ -31,7 +31,9 @@ def sites(
     auto: Annotated[
         str, typer.Option(help="The AutoModel class that is built, such as AutoModelForSequenceClassification.")
     ] = "AutoModel",
-    json: Annotated[bool, typer.Option("--json", help="Print the map as JSON, to give to attach(model, sites=...).")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the map as JSON, to give to attach(model, sites=...).")
+    ] = False,
 ) -> None:
     """Print where adapters can stand in a model.
 

@@ -73,11 +73,15 @@ def _refuse_unattachable(model: nn.Module) -> None:
     part = attached_part(model)
     if part is not None:
         where = f"its part {part!r}" if part else "the model around it"
-        raise AttachError(f"{where} is attached already; use gw.of() on the model that was attached, or detach() it first")
+        raise AttachError(
+            f"{where} is attached already; use gw.of() on the model that was attached, or detach() it first"
+        )
     compiled = [n for n, m in model.named_modules() if m._compiled_call_impl is not None or _is_optimized(m)]
     if compiled:
         where = f"its part {compiled[0]!r}" if compiled[0] else "the model"
-        raise AttachError(f"{where} is compiled already, and torch would not see the adapters; attach first, then compile")
+        raise AttachError(
+            f"{where} is compiled already, and torch would not see the adapters; attach first, then compile"
+        )
 
 
 def _is_optimized(module: nn.Module) -> bool:

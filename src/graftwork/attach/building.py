@@ -22,7 +22,13 @@ from graftwork.sites import Site, SiteMap
 
 __all__ = ["holder_at"]
 
-_TAP_OF = {"residual": "residual", "stream": "residual", "normed": "residual", "input": "input", "layer_input": "layer_input"}
+_TAP_OF = {
+    "residual": "residual",
+    "stream": "residual",
+    "normed": "residual",
+    "input": "input",
+    "layer_input": "layer_input",
+}
 
 
 def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> dict[int, AdapterModule]:
@@ -71,7 +77,9 @@ def _causal(model: nn.Module, site: Site) -> bool:
 
 def _require_read(site: Site, reads: str, writes: str, owner: str) -> None:
     if site.extra.get("channels") == 1:
-        raise SiteError(f"{owner} mixes the last dimension, but at {site.key} the channels are dimension 1; leave that kind out")
+        raise SiteError(
+            f"{owner} mixes the last dimension, but at {site.key} the channels are dimension 1; leave that kind out"
+        )
     on_stream = site.kind == "layer" or (writes == "stream" and site.norm is not None)
     if on_stream and reads in ("output", "stream", "normed"):
         return
@@ -186,9 +194,7 @@ def copy_head(model: nn.Module, source: Mapping[str, nn.Module]) -> dict[str, nn
     return {path: copied(module, shared) for path, module in source.items()}
 
 
-def make_head(
-    model: nn.Module, paths: Sequence[str], head: Any, own: Labels
-) -> tuple[dict[str, nn.Module], Labels]:
+def make_head(model: nn.Module, paths: Sequence[str], head: Any, own: Labels) -> tuple[dict[str, nn.Module], Labels]:
     """A head from a number of labels, their names, or modules.
 
     Raises:
@@ -200,7 +206,9 @@ def make_head(
         return {paths[0]: head}, own
     if isinstance(head, Mapping):
         if set(head) != set(paths):
-            raise ConfigError(f"the head of {type(model).__name__} is {list(paths)}; modules for {list(head)} were given")
+            raise ConfigError(
+                f"the head of {type(model).__name__} is {list(paths)}; modules for {list(head)} were given"
+            )
         return dict(head), own
     if isinstance(head, nn.Module):
         raise ConfigError(f"the head of {type(model).__name__} is {list(paths)}: give a mapping with a module for each")

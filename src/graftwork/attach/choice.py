@@ -59,7 +59,9 @@ class Chosen:
         choice: One module (``None`` is the base's) for all rows, or a tuple with one for each row in hand.
     """
 
-    def __init__(self, base: nn.Module, run: Run, choice: nn.Module | tuple[nn.Module | None, ...] | None = None) -> None:
+    def __init__(
+        self, base: nn.Module, run: Run, choice: nn.Module | tuple[nn.Module | None, ...] | None = None
+    ) -> None:
         self.base = base
         self.run = run
         if isinstance(choice, tuple) and all(c is choice[0] for c in choice):
@@ -76,7 +78,9 @@ class Chosen:
         if not isinstance(program, tuple):
             return cls(base, run, program)
         if scope is None:
-            raise CompositionError("norms and heads by rows need the batch size; the model's inputs do not agree on one")
+            raise CompositionError(
+                "norms and heads by rows need the batch size; the model's inputs do not agree on one"
+            )
         return cls(base, run, _by_row(program, scope, beams))
 
     def rows(self, rows: Rows) -> Chosen:

@@ -20,7 +20,9 @@ _settings = threading.RLock()
 _CALL = nn.Module._call_impl.__code__
 
 
-def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+def enter(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """Forward pre-hook: open the frame, if this is the outermost of our modules."""
     entry: Entry = module.__dict__[ENTRY]
     runtime = entry.runtime

@@ -105,7 +105,9 @@ class Handle(Registry):
         change. What is folded here stays as it is until something else is activated.
         """
         plan = self.runtime.current_plan()
-        nodes = [] if plan is None else [n for n in plan.attentions() if n.folded is not None and n.folded.bank.stackable]
+        nodes = (
+            [] if plan is None else [n for n in plan.attentions() if n.folded is not None and n.folded.bank.stackable]
+        )
         for node in nodes:
             node.folded.pin()  # type: ignore[union-attr]
         return len(nodes)
@@ -143,7 +145,9 @@ class Handle(Registry):
         learners, default = learning.learners(self, what)
         if isinstance(active, str) and active == DEFAULT_HEAD:
             if not default:
-                raise ConfigError(f"train_only({what!r}): give active= the composition that is active while these learn")
+                raise ConfigError(
+                    f"train_only({what!r}): give active= the composition that is active while these learn"
+                )
             active = default[0]
         self.active = active
         learning.set_learning(self, learners, base)

@@ -64,7 +64,12 @@ def head_paths(model: nn.Module) -> tuple[str, ...]:
     found = []
     for name, child in model.named_children():
         inside = {id(m) for m in child.modules()}
-        if name != RESERVED and id(base) not in inside and child is not output and any(True for _ in child.parameters()):
+        if (
+            name != RESERVED
+            and id(base) not in inside
+            and child is not output
+            and any(True for _ in child.parameters())
+        ):
             found.append(name)
     return tuple(found)
 
@@ -170,7 +175,9 @@ def run_head(
     if isinstance(program, nn.Module):
         return stand_in(program, base, args, kwargs)
     values = args[0] if args else next(iter(kwargs.values()))
-    chosen = Chosen.bound(base, lambda m, rows: stand_in(m, base, (rows,), {}), program, frame.call.rows, frame.call.beams)
+    chosen = Chosen.bound(
+        base, lambda m, rows: stand_in(m, base, (rows,), {}), program, frame.call.rows, frame.call.beams
+    )
     modules = chosen.choice if isinstance(chosen.choice, tuple) else (chosen.choice,)
     sizes = {tuple(p.shape for p in (base if m is None else m).parameters()) for m in modules}
     if len(sizes) > 1:

@@ -96,7 +96,9 @@ def _input(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping
         return args[slot]  # type: ignore[no-any-return]
     elif slot < len(ports.parameters) and ports.parameters[slot] in kwargs:
         return kwargs[ports.parameters[slot]]  # type: ignore[no-any-return]
-    raise AttachError(f"the input {slot!r} of {ports.path!r} was there when the sites were found, and is not in this call")
+    raise AttachError(
+        f"the input {slot!r} of {ports.path!r} was there when the sites were found, and is not in this call"
+    )
 
 
 def pick(output: Any, slot: int | str | None) -> Tensor:

@@ -18,7 +18,9 @@ def check_new(name: str, taken: Iterable[str], what: str) -> None:
         UnknownNameError: If it is taken.
     """
     if not isinstance(name, str) or not name.strip() or name != name.strip():
-        raise ConfigError(f"{name!r} cannot be the name of {what}; give a text that is not empty, without spaces around it")
+        raise ConfigError(
+            f"{name!r} cannot be the name of {what}; give a text that is not empty, without spaces around it"
+        )
     if any(ord(c) < 32 for c in name):
         raise ConfigError(f"{name!r} cannot be the name of {what}: it has control characters; use plain text")
     if name in taken:
@@ -29,7 +31,13 @@ def unknown(name: str, known: Iterable[str], what: str, way_out: str = "") -> Un
     """The error for a name that is not there, with the nearest ones that are, and a way out."""
     have = list(known)
     near = difflib.get_close_matches(name, have, n=1) if isinstance(name, str) else []
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(map(repr, have))}" if have else "there are none yet"
+    hint = (
+        f"did you mean {near[0]!r}?"
+        if near
+        else f"there are: {', '.join(map(repr, have))}"
+        if have
+        else "there are none yet"
+    )
     return UnknownNameError(f"no {what} is called {name!r}; {hint}{'; ' if way_out else ''}{way_out}")
 
 

@@ -44,7 +44,13 @@ class Plan:
 
     def attentions(self) -> list[Attention]:
         """Every fusion node of the plan."""
-        return [n for nodes in (self.branch, self.stream) for top in nodes.values() for n in _walk(top) if isinstance(n, Attention)]
+        return [
+            n
+            for nodes in (self.branch, self.stream)
+            for top in nodes.values()
+            for n in _walk(top)
+            if isinstance(n, Attention)
+        ]
 
 
 def make_plan(
@@ -139,7 +145,9 @@ def replicate_in(composition: Composition) -> Replicate | None:
     while found and isinstance(outer, Block) and not isinstance(outer, Replicate):
         inside = [c for c in outer.children if isinstance(c, Block) and found[0] in list(c.walk())]
         if outer.kind != "stack":
-            raise CompositionError(f"{composition!r}: a Replicate can stand alone or in a Stack, not in a {type(outer).__name__}")
+            raise CompositionError(
+                f"{composition!r}: a Replicate can stand alone or in a Stack, not in a {type(outer).__name__}"
+            )
         outer = inside[0]
     return found[0] if found else None
 

@@ -67,7 +67,11 @@ def uninstall(module: nn.Module) -> None:
     for hooks in (module._forward_pre_hooks, module._forward_hooks):
         for key in [k for k, hook in hooks.items() if getattr(hook, "__module__", "").startswith(_OURS)]:
             del hooks[key]
-            for extra in ("_forward_pre_hooks_with_kwargs", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"):
+            for extra in (
+                "_forward_pre_hooks_with_kwargs",
+                "_forward_hooks_with_kwargs",
+                "_forward_hooks_always_called",
+            ):
                 getattr(module, extra, {}).pop(key, None)
     module.__dict__.pop(PORTS, None)
     module.__dict__.pop(ENTRY, None)

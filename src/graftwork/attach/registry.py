@@ -145,7 +145,9 @@ class Registry:
             UnknownNameError: If the name is taken.
         """
         if not isinstance(block, Fuse):
-            raise CompositionError(f"add_fusion takes a Fuse block, such as gw.Fuse('a', 'b', name='ab'), not {block!r}")
+            raise CompositionError(
+                f"add_fusion takes a Fuse block, such as gw.Fuse('a', 'b', name='ab'), not {block!r}"
+            )
         config = FusionConfig() if config is None else config
         if not isinstance(config, FusionConfig):
             raise ConfigError(f"add_fusion(…, {config!r}): that is no configuration; give gw.FusionConfig(...)")
@@ -224,9 +226,7 @@ class Registry:
     def _root_holder(self) -> Holder:
         return building.holder_at(self.model, "")
 
-    def _give_head(
-        self, name: str, head: tuple[Mapping[str, nn.Module], Labels] | None, like: str | None
-    ) -> None:
+    def _give_head(self, name: str, head: tuple[Mapping[str, nn.Module], Labels] | None, like: str | None) -> None:
         """The head given, else a copy of another's, else of the model's own where it has one."""
         if head is None and like is not None and like not in self._labels:
             raise unknown(like, self._labels, "head")

@@ -98,7 +98,9 @@ def _module(model: nn.Module, path: str, site: Site | None) -> nn.Module:
         return model.get_submodule(path)
     except AttributeError as error:
         where = f"site {site.key}" if site is not None else "the map of sites"
-        raise SiteError(f"{where} names the module {path!r}, which {type(model).__name__} does not have: {error}") from error
+        raise SiteError(
+            f"{where} names the module {path!r}, which {type(model).__name__} does not have: {error}"
+        ) from error
 
 
 def entry_paths(model: nn.Module, sites: SiteMap) -> list[str]:

@@ -80,7 +80,11 @@ class Bank:
         self.groups = groups
         sizes = [(n, self.members[n].segments()[k].down.shape[0]) for runs in groups.values() for n, k, _ in runs]
         self.runs = sizes
-        self.rank = sizes[0][1] if len({r for _, r in sizes}) == 1 and [n for n, _ in sizes] == list(range(len(members))) else None
+        self.rank = (
+            sizes[0][1]
+            if len({r for _, r in sizes}) == 1 and [n for n, _ in sizes] == list(range(len(members)))
+            else None
+        )
         self._owner: dict[torch.device, Tensor] = {}
         self.kept = Kept(self._stack)
 
@@ -104,8 +108,13 @@ class Bank:
             if all(p.bias is None for p in parts):
                 downs.append((down, None))
             else:
-                downs.append((down, _cat([p.down.new_zeros(p.down.shape[0]) if p.bias is None else p.bias for p in parts])))
-            ups += [readouts[n][0][:, column : column + p.down.shape[0]] for (n, _, column), p in zip(runs, parts, strict=True)]
+                downs.append(
+                    (down, _cat([p.down.new_zeros(p.down.shape[0]) if p.bias is None else p.bias for p in parts]))
+                )
+            ups += [
+                readouts[n][0][:, column : column + p.down.shape[0]]
+                for (n, _, column), p in zip(runs, parts, strict=True)
+            ]
         constants = None
         if any(c is not None for _, c in readouts):
             constants = torch.stack([up.new_zeros(up.shape[0]) if c is None else c for up, c in readouts])

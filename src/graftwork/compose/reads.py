@@ -37,7 +37,12 @@ class Surroundings:
     """
 
     def __init__(
-        self, scope: int | None, *, beams: bool = False, mask: Tensor | None = None, record: dict[Any, Any] | None = None
+        self,
+        scope: int | None,
+        *,
+        beams: bool = False,
+        mask: Tensor | None = None,
+        record: dict[Any, Any] | None = None,
     ) -> None:
         self.scope = scope
         self.beams = beams

@@ -103,7 +103,10 @@ def merge(
     spread = _spread(like if rows_of is None else rows_of, scope)
     order = [row for rows, _ in parts for row in rows]
     whole = torch.cat(
-        [like.new_zeros((len(rows) * spread, *like.shape[1:])) if part is None else part.to(like.dtype) for rows, part in parts]
+        [
+            like.new_zeros((len(rows) * spread, *like.shape[1:])) if part is None else part.to(like.dtype)
+            for rows, part in parts
+        ]
     )
     if order == sorted(order):
         return whole

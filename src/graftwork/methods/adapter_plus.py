@@ -1,6 +1,6 @@
 """Adapter+ (Steitz & Roth 2024, *Adapters strike back*, arXiv:2406.06820).
 
-    s ← s + scale ⊙ (U gelu(D s + b_D) + b_U)        behind the feed-forward's addition, a scale for each channel
+s ← s + scale ⊙ (U gelu(D s + b_D) + b_U)        behind the feed-forward's addition, a scale for each channel
 """
 
 from __future__ import annotations

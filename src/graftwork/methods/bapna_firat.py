@@ -1,6 +1,6 @@
 """Adapters between layers (Bapna & Firat 2019, *Simple, scalable adaptation for NMT*, arXiv:1909.08478).
 
-    s ← s + U relu(D norm(s) + b_D) + b_U        behind the whole layer, through a norm of the adapter's own
+s ← s + U relu(D norm(s) + b_D) + b_U        behind the whole layer, through a norm of the adapter's own
 """
 
 from __future__ import annotations

@@ -43,7 +43,12 @@ class BottleneckModule(AdapterModule):
         dtype: torch.dtype,
     ) -> None:
         super().__init__(reads=reads, writes=writes)
-        self.activation, self.dropout, self.stochastic_depth, self.causal = activation, dropout, stochastic_depth, causal
+        self.activation, self.dropout, self.stochastic_depth, self.causal = (
+            activation,
+            dropout,
+            stochastic_depth,
+            causal,
+        )
         self.skip_kind = skip
         self.has_randomness = dropout > 0 or stochastic_depth > 0
 

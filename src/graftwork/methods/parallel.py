@@ -1,6 +1,6 @@
 """Scaled parallel adapters (He et al. 2021, *Towards a unified view*, arXiv:2110.04366).
 
-    y ← y + scale · (U relu(D s + b_D) + b_U)        beside the branch, from the stream that enters it
+y ← y + scale · (U relu(D s + b_D) + b_U)        beside the branch, from the stream that enters it
 """
 
 from __future__ import annotations

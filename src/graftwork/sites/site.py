@@ -50,7 +50,9 @@ class Tap:
         if self.end not in ("input", "output"):
             raise ConfigError(f"Tap({self.module!r}): end is {self.end!r}; it must be 'input' or 'output'")
         if self.end == "input" and self.slot is None:
-            raise ConfigError(f"Tap({self.module!r}): an input needs a slot, a position (0) or a keyword ('hidden_states')")
+            raise ConfigError(
+                f"Tap({self.module!r}): an input needs a slot, a position (0) or a keyword ('hidden_states')"
+            )
 
     def __str__(self) -> str:
         slot = "" if self.slot is None else f"[{self.slot}]"
@@ -95,7 +97,9 @@ class Site:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ConfigError(f"Site at {self.block!r}: kind {self.kind!r} is not known; it is one of {', '.join(KINDS)}")
+            raise ConfigError(
+                f"Site at {self.block!r}: kind {self.kind!r} is not known; it is one of {', '.join(KINDS)}"
+            )
         if self.width < 1:
             raise ConfigError(f"Site {self.kind} at {self.block!r}: width is {self.width}; it must be 1 or more")
 
@@ -112,7 +116,11 @@ class Site:
     def to_dict(self) -> dict[str, Any]:
         """The site as JSON values, fields at their default left out."""
         plain = dataclasses.asdict(self)
-        return {k: v for k, v in plain.items() if v is not None and not (k == "index" and v == 0) and not (k == "extra" and not v)}
+        return {
+            k: v
+            for k, v in plain.items()
+            if v is not None and not (k == "index" and v == 0) and not (k == "extra" and not v)
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Site:
@@ -123,7 +131,9 @@ class Site:
         """
         unknown = set(data) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
-            raise ConfigError(f"a site has unknown fields {sorted(unknown)}; it was written by a newer version, or by hand")
+            raise ConfigError(
+                f"a site has unknown fields {sorted(unknown)}; it was written by a newer version, or by hand"
+            )
         taps = {k: Tap(**data[k]) for k in ("output", "residual", "input", "layer_input") if data.get(k) is not None}
         try:
             return cls(**{**data, **taps})
