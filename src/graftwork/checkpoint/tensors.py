@@ -88,8 +88,8 @@ def require_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], where
 def fill(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     """Write a file's values into a model's tensors, which keep their identity.
 
-    No precision is lost: a weight that is wider in the file becomes so in the model. Not so a head: it is a module of the
-    model's own kind, which runs in the model's dtype only.
+    No precision is lost: a weight that is wider in the file becomes so in the model. A head keeps the model's dtype, which
+    is float32 or wider: `attach.heads.copied` makes it so.
     """
     for name, tensor in wanted.items():
         value = given[name]
