@@ -80,3 +80,15 @@ def test_what_cannot_be_read_is_refused(extra: dict[str, object], config: gw.Bot
     with pytest.raises(gw.SiteError, match=says):
         grafts.add("a", config)
     assert grafts.names == ()
+
+
+def test_rows_of_a_model_that_takes_positions_first_are_refused() -> None:
+    layer = nn.TransformerEncoderLayer(WIDTH, 2, dim_feedforward=16)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    x = torch.randn(6, 3, WIDTH)  # 6 positions of 3 rows
+    grafts = gw.attach(model, example_inputs={"src": x})
+    grafts.add("a", gw.Pfeiffer(bottleneck_size=2))
+    with grafts.using("a"):
+        model(x)
+    with pytest.raises(gw.CompositionError, match="batch_first=True"), grafts.using(gw.MixedBatch(["a", None, "a"])):
+        model(x)

@@ -13,7 +13,7 @@ from graftwork.attach import building, learning, wiring
 from graftwork.attach.checkpointing import Bound, unbind_checkpointing
 from graftwork.attach.heads import Labels, head_name, labelled
 from graftwork.attach.names import unknown
-from graftwork.attach.plan import Plan, make_plan
+from graftwork.attach.plan import Plan, make_plan, refuse_rows
 from graftwork.attach.registry import Registry
 from graftwork.attach.summary import Summary, summarize
 from graftwork.compose import Block, Composition, FusionModule, fusions_in, names_in
@@ -263,6 +263,7 @@ class Handle(Registry):
         for fuse in fusions_in(composition):
             if fuse.name not in self._fusions:
                 raise unknown(fuse.name, self._fusions, "fusion", f"call add_fusion({fuse!r}) or load it first")
+        refuse_rows(composition, self.model)
         norms, modules = building.norm_finders(self.model, self.sites)
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
         chosen = head_name(composition, self._labels.__contains__) if head == DEFAULT_HEAD else head

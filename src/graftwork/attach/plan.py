@@ -8,7 +8,7 @@ from torch import nn
 
 from graftwork.attach.choice import Program, norm_program
 from graftwork.attach.holder import SiteAdapters
-from graftwork.compose import Block, Composition, Fuse, Replicate, fusions_in, names_in
+from graftwork.compose import BatchSplit, Block, Composition, Fuse, MixedBatch, Replicate, fusions_in, names_in
 from graftwork.compose.nodes import Attention, ByPositions, ByRows, InTurn, Leaf, Node, _Pool
 from graftwork.compose.tree import node_for
 from graftwork.errors import CompositionError
@@ -128,6 +128,23 @@ def _check_meeting(composition: Composition, at: Mapping[int, SiteAdapters]) -> 
             raise CompositionError(
                 f"{block!r}: its adapters share no site, so at every site there is only one to choose; fuse adapters "
                 "that stand at the same kind of site, or use Stack"
+            )
+
+
+def refuse_rows(composition: Composition, model: nn.Module) -> None:
+    """Refuse compositions by rows where the rows are not the first dimension.
+
+    Raises:
+        CompositionError: If there is such a block and the model's attention takes positions first.
+    """
+    parts = composition.walk() if isinstance(composition, Block) else ()
+    if not any(isinstance(part, (BatchSplit, MixedBatch, Replicate)) for part in parts):
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention) and not module.batch_first:
+            raise CompositionError(
+                f"{composition!r} needs the batch first, but {name or 'the model'} takes positions first; build the model "
+                "with batch_first=True"
             )
 
 
