@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from tests.zoo import decoders, encoder_decoders, encoders, other, vision  # noqa: F401  # the builders register themselves
@@ -39,6 +40,8 @@ def build(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> ZooMo
         KeyError: If no model has this name.
         Unavailable: If what it needs is not installed.
     """
+    if name == "clip" and dtype is torch.float64 and transformers.__version__.startswith("4."):
+        raise Unavailable("CLIP of transformers 4 makes a mask that overflows in double precision")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, inputs, expected = REGISTRY[name](torch.Generator().manual_seed(seed + 1))
