@@ -12,15 +12,12 @@ from torch import nn
 
 from graftwork.attach.choice import Program
 from graftwork.attach.heads import Labels, copied, resized, shared_weights
-from graftwork.attach.holder import Holder, Named, SiteAdapters, device_of, holder_at
-from graftwork.attach.names import RESERVED
+from graftwork.attach.holder import Holder, Named, SiteAdapters, device_of, holder_at, holder_or_none
 from graftwork.attach.ports import uninstall
 from graftwork.compose import FusionConfig, FusionModule
 from graftwork.errors import ConfigError, SiteError
 from graftwork.methods import AdapterConfig, AdapterModule, Place
 from graftwork.sites import Site, SiteMap
-
-__all__ = ["holder_at"]
 
 _TAP_OF = {
     "residual": "residual",
@@ -80,8 +77,7 @@ def _require_read(site: Site, reads: str, writes: str, owner: str) -> None:
         raise SiteError(
             f"{owner} mixes the last dimension, but at {site.key} the channels are dimension 1; leave that kind out"
         )
-    on_stream = site.kind == "layer" or (writes == "stream" and site.norm is not None)
-    if on_stream and reads in ("output", "stream", "normed"):
+    if site.holds_stream(writes == "stream") and reads in ("output", "stream", "normed"):
         return
     if site.extra.get("layout") == "differs" and reads != "output":
         raise SiteError(
@@ -93,10 +89,9 @@ def _require_read(site: Site, reads: str, writes: str, owner: str) -> None:
             f"{owner} reads {reads!r}, but at {site.key} the model scales the branch by a factor that it computes anew in "
             "every call; give reads='output'"
         )
-    summed = site.extra.get("returns") == "sum"
-    if summed and reads in ("stream", "normed"):
+    if site.summed and reads in ("stream", "normed"):
         return
-    role = "residual" if summed and reads == "output" else _TAP_OF.get(reads)
+    role = "residual" if site.summed and reads == "output" else _TAP_OF.get(reads)
     if role is not None and getattr(site, role) is None:
         raise SiteError(
             f"{owner} reads {reads!r}, but the site {site.key} does not say where its {role!r} passes; give the site with "
@@ -166,7 +161,7 @@ def norm_finders(
     finders: dict[int, Callable[[str], nn.Module | None]] = {}
     modules = {}
     for index, path in enumerate(sites.norms):
-        holder = _holder_or_none(model, path.rpartition(".")[0])
+        holder = holder_or_none(model, path.rpartition(".")[0])
         if holder is not None and str(index) in holder.norms:
             finders[index] = holder.norms[str(index)].find  # type: ignore[assignment]
             modules[index] = model.get_submodule(path)
@@ -179,13 +174,6 @@ def drop_norms(model: nn.Module, name: str) -> None:
         if isinstance(module, Holder):
             for named in module.norms.values():
                 named.drop(name)  # type: ignore[operator]
-
-
-def _holder_or_none(model: nn.Module, path: str) -> Holder | None:
-    from graftwork.attach.holder import host_path
-
-    found = model.get_submodule(host_path(model, path))._modules.get(RESERVED)
-    return found if isinstance(found, Holder) else None
 
 
 def copy_head(model: nn.Module, source: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

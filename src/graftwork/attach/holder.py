@@ -101,6 +101,12 @@ def holder_at(model: nn.Module, path: str) -> Holder:
     return found
 
 
+def holder_or_none(model: nn.Module, path: str) -> Holder | None:
+    """The holder that `holder_at` would give, if it is there already."""
+    found = model.get_submodule(host_path(model, path))._modules.get(RESERVED)
+    return found if isinstance(found, Holder) else None
+
+
 def device_of(module: nn.Module) -> torch.device:
     """The device of a module's own weights."""
     for tensors in (module.parameters(), module.buffers()):

@@ -92,9 +92,8 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, key: str)
         if node is None:
             continue
         nodes[index] = node
-        on_stream = site.kind == "layer" or (writes == "stream" and site.norm is not None)
-        summed = site.extra.get("returns") == "sum"
-        made_here = {"output", "stream", "normed"} if on_stream else {"stream", "normed"} if summed else {"output"}
+        on_stream = site.holds_stream(writes == "stream")
+        made_here = {"output", "stream", "normed"} if on_stream else {"stream", "normed"} if site.summed else {"output"}
         made_of_residual = ("output", "stream", "normed")
         needs |= {"residual" if need in made_of_residual else need for need in node.needs - made_here}
     if index in plan.branch and index in plan.stream:

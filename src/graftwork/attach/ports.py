@@ -57,11 +57,6 @@ class Ports:
         self.head: str | None = None
 
 
-def ports_of(module: nn.Module) -> Ports | None:
-    """The module's ports, if it has any."""
-    return module.__dict__.get(PORTS)
-
-
 def uninstall(module: nn.Module) -> None:
     """Take every hook of ours, and the ports, off a module."""
     for hooks in (module._forward_pre_hooks, module._forward_hooks):

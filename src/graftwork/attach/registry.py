@@ -8,7 +8,7 @@ from torch import nn
 
 from graftwork.attach import building
 from graftwork.attach.heads import Labels, head_paths
-from graftwork.attach.holder import Holder, SiteAdapters
+from graftwork.attach.holder import Holder, SiteAdapters, holder_at
 from graftwork.attach.names import check_new, unknown
 from graftwork.attach.runtime import Runtime
 from graftwork.compose import Composition, Fuse, FusionConfig, FusionModule, fusions_in, names_in
@@ -224,7 +224,7 @@ class Registry:
         return self._site_modules[index]
 
     def _root_holder(self) -> Holder:
-        return building.holder_at(self.model, "")
+        return holder_at(self.model, "")
 
     def _give_head(self, name: str, head: tuple[Mapping[str, nn.Module], Labels] | None, like: str | None) -> None:
         """The head given, else a copy of another's, else of the model's own where it has one."""

@@ -49,14 +49,13 @@ def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) 
         taps[role] = frame.taps[index, role]
     if stream or index not in frame.plan.stream:
         _release(frame, index)
-    if site.kind == "layer" or (stream and site.norm is not None):
+    if site.holds_stream(stream):
         return StreamReads(value, taps, around)
     norm = None
     if index in ports.norm_modules:
         norm = frame.norm(ports.norm_index[index]) if index in ports.norm_index else None
         norm = norm or Chosen(ports.norm_modules[index], run_norm)
-    summed = site.extra.get("returns") == "sum"
-    return BranchReads(value, taps, around, scale=ports.scales.get(index), norm=norm, summed=summed)
+    return BranchReads(value, taps, around, scale=ports.scales.get(index), norm=norm, summed=site.summed)
 
 
 def _release(frame: Frame, index: int) -> None:

@@ -113,6 +113,15 @@ class Site:
         """Unique name of the site in its model: ``"encoder.layer.3.feed_forward"``."""
         return f"{self.stack}.{self.layer}.{self.name}" if self.stack else f"{self.layer}.{self.name}"
 
+    @property
+    def summed(self) -> bool:
+        """Whether the output's module returns the stream and the branch added up."""
+        return self.extra.get("returns") == "sum"
+
+    def holds_stream(self, stream: bool) -> bool:
+        """Whether what is written is the stream itself: at a layer's end, or (``stream``) behind a post-norm."""
+        return self.kind == "layer" or (stream and self.norm is not None)
+
     def to_dict(self) -> dict[str, Any]:
         """The site as JSON values, fields at their default left out."""
         plain = dataclasses.asdict(self)
