@@ -43,10 +43,10 @@ touch $(1)/.stamp
 endef
 
 .venv/.stamp: pyproject.toml constraints.txt
-	$(call make_env,.venv,constraints.txt,dev$(comma)demo$(comma)reports,)
+	$(call make_env,.venv,constraints.txt,dev$(comma)demo$(comma)tasks$(comma)reports,)
 
 .venv-oldest/.stamp: pyproject.toml constraints-oldest.txt
-	$(call make_env,.venv-oldest,constraints-oldest.txt,dev$(comma)demo$(comma)reports,)
+	$(call make_env,.venv-oldest,constraints-oldest.txt,dev$(comma)demo$(comma)tasks$(comma)reports,)
 
 .venv-peer/.stamp: pyproject.toml constraints-oldest.txt
 	$(call make_env,.venv-peer,constraints-oldest.txt,demo,adapters)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graftwork.methods.options import Options, flags, floating, one_of, within
+from graftwork.options import Options, flags, floating, one_of, within
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

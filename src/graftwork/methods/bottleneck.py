@@ -17,8 +17,8 @@ from graftwork.methods.activations import ACTIVATIONS, canonical
 from graftwork.methods.bottleneck_module import INITS, SKIPS, BottleneckModule
 from graftwork.methods.contract import READS, WRITES, AdapterConfig, Place
 from graftwork.methods.layerwise import check_layers, for_layer, layer_keys, selects
-from graftwork.methods.options import flags, is_number, one_of, within
 from graftwork.methods.registry import register
+from graftwork.options import flags, is_number, one_of, within
 from graftwork.sites import KINDS
 
 Width = float | Mapping[Any, float] | None

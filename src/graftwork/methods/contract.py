@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.methods.activations import activation
-from graftwork.methods.options import Options, floating, one_of
+from graftwork.options import Options, floating, one_of
 from graftwork.sites import Site
 
 Read = Literal["residual", "input", "output", "stream", "normed", "layer_input"]

@@ -38,8 +38,9 @@ def discover(
 ) -> SiteMap:
     """Finds every place where a model adds to its residual stream.
 
-    The model itself is not run: a copy of its structure is, once, on fake tensors (or on the model's weights and a
-    tiny input, where its control flow depends on numbers).
+    The model itself is not run: a copy of its structure is, once, on fake tensors. Where its control flow depends on
+    numbers, the copy runs on the model's weights and a tiny input; of a model on the meta device, on the input's
+    numbers alone.
 
     Args:
         model: A transformer, or any module with residual branches.
@@ -104,20 +105,26 @@ def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[An
 def _first_that_runs(model: torch.nn.Module, runs: list[Run]) -> Seen:
     failures: list[tuple[str, Exception]] = []
     for run in runs:
-        for fake in (True, False):
-            if not fake and any(parameter.device.type == "meta" for parameter in model.parameters()):
-                continue
+        for how, options in _ways_to_run(model):
             try:
-                record = trace(model, run.args, run.kwargs, fake=fake, entry=run.entry)
+                record = trace(model, run.args, run.kwargs, entry=run.entry, **options)
             except Exception as error:  # anything can go wrong in a stranger's forward pass
-                failures.append((f"{'on fake tensors' if fake else 'for real'}, {run}", error))
+                failures.append((f"{how}, {run}", error))
             else:
-                return Seen(run, fake, assemble(Graph(record)))
+                return Seen(run, options["fake"], assemble(Graph(record)))
     listed = "\n".join(f"  - {how}: {type(error).__name__}: {_first_lines(error)}" for how, error in failures)
     raise SiteError(
         f"the {type(model).__name__} could not be run to find its sites:\n{listed}\nPass example_inputs=, a mapping of "
         f"keyword arguments (or a tuple of positional ones) that the model runs on. {HOW_TO_HELP}"
     ) from failures[-1][1]
+
+
+def _ways_to_run(model: torch.nn.Module) -> list[tuple[str, dict[str, bool]]]:
+    """How to trace a model, best first; the second is for control flow that depends on numbers."""
+    on_fake_tensors = ("on fake tensors", {"fake": True})
+    if any(parameter.device.type == "meta" for parameter in model.parameters()):
+        return [on_fake_tensors, ("on fake weights and known inputs", {"fake": True, "known_inputs": True})]
+    return [on_fake_tensors, ("for real", {"fake": False})]
 
 
 def _first_lines(error: BaseException) -> str:

@@ -84,6 +84,11 @@ def runs_of_parts(model: torch.nn.Module, reached: frozenset[str]) -> Iterator[R
 
 def inputs_for(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Keyword arguments for a model with a configuration, by the names its forward pass takes; empty if it has none."""
+    with torch.device("cpu"):  # with numbers, even inside the `with torch.device("meta")` that a model is built in
+        return _inputs_for(model)
+
+
+def _inputs_for(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     config = getattr(model, "config", None)
     if config is None:
         return {}

@@ -232,8 +232,14 @@ class _OutsideRecorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if self.record._inside_operation:
             return func(*args, **kwargs)
-        written: list[torch.Tensor] = []
-        for position, argument in enumerate(func._schema.arguments):  # versions are bumped above this level
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                written += tensors_in(args[position] if position < len(args) else kwargs.get(argument.name))
+        written = written_by(func, args, kwargs)  # versions are bumped above this level
         return self.record.operation(func, args, kwargs, written)
+
+
+def written_by(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The arguments that an operator writes, by its schema."""
+    written: list[torch.Tensor] = []
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            written += tensors_in(args[position] if position < len(args) else kwargs.get(argument.name))
+    return written

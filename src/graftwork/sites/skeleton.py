@@ -1,7 +1,9 @@
 """A copy of a model to trace, without its weights, and one recorded run of it.
 
 The user's own object is never run: the copy's parameters are fake tensors (shapes without numbers), or, where a fake
-run is impossible, the very parameters of the model in a copied structure.
+run is impossible, the very parameters of the model in a copied structure. A model on the meta device has no numbers to
+fall back on; but most of what looks at numbers (is there padding, where does the sentence end) looks at those of the
+inputs, and these can be known while the weights stay fake.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map
 
-from graftwork.sites.record import Record
+from graftwork.sites.record import Record, written_by
+from graftwork.sites.values import tensors_in
 
 # Hooks of these packages do part of the computation (weight norm, collected hidden states). Anyone else's hooks
 # belong to the user's real runs and must not see a traced one.
@@ -30,6 +34,7 @@ def trace(
     kwargs: Mapping[str, Any],
     *,
     fake: bool = True,
+    known_inputs: bool = False,
     entry: str = "",
     record: Record | None = None,
     prepare: Callable[[torch.nn.Module], None] | None = None,
@@ -41,6 +46,8 @@ def trace(
         args: Positional arguments of the forward pass.
         kwargs: Keyword arguments of the forward pass.
         fake: Run on fake tensors; else on the model's own weights, on their device.
+        known_inputs: In a fake run, keep the numbers of the inputs, and with them those of everything that no weight
+            has a part in.
         entry: Dotted path of the sub-model to run; the model itself by default.
         record: An empty record to fill.
         prepare: Called with the copy before it is watched.
@@ -54,13 +61,13 @@ def trace(
     _make_plain(structure)
     if prepare is not None:
         prepare(structure)
-    args, kwargs = _place((args, dict(kwargs)), mode, _device_of(model))
+    args, kwargs = _place((args, dict(kwargs)), mode, _device_of(model), known=known_inputs)
     leaves = tree_flatten_with_path((args, kwargs))[0]
     record.name_inputs((keystr(path[1:]), leaf) for path, leaf in leaves if isinstance(leaf, torch.Tensor))
     handles = record.watch(structure)
     outer, inner = record.modes()
     try:
-        with mode or contextlib.nullcontext(), torch.no_grad(), _eager(), outer, inner:
+        with _numbers(mode, known_inputs), torch.no_grad(), _eager(), outer, inner:
             structure.get_submodule(entry)(*args, **kwargs)
     finally:
         for handle in handles:
@@ -68,6 +75,30 @@ def trace(
         if fake:
             clear_fake_caches()
     return record
+
+
+@contextlib.contextmanager
+def _numbers(mode: FakeTensorMode | None, known_inputs: bool) -> Iterator[None]:
+    """What decides, in a run, which tensors have numbers."""
+    if mode is not None and known_inputs:
+        # Outside its mode a fake tensor still makes fake ones of all that it takes part in; everything else is real.
+        # The model may be looked at under a default device, such as the one that it was built on.
+        with torch.device("cpu"), _NoLostWrites():
+            yield
+    else:
+        with mode or contextlib.nullcontext():
+            yield
+
+
+class _NoLostWrites(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses to write a fake tensor into a real one: the real one would go on with the numbers that it had."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if any(isinstance(tensor, FakeTensor) for tensor in (*tensors_in(args), *tensors_in(kwargs))):
+            if any(not isinstance(tensor, FakeTensor) for tensor in written_by(func, args, kwargs)):
+                raise RuntimeError(f"{func} writes what depends on weights into a tensor of known numbers")
+        return func(*args, **kwargs)
 
 
 def _device_of(model: torch.nn.Module) -> torch.device:
@@ -127,16 +158,18 @@ def _make_plain(structure: torch.nn.Module) -> None:
             set_experts("batched_mm")
 
 
-def _place(inputs: Any, mode: FakeTensorMode | None, device: torch.device) -> Any:
+def _place(inputs: Any, mode: FakeTensorMode | None, device: torch.device, *, known: bool) -> Any:
     def place(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor):
             return leaf
         if mode is None:
             return leaf.detach().clone().to(device)
-        return torch.empty(leaf.shape, dtype=leaf.dtype, device="cpu")
+        if known and leaf.device.type != "meta":
+            return leaf.detach().clone().cpu()
+        with mode:
+            return torch.empty(leaf.shape, dtype=leaf.dtype, device="cpu")
 
-    with mode or contextlib.nullcontext():
-        return tree_map(place, inputs)
+    return tree_map(place, inputs)
 
 
 @contextlib.contextmanager
