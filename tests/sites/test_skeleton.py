@@ -7,11 +7,15 @@ import functools
 
 import pytest
 import torch
+import transformers
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor
 
+from graftwork.sites.assemble import assemble
+from graftwork.sites.graph import Graph
 from graftwork.sites.skeleton import clear_fake_caches, trace
 from tests.sites.toys import IDS, Model, record_of
+from tests.zoo.models import build_or_skip
 
 
 @pytest.mark.parametrize("fake", [True, False])
@@ -104,10 +108,84 @@ def test_torch_s_switches_are_restored_after_an_error():
     assert not isinstance(torch.zeros(1), FakeTensor)
 
 
-def test_no_memory_is_taken_on_the_way():
+@pytest.mark.parametrize("known_inputs", [False, True])
+def test_no_memory_is_taken_on_the_way(known_inputs):
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(100_000, 100_000), nn.Linear(100_000, 100_000))
-    assert len(record_of(model, torch.zeros(1, 100_000)).calls) == 3
+    assert len(record_of(model, torch.zeros(1, 100_000), known_inputs=known_inputs).calls) == 3
+
+
+class Asks(nn.Module):
+    """Looks at a number on its way: of its input, of a mask it makes of it, or of its own weights."""
+
+    def __init__(self, about):
+        super().__init__()
+        self.model, self.about = Model(), about
+
+    def forward(self, ids):
+        mask = torch.ones(ids.shape)
+        mask[ids == 3] = 0
+        x = self.model(ids)
+        if self.about == "overwritten":
+            mask.copy_(x[..., 0])
+        asked = {"ids": ids, "mask": mask, "overwritten": mask, "weights": x}[self.about]
+        return x + 1 if (asked == 0).any() else x - 1
+
+
+@pytest.mark.parametrize("about", ["ids", "mask"])
+def test_known_inputs_and_what_is_made_of_them_have_numbers(about):
+    with torch.device("meta"):
+        model = Asks(about)
+        record = record_of(model, IDS, known_inputs=True)  # a default device is not the run's
+    assert record.values[-1].op == "add"
+    with pytest.raises(DataDependentOutputException):
+        record_of(model, IDS)
+
+
+def test_nothing_is_invented_for_what_depends_on_weights():
+    with pytest.raises(DataDependentOutputException):
+        record_of(Asks("weights"), IDS, known_inputs=True)
+    with pytest.raises(RuntimeError, match=r"copy_.* writes what depends on weights into a tensor of known numbers"):
+        record_of(Asks("overwritten"), IDS, known_inputs=True)
+
+
+def test_known_inputs_are_copied():
+    class Writes(nn.Module):
+        def forward(self, x):
+            return x.add_(1)
+
+    x = torch.zeros(2)
+    record_of(Writes(), x, known_inputs=True)
+    assert not x.any()
+
+
+loops_over_experts = pytest.mark.xfail(
+    transformers.__version__.startswith("4."),
+    raises=DynamicOutputShapeException,
+    strict=True,
+    reason="the weights decide which experts of transformers 4 run",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert",
+        "llama_causal",
+        "t5",
+        pytest.param("mixtral", marks=loops_over_experts),
+        "mamba",
+        "vit",
+        "clip",
+        "whisper",
+    ],
+)
+def test_with_known_inputs_the_same_sites_are_found(name):
+    zoo = build_or_skip(name)
+    plain = assemble(Graph(trace(zoo.model, (), zoo.inputs, fake=False)))
+    known = assemble(Graph(trace(zoo.model.to("meta"), (), zoo.inputs, known_inputs=True)))
+    assert [found.site for found in known.sites] == [found.site for found in plain.sites]
+    assert known.sites
 
 
 def test_tied_weights_stay_tied():

@@ -105,13 +105,13 @@ def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[An
 def _first_that_runs(model: torch.nn.Module, runs: list[Run]) -> Seen:
     failures: list[tuple[str, Exception]] = []
     for run in runs:
-        for how, options in _ways_to_run(model):
+        for how, fake, known_inputs in _ways_to_run(model):
             try:
-                record = trace(model, run.args, run.kwargs, entry=run.entry, **options)
+                record = trace(model, run.args, run.kwargs, fake=fake, known_inputs=known_inputs, entry=run.entry)
             except Exception as error:  # anything can go wrong in a stranger's forward pass
                 failures.append((f"{how}, {run}", error))
             else:
-                return Seen(run, options["fake"], assemble(Graph(record)))
+                return Seen(run, fake, assemble(Graph(record)))
     listed = "\n".join(f"  - {how}: {type(error).__name__}: {_first_lines(error)}" for how, error in failures)
     raise SiteError(
         f"the {type(model).__name__} could not be run to find its sites:\n{listed}\nPass example_inputs=, a mapping of "
@@ -119,12 +119,11 @@ def _first_that_runs(model: torch.nn.Module, runs: list[Run]) -> Seen:
     ) from failures[-1][1]
 
 
-def _ways_to_run(model: torch.nn.Module) -> list[tuple[str, dict[str, bool]]]:
-    """How to trace a model, best first; the second is for control flow that depends on numbers."""
-    on_fake_tensors = ("on fake tensors", {"fake": True})
-    if any(parameter.device.type == "meta" for parameter in model.parameters()):
-        return [on_fake_tensors, ("on fake weights and known inputs", {"fake": True, "known_inputs": True})]
-    return [on_fake_tensors, ("for real", {"fake": False})]
+def _ways_to_run(model: torch.nn.Module) -> list[tuple[str, bool, bool]]:
+    """How to trace a model: in words, `fake`, `known_inputs`. The second is for control flow that asks for numbers."""
+    on_meta = any(parameter.device.type == "meta" for parameter in model.parameters())
+    with_numbers = ("on fake weights and known inputs", True, True) if on_meta else ("for real", False, False)
+    return [("on fake tensors", True, False), with_numbers]
 
 
 def _first_lines(error: BaseException) -> str:

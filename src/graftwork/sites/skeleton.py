@@ -95,9 +95,9 @@ class _NoLostWrites(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if any(isinstance(tensor, FakeTensor) for tensor in (*tensors_in(args), *tensors_in(kwargs))):
-            if any(not isinstance(tensor, FakeTensor) for tensor in written_by(func, args, kwargs)):
-                raise RuntimeError(f"{func} writes what depends on weights into a tensor of known numbers")
+        partly_fake = any(isinstance(tensor, FakeTensor) for tensor in (*tensors_in(args), *tensors_in(kwargs)))
+        if partly_fake and not all(isinstance(tensor, FakeTensor) for tensor in written_by(func, args, kwargs)):
+            raise RuntimeError(f"{func} writes what depends on weights into a tensor of known numbers")
         return func(*args, **kwargs)
 
 
