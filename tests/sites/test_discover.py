@@ -72,6 +72,24 @@ def test_train_mode_bf16_and_meta():
     assert discover(build("llama").model.to("meta")) == expected
 
 
+def test_a_model_on_meta_may_look_at_its_inputs_and_not_at_its_weights():
+    class Asks(Model):
+        about = "ids"
+
+        def forward(self, ids):
+            asked = ids if self.about == "ids" else self.embed.weight
+            if (asked < 0).any():
+                raise AssertionError
+            return super().forward(ids)
+
+    expected = discover(Model(), (IDS,))
+    model = Asks().to("meta")
+    assert [site.key for site in discover(model, (IDS,))] == [site.key for site in expected]
+    model.about = "weights"
+    with pytest.raises(SiteError, match=r"on fake tensors, .*\n.*on fake weights and known inputs, .*DataDependent"):
+        discover(model, (IDS,))
+
+
 def test_gradient_checkpointing_changes_nothing():
     model = build("bert").model
     expected = discover(model)
@@ -124,20 +142,24 @@ def test_prefix_and_norms():
     assert len(base.norms) == 5
 
 
-def test_sub_models_that_the_run_did_not_reach_are_looked_at_or_named():
+@pytest.mark.parametrize("tower", ["vit", "clip"])
+def test_sub_models_that_the_run_did_not_reach_are_looked_at_or_named(tower):
+    zoo = build(tower)
+    image, stacks = (zoo.model, zoo.expected.stacks) if tower == "vit" else (zoo.model.vision_model, ["encoder.layers"])
+
     class Both(nn.Module):
         main_input_name = "input_ids"
 
         def __init__(self):
             super().__init__()
-            self.text, self.image = build("bert").model, build("vit").model
+            self.text, self.image = build("bert").model, copy.deepcopy(image)
             self.config = self.text.config
             self.image.forward_is_fine = True
 
         def forward(self, input_ids):
             return self.text(input_ids)
 
-    assert set(discover(Both()).stacks) == {"text.encoder.layer", "image.layers"}
+    assert set(discover(Both()).stacks) == {"text.encoder.layer", *(f"image.{stack}" for stack in stacks)}
     model = Both()
     model.image.embeddings = nn.Identity()
     with pytest.warns(UserWarning, match="image of this Both gets no sites.*pass example_inputs="):

@@ -105,3 +105,27 @@ def test_parts_are_the_outermost_sub_models_not_reached():
     assert [run.entry for run in runs_of_parts(model, frozenset({"text_model", "text_model.embeddings"}))] == [
         "vision_model"
     ]
+
+
+def test_a_plain_module_is_a_part_if_it_takes_a_modality_and_has_its_own_configuration():
+    class Configured(nn.Module):
+        def __init__(self, config, **children):
+            super().__init__()
+            self.config = config
+            for name, child in children.items():
+                setattr(self, name, child)
+
+    class Takes(Configured):
+        def forward(self, pixel_values):
+            return pixel_values
+
+    class TakesStates(Configured):
+        def forward(self, hidden_states):
+            return hidden_states
+
+    whole, image = hf.PretrainedConfig(), hf.ViTConfig(image_size=4)
+    tower = Takes(image, embeddings=Takes(image))
+    model = Configured(whole, embeddings=Takes(whole), encoder=TakesStates(image), vision=nn.ModuleDict({"a": tower}))
+    (part,) = runs_of_parts(model, frozenset())
+    assert (part.entry, shapes(part.kwargs)) == ("vision.a", {"pixel_values": [BATCH, 3, 4, 4]})
+    assert not list(runs_of_parts(model, frozenset({"vision.a", "vision.a.embeddings"})))

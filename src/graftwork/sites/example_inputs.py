@@ -72,14 +72,28 @@ def runs_to_try(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tupl
 def runs_of_parts(model: torch.nn.Module, reached: frozenset[str]) -> Iterator[Run]:
     """One run for each sub-model with a configuration of its own that a run of the whole has not reached."""
     taken: list[str] = []
-    for path, module in model.named_modules():
-        is_part = path and hasattr(module, "main_input_name") and hasattr(module, "config")
-        if not is_part or path in reached or any(path.startswith(f"{other}.") for other in taken):
+    configured = {path: module.config for path, module in model.named_modules() if hasattr(module, "config")}
+    for path in configured:
+        module = model.get_submodule(path)
+        if not path or path in reached or any(path.startswith(f"{other}.") for other in taken):
+            continue
+        if not hasattr(module, "main_input_name") and not _is_bare_tower(path, module, configured):
             continue
         if any(name.startswith(f"{path}.") for name in reached):
             continue
         taken.append(path)
         yield Run(kwargs=inputs_for(module), entry=path)
+
+
+def _is_bare_tower(path: str, module: torch.nn.Module, configured: Mapping[str, Any]) -> bool:
+    """Whether a plain module is a model all the same, as CLIP's towers are in transformers 4.
+
+    It takes a modality, as embeddings do; but those share the configuration of what they are in.
+    """
+    around = max((other for other in configured if other == "" or path.startswith(f"{other}.")), key=len, default=None)
+    is_own = hasattr(module.config, "to_dict") and (around is None or configured[around] is not module.config)
+    taken = inspect.signature(module.forward).parameters
+    return is_own and any(name in taken for name in _MODALITIES if name != "inputs")  # many a helper has "inputs"
 
 
 def inputs_for(model: torch.nn.Module) -> dict[str, torch.Tensor]:
