@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 
 import graftwork as gw
 from tests.architectures.attached import (
@@ -27,12 +29,15 @@ from tests.architectures.attached import (
     watching,
 )
 from tests.architectures.by_hand import addition, streams
-from tests.zoo.models import build_or_skip, cast_inputs, clone_inputs, names
+from tests.zoo.models import build_or_skip, cast_inputs, clone_inputs, main_output, names, runs_in_double
 
 every_model = pytest.mark.parametrize("name", names())
 exact: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-9}
 COMPILED = ("bert", "llama_causal", "t5", "vit")  # in every test run; the others, some seconds each, with the tour
 float32_stream = {"mamba"}  # the model keeps its stream in single precision whatever its weights are
+# Whisper of transformers 4 gives its decoder the encoder's states by keyword, where reentrant checkpointing misses them:
+# the bare model fails in the backward pass (test_5_reentrant_checkpointing_is_left_out_only_where_the_bare_model_fails).
+not_reentrant = {"whisper"} if transformers.__version__.startswith("4.") else set()
 # Open defects of the library; an entry that passes fails the test, so that it gets removed.
 OPEN: dict[tuple[str, str], str] = {}
 METHODS: dict[str, gw.AdapterConfig] = {
@@ -155,13 +160,23 @@ def test_5_gradients_reach_every_adapter_weight_and_no_base_weight(name: str) ->
     with counting(zoo.model, inside) as calls:
         gradients(zoo, grafts)
         once = calls[inside]
-        for reentrant in (False, True):
+        for reentrant in (False, True) if name not in not_reentrant else (False,):
             enable_checkpointing(zoo.model, reentrant)
             calls.clear()
             checkpointed = gradients(zoo, grafts)
             assert calls[inside] > once, "nothing was computed again"
             for key, value in plain.items():
                 torch.testing.assert_close(checkpointed[key], value, **exact, msg=lambda m, k=key: f"{k}: {m}")
+
+
+@pytest.mark.parametrize("name", ["whisper", "t5"])
+def test_5_reentrant_checkpointing_is_left_out_only_where_the_bare_model_fails(name: str) -> None:
+    zoo = build_or_skip(name)
+    zoo.model.train()
+    enable_checkpointing(zoo.model, reentrant=True)
+    fails = pytest.raises(RuntimeError, match="backward through the graph a second time")
+    with fails if name in not_reentrant else contextlib.nullcontext():
+        main_output(zoo.model(**clone_inputs(zoo.inputs))).sum().backward()
 
 
 @every_model
@@ -236,7 +251,7 @@ def test_8_generation_with_a_cache_is_generation_without(name: str) -> None:
 
 
 @every_model
-def test_9_low_precision_and_moves(name: str) -> None:
+def test_9_low_precision(name: str) -> None:
     zoo, grafts = attached(name, torch.bfloat16)
     grafts.add("a", MIXERS_TOO)
     randomize(grafts, "a", seed=1, std=0.05)
@@ -246,6 +261,12 @@ def test_9_low_precision_and_moves(name: str) -> None:
     low = run(zoo)
     assert all(torch.isfinite(value).all() for value in low.values())
     assert {value.dtype for value in low.values()} == {torch.float32 if name in float32_stream else torch.bfloat16}
+
+
+@every_model
+def test_9_a_model_moves_to_double_precision_with_its_adapters(name: str) -> None:
+    if not runs_in_double(name):
+        pytest.skip(f"the bare {name} of the installed transformers does not run in double precision")
     wide, other = attached(name, torch.float32)
     other.add("a", MIXERS_TOO)
     randomize(other, "a", seed=1, std=0.05)

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from graftwork.sites import Site, Tap, discover
 from tests.sites.toys import WIDTH, Block, Model, PostNormBlock, findings_of
-from tests.zoo.models import build
+from tests.zoo.models import ZooModel, build
 
 
 def sites_of(block: type[nn.Module]) -> dict[str, Site]:
     return {f.site.name: f.site for f in findings_of(Model(block, layers=1)).sites}
 
 
+def slot_of(zoo: ZooModel, path: str) -> int | None:
+    """Where a module of the installed transformers returns its stream: alone, or first in a tuple."""
+    returned: list[Any] = []
+    with zoo.model.get_submodule(path).register_forward_hook(lambda *call: returned.append(call[-1])), torch.no_grad():
+        zoo.model(**zoo.inputs)
+    assert isinstance(returned[0], torch.Tensor | tuple)
+    return 0 if isinstance(returned[0], tuple) else None
+
+
 def test_bert_exactly():
-    sites = discover(build("bert").model)
+    zoo = build("bert")
+    sites = discover(zoo.model)
     here = "encoder.layer.1"
     attention, feed_forward, layer = (sites[f"{here}.{kind}"] for kind in ("attention", "feed_forward", "layer"))
     entering = Tap(f"{here}.attention", "input", 0)
@@ -51,7 +63,7 @@ def test_bert_exactly():
         layer=1,
         kind="layer",
         block=here,
-        output=Tap(here, "output"),
+        output=Tap(here, "output", slot_of(zoo, here)),
         width=32,
         residual=entering,
         input=entering,
