@@ -30,6 +30,7 @@ from graftwork.errors import (
     ConfigError,
     GraftworkError,
     SiteError,
+    TaskError,
     UnknownNameError,
 )
 from graftwork.methods import (
@@ -78,6 +79,7 @@ __all__ = [
     "Stack",
     "Standard",
     "Tap",
+    "TaskError",
     "UnknownNameError",
     "attach",
     "composition_from_dict",

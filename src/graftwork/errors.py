@@ -35,3 +35,7 @@ class AttachError(GraftworkError, RuntimeError):
 
 class CheckpointError(GraftworkError, RuntimeError):
     """A file does not fit the model, is damaged, or is not one of ours."""
+
+
+class TaskError(GraftworkError, ValueError):
+    """Data, or a task made of it, that cannot be used: the message says which value, where it stands, and the way out."""

@@ -1,0 +1,124 @@
+"""A tag for every word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from graftwork.errors import TaskError
+from graftwork.heads import HeadConfig, TokenClassification
+from graftwork.tasks.batches import IGNORED, array, labelled, pad, pad_tokens, same_count, softmax, taken
+from graftwork.tasks.cells import Cells
+from graftwork.tasks.kind.contract import Feature, Kind
+from graftwork.tasks.kind.registry import register
+from graftwork.tasks.label_names import enough, names_in, resolve
+from graftwork.tasks.prediction import Prediction
+from graftwork.tasks.rows import Rows
+from graftwork.tasks.scoring.tags import TAGS
+from graftwork.tasks.spec import TaskSpec
+from graftwork.tasks.tokens import fast, longest
+
+OUTSIDE = "O"
+
+
+@register
+class Tagging(Kind):
+    """A tag for every word, as BIO or any other; the first piece of a word stands for it.
+
+    Words that are cut off, or that a tokenizer makes nothing of, are predicted as ``"O"``.
+    """
+
+    name: ClassVar[str] = "tagging"
+    form: ClassVar[str] = TAGS
+    reads: ClassVar[tuple[str, ...]] = ("tokens",)
+    answers: ClassVar[tuple[str, ...]] = ("tags",)
+    options: ClassVar[frozenset[str]] = frozenset({"labels", "max_length"})
+    group: ClassVar[str | None] = "tokens"
+
+    def metric_names(self) -> tuple[str, ...]:
+        entities = any(name.startswith(("B-", "I-")) for name in self.labels)
+        return self.spec.metrics or (("entity_f1", "tag_accuracy") if entities else ("tag_accuracy",))
+
+    @classmethod
+    def find_labels(cls, name: str, spec: TaskSpec, train: Rows, told: tuple[str, ...] | None) -> tuple[str, ...]:
+        def values() -> Iterator[tuple[Any, Cells, str]]:
+            for row, place in train.placed():
+                cells = Cells(row, place, spec)
+                yield from ((tag, cells, "tags") for tag in _words(cells, "tags"))
+
+        return enough(spec.labels or told or names_in(values()), 2, f"task {name!r}")
+
+    def read(self, cells: Cells) -> list[str]:
+        words = _words(cells, "tokens")
+        for number, word in enumerate(words, 1):
+            if not isinstance(word, str):
+                raise cells.wrong("tokens", f"word {number}, {word!r}, must be a text; write it in quotes")
+        return words
+
+    def answer(self, cells: Cells) -> list[str] | None:
+        if cells.get("tags") is None:
+            return None
+        tags, words = _words(cells, "tags"), self.read(cells)
+        if len(tags) != len(words):
+            raise cells.wrong("tags", f"{len(tags)} tags for {len(words)} words; give one tag a word")
+        return [self.labels[resolve(tag, self.labels, cells, "tags")] for tag in tags]
+
+    def head(self) -> HeadConfig:
+        return TokenClassification(labels=self.labels)
+
+    def features(self, rows: Rows, processor: Any, *, max_length: int | None, train: bool) -> list[Feature]:
+        self.check(rows, answered=train)
+        fast(processor, "tagging")
+        limit = longest(self.spec, max_length, processor)
+        return [self._feature(cells, processor, limit) for cells in self.cells(rows)]
+
+    def _feature(self, cells: Cells, tokenizer: Any, limit: int | None) -> Feature:
+        words, tags = self.read(cells), self.answer(cells)
+        cut = {"truncation": True, "max_length": limit} if limit is not None else {}
+        try:
+            tokens = tokenizer(words, is_split_into_words=True, **cut)
+        except AssertionError as error:  # what transformers 4 says of byte-level tokenizers
+            raise TaskError(f"{error}: load the tokenizer with add_prefix_space=True") from error
+        feature = {key: tokens[key] for key in tokens}
+        first: dict[int, int] = {}
+        for position, word in enumerate(tokens.word_ids()):
+            if word is not None:
+                first.setdefault(word, position)
+        feature["words"] = [first.get(word, -1) for word in range(len(words))]
+        if tags is not None:
+            feature["labels"] = [IGNORED] * len(feature["input_ids"])
+            for position, tag in zip(feature["words"], tags, strict=True):
+                if position >= 0:
+                    feature["labels"][position] = self.labels.index(tag)
+        return feature
+
+    def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
+        batch = pad_tokens(features, processor)
+        if labelled(features):
+            batch["labels"] = pad([feature["labels"] for feature in features], IGNORED)
+        return taken(batch, for_model)
+
+    def decode(
+        self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any
+    ) -> list[Prediction]:
+        same_count(outputs, features)
+        same_count(features, rows, "rows")
+        return [self._tags(softmax(array(output)), feature) for output, feature in zip(outputs, features, strict=True)]
+
+    def _tags(self, chances: Any, feature: Feature) -> Prediction:
+        there = feature["words"]
+        tags = [OUTSIDE if at < 0 else self.labels[int(chances[at].argmax())] for at in there]
+        sure = [None if at < 0 else float(chances[at].max()) for at in there]
+        return Prediction(tags, extra={"probability": sure})
+
+
+def _words(cells: Cells, role: str) -> list[Any]:
+    """A list of words or tags; a table has them as JSON or with spaces between."""
+    value = cells.value(role)
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        value = value.split()
+        if value:
+            return value
+    return cells.several(role)

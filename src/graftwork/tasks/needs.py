@@ -1,0 +1,33 @@
+"""Libraries that only some tasks need: imported when they are, with the way out where they are not there."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+from graftwork.errors import TaskError
+
+
+def needed(module: str, what: str) -> Any:
+    """Import a module of the extra ``tasks``.
+
+    Args:
+        module: Its name.
+        what: What needs it, for the message.
+
+    Raises:
+        TaskError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise TaskError(f"{what} needs {module.split('.')[0]} ({error}): pip install 'graftwork[tasks]'") from error
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The way out for a name that is not known: the nearest that is, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"there is {', '.join(names)}"

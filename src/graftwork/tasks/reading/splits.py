@@ -1,0 +1,114 @@
+"""Where a task's rows come from: single files, a folder, images in folders, a data set of the Hub."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from graftwork.errors import TaskError
+from graftwork.tasks.reading.files import ENDINGS, in_folder, read_rows
+from graftwork.tasks.reading.hub import from_hub, hub_names
+from graftwork.tasks.reading.image_folder import images_in
+from graftwork.tasks.rows import Rows
+from graftwork.tasks.spec import TaskSpec
+
+SPLITS: dict[str, tuple[str, ...]] = {
+    "train": ("train",),
+    "dev": ("dev", "validation", "valid", "val"),
+    "test": ("test",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The rows of a task as they are read, before anything is held out.
+
+    Attributes:
+        train: To learn from.
+        dev: ``None`` where there are none.
+        test: ``None`` where there are none.
+        labels: The labels' names, where the data says them.
+    """
+
+    train: Rows
+    dev: Rows | None = None
+    test: Rows | None = None
+    labels: tuple[str, ...] | None = None
+
+
+def read_splits(name: str, spec: TaskSpec, root: Path) -> Splits:
+    """Everything a task reads.
+
+    Args:
+        name: The task's, for messages.
+        spec: Where its rows are.
+        root: What relative paths are relative to.
+
+    Raises:
+        TaskError: If there are no rows to learn from, or something cannot be read.
+    """
+    found: dict[str, Any] = {}
+    if spec.data is not None and not (spec.train and spec.dev and spec.test):
+        found = _data(name, spec, root)
+    given = {"train": spec.train, "dev": spec.dev, "test": spec.test}
+    # a label's names may be told beside a single file, too
+    if spec.train and "labels" not in found:
+        found["labels"] = _meta((root / spec.train).parent)
+    found |= {split: read_rows(root / Path(file).expanduser()) for split, file in given.items() if file}
+    if "train" not in found:
+        where = f"data = {spec.data!r} has no train rows" if spec.data else "neither data nor train is given"
+        raise TaskError(f"task {name!r}: {where}; give a folder with a train file, or train = FILE")
+    return Splits(**found)
+
+
+def _data(name: str, spec: TaskSpec, root: Path) -> dict[str, Any]:
+    assert spec.data is not None
+    folder = root / Path(spec.data).expanduser()
+    if folder.is_dir():
+        return _images(folder, spec) or _folder(folder)
+    if folder.exists():
+        raise TaskError(f"task {name!r}: data = {spec.data!r} is a file; data is a folder, train = FILE a file")
+    if not hub_names(spec.data):
+        raise TaskError(f"task {name!r}: data = {spec.data!r} is not there; {in_folder(folder.parent)}")
+    return from_hub(name, spec, folder)
+
+
+def _folder(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {"labels": _meta(folder)}
+    for split, names in SPLITS.items():
+        files = [folder / f"{n}{e}" for n in names for e in ENDINGS if (folder / f"{n}{e}").is_file()]
+        if len(files) > 1:
+            both = " and ".join(file.name for file in files)
+            raise TaskError(f"{folder} has {both}, and one of them must be the {split} rows; give {split} = FILE")
+        if files:
+            found[split] = read_rows(files[0])
+    if "train" not in found:
+        raise TaskError(f"{folder} has no train file ({', '.join('train' + e for e in ENDINGS)}); {in_folder(folder)}")
+    return found
+
+
+def _images(folder: Path, spec: TaskSpec) -> dict[str, Any] | None:
+    """Images in folders named by split and label, where there are no files of rows."""
+    if spec.kind != "image_classification" or not (folder / "train").is_dir():
+        return None
+    folders = {split: [folder / n for n in names if (folder / n).is_dir()] for split, names in SPLITS.items()}
+    read = {split: images_in(there[0], spec) for split, there in folders.items() if there}
+    return {"labels": _meta(folder), **read}
+
+
+def _meta(folder: Path) -> tuple[str, ...] | None:
+    """The labels' names that stand in ``meta.json``."""
+    path = folder / "meta.json"
+    if not path.is_file():
+        return None
+    try:
+        labels = json.loads(path.read_text(encoding="utf-8")).get("labels")
+    except (ValueError, AttributeError) as error:
+        raise TaskError(f"{path} is not a JSON object in UTF-8 ({error}); mend it, or take it away") from error
+    if labels is None:
+        return None
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise TaskError(f'{path}: labels is {labels!r}; it must be a list of names, as {{"labels": ["no", "yes"]}}')
+    return tuple(labels)

@@ -1,0 +1,66 @@
+"""One label a row, or several: scikit-learn's metrics, on names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from graftwork.tasks.needs import needed
+from graftwork.tasks.scoring.registry import metric
+
+LABEL, LABEL_SET, CHOICE = "labels", "sets of labels", "choices"
+
+
+def _sklearn() -> Any:
+    return needed("sklearn.metrics", "this metric")
+
+
+@metric("accuracy", LABEL, CHOICE, LABEL_SET)
+def accuracy(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
+    """The share of rows that are right altogether."""
+    return sum(_plain(p) == _plain(g) for p, g in zip(predicted, gold, strict=True)) / len(gold)
+
+
+@metric("f1", LABEL, LABEL_SET)
+def f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
+    """Of two labels, the F1 of the second one; else the mean of all labels' F1."""
+    if len(labels) == 2 and not _sets(gold):
+        return _sklearn().f1_score(gold, predicted, pos_label=labels[1], labels=list(labels), zero_division=0.0)
+    return _f1(predicted, gold, labels, "macro")
+
+
+@metric("macro_f1", LABEL, LABEL_SET)
+def macro_f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
+    """The mean of all labels' F1; one that is neither there nor predicted does not count."""
+    return _f1(predicted, gold, labels, "macro")
+
+
+@metric("micro_f1", LABEL, LABEL_SET)
+def micro_f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
+    """F1 over all labels of all rows together."""
+    return _f1(predicted, gold, labels, "micro")
+
+
+@metric("matthews", LABEL)
+def matthews(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
+    """The correlation of Matthews, -1 to 1; 0 where all predictions are alike."""
+    return _sklearn().matthews_corrcoef(gold, predicted)
+
+
+def _f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str], average: str) -> float:
+    if _sets(gold):
+        names = sorted({*labels, *(name for row in (*gold, *predicted) for name in row)})
+        rows = [[[int(name in row) for name in names] for row in side] for side in (gold, predicted)]
+        met = [n for n in range(len(names)) if any(row[n] for side in rows for row in side)]
+        if not met:  # nothing was there to be found, and nothing was said
+            return 1.0
+        return _sklearn().f1_score(*rows, labels=met, average=average, zero_division=0.0)
+    return _sklearn().f1_score(gold, predicted, average=average, zero_division=0.0)
+
+
+def _sets(gold: Sequence[Any]) -> bool:
+    return not isinstance(gold[0], (str, int))
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (str, int)) else frozenset(value)

@@ -1,0 +1,64 @@
+"""Metrics by name: a function of what was predicted and what is right; higher is better for every one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from graftwork.errors import TaskError
+from graftwork.tasks.needs import nearest
+
+Function = Callable[[Sequence[Any], Sequence[Any], Sequence[str]], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A number for how good predictions are.
+
+    Attributes:
+        name: Under which it is registered.
+        forms: The forms of values that it takes; a `Kind` says the form of its own.
+        function: Of what was predicted, what is right, and the labels' names.
+    """
+
+    name: str
+    forms: tuple[str, ...]
+    function: Function
+
+    def __call__(self, predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str] = ()) -> float:
+        """The metric of two sequences of the same length."""
+        if len(predicted) != len(gold):
+            raise TaskError(f"{self.name}: {len(predicted)} predictions for {len(gold)} rows; give one for each")
+        return float(self.function(predicted, gold, labels)) if len(gold) else 0.0
+
+
+metrics: dict[str, Metric] = {}
+
+
+def metric(name: str, *forms: str) -> Callable[[Function], Function]:
+    """Decorator: make a function known as a metric of values of such forms."""
+
+    def add(function: Function) -> Function:
+        if name in metrics:
+            raise TaskError(f"a metric {name!r} is registered already; choose another name")
+        metrics[name] = Metric(name, forms, function)
+        return function
+
+    return add
+
+
+def find_metric(name: str, form: str, where: str) -> Metric:
+    """A metric by its name, for values of a form.
+
+    Raises:
+        TaskError: If it is unknown, or takes values of other forms.
+    """
+    fitting = [known for known, found in metrics.items() if form in found.forms]
+    if name not in metrics:
+        raise TaskError(f"{where}: metric {name!r} is not known; {nearest(name, metrics)}")
+    if name not in fitting:
+        raise TaskError(
+            f"{where}: metric {name!r} is of {' and '.join(metrics[name].forms)}, not of {form}; {nearest('', fitting)}"
+        )
+    return metrics[name]

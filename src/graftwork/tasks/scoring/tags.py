@@ -1,0 +1,25 @@
+"""Tags of words: entities by seqeval, and words one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from graftwork.tasks.needs import needed
+from graftwork.tasks.scoring.registry import metric
+
+TAGS = "tags"
+
+
+@metric("entity_f1", TAGS)
+def entity_f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
+    """Micro F1 of whole entities, as conlleval counts them: right are those with the same words and the same type."""
+    seqeval = needed("seqeval.metrics", "the metric entity_f1")
+    return seqeval.f1_score([list(tags) for tags in gold], [list(tags) for tags in predicted], zero_division=0)
+
+
+@metric("tag_accuracy", TAGS)
+def tag_accuracy(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
+    """The share of words whose tag is right."""
+    right = sum(p == g for one, other in zip(predicted, gold, strict=True) for p, g in zip(one, other, strict=True))
+    return right / max(sum(map(len, gold)), 1)

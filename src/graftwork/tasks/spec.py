@@ -1,0 +1,102 @@
+"""What a task is, as data: one ``[tasks.NAME]`` table of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class TaskSpec(BaseModel):
+    """Data, kind, labels and metrics of a task; paths are relative to the recipe's folder.
+
+    Attributes:
+        kind: What is asked of a row, one of `kinds`.
+        data: A folder with ``train``, ``dev`` and ``test`` files (``.jsonl``, ``.csv``, ``.tsv``, also with ``.gz``, and
+            ``.parquet``) and perhaps a ``meta.json`` with ``{"labels": [...]}``; a folder of images
+            (``train/LABEL/*.png``); or a data set of the Hub, ``"owner/name"`` or ``"owner/name/configuration"``.
+        train: A file of rows to learn from, in place of the folder's.
+        dev: A file of rows that decide which epoch is the best. Where there is none, a share of ``train`` is held out.
+        test: A file of rows that nothing is decided by; they may be without answers.
+        dev_share: How much of ``train`` is held out where there is no ``dev``.
+        text: Column of the text.
+        pair: Column of a second text; not used where no row has it.
+        label: Column of the label: a name, or the number of one; for regression a number.
+        choices: Column of the choices, a list of texts.
+        tokens: Column of the words, a list.
+        tags: Column of the words' tags, a list.
+        question: Column of the question.
+        context: Column of the text that holds the answer.
+        answers: Column of the answers: ``{"text": [...], "answer_start": [...]}``, or one text.
+        answer_start: Column of where the answer starts, where the answer is one text.
+        target: Column of the text to write, or of a list of right ones, of which the first is learnt.
+        image: Column of the image: a path relative to the file, an image, or numbers.
+        labels: Names of the labels in order. By default those of ``meta.json``, else what stands in ``train``, sorted.
+        rows: At most so many training rows, drawn once and for all.
+        max_length: In tokens; by default the recipe's.
+        max_target_length: In tokens, of what is to be written.
+        metrics: By default those of the kind. The first one decides the best epoch; higher is better for each.
+        pooling: ``"first"``, ``"last"`` or ``"mean"``; by default what suits the base.
+        prefix: Put in front of every text, for text to text.
+        stride: How many tokens two windows of a long context share.
+        no_answer: Whether a question may have no answer in its context.
+        white: What white is, in images given as numbers: by default 255 for whole numbers, else 1.
+        num_beams: For generation.
+        max_new_tokens: For generation.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str = "classification"
+    data: str | None = None
+    train: str | None = None
+    dev: str | None = None
+    test: str | None = None
+    dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    text: str = "text"
+    pair: str = "text_pair"
+    label: str = "label"
+    choices: str = "choices"
+    tokens: str = "tokens"
+    tags: str = "tags"
+    question: str = "question"
+    context: str = "context"
+    answers: str = "answers"
+    answer_start: str = "answer_start"
+    target: str = "target"
+    image: str = "image"
+
+    labels: tuple[str, ...] | None = None
+    rows: Positive | None = None
+    max_length: Annotated[int, Field(ge=4)] | None = None
+    max_target_length: Positive | None = None
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    pooling: str | None = None
+    prefix: str | None = None
+    stride: Annotated[int, Field(ge=0)] = 128
+    no_answer: bool = False
+    white: Annotated[float, Field(gt=0)] | None = None
+    num_beams: Positive = 1
+    max_new_tokens: Positive = 64
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _one_metric(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("labels")
+    @classmethod
+    def _each_label_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = sorted({name for name in value or () if (value or ()).count(name) > 1})
+        if twice:
+            raise ValueError(f"the label {twice[0]!r} stands there twice; give each name once")
+        return value
+
+    @model_validator(mode="after")
+    def _some_columns_apart(self) -> TaskSpec:
+        if self.text == self.pair:
+            raise ValueError(f"text and pair are both the column {self.text!r}; name two columns")
+        return self
