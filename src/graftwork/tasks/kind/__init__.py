@@ -1,6 +1,17 @@
 """The kinds of tasks, one file each: importing this registers them."""
 
-from graftwork.tasks.kind import classification, multi_label, regression, tagging  # noqa: F401
+from graftwork.tasks.kind import (  # noqa: F401
+    causal_lm,
+    classification,
+    image_classification,
+    masked_lm,
+    multi_label,
+    multiple_choice,
+    question_answering,
+    regression,
+    tagging,
+    text_to_text,
+)
 from graftwork.tasks.kind.contract import Feature, Kind
 from graftwork.tasks.kind.registry import find_kind, kinds, register
 

@@ -206,7 +206,8 @@ class Kind(ABC):
 
     def pairs(self, predictions: Sequence[Prediction], rows: Rows) -> tuple[list[Any], list[Any]]:
         """What was predicted and what is right, as the metrics take it."""
-        return [prediction.value for prediction in predictions], self.gold(rows)
+        gold = self.gold(rows)
+        return [prediction.value for prediction in predictions], gold
 
     def lengths(self, features: Sequence[Feature]) -> list[int]:
         """How long each feature is, so that those of a similar length can share a batch."""

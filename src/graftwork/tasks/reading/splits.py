@@ -91,7 +91,8 @@ def _folder(folder: Path) -> dict[str, Any]:
 
 def _images(folder: Path, spec: TaskSpec) -> dict[str, Any] | None:
     """Images in folders named by split and label, where there are no files of rows."""
-    if spec.kind != "image_classification" or not (folder / "train").is_dir():
+    rows = any((folder / f"train{ending}").is_file() for ending in ENDINGS)
+    if spec.kind != "image_classification" or rows or not (folder / "train").is_dir():
         return None
     folders = {split: [folder / n for n in names if (folder / n).is_dir()] for split, names in SPLITS.items()}
     read = {split: images_in(there[0], spec) for split, there in folders.items() if there}

@@ -7,6 +7,7 @@ from typing import Any
 
 from graftwork.tasks.needs import needed
 from graftwork.tasks.scoring.registry import metric
+from graftwork.tasks.scoring.texts import TEXT
 
 LABEL, LABEL_SET, CHOICE = "labels", "sets of labels", "choices"
 
@@ -15,10 +16,10 @@ def _sklearn() -> Any:
     return needed("sklearn.metrics", "this metric")
 
 
-@metric("accuracy", LABEL, CHOICE, LABEL_SET)
+@metric("accuracy", LABEL, CHOICE, LABEL_SET, TEXT)
 def accuracy(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The share of rows that are right altogether."""
-    return sum(_plain(p) == _plain(g) for p, g in zip(predicted, gold, strict=True)) / len(gold)
+    return sum(_right(p, g) for p, g in zip(predicted, gold, strict=True)) / len(gold)
 
 
 @metric("f1", LABEL, LABEL_SET)
@@ -62,5 +63,8 @@ def _sets(gold: Sequence[Any]) -> bool:
     return not isinstance(gold[0], (str, int))
 
 
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (str, int)) else frozenset(value)
+def _right(predicted: Any, gold: Any) -> bool:
+    if isinstance(gold, (str, int)):
+        return bool(predicted == gold)
+    # a written text has several right ones; a set of labels is right as a whole
+    return predicted.strip() in gold if isinstance(predicted, str) else set(predicted) == set(gold)

@@ -1,0 +1,137 @@
+"""The answer to a question, as a part of its context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graftwork.heads import HeadConfig, QuestionAnswering
+from graftwork.tasks.answers import Answers, read_answers
+from graftwork.tasks.batches import array, labelled, pad_tokens, same_count, softmax, taken
+from graftwork.tasks.cells import Cells
+from graftwork.tasks.kind.contract import Feature, Kind
+from graftwork.tasks.kind.registry import register
+from graftwork.tasks.prediction import Prediction
+from graftwork.tasks.rows import Rows
+from graftwork.tasks.scoring.answers import ANSWER
+from graftwork.tasks.tokens import fast, longest
+from graftwork.tasks.windows import ends, windows
+
+BEST = 20
+LONGEST_ANSWER = 30
+
+
+@register
+class SpanAnswering(Kind):
+    """The part of a context that answers a question, as in SQuAD; ``""`` where nothing does and ``no_answer`` is set.
+
+    A long context is read in windows, several features a row, and the best span of all of them is the answer. A
+    prediction's ``extra`` has where it starts and ends, and the ``nbest`` spans with their probabilities among themselves.
+    """
+
+    name: ClassVar[str] = "question_answering"
+    metrics: ClassVar[tuple[str, ...]] = ("squad_f1", "exact_match")
+    form: ClassVar[str] = ANSWER
+    reads: ClassVar[tuple[str, ...]] = ("question", "context")
+    answers: ClassVar[tuple[str, ...]] = ("answers",)
+    options: ClassVar[frozenset[str]] = frozenset({"answer_start", "max_length", "stride", "no_answer"})
+    group: ClassVar[str | None] = "context"
+
+    def read(self, cells: Cells) -> tuple[str, str]:
+        return cells.text("question"), cells.text("context")
+
+    def answer(self, cells: Cells) -> list[str] | None:
+        answers = self._answers(cells)
+        return None if answers is None else list(answers.texts) or [""]
+
+    def _answers(self, cells: Cells) -> Answers | None:
+        return read_answers(cells, none_allowed=self.spec.no_answer)
+
+    def head(self) -> HeadConfig:
+        return QuestionAnswering()
+
+    def features(self, rows: Rows, processor: Any, *, max_length: int | None, train: bool) -> list[Feature]:
+        self.check(rows, answered=train)
+        fast(processor, "question answering")
+        limit = longest(self.spec, max_length, processor)
+        features: list[Feature] = []
+        for n, cells in enumerate(self.cells(rows)):
+            question, context = self.read(cells)
+            answers = self._answers(cells)
+            for window in windows(
+                question, context, processor, limit=limit, stride=self.spec.stride, place=cells.place
+            ):
+                labels = {} if answers is None else {"labels": ends(answers, window["offsets"])}
+                features.append({**window, **labels, "row": n})
+        return features
+
+    def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
+        batch = pad_tokens(features, processor)
+        if labelled(features):
+            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+        return taken(batch, for_model)
+
+    def decode(
+        self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any
+    ) -> list[Prediction]:
+        same_count(outputs, features)
+        found: list[list[tuple[float, int, int]]] = [[] for _ in rows]
+        empty = [np.inf] * len(rows)
+        for output, feature in zip(outputs, features, strict=True):
+            logits, row = array(output), feature["row"]
+            found[row] += best_spans(logits, feature["offsets"])
+            # no answer in the row is no answer in any window: the least sure window decides
+            empty[row] = min(empty[row], float(logits[0].sum()))
+        cells = self.cells(rows)
+        return [self._predict(cells[n].text("context"), found[n], empty[n]) for n in range(len(rows))]
+
+    def _predict(self, context: str, spans: list[tuple[float, int, int]], empty: float) -> Prediction:
+        # windows overlap: the same span may be met twice, and counts by its better score
+        best: dict[tuple[int, int], float] = {}
+        for score, start, end in spans:
+            best[start, end] = max(score, best.get((start, end), -np.inf))
+        if not best or self.spec.no_answer:
+            best[0, 0] = empty
+        ranked = sorted(best.items(), key=lambda item: -item[1])[:BEST]
+        chances = softmax(np.array([score for _, score in ranked]))
+        nbest = [
+            {"text": context[start:end], "start": start, "end": end, "probability": float(chance)}
+            for ((start, end), _), chance in zip(ranked, chances, strict=True)
+        ]
+        first = nbest[0]
+        return Prediction(first["text"], extra={"start": first["start"], "end": first["end"], "nbest": nbest})
+
+
+def best_spans(logits: np.ndarray, offsets: Sequence[list[int] | None]) -> list[tuple[float, int, int]]:
+    """The best spans of a window: score, and where each starts and ends in the context.
+
+    Args:
+        logits: Of starts and ends ``(positions, 2)``; positions behind the offsets are padding.
+        offsets: Of each position in the context, ``None`` where it is outside.
+    """
+    inside = np.array([n for n, span in enumerate(offsets) if span], dtype=int)
+    if not len(inside):
+        return []
+    starts, ends_ = (inside[np.argsort(-logits[inside, side], kind="stable")[:BEST]] for side in (0, 1))
+    spans = [
+        (float(logits[first, 0] + logits[last, 1]), first, last)
+        for first in starts
+        for last in ends_
+        if first <= last < first + LONGEST_ANSWER
+    ]
+    # of the best starts and ends none may fit together; one token always does
+    if not spans:
+        sums = logits[inside].sum(-1)
+        one = inside[sums.argmax()]
+        spans = [(float(sums.max()), one, one)]
+    spans.sort(key=lambda span: -span[0])
+    return [(score, *_characters(offsets[first], offsets[last])) for score, first, last in spans[:BEST]]
+
+
+def _characters(first: list[int] | None, last: list[int] | None) -> tuple[int, int]:
+    assert first and last
+    return first[0], last[1]
