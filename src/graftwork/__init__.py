@@ -7,8 +7,9 @@ grafts.add("mrpc", gw.Pfeiffer(reduction_factor=16))
 grafts.train_only("mrpc")
 """
 
+from graftwork import heads
 from graftwork.api import Adapters, attach, of
-from graftwork.attach import Labels
+from graftwork.attach import Headed, Labels
 from graftwork.compose import (
     Average,
     BatchSplit,
@@ -29,8 +30,10 @@ from graftwork.errors import (
     CompositionError,
     ConfigError,
     GraftworkError,
+    RecipeError,
     SiteError,
     TaskError,
+    TrainingError,
     UnknownNameError,
 )
 from graftwork.methods import (
@@ -66,11 +69,13 @@ __all__ = [
     "Fuse",
     "FusionConfig",
     "GraftworkError",
+    "Headed",
     "Houlsby",
     "Labels",
     "MixedBatch",
     "Parallel",
     "Pfeiffer",
+    "RecipeError",
     "Replicate",
     "Site",
     "SiteError",
@@ -80,12 +85,14 @@ __all__ = [
     "Standard",
     "Tap",
     "TaskError",
+    "TrainingError",
     "UnknownNameError",
     "attach",
     "composition_from_dict",
     "composition_to_dict",
     "config_from_dict",
     "discover",
+    "heads",
     "methods",
     "of",
 ]

@@ -37,5 +37,13 @@ class CheckpointError(GraftworkError, RuntimeError):
     """A file does not fit the model, is damaged, or is not one of ours."""
 
 
+class RecipeError(GraftworkError, ValueError):
+    """A recipe, or a folder of its runs, that cannot be used: the message names the key or the file."""
+
+
+class TrainingError(GraftworkError, RuntimeError):
+    """A training that cannot go on: the message says which, at what step, and what is kept."""
+
+
 class TaskError(GraftworkError, ValueError):
     """Data, or a task made of it, that cannot be used: the message says which value, where it stands, and the way out."""

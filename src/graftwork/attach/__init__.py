@@ -2,6 +2,8 @@
 
 from graftwork.attach.attaching import attach_to, base_prefix, handle_of
 from graftwork.attach.handle import Handle
+from graftwork.attach.headed import Headed
 from graftwork.attach.heads import Labels
+from graftwork.attach.named_heads import OwnHead
 
-__all__ = ["Handle", "Labels", "attach_to", "base_prefix", "handle_of"]
+__all__ = ["Handle", "Headed", "Labels", "OwnHead", "attach_to", "base_prefix", "handle_of"]

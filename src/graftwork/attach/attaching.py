@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from graftwork.attach.handle import HANDLE, Handle
+from graftwork.attach.handle import Handle
+from graftwork.attach.headed import HANDLE
 from graftwork.attach.wiring import attached_part, unwire
 from graftwork.errors import AttachError, ConfigError
 from graftwork.sites import Site, SiteMap, discover

@@ -57,12 +57,13 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> dict[int, 
 def place_of(model: nn.Module, sites: SiteMap, site: Site, stacks: Mapping[str, int]) -> Place:
     """What a configuration is told of a site: its stack as in the base model, whatever head is around it."""
     kinds = tuple(dict.fromkeys(s.kind for s in sites if s.stack == site.stack and s.layer == site.layer))
-    causal = _causal(model, site)
+    causal = causal_at(model, site)
     site = dataclasses.replace(site, stack=site.stack.removeprefix(sites.prefix))
     return Place(site=site, layers=stacks.get(site.stack, 1), causal=causal, block_kinds=kinds)
 
 
-def _causal(model: nn.Module, site: Site) -> bool:
+def causal_at(model: nn.Module, site: Site) -> bool:
+    """Whether a position at a site sees only those in front of it."""
     config = getattr(model, "config", None)
     if getattr(config, "is_encoder_decoder", False):
         return "decoder" in site.stack

@@ -8,6 +8,7 @@ says ``norms="base"``. For heads see `graftwork.attach.heads`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class Chosen:
             raise CompositionError(
                 "norms and heads by rows need the batch size; the model's inputs do not agree on one"
             )
-        return cls(base, run, _by_row(program, scope, beams))
+        return cls(base, run, by_row(program, scope, beams))
 
     def rows(self, rows: Rows) -> Chosen:
         """The same for some of the rows."""
@@ -111,13 +112,14 @@ def run_norm(norm: nn.Module, values: Tensor) -> Tensor:
     return torch.func.functional_call(norm, {k: w.to(values.dtype) for k, w in weights.items()}, (values,))  # type: ignore[no-any-return]
 
 
-def _by_row(program: Program, scope: int, beams: bool) -> tuple[nn.Module | None, ...]:
+def by_row(program: Any, scope: int, beams: bool) -> tuple[Any, ...]:
+    """What each row uses, from a program whose leaves are modules or names; ``None`` for nothing of its own."""
     if not isinstance(program, tuple):
         return (program,) * scope
     block, children = program
     if isinstance(block, Stack):  # for each row the last that has one
-        layers = [_by_row(child, scope, beams) for child in children]
+        layers = [by_row(child, scope, beams) for child in children]
         return tuple(next((m for m in reversed(row) if m is not None), None) for row in zip(*layers, strict=True))
     assignment = assign(block, scope, beams=beams)
-    inside = [list(_by_row(child, assignment.count(n), beams)) for n, child in enumerate(children)]
+    inside = [list(by_row(child, assignment.count(n), beams)) for n, child in enumerate(children)]
     return tuple(inside[child].pop(0) for child in assignment)

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from graftwork.attach import building, learning, wiring
 from graftwork.attach.checkpointing import Bound, unbind_checkpointing
-from graftwork.attach.heads import Labels, head_name, labelled
+from graftwork.attach.headed import HANDLE, Headed, Together
+from graftwork.attach.heads import Labels, labelled
+from graftwork.attach.named_heads import heads_in_use
 from graftwork.attach.names import unknown
 from graftwork.attach.plan import Plan, make_plan, refuse_rows
 from graftwork.attach.registry import Registry
+from graftwork.attach.runtime import OWN
 from graftwork.attach.summary import Summary, summarize
 from graftwork.compose import Block, Composition, FusionModule, fusions_in, names_in
 from graftwork.errors import AttachError, CompositionError, ConfigError
 from graftwork.sites import SiteMap
-
-HANDLE = "_graftwork_handle"
-DEFAULT_HEAD = "the composition's own"
 
 
 class Handle(Registry):
@@ -58,18 +58,34 @@ class Handle(Registry):
 
     @active.setter
     def active(self, composition: Composition) -> None:
+        self.activate(composition)
+
+    def activate(self, composition: Composition, *, head: str | Sequence[str] | None = OWN) -> None:
+        """Set what every forward pass computes, as `active` does, with a choice of the head.
+
+        Args:
+            composition: A name, a block, or ``None`` for the plain model.
+            head: Name of the head to use, several names (on a `Headed` model: each runs on all rows), or ``None`` for the
+                model's own. By default the composition's own.
+
+        Raises:
+            UnknownNameError: If something in it is not there.
+            CompositionError: If it cannot be computed.
+        """
         composition = self._named(composition)
-        self.runtime.plan = self._plan(composition)
+        self.runtime.plan = self._plan(composition, head=head)
         self.runtime.active = composition
+        self.runtime.head = head if head is None or isinstance(head, str) else tuple(head)
         self.runtime.stale = False
 
     @contextlib.contextmanager
-    def using(self, composition: Composition, *, head: str | None = DEFAULT_HEAD) -> Iterator[None]:
+    def using(self, composition: Composition, *, head: str | Sequence[str] | None = OWN) -> Iterator[None]:
         """Compute another composition inside a ``with``, in this thread alone; nests, and restores.
 
         Args:
             composition: A name, a block, or ``None`` for the plain model.
-            head: Name of the head to use; ``None`` for the model's own. By default the composition's own.
+            head: Name of the head to use, several names, or ``None`` for the model's own, as with `activate`. By default
+                the composition's own.
 
         Raises:
             UnknownNameError: If something in it is not there.
@@ -126,14 +142,20 @@ class Handle(Registry):
     # -- what learns -----------------------------------------------------------------------------------------------
 
     def train_only(
-        self, what: Composition | Sequence[str], *, active: Any = DEFAULT_HEAD, base: str = "frozen"
+        self,
+        what: Composition | Sequence[str],
+        *,
+        active: Any = OWN,
+        head: str | Sequence[str] | None = OWN,
+        base: str = "frozen",
     ) -> None:
         """Choose what learns, and activate it.
 
         Args:
-            what: An adapter or a fusion (by name or as its block), several, or ``None`` for the model's own head alone.
-                Their heads learn with them. Everything else is fixed, its dropout off.
+            what: An adapter or a fusion (by name or as its block), a head by itself, several of them, or ``None`` for the
+                model's own head alone. Their heads learn with them. Everything else is fixed, its dropout off.
             active: What is active while it learns; by default ``what`` itself.
+            head: The head in use, as with `activate`.
             base: ``"frozen"``, ``"norms"`` (the base's norms learn), or ``"trained"`` (the whole base does).
 
         Raises:
@@ -143,13 +165,16 @@ class Handle(Registry):
         if base not in learning.BASES:
             raise ConfigError(f"base is {base!r}; it must be one of {', '.join(learning.BASES)}")
         learners, default = learning.learners(self, what)
-        if isinstance(active, str) and active == DEFAULT_HEAD:
+        if isinstance(active, str) and active == OWN:
             if not default:
                 raise ConfigError(
                     f"train_only({what!r}): give active= the composition that is active while these learn"
                 )
             active = default[0]
-        self.active = active
+        alone = what if isinstance(what, str) and what in self.lone_heads else None
+        if active == alone:
+            active = None
+        self.activate(active, head=alone if alone is not None and head == OWN else head)
         learning.set_learning(self, learners, base)
         self._learning, self._base_mode = learners, base
 
@@ -237,8 +262,8 @@ class Handle(Registry):
         self._plan(composition, head=None)
 
     def replan(self) -> None:
-        self._learning = tuple(name for name in self._learning if name in self._adapters or name in self._fusions)
-        self.runtime.plan = self._plan(self.runtime.active)
+        self._learning = tuple(name for name in self._learning if name in self._taken)
+        self.runtime.plan = self._plan(self.runtime.active, head=self.runtime.head)
         self.runtime.stale = False  # at last: other threads look at it first
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -255,8 +280,8 @@ class Handle(Registry):
             return self._fusions[composition][0]
         return composition
 
-    def _plan(self, composition: Composition, head: str | None = DEFAULT_HEAD) -> Plan | None:
-        if composition is None and head in (None, DEFAULT_HEAD):
+    def _plan(self, composition: Composition, head: str | Sequence[str] | None = OWN) -> Plan | None:
+        if composition is None and head in (None, OWN):
             return None
         for name in names_in(composition):
             self._require_adapter(name)
@@ -266,9 +291,15 @@ class Handle(Registry):
         refuse_rows(composition, self.model)
         norms, modules = building.norm_finders(self.model, self.sites)
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
-        chosen = head_name(composition, self._labels.__contains__) if head == DEFAULT_HEAD else head
-        if isinstance(chosen, str) and chosen not in self._labels:
-            raise unknown(chosen, self._labels, "head")
+        chosen = heads_in_use(composition, head, self._labels)
+        if isinstance(self.model, Headed):
+            plan.named_heads = chosen
+            return plan
+        if isinstance(chosen, Together):
+            raise CompositionError(
+                f"the heads {list(chosen.names)} at once: one {type(self.model).__name__} gives one output; attach to "
+                "gw.Headed(base) for several"
+            )
         known: dict[str | None, Labels] = {None: self._own_labels}
         known.update(self._labels)
         plan.labels = labelled(chosen, known)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 
 from graftwork.attach.choice import Program, norm_program
+from graftwork.attach.headed import Together
 from graftwork.attach.holder import SiteAdapters
 from graftwork.compose import BatchSplit, Block, Composition, Fuse, MixedBatch, Replicate, fusions_in, names_in
 from graftwork.compose.nodes import Attention, ByPositions, ByRows, InTurn, Leaf, Node, _Pool
@@ -28,6 +30,7 @@ class Plan:
         norm_modules: The base's module of each of those norms.
         heads: Whose head is used where, by the path of the model's own; not there where it is the model's own.
         labels: The name of the one head whose labels the loss is computed for, or ``None``.
+        named_heads: On a `Headed` model the heads in use: a name, several, a block with one of these a child, or ``None``.
         replicate: The block that repeats the inputs, or ``None``.
     """
 
@@ -40,6 +43,7 @@ class Plan:
         self.norm_modules: dict[int, nn.Module] = {}
         self.heads: dict[str, Program] = {}
         self.labels: str | None = None
+        self.named_heads: str | Together | tuple[Any, ...] | None = None
         self.replicate = replicate_in(composition)
 
     def attentions(self) -> list[Attention]:

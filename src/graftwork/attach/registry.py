@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from graftwork.attach import building
+from graftwork.attach.headed import Headed
 from graftwork.attach.heads import Labels, head_paths
 from graftwork.attach.holder import Holder, SiteAdapters, holder_at
+from graftwork.attach.named_heads import OwnHead, make_named_head
 from graftwork.attach.names import check_new, unknown
-from graftwork.attach.runtime import Runtime
+from graftwork.attach.runtime import OWN, Runtime
 from graftwork.compose import Composition, Fuse, FusionConfig, FusionModule, fusions_in, names_in
 from graftwork.errors import CompositionError, ConfigError
+from graftwork.heads import HeadConfig
 from graftwork.methods import AdapterConfig, AdapterModule
 from graftwork.sites import SiteMap
 
@@ -35,6 +38,7 @@ class Registry:
         self._adapters: dict[str, AdapterConfig] = {}
         self._fusions: dict[str, tuple[Fuse, FusionConfig]] = {}
         self._labels: dict[str, Labels] = {}
+        self._head_configs: dict[str, HeadConfig] = {}
         self._own_labels = Labels.of(getattr(model, "config", None))
         self._site_modules: dict[int, SiteAdapters] = {}
 
@@ -58,14 +62,21 @@ class Registry:
         """The fusions: name to pool."""
         return {name: pool for name, (pool, _) in self._fusions.items()}
 
-    def config(self, name: str) -> AdapterConfig | FusionConfig:
-        """The configuration of an adapter or a fusion.
+    @property
+    def lone_heads(self) -> tuple[str, ...]:
+        """The names of heads by themselves, which belong to no adapter and no fusion."""
+        return tuple(name for name in self._labels if name not in self._adapters and name not in self._fusions)
+
+    def config(self, name: str) -> AdapterConfig | FusionConfig | HeadConfig:
+        """The configuration of an adapter or a fusion, or of a head by itself.
 
         Raises:
             UnknownNameError: If there is none of that name.
         """
         self._require(name)
-        return self._adapters[name] if name in self._adapters else self._fusions[name][1]
+        if name in self._adapters:
+            return self._adapters[name]
+        return self._fusions[name][1] if name in self._fusions else self._head_configs[name]
 
     def modules_of(self, name: str) -> dict[str, AdapterModule | FusionModule]:
         """The modules of an adapter or a fusion: site key to module."""
@@ -91,6 +102,10 @@ class Registry:
         """What the head of an adapter or a fusion predicts, ``None`` where it has no head of its own."""
         return self._labels.get(name)
 
+    def head_config(self, name: str) -> HeadConfig | None:
+        """What the head of that name was made by, ``None`` for one of an AutoModelForX, or where there is none."""
+        return self._head_configs.get(name)
+
     # -- adding and removing ---------------------------------------------------------------------------------------
 
     def add(self, name: str, config: AdapterConfig) -> None:
@@ -101,7 +116,7 @@ class Registry:
             UnknownNameError: If the name is taken.
             SiteError: If the model has no site that the method stands at.
         """
-        check_new(name, (*self._adapters, *self._fusions), "an adapter")
+        check_new(name, self._taken, "an adapter")
         if not isinstance(config, AdapterConfig):
             raise ConfigError(f"add({name!r}, {config!r}): that is no configuration; give one, such as gw.Pfeiffer()")
         modules = building.build(self.model, self.sites, config)
@@ -114,7 +129,7 @@ class Registry:
         config: AdapterConfig,
         modules: Mapping[int, AdapterModule],
         norms: Mapping[int, nn.Module],
-        head: tuple[Mapping[str, nn.Module], Labels] | None = None,
+        head: OwnHead | None = None,
     ) -> None:
         """Add an adapter whose modules are made already; for reading files, which check everything before.
 
@@ -151,7 +166,7 @@ class Registry:
         config = FusionConfig() if config is None else config
         if not isinstance(config, FusionConfig):
             raise ConfigError(f"add_fusion(…, {config!r}): that is no configuration; give gw.FusionConfig(...)")
-        check_new(block.name, (*self._adapters, *self._fusions), "a fusion")
+        check_new(block.name, self._taken, "a fusion")
         for member in names_in(block):
             self._require_adapter(member)
         inner = [f.name for f in fusions_in(block)[1:]]
@@ -166,7 +181,7 @@ class Registry:
         block: Fuse,
         config: FusionConfig,
         modules: Mapping[int, FusionModule],
-        head: tuple[Mapping[str, nn.Module], Labels] | None = None,
+        head: OwnHead | None = None,
         head_from: str | None = None,
     ) -> None:
         """Add a fusion whose modules are made already; for reading files, which check everything before.
@@ -185,24 +200,35 @@ class Registry:
             self._forget(block.name)
             raise
 
-    def add_head(self, name: str, head: int | Sequence[str] | Mapping[str, nn.Module] | nn.Module) -> None:
-        """Give an adapter or a fusion another head than a copy of the model's own.
+    def add_head(self, name: str, head: HeadConfig | int | Sequence[str] | Mapping[str, nn.Module] | nn.Module) -> None:
+        """Give an adapter or a fusion a head; on a `Headed` model also one by itself, under a name of its own.
 
         Args:
-            name: The adapter or fusion.
-            head: A number of labels, the labels' names, or the module itself (by path where the head is several).
+            name: The adapter or fusion; on a `Headed` model a new name makes a head by itself.
+            head: On a `Headed` model one of `graftwork.heads`. On an AutoModelForX, in the place of the copy of its own
+                head: a number of labels, the labels' names, or the module itself (by path where the head is several).
 
         Raises:
             UnknownNameError: If there is no adapter or fusion of that name.
-            ConfigError: If the model has no head, or its head does not fit.
+            ConfigError: If the head does not fit the model.
         """
-        self._require(name)
-        modules, labels = building.make_head(self.model, self.head_paths, head, self._own_labels)
-        self._put_head(name, modules, labels)
+        if isinstance(self.model, Headed) or isinstance(head, HeadConfig):
+            made = make_named_head(self, head)
+            if name not in (*self._taken,):
+                check_new(name, self._taken, "a head")
+        else:
+            self._require(name)
+            made = OwnHead(*building.make_head(self.model, self.head_paths, head, self._own_labels))
+        self._put_head(name, made)
+        self.replan()
+
+    def adopt_head(self, name: str, head: OwnHead) -> None:
+        """Add a head by itself whose modules are made already; for reading files, which check everything before."""
+        self._put_head(name, head)
         self.replan()
 
     def remove(self, what: str | Fuse) -> None:
-        """Remove an adapter or a fusion, its head and its norms too.
+        """Remove an adapter or a fusion, its head and its norms too; or a head by itself.
 
         Raises:
             UnknownNameError: If there is none of that name.
@@ -213,10 +239,18 @@ class Registry:
         users = [f for f, (pool, _) in self._fusions.items() if f != name and name in names_in(pool)]
         if users:
             raise CompositionError(f"{name!r} is in the pool of the fusion {users[0]!r}; remove that first")
-        if name in _all_names(self.runtime.active):
+        if name in _all_names(self.runtime.active) or name in self._active_heads():
             raise CompositionError(f"{name!r} is active; set `active = None` or another composition first")
         self._forget(name)
         self.replan()
+
+    @property
+    def _taken(self) -> tuple[str, ...]:
+        return (*self._adapters, *self._fusions, *self.lone_heads)
+
+    def _active_heads(self) -> tuple[str, ...]:
+        head = self.runtime.head
+        return () if head is None or head == OWN else (head,) if isinstance(head, str) else tuple(head)
 
     def _site(self, index: int) -> SiteAdapters:
         if index not in self._site_modules:
@@ -226,23 +260,27 @@ class Registry:
     def _root_holder(self) -> Holder:
         return holder_at(self.model, "")
 
-    def _give_head(self, name: str, head: tuple[Mapping[str, nn.Module], Labels] | None, like: str | None) -> None:
+    def _give_head(self, name: str, head: OwnHead | None, like: str | None) -> None:
         """The head given, else a copy of another's, else of the model's own where it has one."""
         if head is None and like is not None and like not in self._labels:
             raise unknown(like, self._labels, "head")
         if head is not None:
-            self._put_head(name, *head)
+            self._put_head(name, head)
         elif like is not None:
-            self._put_head(name, building.copy_head(self.model, self.head_of(like)), self._labels[like])
+            copied = building.copy_head(self.model, self.head_of(like))
+            self._put_head(name, OwnHead(copied, self._labels[like], self._head_configs.get(like)))
         elif self.head_paths:
             own = {p: self.model.get_submodule(p) for p in self.head_paths}
-            self._put_head(name, building.copy_head(self.model, own), self._own_labels)
+            self._put_head(name, OwnHead(building.copy_head(self.model, own), self._own_labels))
 
-    def _put_head(self, name: str, modules: Mapping[str, nn.Module], labels: Labels) -> None:
-        self._labels[name] = labels
-        for module in modules.values():
+    def _put_head(self, name: str, head: OwnHead) -> None:
+        self._labels[name] = head.labels
+        self._head_configs.pop(name, None)
+        if head.config is not None:
+            self._head_configs[name] = head.config
+        for module in head.modules.values():
             fixed(module)
-        building.put_head(self._root_holder(), name, modules, self.model.training)
+        building.put_head(self._root_holder(), name, head.modules, self.model.training)
 
     def _forget(self, name: str) -> None:
         for here in self._site_modules.values():
@@ -251,12 +289,12 @@ class Registry:
         building.drop_norms(self.model, name)
         if name in self._labels:
             self._root_holder().heads.drop(name)
-        for known in (self._adapters, self._fusions, self._labels):
+        for known in (self._adapters, self._fusions, self._labels, self._head_configs):
             known.pop(name, None)  # type: ignore[attr-defined]
 
     def _require(self, name: str) -> None:
-        if name not in self._adapters and name not in self._fusions:
-            raise unknown(name, (*self._adapters, *self._fusions), "adapter or fusion")
+        if name not in self._taken:
+            raise unknown(name, self._taken, "adapter or fusion")
 
     def _require_adapter(self, name: str) -> None:
         if name not in self._adapters:

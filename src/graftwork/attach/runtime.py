@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from graftwork.attach.plan import Plan
 
 
+OWN = "the composition's own"  # said of a head
+
+
 class Frame:
     """One forward pass.
 
@@ -78,6 +81,7 @@ class Runtime:
     Attributes:
         local: Per-thread state: the frame under way, the plans of `using`, where weights are recorded.
         active: The composition that is active where no `using` says otherwise.
+        head: The head in use with it: a name, several, ``None``, or `OWN`.
         plan: Its plan; ``None`` when nothing is active.
         stale: Whether the plan must be made anew before it is used (after a copy).
         handle: The handle of the model, ``None`` in a copied part of a model.
@@ -88,6 +92,7 @@ class Runtime:
         # A plain one: compiled code would see the class attributes of a subclass, not those of the thread.
         self.local = threading.local()
         self.active: Composition = None
+        self.head: str | tuple[str, ...] | None = OWN
         self.plan: Plan | None = None
         self.stale = False
         self.handle: Handle | None = None
@@ -124,14 +129,14 @@ class Runtime:
     def __deepcopy__(self, memo: dict[int, Any]) -> Runtime:
         copy = Runtime()
         memo[id(self)] = copy
-        copy.active, copy.stale = self.active, True
+        copy.active, copy.head, copy.stale = self.active, self.head, True
         return copy
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"active": self.active, "hooks": RemovableHandle.next_id}
+        return {"active": self.active, "head": self.head, "hooks": RemovableHandle.next_id}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__()  # type: ignore[misc]
-        self.active, self.stale = state["active"], True
+        self.active, self.head, self.stale = state["active"], state.get("head", OWN), True
         # Hooks are numbered by process: later ones must not be given the numbers of those that came with the model.
         RemovableHandle.next_id = max(RemovableHandle.next_id, state.get("hooks", 0))

@@ -53,14 +53,20 @@ def summarize(handle: Handle) -> Summary:
     """The table of one model."""
     from graftwork.compose import fusions_in, names_in
 
-    active = set(names_in(handle.active)) | {f.name for f in fusions_in(handle.active)}
+    active = set(names_in(handle.active)) | {f.name for f in fusions_in(handle.active)} | set(handle._active_heads())
     base = sum(p.numel() for p, _ in handle._flags)
     rows = []
-    for name in (*handle.names, *handle.fusions):
+    for name in (*handle.names, *handle.fusions, *handle.lone_heads):
         modules = [*handle.modules_of(name).values()]
         norms = [*handle.norms_of(name).values()] if name in handle.names else []
         weights = sum(p.numel() for m in (*modules, *norms) for p in m.parameters())
         head = sum(p.numel() for m in handle.head_of(name).values() for p in m.parameters())
-        method = handle._adapters[name].method if name in handle._adapters else "fusion"
+        method = (
+            handle._adapters[name].method
+            if name in handle._adapters
+            else "fusion"
+            if name in handle.fusions
+            else "head"
+        )
         rows.append(Row(name, method, weights, head, weights / max(base, 1), name in active, name in handle.learning))
     return Summary(tuple(rows), base)

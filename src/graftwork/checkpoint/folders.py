@@ -21,9 +21,9 @@ from typing import Any
 from graftwork.errors import CheckpointError
 
 MANIFEST = "graftwork.json"
-TENSORS = {"adapter": "adapter.safetensors", "fusion": "fusion.safetensors"}
-_PART = r"(?:graftwork\.json|adapter\.safetensors|fusion\.safetensors)"
-_OURS = re.compile(rf"{_PART}|(?:adapters|fusions)(?:/\d+(?:/{_PART})?)?")
+TENSORS = {kind: f"{kind}.safetensors" for kind in ("adapter", "fusion", "head")}
+_PART = r"(?:graftwork\.json|(?:adapter|fusion|head)\.safetensors)"
+_OURS = re.compile(rf"{_PART}|(?:adapters|fusions|heads)(?:/\d+(?:/{_PART})?)?")
 _LONGEST = 100
 
 

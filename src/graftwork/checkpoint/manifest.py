@@ -23,19 +23,21 @@ class HeadRecord:
         model_class: The class that the head belongs to: one of the same class takes it.
         labels: What its outputs stand for.
         modules: The path of each of its modules to the name of the module's class.
+        config: What it was made by, as its ``to_dict`` gives it; ``None`` for one of an AutoModelForX.
     """
 
     model_class: str
     labels: Labels
     modules: dict[str, str]
+    config: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """An adapter or a fusion.
+    """An adapter, a fusion, or a head by itself.
 
     Attributes:
-        kind: ``"adapter"`` or ``"fusion"``.
+        kind: ``"adapter"``, ``"fusion"``, or ``"head"`` for a head by itself.
         name: Its name.
         config: Its configuration, as its ``to_dict`` gives it.
         pool: A fusion's pool.
@@ -63,6 +65,7 @@ class Part:
                 "labels": list(self.head.labels.names),
                 "problem_type": self.head.labels.problem_type,
                 "modules": self.head.modules,
+                "config": self.head.config,
             }
         return {
             **_preamble(self.kind),
@@ -83,11 +86,12 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """A composition and the names of its parts, which lie in numbered folders under ``adapters`` and ``fusions``."""
+    """A composition and the names of its parts, which lie in numbered folders under ``adapters``, ``fusions`` and ``heads``."""
 
     composition: Composition
     adapters: tuple[str, ...]
     fusions: tuple[str, ...]
+    heads: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The composition as JSON values."""
@@ -96,6 +100,7 @@ class Whole:
             "composition": composition_to_dict(self.composition),
             "adapters": list(self.adapters),
             "fusions": list(self.fusions),
+            "heads": list(self.heads),
         }
 
 
@@ -119,16 +124,19 @@ def parse(data: Mapping[str, Any], where: str) -> Part | Whole:
                 composition_from_dict(reader.take("composition", (dict, str, type(None)))),
                 tuple(reader.texts("adapters")),
                 tuple(reader.texts("fusions")),
+                tuple(reader.texts("heads")),
             )
             reader.done()
             return whole
-        if kind in ("adapter", "fusion"):
+        if kind in ("adapter", "fusion", "head"):
             return _part(kind, reader)
     except GraftworkError as error:
         raise error if isinstance(error, CheckpointError) else CheckpointError(f"{where}: {error}") from error
     except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError) as error:
         raise CheckpointError(f"{where} is damaged: {error}") from error
-    raise CheckpointError(f"{where} is of the kind {kind!r}; this graftwork reads adapter, fusion and composition")
+    raise CheckpointError(
+        f"{where} is of the kind {kind!r}; this graftwork reads adapter, fusion, head and composition"
+    )
 
 
 def _part(kind: str, reader: _Reader) -> Part:
@@ -176,7 +184,8 @@ def _head(reader: _Reader) -> HeadRecord | None:
     head = reader.inner("head")
     modules = head.inner("modules")
     labels = Labels(tuple(head.texts("labels")), head.take("problem_type", (str, type(None))))
-    record = HeadRecord(head.take("model_class", str), labels, {path: modules.take(path, str) for path in modules.data})
+    paths = {path: modules.take(path, str) for path in modules.data}
+    record = HeadRecord(head.take("model_class", str), labels, paths, head.take("config", (dict, type(None))))
     head.done()
     return record
 

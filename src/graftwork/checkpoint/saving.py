@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def save(handle: Handle, what: Composition, folder: Path, *, members: bool = False) -> Path:
-    """Write an adapter or a fusion (by name, or as its `Fuse`), or another block with everything in it.
+    """Write an adapter, a fusion (by name, or as its `Fuse`) or a head, or another block with everything in it.
 
     Raises:
         UnknownNameError: If something is not there.
@@ -43,18 +43,19 @@ def save(handle: Handle, what: Composition, folder: Path, *, members: bool = Fal
 def save_part(handle: Handle, name: str, folder: Path) -> Path:
     """Write one adapter or fusion."""
     files = part_files(handle, name, Fingerprint.of(handle))
-    kind = "adapter" if name in handle.names else "fusion"
+    kind = kind_of(handle, name)
     _require_same(folder, kind, name)
     return replace_folder(folder, files)
 
 
 def save_composition(handle: Handle, composition: Composition, folder: Path, names: Collection[str]) -> Path:
-    """Write a composition and, of the adapters and fusions, those of the given names."""
+    """Write a composition and, of the adapters, fusions and heads, those of the given names."""
     adapters = tuple(n for n in handle.names if n in names)
     fusions = tuple(n for n in handle.fusions if n in names)
+    heads = tuple(n for n in handle.lone_heads if n in names)
     base = Fingerprint.of(handle)
-    files = {MANIFEST: dump(Whole(composition, adapters, fusions).to_dict())}
-    for group, members in (("adapters", adapters), ("fusions", fusions)):
+    files = {MANIFEST: dump(Whole(composition, adapters, fusions, heads).to_dict())}
+    for group, members in (("adapters", adapters), ("fusions", fusions), ("heads", heads)):
         for n, name in enumerate(members):
             files.update({f"{group}/{n}/{path}": data for path, data in part_files(handle, name, base).items()})
     _require_same(folder, "composition", None)
@@ -79,8 +80,13 @@ def everything_in(handle: Handle, composition: Composition) -> set[str]:
     return found
 
 
+def kind_of(handle: Handle, name: str) -> str:
+    """What a name is: ``"adapter"``, ``"fusion"``, or ``"head"`` for one by itself."""
+    return "adapter" if name in handle.names else "head" if name in handle.lone_heads else "fusion"
+
+
 def part_files(handle: Handle, name: str, base: Fingerprint) -> dict[str, bytes]:
-    """The files of one adapter or fusion."""
+    """The files of one adapter, fusion or head."""
     data = encode(tensors_of(handle, name))
     part = describe(handle, name, base, hashlib.sha256(data).hexdigest())
     return {MANIFEST: dump(part.to_dict()), TENSORS[part.kind]: data}
@@ -97,9 +103,10 @@ def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> Part:
     head = None
     if labels is not None:
         modules = {path: type(module).__name__ for path, module in handle.head_of(name).items()}
-        head = HeadRecord(type(handle.model).__name__, labels, modules)
+        made = handle.head_config(name)
+        head = HeadRecord(type(handle.model).__name__, labels, modules, None if made is None else made.to_dict())
     return Part(
-        kind="fusion" if name in handle.fusions else "adapter",
+        kind=kind_of(handle, name),
         name=name,
         config=config.to_dict(),
         pool=handle.fusions.get(name),

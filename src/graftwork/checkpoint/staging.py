@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from graftwork.attach import Labels, building
+from graftwork.attach import Headed, OwnHead, building
 from graftwork.attach.heads import resized
+from graftwork.attach.named_heads import make_named_head
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_manifest
 from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
@@ -21,13 +22,13 @@ from graftwork.checkpoint.saving import parts
 from graftwork.checkpoint.tensors import HEAD, Tensors, decode, fill, gather, require_fit
 from graftwork.compose import Fuse, FusionConfig
 from graftwork.errors import CheckpointError, GraftworkError
+from graftwork.heads import HeadConfig, head_from_dict
 from graftwork.methods import AdapterConfig, config_from_dict
 
 if TYPE_CHECKING:
     from graftwork.attach import Handle
 
 logger = logging.getLogger(__name__)
-Head = tuple[dict[str, nn.Module], Labels]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,17 +51,20 @@ class Staged:
     """A part ready to be added: modules and norms by their place in the map of sites, filled."""
 
     name: str
-    config: AdapterConfig | FusionConfig
+    config: AdapterConfig | FusionConfig | HeadConfig
     pool: Fuse | None
     modules: Mapping[int, nn.Module]
     norms: Mapping[int, nn.Module]
-    head: Head | None
+    head: OwnHead | None
 
     def add(self, handle: Handle) -> None:
         """Add it to the model."""
         if isinstance(self.config, FusionConfig):
             assert self.pool is not None
             handle.adopt_fusion(self.pool, self.config, self.modules, self.head)  # type: ignore[arg-type]
+        elif isinstance(self.config, HeadConfig):
+            assert self.head is not None
+            handle.adopt_head(self.name, self.head)
         else:
             handle.adopt(self.name, self.config, self.modules, self.norms, self.head)  # type: ignore[arg-type]
 
@@ -153,13 +157,16 @@ def stage(
 
 def _stage(handle: Handle, file: File, name: str, present: Collection[int] | None, head: bool | None) -> Staged:
     model, sites, part = handle.model, handle.sites, file.part
-    config: AdapterConfig | FusionConfig
+    config: AdapterConfig | FusionConfig | HeadConfig
+    modules: Mapping[int, nn.Module] = {}
     norms: dict[int, nn.Module] = {}
     pool = None
     if part.pool is not None:
         config = FusionConfig.from_dict(part.config)
         pool = Fuse(*part.pool.children, **{**part.pool.options, "name": name})
-        modules: Mapping[int, nn.Module] = building.build_fusion(model, sites, sorted(present or ()), config)
+        modules = building.build_fusion(model, sites, sorted(present or ()), config)
+    elif part.kind == "head":
+        config, head = head_from_dict(part.config), True
     else:
         config = config_from_dict(part.config)
         modules = building.build(model, sites, config)
@@ -168,7 +175,7 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
     _require_sites(file, {keys[index] for index in modules})
     chosen = _head(handle, file, head)
     paths = {sites.norms[index].removeprefix(sites.prefix): norm for index, norm in norms.items()}
-    named = parts({keys[index]: m for index, m in modules.items()}, paths, chosen[0] if chosen else {})
+    named = parts({keys[index]: m for index, m in modules.items()}, paths, chosen.modules if chosen else {})
     given = file.tensors if chosen else {k: t for k, t in file.tensors.items() if not k.startswith(HEAD)}
     wanted = gather(named)
     require_fit(wanted, given, file.where)
@@ -196,7 +203,7 @@ def _require_sites(file: File, here: set[str]) -> None:
         raise CheckpointError(f"{file.where}: {why}: {'; '.join(only)}")
 
 
-def _head(handle: Handle, file: File, wish: bool | None) -> Head | None:
+def _head(handle: Handle, file: File, wish: bool | None) -> OwnHead | None:
     """The head of a file, filled later; ``None`` where it is left aside or there is none.
 
     Raises:
@@ -208,6 +215,8 @@ def _head(handle: Handle, file: File, wish: bool | None) -> Head | None:
         if wish:
             raise CheckpointError(f"{file.where} has no head; leave out head=True")
         return None
+    if record.config is not None and isinstance(handle.model, Headed):
+        return make_named_head(handle, head_from_dict(record.config))
     if wish is None and (not handle.head_paths or record.model_class != here):
         level = logging.WARNING if handle.head_paths else logging.INFO
         logger.log(
@@ -219,7 +228,7 @@ def _head(handle: Handle, file: File, wish: bool | None) -> Head | None:
             f"{file.where}: its head is {list(record.modules)} of a {record.model_class}, that of {here} is "
             f"{list(handle.head_paths)}; say load(..., head=False) to leave it aside"
         )
-    return _copied_head(handle, file, record), record.labels
+    return OwnHead(_copied_head(handle, file, record), record.labels)
 
 
 def _copied_head(handle: Handle, file: File, record: HeadRecord) -> dict[str, nn.Module]:

@@ -113,7 +113,8 @@ class _Words(Head):
             states = self.transform(
                 states if torch.is_autocast_enabled(states.device.type) else states.to(weight.dtype)
             )
-        logits = F.linear(states.to(self.tied.dtype) * self.config.scale, self.tied)
+        tied: Tensor = self.__dict__["tied"]
+        logits = F.linear(states.to(tied.dtype) * self.config.scale, tied)
         bias: Tensor | None = getattr(self, "bias", None)
         return logits if bias is None else logits + bias.to(logits.dtype)
 

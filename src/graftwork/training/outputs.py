@@ -1,0 +1,63 @@
+"""Running a model over features: batches of a like length, one output a feature, in the features' order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graftwork.attach import Headed
+from graftwork.tasks import Kind
+
+
+def outputs_of(
+    model: Headed,
+    kind: Kind,
+    features: Sequence[dict[str, Any]],
+    processor: Any,
+    batch_size: int,
+    autocast: Callable[[], Any] = contextlib.nullcontext,
+) -> tuple[list[Any], float | None]:
+    """The model's output for each feature, as `Kind.decode` takes them, and the mean loss where there are labels.
+
+    Args:
+        model: The model, with what is to be computed active.
+        kind: Of the task; says whether tokens are generated or logits are read.
+        features: What `Kind.features` made.
+        processor: The same one.
+        batch_size: Features a batch.
+        autocast: Makes the context that the model runs in.
+    """
+    training = model.training
+    model.eval()
+    lengths = kind.lengths(features)
+    order = sorted(range(len(features)), key=lambda n: -lengths[n])
+    found: list[Any] = [None] * len(features)
+    total, counted = 0.0, 0
+    try:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = kind.collate([features[n] for n in chosen], processor, for_model=model.base)
+            batch = {key: value.to(model.device) for key, value in batch.items()}
+            with torch.no_grad(), autocast():
+                outputs, loss = _run(model, kind, batch)
+            for n, output in zip(chosen, outputs, strict=True):
+                found[n] = output
+            if loss is not None:
+                total, counted = total + loss * len(chosen), counted + len(chosen)
+    finally:
+        model.train(training)
+    return found, total / counted if counted else None
+
+
+def _run(model: Headed, kind: Kind, batch: dict[str, Tensor]) -> tuple[Sequence[Any], float | None]:
+    if kind.generates:
+        given = {key: value for key, value in batch.items() if key != "labels"}
+        loss = float(model(**batch).loss) if "labels" in batch else None
+        return list(model.generate(**given, **kind.generation()).cpu()), loss
+    output = model(**batch)
+    logits = kind.reduce(output.logits, batch.get("labels"))
+    return list(logits.float().cpu()), None if output.loss is None else float(output.loss)

@@ -1,0 +1,173 @@
+"""The recipe: base, adapter, tasks, targets, seeds and budget of a whole run, in one TOML file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from graftwork.compose import FusionConfig
+from graftwork.errors import GraftworkError, RecipeError
+from graftwork.methods import AdapterConfig, config_from_dict
+from graftwork.tasks import TaskSpec
+from graftwork.training.budget import Budget, StageBudget
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Control = Literal["head", "full", "average", "own", "copies"]
+CONTROLS: tuple[Control, ...] = ("head", "full", "average", "own", "copies")
+
+
+class Table(BaseModel):
+    """A table of a recipe: a key that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BaseTable(Table):
+    """``[base]``: the pretrained model.
+
+    Attributes:
+        model: A folder (relative to the recipe), an installed package that carries a model in ``model/``, or a name on the
+            Hub.
+        revision: Of a model on the Hub.
+        dtype: Of its weights.
+        max_length: In tokens, where a task does not say.
+        tokenizer: Where the tokenizer is, if not with the model.
+    """
+
+    model: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    max_length: Annotated[int, Field(ge=4)] = 128
+    tokenizer: str | None = None
+
+
+class Recipe(Table):
+    """A whole run, as `Recipe.read` reads it.
+
+    Attributes:
+        base: The pretrained model.
+        tasks: Every task by name: each gets an adapter, and is a source for every other that is a target.
+        targets: The tasks that a fusion is learnt for; by default none, and only adapters are trained.
+        seeds: Every training for a target is repeated with each; sources use the first.
+        controls: What stands beside the fusion in the table: ``head`` (the head only), ``full`` (full fine-tuning),
+            ``average`` (a uniform mean of the same adapters), ``own`` (a fusion of the target's adapter alone), ``copies``
+            (a fusion of the target's adapter re-trained with other seeds).
+        copies: How many adapters ``copies`` fuses.
+        adapter: ``method`` and its options, such as ``{method = "pfeiffer", reduction_factor = 16}``.
+        fusion: Options of the fusions (`graftwork.FusionConfig`).
+        training: The budget of every training; tables inside it change that for one kind, such as ``[training.fusion]``.
+    """
+
+    base: BaseTable
+    tasks: Annotated[dict[str, TaskSpec], Field(min_length=1)]
+    targets: tuple[str, ...] = ()
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    controls: tuple[Control, ...] = CONTROLS
+    copies: Annotated[int, Field(ge=2)] = 3
+    adapter: dict[str, Any] = {"method": "pfeiffer"}
+    fusion: dict[str, Any] = {}
+    training: Budget = Budget()
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """A recipe from its file.
+
+        Raises:
+            RecipeError: Naming the file and the key that is wrong, and what it may be.
+        """
+        path = Path(path)
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RecipeError(f"the recipe {path} cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{path} is no TOML: {error}") from error
+        return cls.make(data, str(path))
+
+    @classmethod
+    def make(cls, data: Any, where: str = "the recipe") -> Recipe:
+        """A recipe from its tables.
+
+        Raises:
+            RecipeError: Naming the key that is wrong, and what it may be.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            lines = [f"  {_key(e['loc'])}: {_said(e)}" for e in error.errors()]
+            raise RecipeError("\n".join([f"{where} has {len(lines)} mistake(s):", *lines])) from error
+
+    @property
+    def adapter_config(self) -> AdapterConfig:
+        """The configuration of every adapter."""
+        return config_from_dict(self.adapter)
+
+    @property
+    def fusion_config(self) -> FusionConfig:
+        """The configuration of every fusion."""
+        return FusionConfig(**self.fusion)
+
+    def budget(self, kind: str) -> StageBudget:
+        """The budget of one kind of training."""
+        return self.training.of(kind)
+
+    @field_validator("adapter")
+    @classmethod
+    def _adapter(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            config_from_dict({"method": "pfeiffer", **value})
+        except GraftworkError as error:
+            raise ValueError(str(error)) from error
+        return {"method": "pfeiffer", **value}
+
+    @field_validator("fusion")
+    @classmethod
+    def _fusion(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            FusionConfig(**value)
+        except GraftworkError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("seeds", "targets", "controls")
+    @classmethod
+    def _once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = [v for v in value if value.count(v) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands there twice")
+        return value
+
+    @model_validator(mode="after")
+    def _targets(self) -> Recipe:
+        for name in self.tasks:
+            if not name.strip() or any(c in name for c in "/\\:") or name.startswith("."):
+                raise ValueError(f"the task {name!r}: its name is a folder's, so without / \\ : and no dot in front")
+        for target in self.targets:
+            if target not in self.tasks:
+                raise ValueError(f"the target {target!r} is no task; the tasks are {', '.join(self.tasks)}")
+        if self.targets and len(self.tasks) < 2:
+            raise ValueError("a fusion needs two tasks or more; give more [tasks.NAME], or no targets")
+        return self
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "(the whole)"
+
+
+def _said(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "this key is not known"
+    if error["type"] == "missing":
+        return "this key has to be given"
+    said = str(error["msg"]).removeprefix("Value error, ")
+    given = error["input"]
+    return said if isinstance(given, (dict, BaseModel)) else f"{said} (it is {given!r})"

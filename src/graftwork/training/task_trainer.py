@@ -1,0 +1,180 @@
+"""A Trainer for one task: it scores by the task's own metrics, and is exact when it is interrupted and resumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+
+from graftwork.attach import Headed
+from graftwork.errors import TrainingError
+from graftwork.tasks import Rows, Task
+from graftwork.training.outputs import outputs_of
+from graftwork.training.trainer import AdapterTrainer
+
+_CHUNK = 50  # batches whose rows are sorted by length together
+
+
+class TaskTrainer(AdapterTrainer):
+    """Trains what learns on a task's rows, and scores on its dev rows at every evaluation.
+
+    Args:
+        model: The attached model.
+        args: Arguments of the Trainer.
+        task: The task.
+        processor: A tokenizer, or a processor of images.
+        max_length: In tokens, where the task does not say.
+        callbacks: More of them.
+
+    Raises:
+        AttachError: If nothing is attached to the model.
+    """
+
+    def __init__(
+        self,
+        model: Headed,
+        args: TrainingArguments,
+        task: Task,
+        processor: Any,
+        max_length: int | None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        self.task, self.processor, self.max_length = task, processor, max_length
+        self._made: dict[int, list[dict[str, Any]]] = {}
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=self.features(task.train, train=True),
+            eval_dataset=self.features(task.dev),
+            data_collator=self._batch,
+            callbacks=[FreshEpochs(args.seed), *callbacks],
+        )
+
+    def features(self, rows: Rows, *, train: bool = False) -> list[dict[str, Any]]:
+        """What the model is given for some rows; made once."""
+        if id(rows) not in self._made:
+            made = self.task.features(rows, self.processor, max_length=self.max_length, train=train)
+            self._made[id(rows)] = made
+        return self._made[id(rows)]
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score on the dev rows, as `Task.score` does, and say the loss.
+
+        Raises:
+            TrainingError: If the loss or the score is not a number.
+        """
+        scores, loss = self.measure(self.task.dev)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
+        metrics[f"{metric_key_prefix}_score"] = scores[self.task.metric]
+        if loss is not None:
+            self.require_finite(torch.tensor(loss), "the loss on the dev rows")
+            metrics[f"{metric_key_prefix}_loss"] = loss
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def measure(self, rows: Rows) -> tuple[dict[str, float], float | None]:
+        """The task's metrics on some rows of it, and the mean loss."""
+        features = self.features(rows)
+        outputs, loss = outputs_of(
+            self._headed, self.task.kind, features, self.processor, self.args.eval_batch_size, self.autocast
+        )
+        predictions = self.task.decode(outputs, features, rows, self.processor)
+        scores = self.task.score(predictions, rows)
+        # a correlation of constants is no number; no score is worse
+        return {k: v if math.isfinite(v) else -1.0 for k, v in scores.items()}, loss
+
+    def autocast(self) -> Any:
+        """The precision that the model is trained in."""
+        return self.compute_loss_context_manager()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One step, refused where the loss is not a number: what was learnt so far would be lost with the next one."""
+        loss = super().training_step(*args, **kwargs)
+        if self.state.global_step % max(int(self.args.logging_steps), 1) == 0 or loss.device.type == "cpu":
+            self.require_finite(loss, "the loss")
+        return loss
+
+    def require_finite(self, loss: Tensor, what: str) -> None:
+        """Stop a training that has gone astray.
+
+        Raises:
+            TrainingError: If the value is not finite.
+        """
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"{what} is {float(loss)} at step {self.state.global_step + 1} of {self.state.max_steps} (epoch "
+                f"{self.state.epoch or 0:.2f}); the last good checkpoint is kept in {self.args.output_dir}. Try a lower "
+                "learning rate, bf16 = false, or look for broken rows"
+            )
+
+    @property
+    def _headed(self) -> Headed:
+        model: Any = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
+        return model  # type: ignore[no-any-return]
+
+    def _batch(self, features: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        model: Any = self.model
+        return self.task.collate(features, self.processor, for_model=model.base)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        features = self.features(self.task.train, train=True)
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return ByLength(self.task.lengths(features), size, self.args.seed, self.state)
+
+
+class ByLength(Sampler[int]):
+    """Rows in a random order in which neighbours have a like length; a function of the seed and the epoch alone."""
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, state: TrainerState) -> None:
+        self.lengths, self.batch, self.seed, self.state = lengths, batch, seed, state
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = int((self.state.epoch or 0) + 1e-6)
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        size = self.batch * _CHUNK
+        chunks = [sorted(order[n : n + size], key=lambda i: -self.lengths[i]) for n in range(0, len(order), size)]
+        batches = [chunk[n : n + self.batch] for chunk in chunks for n in range(0, len(chunk), self.batch)]
+        # the last batch may be a smaller one, and has to stay the last: a resumed run counts whole batches
+        whole = [b for b in batches if len(b) == self.batch]
+        rest = [i for b in batches if len(b) < self.batch for i in b]
+        shuffled = torch.randperm(len(whole), generator=generator).tolist()
+        yield from (i for n in shuffled for i in whole[n])
+        yield from rest
+
+
+class FreshEpochs(TrainerCallback):
+    """Seeds everything random at the start of an epoch by its number: a run resumed there goes on as it would have."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Seed."""
+        set_seed((self.seed * 100_003 + int((state.epoch or 0) + 1e-6) + 1) % 2**31)
+
+
+class Patience(TrainerCallback):
+    """Stops when the best score is some evaluations old; reads it all off the history, so that resuming changes nothing."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience = patience
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Look at the scores so far."""
+        scores = [entry["eval_score"] for entry in state.log_history if "eval_score" in entry]
+        if self.patience is not None and scores and len(scores) - 1 - scores.index(max(scores)) >= self.patience:
+            control.should_training_stop = True

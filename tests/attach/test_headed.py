@@ -1,0 +1,329 @@
+"""Named heads on a headless base: each alone, by rows, several at once, in files, beside the base's own words."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BertConfig,
+    GPT2Config,
+    T5Config,
+    ViTConfig,
+)
+
+import graftwork as gw
+from graftwork.heads import (
+    CausalLM,
+    Classification,
+    MaskedLM,
+    MultipleChoice,
+    QuestionAnswering,
+    Regression,
+    Seq2SeqLM,
+    TokenClassification,
+)
+
+BERT = BertConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+GPT2 = GPT2Config(
+    vocab_size=40, n_embd=16, n_layer=2, n_head=2, n_positions=32, pad_token_id=0, bos_token_id=1, eos_token_id=2
+)
+T5 = T5Config(
+    vocab_size=40, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0, pad_token_id=0
+)
+VIT = ViTConfig(
+    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=8, patch_size=4
+)
+
+
+def headed(config=BERT, make=AutoModel, adapters=("a", "b")):
+    torch.manual_seed(0)
+    grafts = gw.attach(gw.Headed(make.from_config(config)).eval())
+    for name in adapters:
+        grafts.add(name, gw.Pfeiffer(bottleneck_size=4))
+    return grafts
+
+
+def batch(rows=3, positions=6, padded=True):
+    ids = torch.randint(3, 40, (rows, positions), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    if padded:
+        mask[0, 4:] = 0
+        ids[0, 4:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def test_without_a_head_it_is_its_base():
+    grafts = headed()
+    inputs = batch()
+    assert torch.equal(grafts.model(**inputs).last_hidden_state, grafts.model.base(**inputs).last_hidden_state)
+    with pytest.raises(gw.CompositionError, match="no head is in use"):
+        grafts.model(**inputs, labels=torch.zeros(3).long())
+
+
+CASES = {
+    "classification": (Classification(labels=("x", "y", "z")), (3, 3), torch.tensor([0, 2, 1])),
+    "multi_label": (Classification(labels=4, multi_label=True), (3, 4), torch.eye(4)[:3]),
+    "regression": (Regression(), (3, 1), torch.tensor([0.5, 1.0, 2.0])),
+    "tagging": (TokenClassification(labels=5), (3, 6, 5), torch.full((3, 6), 2)),
+    "choice": (MultipleChoice(choices=3), (1, 3), torch.tensor([1])),
+    "answers": (QuestionAnswering(), (3, 6, 2), torch.tensor([[1, 2], [0, 0], [3, 5]])),
+    "masked": (MaskedLM(), (3, 6, 40), torch.full((3, 6), 7)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_head_gives_logits_and_a_loss_that_its_weights_follow(case):
+    config, shape, labels = CASES[case]
+    grafts = headed()
+    grafts.add_head("a", config)
+    grafts.train_only("a")
+    output = grafts.model(**batch(), labels=labels)
+    assert output.logits.shape == shape
+    output.loss.backward()
+    learning = [(n, p) for n, p in grafts.model.named_parameters() if p.requires_grad]
+    assert learning and all("graftwork" in n for n, _ in learning)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in learning if ".heads." in n), case
+    assert not grafts.model.base.get_input_embeddings().weight.requires_grad
+
+
+def test_losses_are_the_plain_formulas():
+    grafts = headed()
+    inputs, plain = batch(), {}
+    for case, (config, _, labels) in CASES.items():
+        grafts.add_head(case, config)
+        with grafts.using("a", head=case):
+            plain[case] = (grafts.model(**inputs, labels=labels), labels)
+    out, labels = plain["classification"]
+    assert torch.equal(out.loss, -out.logits.log_softmax(-1)[range(3), labels].mean())
+    out, labels = plain["multi_label"]
+    expected = -(labels * out.logits.sigmoid().log() + (1 - labels) * (-out.logits).sigmoid().log()).mean()
+    assert torch.allclose(out.loss, expected)
+    out, labels = plain["regression"]
+    assert torch.allclose(out.loss, ((out.logits[:, 0] - labels) ** 2).mean())
+    out, labels = plain["answers"]
+    starts, ends = out.logits.log_softmax(1).unbind(-1)
+    expected = -(starts[range(3), labels[:, 0]].mean() + ends[range(3), labels[:, 1]].mean()) / 2
+    assert torch.allclose(out.loss, expected)
+    out, labels = plain["tagging"]
+    assert torch.allclose(out.loss, F.cross_entropy(out.logits.view(-1, 5), labels.view(-1)))
+
+
+def test_a_batch_without_any_label_that_counts_has_a_loss_of_zero():
+    grafts = headed()
+    grafts.add_head("a", TokenClassification(labels=5))
+    grafts.train_only("a")
+    loss = grafts.model(**batch(), labels=torch.full((3, 6), -100)).loss
+    loss.backward()
+    assert loss == 0
+
+
+@pytest.mark.parametrize("pooling", ["first", "last", "mean"])
+def test_padding_changes_no_answer(pooling):
+    grafts = headed()
+    grafts.add_head("a", Classification(labels=2, pooling=pooling))
+    grafts.active = "a"
+    inputs = batch(rows=1)
+    short = {k: v[:, :4] for k, v in inputs.items()}
+    assert torch.allclose(grafts.model(**inputs).logits, grafts.model(**short).logits, atol=1e-6)
+
+
+def test_heads_by_rows_are_each_alone():
+    grafts = headed()
+    grafts.add_head("a", Classification(labels=2))
+    grafts.add_head("b", TokenClassification(labels=5))
+    inputs = batch()
+    with grafts.using("a"):
+        alone_a = grafts.model(**inputs).logits
+    with grafts.using("b"):
+        alone_b = grafts.model(**inputs).logits
+    with grafts.using(gw.MixedBatch(["a", "b", "a"])):
+        mixed = grafts.model(**inputs, labels={"a": torch.tensor([0, 1]), "b": torch.full((3, 6), 1)})
+    assert mixed.logits is None and mixed.by_head["a"].rows == (0, 2) and mixed.by_head["b"].rows == (1,)
+    assert torch.allclose(mixed.by_head["a"].logits, alone_a[[0, 2]], atol=1e-6)
+    assert torch.allclose(mixed.by_head["b"].logits, alone_b[[1]], atol=1e-6)
+    expected = mixed.by_head["a"].loss * 2 / 3 + mixed.by_head["b"].loss / 3
+    assert torch.allclose(mixed.loss, expected)
+    with grafts.using(gw.Replicate("a", "b")):
+        both = grafts.model(**inputs)
+    assert torch.allclose(both.by_head["a"].logits, alone_a, atol=1e-6)
+    assert torch.allclose(both.by_head["b"].logits, alone_b, atol=1e-6)
+
+
+def test_several_heads_over_one_text():
+    grafts = headed()
+    grafts.add_head("sentiment", Classification(labels=2))
+    grafts.add_head("names", TokenClassification(labels=5))
+    grafts.activate("a", head=["sentiment", "names"])
+    inputs = batch()
+    output = grafts.model(**inputs, labels={"sentiment": torch.tensor([0, 1, 1])})
+    assert output.by_head["names"].logits.shape == (3, 6, 5) and output.by_head["names"].loss is None
+    assert torch.equal(output.loss, output.by_head["sentiment"].loss)
+
+
+def test_a_head_by_itself_learns_saves_and_loads(tmp_path):
+    grafts = headed()
+    grafts.add_head("plain", Classification(labels=("no", "yes")))
+    grafts.train_only("plain")
+    assert grafts.active is None and grafts.learning == ("plain",)
+    inputs = batch()
+    grafts.model(**inputs, labels=torch.tensor([0, 1, 0])).loss.backward()
+    assert {n for n, p in grafts.model.named_parameters() if p.grad is not None} == {
+        n for n, _ in grafts.model.named_parameters() if ".heads.n_plain." in n
+    }
+    before = grafts.model(**inputs).logits
+    grafts.save("plain", tmp_path / "plain")
+    other = headed()
+    assert other.load(tmp_path / "plain") == "plain"
+    with other.using(None, head="plain"):
+        assert torch.equal(other.model(**inputs).logits, before)
+    assert "plain" in str(other.summary())
+    grafts.active = None
+    grafts.remove("plain")
+    assert grafts.lone_heads == ()
+
+
+def test_an_adapter_keeps_its_head_in_its_file(tmp_path):
+    grafts = headed()
+    grafts.add_head("a", TokenClassification(labels=("O", "B")))
+    grafts.add_fusion(gw.Fuse("a", "b", name="ab"), head_from="a")
+    grafts.save("a", tmp_path / "a")
+    grafts.save(gw.Fuse("a", "b", name="ab"), tmp_path / "ab", members=True)
+    inputs = batch()
+    for folder, what in (("a", "a"), ("ab", gw.Fuse("a", "b", name="ab"))):
+        other = headed(adapters=())
+        assert other.load(tmp_path / folder) == what
+        assert other.head_config("a") == TokenClassification(labels=("O", "B"))
+        with grafts.using(what), other.using(what):
+            assert torch.equal(grafts.model(**inputs).logits, other.model(**inputs).logits)
+    plain = gw.attach(AutoModel.from_config(BERT).eval())
+    plain.model.load_state_dict(
+        {k.removeprefix("base."): v for k, v in grafts.model.state_dict().items() if "graftwork" not in k}, strict=False
+    )
+    plain.load(tmp_path / "a")  # a base without heads leaves it aside
+    with pytest.raises(gw.CheckpointError):
+        plain.load(tmp_path / "a", "again", head=True)
+
+
+def test_copies_and_pickles_have_heads_of_their_own():
+    grafts = headed()
+    grafts.add_head("a", MaskedLM())
+    grafts.activate("a")
+    inputs = batch()
+    before = grafts.model(**inputs).logits
+    for other in (copy.deepcopy(grafts.model), pickle.loads(pickle.dumps(grafts.model))):
+        assert torch.equal(other(**inputs).logits, before)
+        with torch.no_grad():
+            other.base.get_input_embeddings().weight.zero_()
+        assert not torch.equal(other(**inputs).logits, before)  # tied to its own base
+        assert torch.equal(grafts.model(**inputs).logits, before)
+
+
+def test_tied_words_are_no_weights_of_the_head():
+    grafts = headed(GPT2)
+    grafts.add_head("a", CausalLM())
+    grafts.train_only("a")
+    assert not list(grafts.head_of("a")["head"].parameters())
+    inputs = batch()
+    output = grafts.model(**inputs, labels=inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100))
+    output.loss.backward()
+    assert grafts.model.base.get_input_embeddings().weight.grad is None
+    states = grafts.model.base(**inputs).last_hidden_state
+    assert states.shape[-1] == 16 and output.logits.shape == (3, 6, 40)
+
+
+@pytest.mark.parametrize("make", [AutoModel, AutoModelForSeq2SeqLM])
+def test_text_to_text(make):
+    grafts = headed(T5, make)
+    scale = 16**-0.5
+    grafts.add_head("a", Seq2SeqLM(scale=scale))
+    grafts.add_head("b", Classification(labels=2))
+    grafts.train_only("a")
+    inputs, labels = batch(), torch.tensor([[5, 6, 1], [7, 1, -100], [8, 9, 1]])
+    output = grafts.model(**inputs, labels=labels)
+    assert output.logits.shape == (3, 3, 40)
+    whole = AutoModelForSeq2SeqLM.from_config(T5).eval()
+    source = {k.removeprefix("base."): v for k, v in grafts.model.state_dict().items() if "graftwork" not in k}
+    whole.load_state_dict(source, strict=False)
+    whole.tie_weights()
+    if make is AutoModel:
+        expected = whole(**inputs, labels=labels).loss  # Pfeiffer starts near, not at, the base
+        assert abs(float((output.loss - expected).detach())) < 0.1
+        with pytest.raises(gw.ConfigError, match="cannot generate"):
+            grafts.model.generate(**inputs)
+    else:
+        assert grafts.model.generate(**inputs, max_new_tokens=3).shape[0] == 3
+    with grafts.using("b"):
+        assert grafts.model(**inputs, labels=torch.tensor([0, 1, 0])).logits.shape == (3, 2)
+    with grafts.using(gw.MixedBatch(["a", "b", "a"])), pytest.raises(gw.CompositionError, match="language-model head"):
+        grafts.model(**inputs, labels=labels)
+
+
+def test_words_of_a_base_that_computes_them():
+    grafts = headed(GPT2, AutoModelForCausalLM)
+    grafts.add_head("a", CausalLM())
+    grafts.add_head("b", Regression())
+    inputs = batch(padded=False)
+    with grafts.using("a", head=None):
+        own = grafts.model(**inputs, labels=inputs["input_ids"])
+    with grafts.using("a"):
+        output = grafts.model(**inputs, labels=inputs["input_ids"])
+    assert torch.equal(output.logits, own.logits) and torch.allclose(output.loss, own.loss)
+    with grafts.using("b"):
+        assert grafts.model(**inputs).logits.shape == (3, 1)
+
+
+def test_images():
+    grafts = headed(VIT)
+    grafts.add_head("a", Classification(labels=10))
+    grafts.train_only("a")
+    assert grafts.model(pixel_values=torch.rand(2, 3, 8, 8), labels=torch.tensor([1, 2])).logits.shape == (2, 10)
+
+
+def test_bad_heads_are_refused():
+    grafts = headed(VIT)
+    with pytest.raises(gw.ConfigError, match="embeddings"):
+        grafts.add_head("a", MaskedLM())
+    with pytest.raises(gw.ConfigError, match=r"give one of graftwork\.heads"):
+        grafts.add_head("a", 3)
+    with pytest.raises(gw.UnknownNameError, match="head"):
+        grafts.activate("a", head="nowhere")
+    with pytest.raises(gw.ConfigError, match="labels"):
+        Classification(labels=("x", "x"))
+    with pytest.raises(gw.ConfigError, match="did you mean 'labels'"):
+        Classification(label=2)
+    plain = gw.attach(AutoModel.from_config(BERT))
+    plain.add("a", gw.Pfeiffer())
+    with pytest.raises(gw.ConfigError, match=r"gw\.Headed"):
+        plain.add_head("a", Classification(labels=2))
+    choice = headed()
+    choice.add_head("a", MultipleChoice(choices=2))
+    choice.active = "a"
+    with pytest.raises(gw.ConfigError, match="2 choices was given 3 rows"):
+        choice.model(**batch())
+
+
+def test_a_bfloat16_base_has_heads_of_float32():
+    torch.manual_seed(0)
+    grafts = gw.attach(gw.Headed(AutoModel.from_config(BERT).bfloat16()))
+    grafts.add("a", gw.Pfeiffer(bottleneck_size=4))
+    for config, _, labels in (CASES[c] for c in ("classification", "tagging", "masked")):
+        grafts.add_head("a", config)
+        grafts.train_only("a")
+        output = grafts.model(**batch(), labels=labels)
+        output.loss.backward()
+        assert output.loss.dtype is torch.float32
+        assert {p.dtype for p in grafts.head_of("a")["head"].parameters()} == {torch.float32}
+
+
+def test_detach_leaves_the_base():
+    grafts = headed()
+    grafts.add_head("a", Classification(labels=2))
+    model = grafts.model
+    grafts.detach()
+    assert not [n for n, _ in model.named_modules() if "graftwork" in n]
+    assert model(**batch()).last_hidden_state.shape == (3, 6, 16)
