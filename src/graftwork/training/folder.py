@@ -1,0 +1,106 @@
+"""The folder of a run: one process at a time, one recipe for good."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from graftwork.checkpoint.folders import replace_file
+from graftwork.errors import RecipeError
+from graftwork.training.recipe import Recipe
+
+RECIPE = "recipe.json"
+RESULTS = "results.json"
+_LOCK, _HOLDER = ".lock", ".holder.json"
+# What may grow in a run that has begun: what is done stays what it is.
+_GROWING = ("targets", "seeds", "controls")
+
+
+@contextlib.contextmanager
+def claimed(run: Path) -> Iterator[None]:
+    """Hold a run's folder, so that no two processes write into it.
+
+    Raises:
+        RecipeError: If another process holds it, saying which; or the folder cannot be made.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(run / _LOCK))
+        with lock.acquire(timeout=0):
+            holder = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+            replace_file(run / _HOLDER, json.dumps(holder).encode())
+            yield
+            (run / _HOLDER).unlink(missing_ok=True)
+    except Timeout as error:
+        raise RecipeError(f"{run} is in use by {_holder(run)}; wait for it, or give another --out") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RecipeError(f"{run} is no folder; give another --out") from error
+
+
+def settle_recipe(run: Path, recipe: Recipe) -> None:
+    """Write the recipe into a new run's folder; refuse another one in an old.
+
+    Raises:
+        RecipeError: Naming the keys that differ.
+    """
+    now = recipe.model_dump(mode="json")
+    path = run / RECIPE
+    if path.is_file():
+        differing = [key for key in _differences(_read(path), now) if not _grown(key, _read(path), now)]
+        if differing:
+            raise RecipeError(
+                f"{run} was begun with another recipe: {', '.join(differing[:5])} {'differ' if len(differing) > 1 else 'differs'}. "
+                "Give another --out, or take the change back; targets, seeds and controls may grow"
+            )
+    elif (run / "units").exists():
+        raise RecipeError(f"{run} has units and no {RECIPE}; give another --out")
+    replace_file(path, (json.dumps(now, indent=1) + "\n").encode())
+
+
+def recipe_of(run: Path) -> Recipe:
+    """The recipe that a run was begun with.
+
+    Raises:
+        RecipeError: If the folder is none of a run.
+    """
+    path = run / RECIPE
+    if not path.is_file():
+        raise RecipeError(f"{run} is no folder of a run: it has no {RECIPE}; give what `graftwork run` wrote into")
+    return Recipe.make(_read(path), str(path))
+
+
+def _holder(run: Path) -> str:
+    try:
+        told = _read(run / _HOLDER)
+        return f"process {told['process']} on {told['host']} (since {told['since']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _differences(one: Any, other: Any, key: str = "") -> list[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = dict.fromkeys((*one, *other))
+        missing = object()
+        return [
+            found
+            for k in keys
+            for found in _differences(one.get(k, missing), other.get(k, missing), f"{key}.{k}".removeprefix("."))
+        ]
+    return [] if one == other else [key]
+
+
+def _grown(key: str, before: Any, now: Any) -> bool:
+    """Whether a list got more behind what was there, the first seed still the first."""
+    return key in _GROWING and now[key][: len(before[key])] == before[key]

@@ -1,0 +1,84 @@
+"""The results of a run: every unit's, and for each target a table of what was compared."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graftwork.checkpoint.folders import replace_file
+from graftwork.errors import RecipeError
+from graftwork.training.folder import RESULTS
+from graftwork.training.plan import Unit
+from graftwork.training.unit import Result
+
+FORMAT = 1
+# In the order in which a table shows them.
+KINDS = ("head", "full", "adapter", "average", "own", "copies", "fusion")
+
+
+def summarize(units: Sequence[Unit], results: Mapping[str, Result], targets: Sequence[str]) -> dict[str, Any]:
+    """What `results.json` says.
+
+    Args:
+        units: All units of the run.
+        results: Of those that are done, by their ids.
+        targets: The recipe's targets; the adapters of all other tasks are its sources.
+
+    Returns:
+        ``sources`` and ``targets``, each a list of rows ``{"task", "kind", "seeds", "scores", "mean", "sd", "metric",
+        "scored_on", "members", "trained_weights", "file_bytes", "timings"}``, and ``units``. ``sd`` is that of the sample
+        over the seeds, ``null`` for one seed. Times stand under ``timings`` alone: the rest of a resumed run is the same.
+    """
+    done = [results[unit.id] for unit in units if unit.id in results]
+    sources = [r for r in done if r["kind"] == "adapter" and r["task"] not in targets]
+    rows = [
+        _row([r for r in done if r["task"] == target and r["kind"] == kind])
+        for target in targets
+        for kind in KINDS
+        if any(r["task"] == target and r["kind"] == kind for r in done)
+    ]
+    return {
+        "format": FORMAT,
+        "complete": len(done) == len(units),
+        "sources": [_row([r]) for r in sources],
+        "targets": rows,
+        "units": done,
+    }
+
+
+def write_results(run: Path, results: Mapping[str, Any]) -> None:
+    """Write `results.json`, aside and renamed."""
+    replace_file(run / RESULTS, (json.dumps(results, indent=1) + "\n").encode())
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """What a run's `results.json` says.
+
+    Raises:
+        RecipeError: If there is none.
+    """
+    path = run / RESULTS
+    if not path.is_file():
+        raise RecipeError(f"{run} has no {RESULTS} yet; give the folder that `graftwork run` wrote into")
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def _row(results: Sequence[Result]) -> dict[str, Any]:
+    first, scores = results[0], [r["score"] for r in results]
+    return {
+        **{
+            key: first[key]
+            for key in ("task", "kind", "metric", "scored_on", "members", "trained_weights", "file_bytes")
+        },
+        "seeds": [r["seed"] for r in results],
+        "scores": scores,
+        "mean": statistics.fmean(scores),
+        "sd": statistics.stdev(scores) if len(scores) > 1 else None,
+        "timings": {
+            "train_seconds": round(statistics.fmean(r["timings"]["train_seconds"] for r in results), 1),
+            "milliseconds_a_row": round(statistics.fmean(r["timings"]["milliseconds_a_row"] for r in results), 2),
+        },
+    }

@@ -1,0 +1,105 @@
+"""What each kind of unit puts on the base, and what of it learns. A new kind is a function here and a name in the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from graftwork.api import Adapters
+from graftwork.compose import Average, Fuse
+from graftwork.training.plan import Unit
+from graftwork.training.recipe import Recipe
+
+Bring = Callable[[Unit, str], None]
+
+
+class Stage(NamedTuple):
+    """What was put on the model.
+
+    Attributes:
+        saves: The name of what is kept of it, ``None`` for a whole base.
+        folder: The name of the folder in the unit's that it is kept in.
+    """
+
+    saves: str | None
+    folder: str
+
+
+def set_up(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    """Put on the model what a unit trains, with what that stands over, and choose what learns.
+
+    Args:
+        unit: The unit.
+        grafts: The handle of a fresh base.
+        recipe: Its recipe.
+        add_head: Gives a name the head of the unit's task.
+        bring: Puts the adapter of another unit on the model, under a name.
+    """
+    return _STAGES[unit.kind](unit, grafts, recipe, add_head, bring)
+
+
+def fusion_name(unit: Unit) -> str:
+    """What the fusion of a unit is called."""
+    return f"{unit.kind}-{unit.task}"
+
+
+def member_name(unit: Unit, member: Unit) -> str:
+    """What an adapter is called in the pool of a unit: its task, for copies with its seed."""
+    return f"{member.task}@{member.seed}" if unit.kind == "copies" else member.task
+
+
+def _adapter(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    grafts.add(unit.task, recipe.adapter_config)
+    add_head(unit.task)
+    grafts.train_only(unit.task)
+    return Stage(unit.task, "adapter")
+
+
+def _head(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    add_head(unit.task)
+    grafts.train_only(unit.task)
+    return Stage(unit.task, "head")
+
+
+def _full(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    add_head(unit.task)
+    grafts.train_only(unit.task, base="trained")
+    return Stage(None, "full")
+
+
+def _fusion(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    names = _members(unit, bring)
+    own = next(name for name, member in names.items() if (member.task, member.seed) == (unit.task, unit.seed))
+    pool = Fuse(*names, name=fusion_name(unit))
+    grafts.add_fusion(pool, recipe.fusion_config, head_from=own)
+    grafts.train_only(pool)
+    return Stage(pool.name, "fusion")
+
+
+def _average(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    names = _members(unit, bring)
+    head = f"average-{unit.task}"
+    add_head(head)
+    own = grafts.head_of(unit.task)
+    for path, module in grafts.head_of(head).items():  # it starts where a fusion's head does
+        module.load_state_dict(own[path].state_dict())
+    grafts.train_only(head, active=Average(*names), head=head)
+    return Stage(head, "head")
+
+
+def _members(unit: Unit, bring: Bring) -> dict[str, Unit]:
+    names = {member_name(unit, member): member for member in unit.members}
+    for name, member in names.items():
+        bring(member, name)
+    return names
+
+
+_STAGES: dict[str, Callable[[Unit, Adapters, Recipe, Callable[[str], None], Bring], Stage]] = {
+    "adapter": _adapter,
+    "head": _head,
+    "full": _full,
+    "average": _average,
+    "fusion": _fusion,
+    "own": _fusion,
+    "copies": _fusion,
+}

@@ -1,0 +1,252 @@
+"""One unit of a run: trained, resumed where it was interrupted, measured, and written down."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+
+from graftwork.api import Adapters, attach
+from graftwork.checkpoint.folders import replace_file
+from graftwork.errors import TrainingError
+from graftwork.tasks import Rows, Task
+from graftwork.training.attention import mean_attention
+from graftwork.training.base import auto_class, load_base, load_processor
+from graftwork.training.budget import StageBudget
+from graftwork.training.checkpoints import Finished, last_finished
+from graftwork.training.plan import Unit
+from graftwork.training.recipe import Recipe
+from graftwork.training.stages import Stage, fusion_name, set_up
+from graftwork.training.task_trainer import Patience, TaskTrainer
+from graftwork.training.watching import Told, Watcher
+
+RESULT = "result.json"
+_CLOCK = "seconds"
+Result = dict[str, Any]
+
+
+class Workshop:
+    """What all units of a run share: recipe, tasks, processor, and where everything lies.
+
+    Args:
+        recipe: The recipe.
+        root: Its folder, for relative paths.
+        run: The run's folder.
+        tasks: The recipe's tasks, read.
+    """
+
+    def __init__(self, recipe: Recipe, root: Path, run: Path, tasks: Mapping[str, Task]) -> None:
+        self.recipe, self.root, self.run, self.tasks = recipe, root, run, tasks
+        kinds = {type(task.kind) for task in tasks.values()}
+        self.auto = auto_class(kinds)
+        self.processor = load_processor(recipe.base, kinds, root)
+
+    def fresh(self) -> Adapters:
+        """The base anew, with nothing on it, on the accelerator where there is one."""
+        model = load_base(self.recipe.base, self.auto, self.root)
+        return attach(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def set_up(self, unit: Unit, *, trained: bool = True) -> tuple[Adapters, Stage]:
+        """A fresh base with what a unit trains on it.
+
+        Args:
+            unit: The unit.
+            trained: Whether the adapters that it stands over are read from their files; else they are made anew.
+        """
+        set_seed(unit.seed)
+        grafts = self.fresh()
+
+        def add_head(name: str) -> None:
+            grafts.add_head(name, self.tasks[unit.task].head())
+
+        def bring(member: Unit, name: str) -> None:
+            if trained:
+                grafts.load(member.folder(self.run) / "adapter", name, head=True)
+                return
+            grafts.add(name, self.recipe.adapter_config)
+            grafts.add_head(name, self.tasks[member.task].head())
+
+        return grafts, set_up(unit, grafts, self.recipe, add_head, bring)
+
+
+def run_unit(unit: Unit, shop: Workshop, watcher: Watcher) -> Result:
+    """Train a unit, or go on with it, and write its result; one that is done is read.
+
+    Raises:
+        TrainingError: If the loss is not a number, or the disk is full.
+    """
+    folder = unit.folder(shop.run)
+    done = read_result(folder)
+    if done is not None:
+        return done
+    grafts, stage = shop.set_up(unit)
+    checkpoint = last_finished(folder / "checkpoints")
+    watcher.begun(unit, checkpoint is not None)
+    clock = Clock(folder / _CLOCK)
+    trainer = make_trainer(unit, shop, grafts, [Finished(), clock, Told(watcher, unit)])
+    try:
+        _train(trainer, checkpoint, shop.recipe.budget(unit.kind))
+        clock.stop()
+        result = _measured(unit, shop, trainer, grafts)
+        result["file_bytes"] = _keep(grafts, stage, folder)
+        result["timings"]["train_seconds"] = round(clock.seconds, 1)
+        replace_file(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
+    except OSError as error:
+        raise TrainingError(
+            f"{unit.id}: {folder} cannot be written ({error.strerror or error}); what was finished is kept: make room, and "
+            "start the same command again"
+        ) from error
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / _CLOCK).unlink(missing_ok=True)
+    watcher.ended(unit, result)
+    return result
+
+
+def read_result(folder: Path) -> Result | None:
+    """The result of a unit that is done."""
+    path = folder / RESULT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def make_trainer(unit: Unit, shop: Workshop, grafts: Adapters, callbacks: list[TrainerCallback]) -> TaskTrainer:
+    """The Trainer of a unit."""
+    budget, task = shop.recipe.budget(unit.kind), shop.tasks[unit.task]
+    model: Any = grafts.model
+    arguments = training_arguments(budget, unit, unit.folder(shop.run) / "checkpoints")
+    trainer = TaskTrainer(
+        model, arguments, task, shop.processor, shop.recipe.base.max_length, [Patience(budget.patience), *callbacks]
+    )
+    steps = math.ceil(len(trainer.features(task.train, train=True)) / budget.batch_size / budget.accumulation)
+    arguments.warmup_steps = round(steps * budget.epochs * budget.warmup)
+    for callback in list(trainer.callback_handler.callbacks):  # they print every measurement; the watcher shows them
+        if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
+            trainer.remove_callback(callback)
+    return trainer
+
+
+def training_arguments(budget: StageBudget, unit: Unit, folder: Path) -> TrainingArguments:
+    """The arguments of a unit's Trainer."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=budget.epochs,
+        learning_rate=budget.learning_rate,
+        weight_decay=budget.weight_decay,
+        lr_scheduler_type=budget.schedule,
+        per_device_train_batch_size=budget.batch_size,
+        per_device_eval_batch_size=budget.eval_batch_size,
+        gradient_accumulation_steps=budget.accumulation,
+        max_grad_norm=budget.max_grad_norm,
+        bf16=budget.bf16,
+        **_checkpointing(budget),
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="score",
+        greater_is_better=True,
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        report_to=["tensorboard"] if budget.tensorboard else [],
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        use_cpu=not torch.cuda.is_available(),
+        seed=unit.seed,
+    )
+
+
+def _checkpointing(budget: StageBudget) -> dict[str, Any]:
+    """Only where it is asked for: the newest transformers warns of the name, the oldest knows no other."""
+    if not budget.gradient_checkpointing:
+        return {}
+    return {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+
+
+def _train(trainer: TaskTrainer, checkpoint: Path | None, budget: StageBudget) -> None:
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        scores = [entry["eval_score"] for entry in state.log_history if "eval_score" in entry]
+        stopped = budget.patience is not None and len(scores) - 1 - scores.index(max(scores)) >= budget.patience
+        if stopped or len(scores) >= budget.epochs:  # interrupted between the last epoch and the result
+            trainer.state = state
+            trainer._load_best_model()
+            return
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+
+
+def _measured(unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters) -> Result:
+    task = shop.tasks[unit.task]
+    splits: dict[str, Rows] = {"dev": task.dev}
+    if task.test is not None and all(task.kind.answer(cells) is not None for cells in task.kind.cells(task.test)):
+        splits["test"] = task.test
+    began = time.perf_counter()
+    scores = {split: trainer.measure(rows)[0] for split, rows in splits.items()}
+    seconds = (time.perf_counter() - began) / sum(len(rows) for rows in splits.values())
+    history = trainer.state.log_history
+    curve = [entry["eval_score"] for entry in history if "eval_score" in entry]
+    on = "test" if "test" in scores else "dev"
+    result: Result = {
+        "unit": unit.id,
+        "kind": unit.kind,
+        "task": unit.task,
+        "seed": unit.seed,
+        "members": [member.id for member in unit.members],
+        "metric": task.metric,
+        "score": scores[on][task.metric],
+        "scored_on": on,
+        "scores": scores,
+        "epochs": len(curve),
+        "best_epoch": curve.index(max(curve)) + 1,
+        "steps": trainer.state.global_step,
+        "trained_weights": sum(p.numel() for p in grafts.model.parameters() if p.requires_grad),
+        "curves": {
+            "loss": [[entry["step"], entry["loss"]] for entry in history if "loss" in entry],
+            "score": [[n + 1, value] for n, value in enumerate(curve)],
+        },
+        "timings": {"milliseconds_a_row": round(1000 * seconds, 2)},
+    }
+    if unit.kind in ("fusion", "own", "copies"):
+        features = trainer.features(task.dev)
+        result["attention"] = mean_attention(
+            grafts,
+            fusion_name(unit),
+            task.kind,
+            features,
+            shop.processor,
+            trainer.args.eval_batch_size,
+            trainer.autocast,
+        )
+    return result
+
+
+def _keep(grafts: Adapters, stage: Stage, folder: Path) -> int:
+    """Save what a unit is for; the bytes on disk, for a whole base those that it would have."""
+    if stage.saves is None:
+        return sum(p.numel() * p.element_size() for p in grafts.model.parameters() if p.requires_grad)
+    saved = grafts.save(stage.saves, folder / stage.folder)
+    return sum(file.stat().st_size for file in saved.rglob("*") if file.is_file())
+
+
+class Clock(TrainerCallback):
+    """The seconds that a unit was trained, over all its interruptions; those since the last checkpoint are lost with it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.began = file, time.perf_counter()
+        self.before = float(file.read_text()) if file.is_file() else 0.0
+        self.seconds = self.before
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write it down."""
+        self.stop()
+        replace_file(self.file, str(self.seconds).encode())
+
+    def stop(self) -> None:
+        """Take the time."""
+        self.seconds = self.before + time.perf_counter() - self.began
