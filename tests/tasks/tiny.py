@@ -39,7 +39,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
         "sep_token": "[SEP]",
         "mask_token": "[MASK]",
     }
-    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=64, **names)
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=64, model_input_names=inputs, **names)
 
 
 def bert() -> nn.Module:

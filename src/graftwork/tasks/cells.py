@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graftwork.errors import TaskError
-from graftwork.tasks.needs import nearest
+from graftwork.tasks.needs import hint
 from graftwork.tasks.rows import Place, Row
 from graftwork.tasks.spec import TaskSpec
 
@@ -44,11 +44,10 @@ class Cells:
         """
         column = self.column(role)
         if column not in self.row:
-            near = nearest(column, self.row)
+            near = hint(column, self.row)
             raise TaskError(
                 f"{self.place}: no column {column!r}; the row has {', '.join(map(repr, self.row)) or 'none'}; "
-                f'name the column of the {role} in the task, {role} = "COLUMN"'
-                + (f" ({near})" if "mean" in near else "")
+                f'name the column of the {role} in the task, {role} = "COLUMN"' + (f" ({near})" if near else "")
             )
         if self.get(role) is None:
             raise self.wrong(role, "a value has to stand there; give one, or take the row out")
@@ -120,6 +119,6 @@ class Cells:
 
     def wrong(self, role: str, way_out: str) -> TaskError:
         """A complaint about the value of a role: what it is, where it stands, what to do."""
-        shown = repr(self.row.get(self.column(role)))
+        shown = " ".join(repr(self.row.get(self.column(role))).split())
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
         return TaskError(f"{self.place}: {self.column(role)!r} is {shown}; {way_out}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from graftwork.errors import TaskError
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.needs import nearest
+from graftwork.tasks.needs import hint
 
 _LONGEST_LIST = 1000
 
@@ -60,10 +60,12 @@ def resolve(value: Any, names: tuple[str, ...], cells: Cells, role: str) -> int:
         return names.index(name)
     if name is not None and _is_number(name) and 0 <= int(name) < len(names) and not all(map(_is_number, names)):
         return int(name)
+    shown = ", ".join(names[:20]) + ", ..." * (len(names) > 20)
+    near = hint(name, names)
     raise cells.wrong(
         role,
-        f"the label {value!r} is none of the {len(names)} labels ({', '.join(names[:20])}{', ...' * (len(names) > 20)}), "
-        f"which come from the task, meta.json or the train rows; correct it, or give labels = [...] ({nearest(name, names)})",
+        f"the label {value!r} is none of the {len(names)} labels ({shown}), which come from the task, meta.json or the "
+        f"train rows; {near + ' or' if near else 'correct it, or'} give labels = [...]",
     )
 
 

@@ -29,5 +29,10 @@ def needed(module: str, what: str) -> Any:
 def nearest(name: object, known: Iterable[str]) -> str:
     """The way out for a name that is not known: the nearest that is, or all of them."""
     names = list(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"there is {', '.join(names)}"
+    return hint(name, names) or f"there is {', '.join(names)}"
+
+
+def hint(name: object, known: Iterable[str]) -> str:
+    """The nearest name that is known, as a question; empty where none is near."""
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else ""
