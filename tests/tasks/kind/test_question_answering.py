@@ -8,6 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from graftwork.errors import TaskError
 from graftwork.tasks import Task, TaskSpec
@@ -109,3 +111,17 @@ def test_a_long_question_leaves_room() -> None:
     assert all(len(feature["input_ids"]) <= 12 for feature in features)
     with pytest.raises(TaskError, match=r"qa, train row:1: max_length 4 leaves no room"):
         task.features(task.train, TOKENIZER, max_length=4)
+
+
+def test_spaces_of_byte_level_tokens_are_no_part_of_an_answer() -> None:
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    inner = Tokenizer(models.BPE(vocab={letter: n for n, letter in enumerate(sorted(letters))}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False)
+    words = PreTrainedTokenizerFast(tokenizer_object=inner)
+    task = made([row("?", "Zoë lives in Zürich", "Zürich")], stride=4)
+    features = task.features(task.train, words, max_length=16)
+    for feature in features:
+        if feature["labels"] != [0, 0]:  # as a model may say it: from the space on
+            feature["labels"][0] -= 1
+    (said,) = task.decode([perfect(task, feature) for feature in features], features, task.train, words)
+    assert (said.value, said.extra["start"]) == ("Zürich", 13)

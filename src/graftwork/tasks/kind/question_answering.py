@@ -92,7 +92,8 @@ class SpanAnswering(Kind):
     def _predict(self, context: str, spans: list[tuple[float, int, int]], empty: float) -> Prediction:
         # windows overlap: the same span may be met twice, and counts by its better score
         best: dict[tuple[int, int], float] = {}
-        for score, start, end in spans:
+        for score, *span in spans:
+            start, end = _trimmed(context, *span)
             best[start, end] = max(score, best.get((start, end), -np.inf))
         if not best or self.spec.no_answer:
             best[0, 0] = empty
@@ -135,3 +136,9 @@ def best_spans(logits: np.ndarray, offsets: Sequence[list[int] | None]) -> list[
 def _characters(first: list[int] | None, last: list[int] | None) -> tuple[int, int]:
     assert first and last
     return first[0], last[1]
+
+
+def _trimmed(context: str, start: int, end: int) -> tuple[int, int]:
+    """A span without the spaces that a byte-level token has in front of its word."""
+    text = context[start:end]
+    return start + len(text) - len(text.lstrip()), end - len(text) + len(text.rstrip())
