@@ -1,11 +1,25 @@
 """Training on `transformers.Trainer`, and recipes. A part of its own: importing graftwork does not import Trainer."""
 
 from graftwork.training.callback import GraftCallback
+from graftwork.training.estimate import Estimate, estimate
 from graftwork.training.plan import Unit, plan
+from graftwork.training.predicting import Predictor
 from graftwork.training.recipe import Recipe
 from graftwork.training.results import read_results
 from graftwork.training.run import run
 from graftwork.training.trainer import AdapterTrainer
 from graftwork.training.watching import Watcher
 
-__all__ = ["AdapterTrainer", "GraftCallback", "Recipe", "Unit", "Watcher", "plan", "read_results", "run"]
+__all__ = [
+    "AdapterTrainer",
+    "Estimate",
+    "GraftCallback",
+    "Predictor",
+    "Recipe",
+    "Unit",
+    "Watcher",
+    "estimate",
+    "plan",
+    "read_results",
+    "run",
+]

@@ -19,7 +19,7 @@ from graftwork.training.recipe import Recipe
 
 RECIPE = "recipe.json"
 RESULTS = "results.json"
-_LOCK, _HOLDER = ".lock", ".holder.json"
+_LOCK, _HOLDER, _ROOT = ".lock", ".holder.json", ".root"
 # What may grow in a run that has begun: what is done stays what it is.
 _GROWING = ("targets", "seeds", "controls")
 
@@ -45,8 +45,8 @@ def claimed(run: Path) -> Iterator[None]:
         raise RecipeError(f"{run} is no folder; give another --out") from error
 
 
-def settle_recipe(run: Path, recipe: Recipe) -> None:
-    """Write the recipe into a new run's folder; refuse another one in an old.
+def settle_recipe(run: Path, recipe: Recipe, root: Path) -> None:
+    """Write the recipe, and where it lies, into a new run's folder; refuse another one in an old.
 
     Raises:
         RecipeError: Naming the keys that differ.
@@ -63,6 +63,13 @@ def settle_recipe(run: Path, recipe: Recipe) -> None:
     elif (run / "units").exists():
         raise RecipeError(f"{run} has units and no {RECIPE}; give another --out")
     replace_file(path, (json.dumps(now, indent=1) + "\n").encode())
+    replace_file(run / _ROOT, os.path.relpath(root.resolve(), run.resolve()).encode())
+
+
+def root_of(run: Path) -> Path:
+    """What the paths of a run's recipe are relative to: where it lay, seen from the run's folder."""
+    path = run / _ROOT
+    return run / path.read_text(encoding="utf-8") if path.is_file() else Path()
 
 
 def recipe_of(run: Path) -> Recipe:

@@ -35,7 +35,7 @@ def run(recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Wat
     tasks = read_tasks(recipe, Path(root))
     units = plan(recipe)
     with claimed(folder):
-        settle_recipe(folder, recipe)
+        settle_recipe(folder, recipe, Path(root))
         shop = Workshop(recipe, Path(root), folder, tasks)
         done = {unit.id: result for unit in units if (result := read_result(unit.folder(folder))) is not None}
         watcher.planned(units, done)

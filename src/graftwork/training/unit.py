@@ -197,6 +197,7 @@ def _measured(unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters
         "kind": unit.kind,
         "task": unit.task,
         "seed": unit.seed,
+        "labels": list(task.labels),
         "members": [member.id for member in unit.members],
         "metric": task.metric,
         "score": scores[on][task.metric],

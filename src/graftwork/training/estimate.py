@@ -1,0 +1,149 @@
+"""What a recipe would take: its trainings, their weights and steps, and the time, from a few measured steps of each kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graftwork.tasks import Task
+from graftwork.training.outputs import outputs_of
+from graftwork.training.plan import Unit, plan
+from graftwork.training.recipe import Recipe
+from graftwork.training.run import read_tasks
+from graftwork.training.unit import Workshop, read_result
+
+_STEPS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """All units of one kind and task.
+
+    Attributes:
+        kind: The kind.
+        task: The task.
+        units: How many there are.
+        done: How many of them are done already.
+        steps: Steps of the optimiser of one unit, at most.
+        trained_weights: How many weights learn.
+        seconds: Of all that are not done, at most: early stopping only makes it less.
+    """
+
+    kind: str
+    task: str
+    units: int
+    done: int
+    steps: int
+    trained_weights: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a recipe would take, printable."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of everything that is not done, at most."""
+        return sum(row.seconds for row in self.rows)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'kind':10s} {'task':20s} {'runs':>5s} {'done':>5s} {'steps each':>10s} {'trained':>12s} {'at most':>9s}"
+        ]
+        for row in self.rows:
+            lines.append(
+                f"{row.kind:10s} {row.task:20s} {row.units:5d} {row.done:5d} {row.steps:10,d} {row.trained_weights:12,d} "
+                f"{duration(row.seconds):>9s}"
+            )
+        units = sum(row.units for row in self.rows)
+        return "\n".join([*lines, f"{units} runs, at most {duration(self.seconds)} on this machine as it is now"])
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def estimate(recipe: Recipe, *, root: str | Path = ".", run: str | Path | None = None) -> Estimate:
+    """Measure a few steps of every kind of training in a recipe; nothing is kept.
+
+    Args:
+        recipe: The recipe.
+        root: What its paths are relative to.
+        run: The folder of a run of it that has begun, if there is one.
+
+    Raises:
+        RecipeError: If the base cannot be loaded.
+        TaskError: If a task's data cannot be used.
+    """
+    tasks, units = read_tasks(recipe, Path(root)), plan(recipe)
+    groups: dict[tuple[str, str], list[Unit]] = {}
+    for unit in units:
+        groups.setdefault((unit.kind, unit.task), []).append(unit)
+    with tempfile.TemporaryDirectory() as nowhere:
+        shop = Workshop(recipe, Path(root), Path(nowhere), tasks)
+        rows = [_measured(group, shop, recipe, None if run is None else Path(run)) for group in groups.values()]
+    return Estimate(tuple(rows))
+
+
+def _measured(units: list[Unit], shop: Workshop, recipe: Recipe, run: Path | None) -> Row:
+    unit, budget = units[0], recipe.budget(units[0].kind)
+    task = shop.tasks[unit.task]
+    grafts, _ = shop.set_up(unit, trained=False)
+    features = task.features(task.train, shop.processor, max_length=recipe.base.max_length, train=True)
+    batches = math.ceil(len(features) / budget.batch_size)
+    a_batch, a_row = _seconds(grafts.model, task, features, shop, budget)
+    evaluated = len(task.dev) * a_row
+    done = 0 if run is None else sum(read_result(u.folder(run)) is not None for u in units)
+    return Row(
+        unit.kind,
+        unit.task,
+        len(units),
+        done,
+        math.ceil(batches / budget.accumulation) * budget.epochs,
+        sum(p.numel() for p in grafts.model.parameters() if p.requires_grad),
+        (len(units) - done) * budget.epochs * (batches * a_batch + evaluated),
+    )
+
+
+def _seconds(
+    model: Any, task: Task, features: list[dict[str, Any]], shop: Workshop, budget: Any
+) -> tuple[float, float]:
+    """The seconds of a batch that is learnt from, and of a row that is scored; of rows of middling length."""
+    lengths = task.lengths(features)
+    middling = sorted(range(len(features)), key=lambda n: lengths[n])
+    middle = len(middling) // 2
+    chosen = middling[max(0, middle - budget.batch_size // 2) :][: budget.batch_size]
+    batch = task.collate([features[n] for n in chosen], shop.processor, for_model=model.base)
+    batch = {key: value.to(model.device) for key, value in batch.items()}
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0)
+
+    def autocast() -> Any:
+        return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=budget.bf16)
+
+    model.train()
+    times = []
+    for _ in range(_STEPS):
+        began = time.perf_counter()
+        with autocast():
+            loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        float(loss.detach())  # wait for the accelerator
+        times.append(time.perf_counter() - began)
+    rows = features[: min(len(features), budget.eval_batch_size)]
+    began = time.perf_counter()
+    outputs_of(model, task.kind, rows, shop.processor, budget.eval_batch_size, autocast)
+    return min(times[1:]), (time.perf_counter() - began) / len(rows)

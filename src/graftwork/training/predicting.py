@@ -1,0 +1,157 @@
+"""Predictions from the files of a run, in a fresh process: base, adapters, fusion and head, as they were trained."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graftwork.api import Adapters, attach
+from graftwork.attach import Headed
+from graftwork.compose import Average, Fuse
+from graftwork.errors import RecipeError
+from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
+from graftwork.training.base import auto_class, load_base, load_processor
+from graftwork.training.folder import recipe_of, root_of
+from graftwork.training.outputs import outputs_of
+from graftwork.training.plan import Unit, plan
+from graftwork.training.recipe import Recipe
+from graftwork.training.stages import fusion_name, member_name
+from graftwork.training.unit import read_result
+
+PREFERRED = ("fusion", "adapter")
+
+
+class Predictor:
+    """A task of a run, ready to predict.
+
+    Args:
+        run: The run's folder.
+        task: The task; may be left out where the run has one target, or one task.
+        kind: What predicts: ``"fusion"``, ``"adapter"``, ``"head"``, ``"average"``, ``"own"`` or ``"copies"``; by default
+            the fusion where the task has one, else its adapter.
+        seed: Of the unit; by default the first that is done.
+        root: What the recipe's paths are relative to; by default where the recipe lay when the run began.
+
+    Attributes:
+        task: The task's name.
+        unit: The unit that predicts.
+
+    Raises:
+        RecipeError: If the run has no such task, or nothing of it is done.
+    """
+
+    def __init__(
+        self,
+        run: str | Path,
+        task: str | None = None,
+        *,
+        kind: str | None = None,
+        seed: int | None = None,
+        root: str | Path | None = None,
+    ) -> None:
+        self.run = Path(run)
+        self.recipe = recipe_of(self.run)
+        self._root = Path(root) if root is not None else root_of(self.run)
+        self.task = _task(self.recipe, task)
+        self.unit = _unit(self.recipe, self.run, self.task, kind, seed)
+        self._kind = kind_of(self.run, self.recipe, self.task)
+        every = {kinds[spec.kind] for spec in self.recipe.tasks.values()}
+        self.processor = load_processor(self.recipe.base, every, self._root)
+        model = load_base(self.recipe.base, auto_class(every), self._root)
+        self.grafts: Adapters = attach(model.to("cuda" if torch.cuda.is_available() else "cpu").eval())
+        _load(self.grafts, self.unit, self.run)
+
+    def predict(self, rows: Rows | Iterable[Mapping[str, Any]], *, batch_size: int = 32) -> list[Prediction]:
+        """What the task says of some rows.
+
+        Args:
+            rows: With the columns that the task reads; `columns` names them. Answers are not needed.
+            batch_size: Rows a batch.
+
+        Raises:
+            TaskError: If a row lacks something.
+        """
+        rows = rows if isinstance(rows, Rows) else Rows(rows)
+        if not rows:
+            return []
+        self._kind.check(rows, answered=False)
+        features = self._kind.features(rows, self.processor, max_length=self.recipe.base.max_length, train=False)
+        model: Headed = self.grafts.model  # type: ignore[assignment]
+        outputs, _ = outputs_of(model, self._kind, features, self.processor, batch_size, self._autocast)
+        return self._kind.decode(outputs, features, rows, self.processor)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a row must have."""
+        return type(self._kind).columns(self._kind.spec, train=False)
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task, as the recipe has it."""
+        return self._kind.spec
+
+    def _autocast(self) -> Any:
+        """The precision that the unit was trained and scored in."""
+        if not self.recipe.budget(self.unit.kind).bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(next(self.grafts.model.parameters()).device.type, dtype=torch.bfloat16)
+
+
+def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:
+    """A task's kind with the labels that it was trained with; its data is not read.
+
+    Raises:
+        RecipeError: If nothing of the task is done.
+    """
+    for unit in plan(recipe):
+        result = read_result(unit.folder(run)) if unit.task == task else None
+        if result is not None:
+            spec = recipe.tasks[task]
+            return kinds[spec.kind](spec, tuple(result["labels"]), task)
+    raise RecipeError(f"nothing of the task {task!r} is done in {run}; go on with `graftwork run`")
+
+
+def _task(recipe: Recipe, task: str | None) -> str:
+    known: Sequence[str] = recipe.targets or tuple(recipe.tasks)
+    if task is None and len(known) == 1:
+        return known[0]
+    if task is None or task not in recipe.tasks:
+        said = "say which task" if task is None else f"{task!r} is no task of this run"
+        raise RecipeError(f"{said}; there are {', '.join(recipe.tasks)}")
+    return task
+
+
+def _unit(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | None) -> Unit:
+    units = [u for u in plan(recipe) if u.task == task and seed in (None, u.seed)]
+    done = [u for u in units if read_result(u.folder(run)) is not None and u.kind != "full"]
+    for wanted in PREFERRED if kind is None else (kind,):
+        found = next((u for u in done if u.kind == wanted), None)
+        if found is not None:
+            return found
+    if kind == "full":
+        raise RecipeError("full fine-tuning is measured and not kept; predict with another kind")
+    have = ", ".join(f"{u.kind} (seed {u.seed})" for u in done) or "nothing"
+    raise RecipeError(
+        f"{run} has no {kind or 'fusion or adapter'} of {task!r}{'' if seed is None else f' with the seed {seed}'} that is "
+        f"done; of that task it has {have}"
+    )
+
+
+def _load(grafts: Adapters, unit: Unit, run: Path) -> None:
+    """Put a unit's files on the model, and activate what computes it."""
+    names = [member_name(unit, member) for member in unit.members]
+    for name, member in zip(names, unit.members, strict=True):
+        grafts.load(member.folder(run) / "adapter", name, head=True)
+    folder = unit.folder(run)
+    if unit.kind == "adapter":
+        grafts.active = grafts.load(folder / "adapter", unit.task, head=True)
+    elif unit.kind in ("head", "average"):
+        head = str(grafts.load(folder / "head"))
+        grafts.activate(Average(*names) if names else None, head=head)
+    else:
+        grafts.load(folder / "fusion", head=True)
+        grafts.active = Fuse(*names, name=fusion_name(unit))
