@@ -50,15 +50,19 @@ def windows(
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )
-    return [_window(tokens, n) for n in range(len(tokens["input_ids"]))]
+    parts = tokens.sequence_ids(0)
+    if 1 not in parts:
+        raise TaskError(f"{place}: the context {context[:40]!r} has no tokens at all; take the row out")
+    # every window begins with the same question; what sequence_ids say of later windows is not sure in tokenizers < 0.23
+    return [_window(tokens, n, parts.index(1)) for n in range(len(tokens["input_ids"]))]
 
 
-def _window(tokens: Any, n: int) -> dict[str, Any]:
+def _window(tokens: Any, n: int, begin: int) -> dict[str, Any]:
     apart = ("offset_mapping", "overflow_to_sample_mapping")
     window = {key: tokens[key][n] for key in tokens if key not in apart}
-    places = zip(tokens["offset_mapping"][n], tokens.sequence_ids(n), strict=True)
-    # a byte-level tokenizer may have tokens that cover nothing: they neither start nor end an answer
-    window["offsets"] = [[int(a), int(b)] if part == 1 and b > a else None for (a, b), part in places]
+    # what covers nothing, as the frame behind the context, neither starts nor ends an answer
+    places = enumerate(tokens["offset_mapping"][n])
+    window["offsets"] = [[int(a), int(b)] if at >= begin and b > a else None for at, (a, b) in places]
     return window
 
 

@@ -125,3 +125,9 @@ def test_spaces_of_byte_level_tokens_are_no_part_of_an_answer() -> None:
             feature["labels"][0] -= 1
     (said,) = task.decode([perfect(task, feature) for feature in features], features, task.train, words)
     assert (said.value, said.extra["start"]) == ("Zürich", 13)
+
+
+def test_a_context_without_a_token_is_refused() -> None:
+    task = made([{"question": "who ?", "context": " ", "answers": []}] * 2, no_answer=True, dev_share=0.5)
+    with pytest.raises(TaskError, match="qa, train row:1: the context ' ' has no tokens at all"):
+        task.features(task.train, TOKENIZER)
