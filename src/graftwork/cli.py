@@ -2,22 +2,140 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-app = typer.Typer(
-    help="Composable adapters for frozen transformers: look at where they can stand, and which there are.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `graftwork run` wrote into.")]
 
 
 @app.callback()
 def _root() -> None:
-    """Composable adapters for frozen transformers."""
+    """Composable adapters for frozen transformers.
+
+    A recipe (a TOML file) names a pretrained model and some tasks. `run`
+    trains an adapter for each task, and for each target a fusion of all of
+    them beside what it has to be compared with; `show` says what came out.
+
+        graftwork run recipe.toml --dry-run
+        graftwork run recipe.toml
+        graftwork show runs/recipe
+    """
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """An error that a user can do something about is one red line and exit code 1; a bug keeps its traceback."""
+    from graftwork.errors import GraftworkError
+
+    try:
+        yield
+    except GraftworkError as error:
+        _say(str(error), "red")
+        raise typer.Exit(1) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{where}{error.strerror or error}", "red")
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        _say("interrupted; the same command goes on where this one stopped", "yellow")
+        raise typer.Exit(130) from error
+
+
+def _say(text: str, style: str = "") -> None:
+    Console(stderr=True).print(Text(text, style), soft_wrap=True)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder for everything that is written; by default runs/ and the recipe's name."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing: say what would be trained, and how long it takes.")
+    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines of text in place of the live view.")] = False,
+) -> None:
+    """Train everything that a recipe says, and show the results.
+
+    Interrupted at any moment (Ctrl-C, a crash), the same command goes on
+    where the last one stopped. What is done is not done again; targets, seeds
+    and controls of the recipe may grow later.
+
+    For example:
+
+        graftwork run recipe.toml --out runs/first
+    """
+    with _one_line():
+        from graftwork.training import Recipe
+        from graftwork.training import run as train
+
+        read, root = Recipe.read(recipe), recipe.absolute().parent
+        _quiet()
+        if dry_run:
+            from graftwork.training import estimate
+
+            typer.echo(str(estimate(read, root=root)))
+            return
+        folder = Path("runs") / recipe.stem if out is None else out
+        train(read, folder, root=root)
+        _show(folder)
+
+
+@app.command()
+def show(
+    run: RunFolder,
+    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, and write nothing.")] = False,
+    plots: Annotated[
+        bool | None,
+        typer.Option(help="Write the plots into the run's folder; by default where matplotlib is installed."),
+    ] = None,
+) -> None:
+    """Show the results of a run, also while it is trained.
+
+    For example:
+
+        graftwork show runs/recipe
+    """
+    with _one_line():
+        if json:
+            import json as writer
+
+            from graftwork.report import gather
+
+            typer.echo(writer.dumps(gather(run).results, indent=1))
+        else:
+            _show(run)
+
+
+def _show(run: Path) -> None:
+    """The tables of a run, where its files are, and what comes next."""
+    from graftwork.report import gather, tables, write_report
+    from graftwork.report.files import state
+
+    found, console = gather(run), Console()
+    for table in tables(found.results, found.units):
+        console.print(table.rich() if console.is_terminal else Text(table.text()), soft_wrap=not console.is_terminal)
+    console.print(Text(state(found)))
+    for path in write_report(run):
+        console.print(Text(f"  {path}"), soft_wrap=True)
+
+
+def _quiet() -> None:
+    """Leave the terminal to the view: transformers would write its own warnings and bars between its lines."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 @app.command()
@@ -37,20 +155,17 @@ def sites(
 ) -> None:
     """Print where adapters can stand in a model.
 
-    Nothing is downloaded but the configuration, and no weight is allocated: the model is built on the meta device and
-    its sites are found by tracing one forward pass.
+    Nothing is downloaded but the configuration, and no weight is allocated:
+    the model is built on the meta device and its sites are found by tracing
+    one forward pass.
 
-    Example: graftwork sites bert
+    For example:
+
+        graftwork sites bert
     """
-    from graftwork.errors import GraftworkError
-
-    console = Console(stderr=True)
-    try:
+    with _one_line():
         found = _discover(model, auto)
-    except (GraftworkError, OSError, ValueError) as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False)
-        raise typer.Exit(1) from error
-    typer.echo(found.to_json() if json else str(found))
+        typer.echo(found.to_json() if json else str(found))
 
 
 def _discover(name: str, auto: str):  # type: ignore[no-untyped-def]
@@ -67,7 +182,10 @@ def _discover(name: str, auto: str):  # type: ignore[no-untyped-def]
     if name in CONFIG_MAPPING and not Path(name).exists():
         config = CONFIG_MAPPING[name]()
     else:
-        config = transformers.AutoConfig.from_pretrained(name)
+        try:
+            config = transformers.AutoConfig.from_pretrained(name)
+        except ValueError as error:  # a config.json of a type that transformers does not know
+            raise ConfigError(f"{name}: {error}") from error
     with torch.device("meta"):
         model = make.from_config(config)
     return discover(model)
@@ -75,7 +193,12 @@ def _discover(name: str, auto: str):  # type: ignore[no-untyped-def]
 
 @app.command()
 def methods() -> None:
-    """List the adapter methods: what each is, where it stands, what it reads and where it writes."""
+    """List the adapter methods: what each is, where it stands, what it reads and where it writes.
+
+    For example:
+
+        graftwork methods
+    """
     import inspect
 
     from graftwork.methods import methods as registered

@@ -1,0 +1,45 @@
+"""All that a run's folder knows, whether the run is done or not."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from graftwork.training.folder import recipe_of
+from graftwork.training.plan import Unit, plan
+from graftwork.training.recipe import Recipe
+from graftwork.training.results import summarize
+from graftwork.training.unit import read_result
+
+
+@dataclasses.dataclass(frozen=True)
+class Gathered:
+    """A run: what was planned, and what is done of it.
+
+    Attributes:
+        run: Its folder.
+        recipe: Its recipe.
+        units: All its units.
+        results: What ``results.json`` says (see `graftwork.training.results.summarize`).
+    """
+
+    run: Path
+    recipe: Recipe
+    units: tuple[Unit, ...]
+    results: dict[str, Any]
+
+
+def gather(run: str | Path) -> Gathered:
+    """Look into a run's folder, also while another process trains in it.
+
+    The units' own results are read, not ``results.json``: that one is behind by a unit where a run was killed.
+
+    Raises:
+        RecipeError: If the folder is none of a run.
+    """
+    run = Path(run)
+    recipe = recipe_of(run)
+    units = plan(recipe)
+    done = {unit.id: result for unit in units if (result := read_result(unit.folder(run))) is not None}
+    return Gathered(run, recipe, units, summarize(units, done, recipe.targets))

@@ -1,0 +1,72 @@
+"""Numbers and names as a reader wants them: scores by their metric, sizes, times, what a row of a table is called."""
+
+from __future__ import annotations
+
+COLUMNS = {
+    "head": "head only",
+    "full": "full fine-tuning",
+    "adapter": "single adapter",
+    "average": "uniform mean",
+    "own": "fusion, own adapter",
+    "copies": "fusion, copies",
+    "fusion": "fusion, all",
+}
+
+
+def kind_label(kind: str, members: int) -> str:
+    """What a row of a target's table is called.
+
+    Args:
+        kind: Of the row's units.
+        members: How many adapters they stand over.
+    """
+    return {
+        "average": f"uniform mean of {members}",
+        "own": "fusion of own alone",
+        "copies": f"fusion of {members} copies",
+        "fusion": f"fusion of all {members}",
+    }.get(kind, COLUMNS.get(kind, kind))
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of what is right, 0 to 1, that is read in percent."""
+    return metric.endswith(("accuracy", "f1")) or metric == "exact_match"
+
+
+def is_of_hundred(metric: str) -> bool:
+    """Whether a metric goes from 0 to 100 by itself."""
+    return metric in ("bleu", "chrf")
+
+
+def metric_label(metric: str) -> str:
+    """A metric with its unit."""
+    return f"{metric}, %" if is_share(metric) else metric
+
+
+def score(value: float, metric: str, sd: float | None = None) -> str:
+    """A score, with its standard deviation where there is one; shares in percent, without the sign."""
+    factor, digits = (100, 1) if is_share(metric) else (1, 1) if is_of_hundred(metric) else (1, 3)
+    spread = "" if sd is None else f" ± {factor * sd:.{digits}f}"
+    return f"{factor * value:.{digits}f}{spread}"
+
+
+def size(count: int) -> str:
+    """Bytes, in powers of a thousand, to three digits."""
+    value, units = count / 1000, ["KB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f} {units[0]}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the two units that matter."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
