@@ -54,7 +54,8 @@ def settle_recipe(run: Path, recipe: Recipe, root: Path) -> None:
     now = recipe.model_dump(mode="json")
     path = run / RECIPE
     if path.is_file():
-        differing = [key for key in _differences(_read(path), now) if not _grown(key, _read(path), now)]
+        before = recipe_of(run).model_dump(mode="json")
+        differing = [key for key in _differences(before, now) if not _grown(key, before, now)]
         if differing:
             raise RecipeError(
                 f"{run} was begun with another recipe: {', '.join(differing[:5])} {'differ' if len(differing) > 1 else 'differs'}. "
@@ -62,7 +63,9 @@ def settle_recipe(run: Path, recipe: Recipe, root: Path) -> None:
             )
     elif (run / "units").exists():
         raise RecipeError(f"{run} has units and no {RECIPE}; give another --out")
-    replace_file(path, (json.dumps(now, indent=1) + "\n").encode())
+    # what was not said stays unsaid: a task refuses options that mean nothing for its kind
+    said = recipe.model_dump(mode="json", exclude_unset=True)
+    replace_file(path, (json.dumps(said, indent=1) + "\n").encode())
     replace_file(run / _ROOT, os.path.relpath(root.resolve(), run.resolve()).encode())
 
 

@@ -166,6 +166,12 @@ class FreshEpochs(TrainerCallback):
         """Seed."""
         set_seed((self.seed * 100_003 + int((state.epoch or 0) + 1e-6) + 1) % 2**31)
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Say the loss of the steps since it was said last: a resumed run could not count them."""
+        control.should_log = True
+
 
 class Patience(TrainerCallback):
     """Stops when the best score is some evaluations old; reads it all off the history, so that resuming changes nothing."""
