@@ -126,7 +126,6 @@ def make_trainer(unit: Unit, shop: Workshop, grafts: Adapters, callbacks: list[T
     steps = math.ceil(len(trainer.features(task.train, train=True)) / budget.batch_size / budget.accumulation)
     arguments.warmup_steps = round(steps * budget.epochs * budget.warmup)
     arguments.logging_steps = max(1, min(50, steps // 10))
-    trainer.state.logging_steps = arguments.logging_steps
     for callback in list(trainer.callback_handler.callbacks):  # they print every measurement; the watcher shows them
         if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
             trainer.remove_callback(callback)
