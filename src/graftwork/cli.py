@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import io
+import itertools
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +32,9 @@ def _root() -> None:
         graftwork run recipe.toml
         graftwork show runs/recipe
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no ± is no reason to fail
 
 
 @contextlib.contextmanager
@@ -77,27 +84,35 @@ def run(
     """
     with _one_line():
         from graftwork.training import Recipe
-        from graftwork.training import run as train
 
         read, root = Recipe.read(recipe), recipe.absolute().parent
+        folder = Path("runs") / recipe.stem if out is None else out
         _quiet()
         if dry_run:
             from graftwork.training import estimate
 
-            typer.echo(str(estimate(read, root=root)))
+            typer.echo(str(estimate(read, root=root, run=folder)))
             return
-        folder = Path("runs") / recipe.stem if out is None else out
-        train(read, folder, root=root)
-        _show(folder)
+        from graftwork.report import Live, can_plot, write_report
+        from graftwork.training import run as train
+
+        with Live(read, plain=plain) as live:
+            train(read, folder, root=root, watcher=live)
+        written = write_report(folder)  # before anything is printed: who reads the output may be gone
+        _print_tables(folder)
+        _say_where(written)
+        if not can_plot():
+            typer.echo("no plots: pip install graftwork[reports], then graftwork show")
+        typer.echo(f"\nNext:\n  graftwork show {shlex.quote(str(folder))}")
 
 
 @app.command()
 def show(
     run: RunFolder,
-    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, and write nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     plots: Annotated[
         bool | None,
-        typer.Option(help="Write the plots into the run's folder; by default where matplotlib is installed."),
+        typer.Option(help="Write tables and plots into the run's folder; by default plots only where matplotlib is."),
     ] = None,
 ) -> None:
     """Show the results of a run, also while it is trained.
@@ -107,27 +122,36 @@ def show(
         graftwork show runs/recipe
     """
     with _one_line():
+        from graftwork.report import gather, write_report
+
         if json:
             import json as writer
 
-            from graftwork.report import gather
-
             typer.echo(writer.dumps(gather(run).results, indent=1))
-        else:
-            _show(run)
+            return
+        _print_tables(run)
+        if plots is not False:
+            _say_where(write_report(run, plots=plots))
 
 
-def _show(run: Path) -> None:
-    """The tables of a run, where its files are, and what comes next."""
-    from graftwork.report import gather, tables, write_report
-    from graftwork.report.files import state
+def _print_tables(run: Path) -> None:
+    from graftwork.report import gather, state, tables
 
     found, console = gather(run), Console()
     for table in tables(found.results, found.units):
-        console.print(table.rich() if console.is_terminal else Text(table.text()), soft_wrap=not console.is_terminal)
-    console.print(Text(state(found)))
-    for path in write_report(run):
-        console.print(Text(f"  {path}"), soft_wrap=True)
+        if console.is_terminal:
+            console.print(table.rich())
+            console.print()
+        else:
+            typer.echo(table.text())
+    typer.echo(state(found))
+
+
+def _say_where(written: Sequence[Path]) -> None:
+    """Where files are; many of one folder by its name."""
+    for folder, paths in itertools.groupby(written, key=lambda path: path.parent):
+        names = [path.name for path in paths]
+        typer.echo(f"  {folder / names[0]}" if len(names) == 1 else f"  {folder}: {', '.join(names)}")
 
 
 def _quiet() -> None:
@@ -136,6 +160,39 @@ def _quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEXT]...", help="What the task reads: a text, a pair, a question and its context, ..."),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The task; may be left out where the run has one target.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file of rows instead of texts: .jsonl, .csv, .tsv, .parquet.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="fusion, adapter, head, average, own or copies; by default the fusion, else the adapter."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the training; by default the first.")] = None,
+) -> None:
+    """Predict with what a run has trained; one line of JSON for each row.
+
+    For example:
+
+        graftwork predict runs/recipe --task rte "A cat sleeps." "An animal rests."
+
+        graftwork predict runs/recipe --task rte --file rows.jsonl
+    """
+    with _one_line():
+        import json
+
+        from graftwork.training import Predictor, answers
+
+        _quiet()
+        for answer in answers(Predictor(run, task, kind=kind, seed=seed), texts or (), file):
+            typer.echo(json.dumps(answer, ensure_ascii=False))
 
 
 @app.command()

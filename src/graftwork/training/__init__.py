@@ -1,5 +1,6 @@
 """Training on `transformers.Trainer`, and recipes. A part of its own: importing graftwork does not import Trainer."""
 
+from graftwork.training.asking import answers
 from graftwork.training.callback import GraftCallback
 from graftwork.training.estimate import Estimate, estimate
 from graftwork.training.plan import Unit, plan
@@ -18,6 +19,7 @@ __all__ = [
     "Recipe",
     "Unit",
     "Watcher",
+    "answers",
     "estimate",
     "plan",
     "read_results",

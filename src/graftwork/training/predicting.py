@@ -38,6 +38,7 @@ class Predictor:
 
     Attributes:
         task: The task's name.
+        kind: What it knows of its kind.
         unit: The unit that predicts.
 
     Raises:
@@ -58,7 +59,7 @@ class Predictor:
         self._root = Path(root) if root is not None else root_of(self.run)
         self.task = _task(self.recipe, task)
         self.unit = _unit(self.recipe, self.run, self.task, kind, seed)
-        self._kind = kind_of(self.run, self.recipe, self.task)
+        self.kind = kind_of(self.run, self.recipe, self.task)
         every = {kinds[spec.kind] for spec in self.recipe.tasks.values()}
         self.processor = load_processor(self.recipe.base, every, self._root)
         model = load_base(self.recipe.base, auto_class(every), self._root)
@@ -78,21 +79,21 @@ class Predictor:
         rows = rows if isinstance(rows, Rows) else Rows(rows)
         if not rows:
             return []
-        self._kind.check(rows, answered=False)
-        features = self._kind.features(rows, self.processor, max_length=self.recipe.base.max_length, train=False)
+        self.kind.check(rows, answered=False)
+        features = self.kind.features(rows, self.processor, max_length=self.recipe.base.max_length, train=False)
         model: Headed = self.grafts.model  # type: ignore[assignment]
-        outputs, _ = outputs_of(model, self._kind, features, self.processor, batch_size, self._autocast)
-        return self._kind.decode(outputs, features, rows, self.processor)
+        outputs, _ = outputs_of(model, self.kind, features, self.processor, batch_size, self._autocast)
+        return self.kind.decode(outputs, features, rows, self.processor)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that a row must have."""
-        return type(self._kind).columns(self._kind.spec, train=False)
+        return type(self.kind).columns(self.kind.spec, train=False)
 
     @property
     def spec(self) -> TaskSpec:
         """The task, as the recipe has it."""
-        return self._kind.spec
+        return self.kind.spec
 
     def _autocast(self) -> Any:
         """The precision that the unit was trained and scored in."""

@@ -96,6 +96,21 @@ class Kind(ABC):
         """
         return ()
 
+    def typed(self, texts: Sequence[str]) -> Row:
+        """A row of texts as one types them: one for each column that is read, a second one where the task has pairs.
+
+        Raises:
+            TaskError: If they are too few or too many, saying what is wanted.
+        """
+        most = self.reads + (("pair",) if "pair" in self.options else ())
+        if not len(self.reads) <= len(texts) <= len(most):
+            columns = [getattr(self.spec, role) for role in self.reads]
+            more = f", and perhaps the {self.spec.pair}" if "pair" in self.options else ""
+            raise TaskError(
+                f"task {self.task!r} is asked with the {' and the '.join(columns)}{more}; given are {len(texts)} texts"
+            )
+        return {getattr(self.spec, role): text for role, text in zip(most, texts, strict=False)}
+
     @abstractmethod
     def read(self, cells: Cells) -> Any:
         """What a row asks, checked.

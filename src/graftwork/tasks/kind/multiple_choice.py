@@ -16,7 +16,7 @@ from graftwork.tasks.kind.contract import Feature, Kind
 from graftwork.tasks.kind.registry import register
 from graftwork.tasks.label_names import missing
 from graftwork.tasks.prediction import Prediction
-from graftwork.tasks.rows import Rows
+from graftwork.tasks.rows import Row, Rows
 from graftwork.tasks.scoring.labels import CHOICE
 from graftwork.tasks.spec import TaskSpec
 from graftwork.tasks.tokens import encode, longest, two_texts
@@ -44,6 +44,15 @@ class Choosing(Kind):
         if len(choices) < 2:
             raise first.wrong("choices", "one choice is none; give two or more")
         return tuple(map(str, range(len(choices))))
+
+    def typed(self, texts: Sequence[str]) -> Row:
+        """The text, then its choices."""
+        if len(texts) != 1 + len(self.labels):
+            raise TaskError(
+                f"task {self.task!r} is asked with the {self.spec.text} and then its {len(self.labels)} choices; given are "
+                f"{len(texts)} texts"
+            )
+        return {self.spec.text: texts[0], self.spec.choices: list(texts[1:])}
 
     def read(self, cells: Cells) -> tuple[str, list[str]]:
         text, pair = two_texts(cells)

@@ -15,7 +15,7 @@ from graftwork.tasks.kind.contract import Feature, Kind
 from graftwork.tasks.kind.registry import register
 from graftwork.tasks.label_names import enough, names_in, resolve
 from graftwork.tasks.prediction import Prediction
-from graftwork.tasks.rows import Rows
+from graftwork.tasks.rows import Row, Rows
 from graftwork.tasks.scoring.tags import TAGS
 from graftwork.tasks.spec import TaskSpec
 from graftwork.tasks.tokens import fast, longest
@@ -49,6 +49,10 @@ class Tagging(Kind):
                 yield from ((tag, cells, "tags") for tag in _words(cells, "tags"))
 
         return enough(spec.labels or told or names_in(values()), 2, f"task {name!r}")
+
+    def typed(self, texts: Sequence[str]) -> Row:
+        """Words with spaces between them, in one text or one each."""
+        return {self.spec.tokens: [word for text in texts for word in text.split()]}
 
     def read(self, cells: Cells) -> list[str]:
         words = _words(cells, "tokens")
