@@ -138,6 +138,8 @@ def _print_tables(run: Path) -> None:
     from graftwork.report import gather, state, tables
 
     found, console = gather(run), Console()
+    if console.is_terminal:
+        console.print()  # away from the view
     for table in tables(found.results, found.units):
         if console.is_terminal:
             console.print(table.rich())
@@ -167,10 +169,14 @@ def predict(
     run: RunFolder,
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TEXT]...", help="What the task reads: a text, a pair, a question and its context, ..."),
+        typer.Argument(
+            metavar="[TEXT]...", help="What the task reads: a text, a pair, a question and its context, ..."
+        ),
     ] = None,
     task: Annotated[str | None, typer.Option(help="The task; may be left out where the run has one target.")] = None,
-    file: Annotated[Path | None, typer.Option(help="A file of rows instead of texts: .jsonl, .csv, .tsv, .parquet.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A file of rows instead of texts: .jsonl, .csv, .tsv, .parquet.")
+    ] = None,
     kind: Annotated[
         str | None,
         typer.Option(help="fusion, adapter, head, average, own or copies; by default the fusion, else the adapter."),

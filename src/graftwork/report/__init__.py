@@ -1,7 +1,8 @@
 """What a run shows: a view while it is trained, and tables, plots and files of what came out."""
 
-from graftwork.report.files import write_report
+from graftwork.report.files import can_plot, state, write_report
 from graftwork.report.gathered import Gathered, gather
+from graftwork.report.live import Live
 from graftwork.report.tables import Table, tables
 
-__all__ = ["Gathered", "Table", "gather", "tables", "write_report"]
+__all__ = ["Gathered", "Live", "Table", "can_plot", "gather", "state", "tables", "write_report"]

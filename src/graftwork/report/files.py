@@ -2,38 +2,77 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from graftwork.checkpoint.folders import replace_file
+from graftwork.report.attention import attention_of
+from graftwork.report.curves import curves
 from graftwork.report.gathered import Gathered, gather
+from graftwork.report.plots import heat_map, heat_maps, png
 from graftwork.report.tables import tables
 
 MARKDOWN, TEXT, PLOTS = "results.md", "results.txt", "plots"
 
 
-def write_report(run: str | Path) -> list[Path]:
-    """Write the tables of a run into its folder, of what is done so far.
+def can_plot() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def write_report(run: str | Path, *, plots: bool | None = None) -> list[Path]:
+    """Write tables and plots of a run into its folder, of what is done so far.
 
     Args:
         run: The folder.
+        plots: Whether to draw; by default where matplotlib is installed.
 
     Returns:
         What was written.
 
     Raises:
         RecipeError: If the folder is none of a run.
+        GraftworkError: If plots are asked for and matplotlib is not installed; the tables are written all the same.
     """
     found = gather(run)
-    made = tables(found.results, found.units)
-    parts = [f"# {found.run.resolve().name}\n", f"{state(found)}\n", *(table.markdown() for table in made)]
-    text = "\n".join([f"{state(found)}\n", *(table.text() for table in made)])
-    files = {MARKDOWN: "\n".join(parts).encode(), TEXT: text.encode()}
-    for name, data in files.items():
-        replace_file(found.run / name, data)
-    return [found.run / name for name in files]
+    _write_tables(found, [])
+    written = []
+    if can_plot() if plots is None else plots:
+        for name, figure in _figures(found):
+            path = found.run / PLOTS / f"{name}.png"
+            replace_file(path, png(figure))
+            written.append(path)
+        _write_tables(found, written)
+    return [found.run / MARKDOWN, found.run / TEXT, *written]
 
 
 def state(found: Gathered) -> str:
     """How far a run is, in a sentence."""
     done, planned = len(found.results["units"]), len(found.units)
     return f"All {planned} trainings are done." if done == planned else f"{done} of {planned} trainings are done."
+
+
+def _write_tables(found: Gathered, plots: list[Path]) -> None:
+    made = tables(found.results, found.units)
+    links = [f"![{path.stem}]({PLOTS}/{quote(path.name)})\n" for path in plots]
+    page = [f"# {found.run.resolve().name}\n", f"{state(found)}\n", *(table.markdown() for table in made), *links]
+    text = [f"{state(found)}\n", *(table.text() for table in made)]
+    replace_file(found.run / MARKDOWN, "\n".join(page).encode())
+    replace_file(found.run / TEXT, "\n".join(text).encode())
+
+
+def _figures(found: Gathered) -> Iterator[tuple[str, Any]]:
+    """Every picture that something is known for, with its name."""
+    results, targets = found.results, found.recipe.targets
+    seen = [one for target in targets if (one := attention_of(results, target)) is not None]
+    for one in seen:
+        yield f"attention-{one.target}", heat_map(one)
+    if len(seen) > 1:
+        yield "attention", heat_maps(seen)
+    for task in found.recipe.tasks:
+        units = [unit for unit in results["units"] if unit["task"] == task]
+        if units:
+            yield f"curves-{task}", curves(units, f"{task}: its trainings" if task in targets else f"{task}: a source")

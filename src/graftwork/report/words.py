@@ -70,3 +70,8 @@ def duration(seconds: float) -> str:
     if minutes < 24 * 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def named_score(value: float, metric: str) -> str:
+    """A score in a sentence: ``accuracy 84.2 %``."""
+    return f"{metric} {score(value, metric)}{' %' if is_share(metric) else ''}"

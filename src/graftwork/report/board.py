@@ -1,0 +1,107 @@
+"""The picture of a run in a terminal: the plan, the unit in hand, the time."""
+
+from __future__ import annotations
+
+import statistics
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from graftwork.report.progress import InHand, Progress
+from graftwork.report.words import duration, named_score, score
+from graftwork.training.plan import Unit
+from graftwork.training.results import KINDS
+
+_AROUND = 10  # lines that are not tasks
+_MOST_MARKS = 3
+
+
+def board(progress: Progress, console: Console) -> RenderableType:
+    """Everything at a glance, no higher than the terminal."""
+    parts: list[RenderableType] = [_plan(progress, console)]
+    if progress.now is not None:
+        parts += _in_hand(progress, progress.now)
+    return Group(*parts, Text(run_line(progress)))
+
+
+def run_line(progress: Progress) -> str:
+    """How far the run is, and how long it takes: never more than is known."""
+    parts = [f"{len(progress.results)} of {len(progress.units)} done", f"{duration(progress.elapsed())} so far"]
+    seconds, unknown = progress.left()
+    if seconds:
+        parts.append(f"at most {duration(seconds)} left")
+    if unknown:
+        kinds = ", ".join(dict.fromkeys(unit.kind for unit in unknown))
+        parts.append(f"{'and ' if seconds else ''}{len(unknown)} not known yet ({kinds})")
+    return " · ".join(parts)
+
+
+def _plan(progress: Progress, console: Console) -> Table:
+    """Tasks × kinds, a mark for each seed and the mean score of those that are done."""
+    kinds = [kind for kind in KINDS if any(unit.kind == kind for unit in progress.units)]
+    tasks = list(dict.fromkeys(unit.task for unit in progress.units))
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column("task", no_wrap=True)
+    for kind in kinds:
+        table.add_column(kind, no_wrap=True)
+    shown = _window(tasks, progress.now, console.height - _AROUND)
+    for task in shown:
+        table.add_row(Text(task), *[_cell(progress, kind, task) for kind in kinds])
+    if len(shown) < len(tasks):
+        table.add_row(Text(f"and {len(tasks) - len(shown)} more tasks", style="dim"))
+    return table
+
+
+def _window(tasks: list[str], now: InHand | None, room: int) -> list[str]:
+    """The tasks that there is room for, the one in hand among them."""
+    room = max(room, 2)
+    if len(tasks) <= room:
+        return tasks
+    at = tasks.index(now.unit.task) if now is not None else 0
+    start = min(max(at - room // 2, 0), len(tasks) - room)
+    return tasks[start : start + room]
+
+
+def _cell(progress: Progress, kind: str, task: str) -> Text:
+    units = [unit for unit in progress.units if (unit.kind, unit.task) == (kind, task)]
+    done = [progress.results[unit.id] for unit in units if unit.id in progress.results]
+    text = Text()
+    if len(units) > _MOST_MARKS:
+        text.append(f"{len(done)}/{len(units)}", "green" if len(done) == len(units) else "")
+    else:
+        for unit in units:
+            text.append(*_mark(progress, unit))
+    if done:
+        text.append(f" {score(statistics.fmean(r['score'] for r in done), done[0]['metric'])}")
+    return text
+
+
+def _mark(progress: Progress, unit: Unit) -> tuple[str, str]:
+    """A unit that is done, in hand, or to come."""
+    if unit.id in progress.results:
+        return "●", "green"
+    if progress.now is not None and progress.now.unit == unit:
+        return "◐", "yellow"
+    return "○", "dim"
+
+
+def _in_hand(progress: Progress, now: InHand) -> list[RenderableType]:
+    unit = now.unit
+    title = Text.assemble("\n", (f"{unit.kind} · {unit.task} · seed {unit.seed}", "bold"))
+    if now.resumed:
+        title.append("  resumed")
+    line = Table.grid(padding=(0, 1))
+    if now.steps:
+        epochs = progress.recipe.budget(unit.kind).epochs
+        bar = ProgressBar(now.steps, now.step, 24, style="bright_black", complete_style="green", finished_style="green")
+        line.add_row(f"step {now.step} of {now.steps}", bar, f"epoch {epochs * now.step / now.steps:.1f} of {epochs}")
+    else:
+        line.add_row("no step yet")
+    known = [] if now.loss is None else [f"loss {now.loss:.4f}"]
+    if now.scores:
+        since = " since it was resumed" if now.resumed else ""
+        known.append(f"{named_score(now.scores[-1], now.metric)}, best{since} {score(max(now.scores), now.metric)}")
+    return [title, line, Text(" · ".join(known) or "no loss yet")]

@@ -1,0 +1,150 @@
+"""How far a run is: what a view of it shows, kept apart from how it is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from graftwork.training.plan import Unit
+from graftwork.training.recipe import Recipe
+
+_ENOUGH = 3  # steps before a speed is read off a unit that has just begun
+
+
+@dataclasses.dataclass
+class InHand:
+    """The unit that is trained.
+
+    Attributes:
+        unit: Which it is.
+        resumed: Whether it goes on from a checkpoint.
+        began: When it did, in this process.
+        before: Steps that were made before that.
+        step: Steps made in all.
+        steps: At most.
+        loss: The last one that is known.
+        metric: What the scores are of.
+        scores: Of the evaluations in this process.
+    """
+
+    unit: Unit
+    resumed: bool
+    began: float
+    before: int | None = None
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    metric: str = "score"
+    scores: list[float] = dataclasses.field(default_factory=list)
+
+
+class Progress:
+    """Follows a run.
+
+    Args:
+        recipe: Its recipe, for the budgets.
+        clock: Gives the time in seconds.
+    """
+
+    def __init__(self, recipe: Recipe, clock: Callable[[], float]) -> None:
+        self.recipe, self.clock = recipe, clock
+        self.began = clock()
+        self.units: tuple[Unit, ...] = ()
+        self.results: dict[str, Mapping[str, Any]] = {}
+        self.now: InHand | None = None
+        self._found: frozenset[str] = frozenset()  # what was done before this process
+        self._made: dict[str, tuple[int, float]] = {}  # by kind: steps and seconds of this process
+        self._epochs: dict[tuple[str, str], float] = {}  # by kind and task: steps an epoch
+
+    def planned(self, units: Sequence[Unit], done: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take the plan."""
+        self.units, self.results, self._found = tuple(units), dict(done), frozenset(done)
+        for result in done.values():
+            self._epochs[result["kind"], result["task"]] = result["steps"] / max(result["epochs"], 1)
+
+    def begun(self, unit: Unit, resumed: bool) -> None:
+        """Take a unit in hand."""
+        self.now = InHand(unit, resumed, self.clock())
+
+    def stepped(self, step: int, steps: int) -> None:
+        """Count a step."""
+        if (now := self.now) is None:
+            return
+        if now.before is None:
+            now.before = step - 1
+            epochs = self.recipe.budget(now.unit.kind).epochs
+            self._epochs[now.unit.kind, now.unit.task] = steps / epochs
+        now.step, now.steps = step, steps
+
+    def logged(self, values: Mapping[str, float]) -> bool:
+        """Take what is known of the unit in hand; whether it is an evaluation."""
+        if (now := self.now) is None:
+            return False
+        now.loss = values.get("loss", now.loss)
+        if "eval_score" not in values:
+            return False
+        # a task gives its main metric first
+        named = (key.removeprefix("eval_") for key in values if key not in ("eval_score", "eval_loss"))
+        now.metric = next((key for key in named if values[f"eval_{key}"] == values["eval_score"]), "score")
+        now.scores.append(values["eval_score"])
+        return True
+
+    def ended(self, unit: Unit, result: Mapping[str, Any]) -> None:
+        """A unit is done."""
+        now, self.now = self.now, None
+        self.results[unit.id] = result
+        if now is not None and now.before is not None:
+            steps, seconds = self._made.get(unit.kind, (0, 0.0))
+            self._made[unit.kind] = (steps + now.step - now.before, seconds + self.clock() - now.began)
+
+    def elapsed(self) -> float:
+        """Seconds of this process."""
+        return self.clock() - self.began
+
+    def speed(self, kind: str) -> float | None:
+        """Seconds a step of a kind, evaluations and all; ``None`` where none was made yet.
+
+        Of this process where it made some; else as the units tell that another process has trained.
+        """
+        steps, seconds = self._made.get(kind, (0, 0.0))
+        now = self.now
+        if now is not None and now.unit.kind == kind and now.before is not None and now.step - now.before >= _ENOUGH:
+            steps, seconds = steps + now.step - now.before, seconds + self.clock() - now.began
+        if steps:
+            return seconds / steps
+        found = [r for id, r in self.results.items() if id in self._found and r["kind"] == kind and r["steps"]]
+        steps = sum(r["steps"] for r in found)
+        return sum(r["timings"]["train_seconds"] for r in found) / steps if steps else None
+
+    def steps_of(self, kind: str, task: str) -> int | None:
+        """The most steps that a unit makes; ``None`` where no unit has learnt from the task yet."""
+        budget = self.recipe.budget(kind)
+        if (kind, task) in self._epochs:
+            return round(self._epochs[kind, task] * budget.epochs)
+        for (other, other_task), epoch in self._epochs.items():
+            if other_task == task:  # the same rows, in batches of another size
+                theirs = self.recipe.budget(other)
+                rows = epoch * theirs.batch_size * theirs.accumulation
+                return math.ceil(rows / budget.batch_size / budget.accumulation) * budget.epochs
+        return None
+
+    def left(self) -> tuple[float, list[Unit]]:
+        """The most seconds that are left, as far as is known, and the units that nothing is known of yet.
+
+        A unit that stops early, as most do, needs less.
+        """
+        seconds, unknown = 0.0, []
+        for unit in self.to_come():
+            speed, steps = self.speed(unit.kind), self.steps_of(unit.kind, unit.task)
+            now = self.now if self.now is not None and self.now.unit == unit else None
+            if speed is None or steps is None:
+                unknown.append(unit)
+            else:
+                seconds += speed * max(steps - (now.step if now is not None else 0), 0)
+        return seconds, unknown
+
+    def to_come(self) -> Iterable[Unit]:
+        """The units that are not done, the one in hand among them."""
+        return (unit for unit in self.units if unit.id not in self.results)

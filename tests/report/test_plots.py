@@ -1,0 +1,129 @@
+"""Plots: the numbers that are drawn, in which order, under which names; and the way out without matplotlib."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graftwork.report
+from graftwork.errors import GraftworkError
+from graftwork.report.attention import attention_of
+from graftwork.report.curves import curves
+from graftwork.report.plots import heat_map, heat_maps, png
+from graftwork.report.site_names import in_order
+from tests.report.made_up import UNITS, results_of
+
+# By layer and adapter, the mean of two seeds (see `weights` in made_up.py).
+DRAWN = [[0.3, 0.35, 0.35], [0.2, 0.4, 0.4], [0.4, 0.3, 0.3]]
+
+
+def test_the_heat_map_draws_the_mean_of_the_seeds() -> None:
+    attention = attention_of(results_of(UNITS), "mrpc")
+    assert attention is not None and attention.seeds == 2
+    figure = heat_map(attention)
+    ax, _ = figure.axes  # the other is the scale
+    (image,) = ax.images
+    np.testing.assert_allclose(image.get_array(), DRAWN)
+    assert image.get_clim() == (0.0, 1.0)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["decoder 2", "decoder 10", "encoder 0"]
+    names = ax.get_xticklabels()
+    assert [label.get_text() for label in names] == ["rte", "mrpc (own)", "wmt"]
+    assert [label.get_fontweight() for label in names] == ["normal", "bold", "normal"]
+    (frame,) = ax.patches
+    assert frame.get_xy() == (0.5, -0.5)
+    assert [text.get_text() for text in ax.texts] == [f"{value:.2f}" for row in DRAWN for value in row]
+
+
+def test_one_seed_is_drawn_as_it_is() -> None:
+    units = [unit for unit in UNITS if unit.seed == 0]
+    attention = attention_of(results_of(units), "rte")
+    assert attention is not None and attention.seeds == 1 and attention.own == 0
+    np.testing.assert_allclose(attention.weights[:, 0], [0.2, 0.1, 0.3])
+
+
+def test_a_fusion_that_is_not_done_has_no_picture() -> None:
+    assert attention_of(results_of([unit for unit in UNITS if unit.kind != "fusion"]), "rte") is None
+
+
+def test_all_targets_share_one_scale_of_colours() -> None:
+    results = results_of(UNITS)
+    figure = heat_maps([attention_of(results, target) for target in ("rte", "mrpc", "rte", "mrpc", "rte")])
+    drawn = [ax for ax in figure.axes if ax.images]
+    assert len(drawn) == 5 and {ax.images[0].get_clim() for ax in drawn} == {(0.0, 1.0)}
+    assert [ax.get_title().split()[0] for ax in drawn] == ["rte", "mrpc", "rte", "mrpc", "rte"]
+    assert png(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("keys", "labels"),
+    [
+        (
+            [f"encoder.layer.{n}.{kind}" for n in (10, 2) for kind in ("feed_forward", "attention")],
+            ["2 attn", "2 ffn", "10 attn", "10 ffn"],
+        ),
+        (["h.1.layer", "h.0.layer"], ["0", "1"]),
+        (["1.mixer_1", "1.mixer"], ["1 mixer", "1 mixer 2"]),
+        (["a.enc.0.layer", "b.enc.0.layer", "a.enc.1.layer"], ["a 0", "a 1", "b 0"]),
+        (["deep.stack.0.layer", "stack.0.layer"], ["deep.stack 0", "stack 0"]),
+        (["by hand", "h.0.layer"], ["0", "by hand"]),
+    ],
+)
+def test_sites_in_order_with_short_labels(keys: list[str], labels: list[str]) -> None:
+    found = in_order(keys)
+    assert list(found.values()) == labels and set(found) == set(keys)
+
+
+def test_curves_have_a_line_for_each_training() -> None:
+    units = [unit for unit in results_of(UNITS)["units"] if unit["task"] == "rte" and unit["kind"] != "copies"]
+    units = [unit for unit in units if unit["kind"] != "head" or unit["seed"] == 0]
+    losses, scores = curves(units, "rte").axes
+    assert len(losses.lines) == len(units)
+    by_kind = {}
+    for line in losses.lines:
+        assert line.get_xydata().tolist() == [[10, 0.7], [20, 0.5]]
+        by_kind.setdefault(line.get_label(), []).append(line)
+    assert len(by_kind["fusion"]) == 2 and len(by_kind["head"]) == 1
+    assert by_kind["fusion"][0].get_linewidth() < by_kind["head"][0].get_linewidth()
+    assert by_kind["fusion"][0].get_color() == by_kind["fusion"][1].get_color() != by_kind["head"][0].get_color()
+    fusion = [line.get_xydata().tolist() for line in scores.lines if line.get_label() == "fusion"]
+    assert np.allclose(fusion, [[[1, 35], [2, 70]], [[1, 36], [2, 72]]])
+    assert scores.get_ylabel() == "accuracy, % on dev"
+    assert [text.get_text() for text in scores.get_legend().texts] == [
+        "head",
+        "full",
+        "adapter",
+        "average",
+        "own",
+        "fusion",
+    ]
+
+
+def test_a_training_too_short_for_a_loss_is_drawn_too() -> None:
+    (unit,) = (unit for unit in results_of(UNITS)["units"] if unit["unit"] == "head/rte/0")
+    unit["curves"] = {"loss": [], "score": [[1, 0.5]]}
+    unit["best_epoch"] = 1
+    losses, scores = curves([unit], "rte").axes
+    assert not losses.lines and scores.lines[0].get_xydata().tolist() == [[1, 50]]
+
+
+def test_the_modules_import_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    files = sorted(Path(graftwork.report.__file__).parent.glob("*.py"))
+    assert len(files) > 5
+    for file in files:
+        spec = importlib.util.spec_from_file_location(f"once_more_{file.stem}", file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+        spec.loader.exec_module(module)
+
+
+def test_without_matplotlib_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(GraftworkError, match=r"pip install graftwork\[reports\]"):
+        heat_map(attention_of(results_of(UNITS), "rte"))

@@ -1,0 +1,93 @@
+"""How long a run takes: from the steps of each kind, and nothing for what was never measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from graftwork.report.board import run_line
+from graftwork.report.progress import Progress
+from graftwork.training import Recipe, Unit, plan
+from tests.report.test_live import Clock
+
+RECIPE = Recipe.make(
+    {
+        "base": {"model": "base"},
+        "tasks": {"a": {"data": "a"}, "b": {"data": "b"}},
+        "targets": ["a"],
+        "controls": ["head"],
+        "training": {"epochs": 10, "batch_size": 32, "fusion": {"epochs": 5, "batch_size": 16}},
+    }
+)
+ADAPTER_A, ADAPTER_B, FUSION, HEAD = plan(RECIPE)
+
+
+def result(unit: Unit, steps: int = 40, epochs: int = 4, seconds: float = 80.0) -> dict[str, object]:
+    timings = {"train_seconds": seconds}
+    return {"kind": unit.kind, "task": unit.task, "steps": steps, "epochs": epochs, "timings": timings}
+
+
+def made(progress: Progress, clock: Clock, unit: Unit, steps: range, seconds: float) -> None:
+    """A unit makes some of 100 steps."""
+    progress.begun(unit, resumed=steps.start > 1)
+    for step in steps:
+        progress.stepped(step, 100)
+    clock.now += seconds
+
+
+def started(done: dict[str, dict[str, object]] | None = None) -> tuple[Progress, Clock]:
+    clock = Clock()
+    progress = Progress(RECIPE, clock)
+    progress.planned(plan(RECIPE), done or {})
+    return progress, clock
+
+
+def test_at_first_nothing_is_known() -> None:
+    progress, _ = started()
+    assert progress.left() == (0.0, [ADAPTER_A, ADAPTER_B, FUSION, HEAD])
+    assert run_line(progress) == "0 of 4 done · 0 s so far · 4 not known yet (adapter, fusion, head)"
+
+
+def test_the_unit_in_hand_is_known_after_some_steps() -> None:
+    progress, clock = started()
+    made(progress, clock, ADAPTER_A, range(1, 3), 4.0)
+    assert progress.left()[0] == 0.0  # two steps say nothing yet
+    progress.stepped(20, 100)
+    clock.now = 40.0
+    assert progress.left() == (160.0, [ADAPTER_B, FUSION, HEAD])  # 80 steps of 2 s; the rows of b were not seen
+
+
+def test_a_resumed_unit_counts_the_steps_of_this_process() -> None:
+    progress, clock = started()
+    made(progress, clock, ADAPTER_A, range(51, 61), 20.0)
+    assert progress.speed("adapter") == 2.0 and progress.left()[0] == 80.0
+
+
+def test_each_kind_has_its_own_speed() -> None:
+    progress, clock = started()
+    made(progress, clock, ADAPTER_A, range(1, 51), 100.0)
+    progress.ended(ADAPTER_A, result(ADAPTER_A, steps=50))
+    assert progress.left() == (0.0, [ADAPTER_B, FUSION, HEAD])
+    made(progress, clock, FUSION, range(1, 11), 5.0)
+    assert progress.speed("adapter") == 2.0 and progress.speed("fusion") == 0.5
+    # made out of order, so that the adapter of b is still to come: nothing is known of its rows
+    assert progress.left() == (45.0, [ADAPTER_B, HEAD])
+    assert (
+        run_line(progress)
+        == "1 of 4 done · 1 min 45 s so far · at most 45 s left · and 2 not known yet (adapter, head)"
+    )
+
+
+def test_what_another_process_made_is_read_off_its_results() -> None:
+    progress, clock = started({ADAPTER_A.id: result(ADAPTER_A), HEAD.id: result(HEAD, seconds=20.0)})
+    assert progress.speed("adapter") == 2.0 and progress.speed("head") == 0.5
+    assert progress.speed("fusion") is None
+    made(progress, clock, ADAPTER_B, range(1, 11), 10.0)  # this machine is faster than that one was
+    assert progress.speed("adapter") == 1.0
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("adapter", 100), ("head", 100), ("fusion", 100)])
+def test_steps_follow_the_batches_and_epochs_of_a_kind(kind: str, steps: int) -> None:
+    # 10 an epoch: of 32 rows each, so 20 of 16 rows; ten epochs of those, and five of these
+    progress, _ = started({ADAPTER_A.id: result(ADAPTER_A, steps=40, epochs=4)})
+    assert progress.steps_of(kind, "a") == steps
+    assert progress.steps_of(kind, "b") is None

@@ -1,0 +1,161 @@
+"""The commands of a run: what they print, where they write, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from graftwork.cli import app
+from tests.training.tiny_run import RECIPE, make_tiny
+
+SHORT = "controls = []\n" + RECIPE.replace("epochs = 3", "epochs = 1")
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def refused(result: Result) -> str:
+    """The message of a command that failed as it should: on stderr alone, no traceback."""
+    assert result.exit_code == 1 and result.stdout == "" and isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip()
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("tiny"), SHORT)
+
+
+@pytest.fixture(scope="module")
+def out(recipe: Path) -> Path:
+    return recipe.parent / "out"
+
+
+@pytest.fixture(scope="module")
+def first(recipe: Path, out: Path) -> Result:
+    return call("run", recipe, "--out", out)
+
+
+def test_a_run_tells_what_it_does_and_where_things_are(first: Result, out: Path) -> None:
+    assert first.exit_code == 0, first.output
+    lines = first.stdout.splitlines()
+    assert lines[:2] == ["3 trainings, 0 of them done already", "begun adapter/a/0 (1 of 3)"]
+    assert any(re.fullmatch(r"  fusion/a/0 epoch 1 of 1: accuracy \d+\.\d %.*", line) for line in lines)
+    assert any(line.startswith("ended fusion/a/0: accuracy") for line in lines)
+    assert any(line.startswith("fusion of all 2") for line in lines)
+    assert "All 3 trainings are done." in lines
+    assert f"  {out}: results.md, results.txt" in lines
+    assert lines[lines.index("Next:") + 1] == f"  graftwork show {out}"
+    assert (out / "plots" / "attention-a.png").is_file()
+    assert all(character.isprintable() for line in lines for character in line)
+
+
+def test_the_same_command_again_trains_nothing(first: Result, recipe: Path, out: Path) -> None:
+    again = call("run", recipe, "--out", out)
+    assert again.exit_code == 0 and "3 trainings, 3 of them done already" in again.stdout
+    assert "begun" not in again.stdout and "fusion of all 2" in again.stdout
+
+
+def test_show(first: Result, out: Path) -> None:
+    shown = call("show", out)
+    assert shown.exit_code == 0 and "fusion of all 2" in shown.stdout and "attention-a.png" in shown.stdout
+
+
+def test_show_without_plots_writes_nothing(first: Result, out: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(out, tmp_path / "copy", ignore=shutil.ignore_patterns("plots", "results.*")))
+    before = sorted(copy.rglob("*"))
+    shown = call("show", copy, "--no-plots")
+    assert shown.exit_code == 0 and "fusion of all 2" in shown.stdout and sorted(copy.rglob("*")) == before
+
+
+def test_show_as_json_is_json_and_nothing_else(first: Result, out: Path) -> None:
+    shown = json.loads(call("show", out, "--json").stdout)
+    assert shown == json.loads((out / "results.json").read_text())
+
+
+def test_a_dry_run_trains_nothing(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def estimate(read: object, **options: object) -> str:
+        asked.update(options)
+        return "as long as it takes"
+
+    monkeypatch.setattr("graftwork.training.estimate", estimate)
+    told = call("run", recipe, "--out", tmp_path / "new", "--dry-run")
+    assert told.exit_code == 0 and told.stdout == "as long as it takes\n" and not (tmp_path / "new").exists()
+    assert asked == {"root": recipe.parent, "run": tmp_path / "new"}
+
+
+def test_by_default_a_run_is_in_the_current_folder(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def stop(read: object, folder: Path, root: Path, watcher: object) -> None:
+        seen.update(folder=folder, root=root)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("graftwork.training.run", stop)
+    stopped = call("run", recipe)
+    assert seen == {"folder": Path("runs/recipe"), "root": recipe.parent}
+    assert stopped.exit_code == 130
+    assert stopped.stderr.strip() == "interrupted; the same command goes on where this one stopped"
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+    said = refused(call("run", tmp_path / "none.toml"))
+    assert said == f"the recipe {tmp_path / 'none.toml'} cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("batch_size", "batchsize"), "training.batchsize: this key is not known"),
+        (('targets = ["a"]', 'targets = ["[red]c"]'), "the target '[red]c' is no task; the tasks are a, b"),
+    ],
+)
+def test_a_recipe_that_is_wrong(change: tuple[str, str], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(SHORT.replace(*change))
+    said = refused(call("run", path, "--out", tmp_path / "out"))
+    assert said.startswith(f"{path} has 1 mistake(s):") and message in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_a_file(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert (
+        refused(call("run", recipe, "--out", tmp_path / "out"))
+        == f"{tmp_path / 'out'} is no folder; give another --out"
+    )
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_folder_that_may_not_be_written(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Path.mkdir
+
+    def mkdir(self: Path, *args: Any, **options: Any) -> None:
+        if self.name == "out":
+            raise PermissionError(13, "Permission denied", str(self))
+        make(self, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert "Permission denied" in refused(call("run", recipe, "--out", tmp_path / "out"))
+
+
+def test_show_of_another_folder(tmp_path: Path) -> None:
+    assert "is no folder of a run" in refused(call("show", tmp_path))
+
+
+@pytest.mark.parametrize("command", ["run", "show", "sites", "methods"])
+def test_help_has_an_example(command: str) -> None:
+    assert f"graftwork {command}" in call(command, "--help").stdout
+    assert command in call("--help").stdout
