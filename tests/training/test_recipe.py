@@ -58,6 +58,7 @@ def test_more_seeds_and_controls_keep_what_was_planned() -> None:
         ({"targets": ["x"]}, "the target 'x' is no task; the tasks are a, b, c"),
         ({"adapter": {"method": "pfeifer"}}, "adapter: method 'pfeifer' is not known"),
         ({"adapter": {"reduction": 3}}, "adapter: Pfeiffer has no option 'reduction'; did you mean 'reduction_factor'"),
+        ({"adapter": {"method": "houlsby"}}, 'say norms = "base" in [adapter]'),
         ({"fusion": {"temp": 3}}, "fusion: FusionConfig has no option 'temp'"),
         ({"training": {"epochs": 0}}, "training.epochs"),
         ({"training": {"fusion": {"lr": 1}}}, "training.fusion.lr: this key is not known"),

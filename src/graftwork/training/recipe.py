@@ -156,6 +156,11 @@ class Recipe(Table):
                 raise ValueError(f"the target {target!r} is no task; the tasks are {', '.join(self.tasks)}")
         if self.targets and len(self.tasks) < 2:
             raise ValueError("a fusion needs two tasks or more; give more [tasks.NAME], or no targets")
+        if self.targets and self.adapter_config.norms == "own":
+            raise ValueError(
+                f"adapter: {self.adapter['method']} trains norms of its own, which cannot be fused or averaged; say norms = "
+                '"base" in [adapter], or no targets'
+            )
         return self
 
 
