@@ -52,7 +52,8 @@ def test_a_run_tells_what_it_does_and_where_things_are(first: Result, out: Path)
     assert any(line.startswith("fusion of all 2") for line in lines)
     assert "All 3 trainings are done." in lines
     assert f"  {out}: results.md, results.txt" in lines
-    assert lines[lines.index("Next:") + 1] == f"  graftwork show {out}"
+    after = lines[lines.index("Next:") + 1 :]
+    assert after == [f"  graftwork show {out}", f'  graftwork predict {out} --task a "..."']
     assert (out / "plots" / "attention-a.png").is_file()
     assert all(character.isprintable() for line in lines for character in line)
 
@@ -155,7 +156,7 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
     assert "is no folder of a run" in refused(call("show", tmp_path))
 
 
-@pytest.mark.parametrize("command", ["run", "show", "sites", "methods"])
+@pytest.mark.parametrize("command", ["run", "show", "predict", "sites", "methods"])
 def test_help_has_an_example(command: str) -> None:
     assert f"graftwork {command}" in call(command, "--help").stdout
     assert command in call("--help").stdout

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -93,17 +91,18 @@ def run(
 
             typer.echo(str(estimate(read, root=root, run=folder)))
             return
-        from graftwork.report import Live, can_plot, write_report
+        from graftwork.report import Live, can_plot, gather, print_files, print_next, print_tables, write_report
         from graftwork.training import run as train
 
         with Live(read, plain=plain) as live:
             train(read, folder, root=root, watcher=live)
         written = write_report(folder)  # before anything is printed: who reads the output may be gone
-        _print_tables(folder)
-        _say_where(written)
+        found, console = gather(folder), Console()
+        print_tables(found, console)
+        print_files(written, console)
         if not can_plot():
             typer.echo("no plots: pip install graftwork[reports], then graftwork show")
-        typer.echo(f"\nNext:\n  graftwork show {shlex.quote(str(folder))}")
+        print_next(found, console)
 
 
 @app.command()
@@ -122,38 +121,17 @@ def show(
         graftwork show runs/recipe
     """
     with _one_line():
-        from graftwork.report import gather, write_report
+        from graftwork.report import gather, print_files, print_tables, write_report
 
+        found, console = gather(run), Console()
         if json:
             import json as writer
 
-            typer.echo(writer.dumps(gather(run).results, indent=1))
+            typer.echo(writer.dumps(found.results, indent=1))
             return
-        _print_tables(run)
+        print_tables(found, console)
         if plots is not False:
-            _say_where(write_report(run, plots=plots))
-
-
-def _print_tables(run: Path) -> None:
-    from graftwork.report import gather, state, tables
-
-    found, console = gather(run), Console()
-    if console.is_terminal:
-        console.print()  # away from the view
-    for table in tables(found.results, found.units):
-        if console.is_terminal:
-            console.print(table.rich())
-            console.print()
-        else:
-            typer.echo(table.text())
-    typer.echo(state(found))
-
-
-def _say_where(written: Sequence[Path]) -> None:
-    """Where files are; many of one folder by its name."""
-    for folder, paths in itertools.groupby(written, key=lambda path: path.parent):
-        names = [path.name for path in paths]
-        typer.echo(f"  {folder / names[0]}" if len(names) == 1 else f"  {folder}: {', '.join(names)}")
+            print_files(write_report(run, plots=plots), console)
 
 
 def _quiet() -> None:

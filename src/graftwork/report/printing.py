@@ -1,0 +1,42 @@
+"""What a command prints of a run: its tables, where its files are, and what can be done with it."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from graftwork.report.files import state
+from graftwork.report.gathered import Gathered
+from graftwork.report.tables import tables
+
+
+def print_tables(found: Gathered, console: Console) -> None:
+    """Print every table, for a terminal or for a pipe, and how far the run is."""
+    for table in tables(found.results, found.units):
+        if console.is_terminal:
+            console.print()
+            console.print(table.rich())
+        else:
+            _print(table.text(), console)
+    _print(state(found), console)
+
+
+def print_files(written: Sequence[Path], console: Console) -> None:
+    """Print where files are, those of a folder on one line."""
+    for folder, paths in itertools.groupby(written, key=lambda path: path.parent):
+        _print(f"  {folder}: {', '.join(path.name for path in paths)}", console)
+
+
+def print_next(found: Gathered, console: Console) -> None:
+    """Print what to type next."""
+    run, task = shlex.quote(str(found.run)), shlex.quote([*found.recipe.targets, *found.recipe.tasks][0])
+    _print(f'\nNext:\n  graftwork show {run}\n  graftwork predict {run} --task {task} "..."', console)
+
+
+def _print(text: str, console: Console) -> None:
+    console.print(Text(text), soft_wrap=True)
