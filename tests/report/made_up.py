@@ -59,4 +59,4 @@ def results_of(units: list[Unit] | tuple[Unit, ...], scored_on: str = "dev") -> 
     """The results of a run in which those units are done; the second seed is two points better."""
     scores = {"rte": 0.7, "mrpc": 0.8, "wmt": 27.3}
     done = {unit.id: unit_result(unit, scores[unit.task] + 0.02 * unit.seed, scored_on) for unit in units}
-    return summarize(UNITS, done, RECIPE.targets)
+    return summarize(UNITS, done, RECIPE)

@@ -1,6 +1,6 @@
 """Runs a recipe in a process that kills itself at a chosen moment: `python kill_run.py RECIPE OUT step|write COUNT`.
 
-`step`: after so many steps of the optimiser; `write`: in the middle of writing the so-manyth file of checkpoints, half of it written.
+`step`: after so many steps of the optimiser; `write`: when half of the so-manyth file of checkpoints is written.
 """
 
 import os

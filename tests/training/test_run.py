@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,18 @@ def test_what_is_done_is_not_done_again(folder: Path, recipe: Recipe, results: d
             raise AssertionError(f"{unit.id} was done")
 
     assert run(recipe, folder / "run", root=folder, watcher=Nothing()) == results
+
+
+def test_a_row_counts_the_seeds_of_the_recipe_alone(results: dict[str, Any], recipe: Recipe) -> None:
+    assert len([u for u in results["units"] if (u["kind"], u["task"]) == ("adapter", "a")]) == 2  # one is a copy
+    assert all(row["seeds"] == list(recipe.seeds) for row in results["targets"])
+
+
+def test_damaged_files_of_a_run_are_named(folder: Path, results: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copytree(folder / "run", tmp_path / "run")
+    (tmp_path / "run" / "recipe.json").write_text("{")
+    with pytest.raises(gw.RecipeError, match=r"recipe\.json is damaged"):
+        Predictor(tmp_path / "run")
 
 
 def test_adapters_are_small_files_and_no_checkpoint_is_left(folder: Path, results: dict[str, Any]) -> None:

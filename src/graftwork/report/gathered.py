@@ -42,4 +42,4 @@ def gather(run: str | Path) -> Gathered:
     recipe = recipe_of(run)
     units = plan(recipe)
     done = {unit.id: result for unit in units if (result := read_result(unit.folder(run))) is not None}
-    return Gathered(run, recipe, units, summarize(units, done, recipe.targets))
+    return Gathered(run, recipe, units, summarize(units, done, recipe))

@@ -43,6 +43,8 @@ def claimed(run: Path) -> Iterator[None]:
         raise RecipeError(f"{run} is in use by {_holder(run)}; wait for it, or give another --out") from error
     except (FileExistsError, NotADirectoryError) as error:
         raise RecipeError(f"{run} is no folder; give another --out") from error
+    except PermissionError as error:
+        raise RecipeError(f"{run} cannot be written into ({error.strerror}); give another --out") from error
 
 
 def settle_recipe(run: Path, recipe: Recipe, root: Path) -> None:
@@ -84,19 +86,29 @@ def recipe_of(run: Path) -> Recipe:
     path = run / RECIPE
     if not path.is_file():
         raise RecipeError(f"{run} is no folder of a run: it has no {RECIPE}; give what `graftwork run` wrote into")
-    return Recipe.make(_read(path), str(path))
+    return Recipe.make(read_json(path), str(path))
 
 
 def _holder(run: Path) -> str:
     try:
-        told = _read(run / _HOLDER)
+        told = read_json(run / _HOLDER)
         return f"process {told['process']} on {told['host']} (since {told['since']})"
-    except (OSError, ValueError, KeyError):
+    except (OSError, RecipeError, KeyError):
         return "another process"
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path) -> Any:
+    """What a file of a run says.
+
+    Raises:
+        RecipeError: If it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecipeError(
+            f"{path} is damaged ({error}); delete it, and the same `graftwork run` makes it again where it can"
+        ) from error
 
 
 def _differences(one: Any, other: Any, key: str = "") -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from graftwork.checkpoint.folders import replace_file
 from graftwork.errors import RecipeError
-from graftwork.training.folder import RESULTS
+from graftwork.training.folder import RESULTS, read_json
 from graftwork.training.plan import Unit
+from graftwork.training.recipe import Recipe
 from graftwork.training.unit import Result
 
 FORMAT = 1
@@ -19,13 +20,13 @@ FORMAT = 1
 KINDS = ("head", "full", "adapter", "average", "own", "copies", "fusion")
 
 
-def summarize(units: Sequence[Unit], results: Mapping[str, Result], targets: Sequence[str]) -> dict[str, Any]:
+def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Recipe) -> dict[str, Any]:
     """What `results.json` says.
 
     Args:
         units: All units of the run.
         results: Of those that are done, by their ids.
-        targets: The recipe's targets; the adapters of all other tasks are its sources.
+        recipe: Its targets have rows for its seeds; the adapters of all other tasks are its sources.
 
     Returns:
         ``sources`` and ``targets``, each a list of rows ``{"task", "kind", "seeds", "scores", "mean", "sd", "metric",
@@ -33,13 +34,13 @@ def summarize(units: Sequence[Unit], results: Mapping[str, Result], targets: Seq
         over the seeds, ``null`` for one seed. Times stand under ``timings`` alone: the rest of a resumed run is the same.
     """
     done = [results[unit.id] for unit in units if unit.id in results]
-    sources = [r for r in done if r["kind"] == "adapter" and r["task"] not in targets]
-    rows = [
-        _row([r for r in done if r["task"] == target and r["kind"] == kind])
-        for target in targets
-        for kind in KINDS
-        if any(r["task"] == target and r["kind"] == kind for r in done)
-    ]
+    sources = [r for r in done if r["kind"] == "adapter" and r["task"] not in recipe.targets]
+    rows = []
+    for target in recipe.targets:
+        for kind in KINDS:
+            # the adapters that only `copies` needs have seeds of their own, and stand in no row
+            found = [r for r in done if (r["task"], r["kind"]) == (target, kind) and r["seed"] in recipe.seeds]
+            rows += [_row(found)] if found else []
     return {
         "format": FORMAT,
         "complete": len(done) == len(units),
@@ -63,7 +64,7 @@ def read_results(run: Path) -> dict[str, Any]:
     path = run / RESULTS
     if not path.is_file():
         raise RecipeError(f"{run} has no {RESULTS} yet; give the folder that `graftwork run` wrote into")
-    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return read_json(path)  # type: ignore[no-any-return]
 
 
 def _row(results: Sequence[Result]) -> dict[str, Any]:

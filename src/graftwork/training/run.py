@@ -42,8 +42,8 @@ def run(recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Wat
         for unit in units:
             if unit.id not in done:
                 done[unit.id] = run_unit(unit, shop, watcher)
-                write_results(folder, summarize(units, done, recipe.targets))
-        results = summarize(units, done, recipe.targets)
+                write_results(folder, summarize(units, done, recipe))
+        results = summarize(units, done, recipe)
         write_results(folder, results)
     return results
 

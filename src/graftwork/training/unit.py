@@ -21,6 +21,7 @@ from graftwork.training.attention import mean_attention
 from graftwork.training.base import auto_class, load_base, load_processor
 from graftwork.training.budget import StageBudget
 from graftwork.training.checkpoints import Finished, last_finished
+from graftwork.training.folder import read_json
 from graftwork.training.plan import Unit
 from graftwork.training.recipe import Recipe
 from graftwork.training.stages import Stage, fusion_name, set_up
@@ -112,7 +113,7 @@ def run_unit(unit: Unit, shop: Workshop, watcher: Watcher) -> Result:
 def read_result(folder: Path) -> Result | None:
     """The result of a unit that is done."""
     path = folder / RESULT
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def make_trainer(unit: Unit, shop: Workshop, grafts: Adapters, callbacks: list[TrainerCallback]) -> TaskTrainer:
