@@ -169,6 +169,14 @@ def test_the_estimate_counts_what_is_done(folder: Path, recipe: Recipe, results:
     assert "at most" in str(new)
 
 
+def test_logs_for_tensorboard_outlive_the_checkpoints(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    short = recipe.training.model_copy(update={"tensorboard": True, "epochs": 1})
+    run(recipe.model_copy(update={"training": short, "targets": ()}), tmp_path / "run", root=folder)
+    logs = list((tmp_path / "run" / "tensorboard" / "adapter" / "a" / "0").glob("events.*"))
+    assert logs and logs[0].stat().st_size > 500
+
+
 def test_a_base_that_cannot_be_loaded_is_named(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
     wrong = recipe.model_copy(update={"base": recipe.base.model_copy(update={"model": "nowhere/at-all"})})
     with pytest.raises(gw.RecipeError, match=r"nowhere/at-all"):

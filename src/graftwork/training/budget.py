@@ -27,7 +27,7 @@ class StageBudget(BaseModel):
         bf16: Compute in bfloat16 (autocast).
         gradient_checkpointing: Less memory, more time.
         eval_batch_size: Rows a batch when nothing is learnt.
-        tensorboard: Write logs for TensorBoard.
+        tensorboard: Write logs for TensorBoard into the run's folder ``tensorboard``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from graftwork.api import Adapters, attach
 from graftwork.checkpoint.folders import replace_file
-from graftwork.errors import TrainingError
+from graftwork.errors import RecipeError, TrainingError
 from graftwork.tasks import Rows, Task
 from graftwork.training.attention import mean_attention
 from graftwork.training.base import auto_class, load_base, load_processor
@@ -127,6 +127,8 @@ def make_trainer(unit: Unit, shop: Workshop, grafts: Adapters, callbacks: list[T
     steps = math.ceil(len(trainer.features(task.train, train=True)) / budget.batch_size / budget.accumulation)
     arguments.warmup_steps = round(steps * budget.epochs * budget.warmup)
     arguments.logging_steps = max(1, min(50, steps // 10))
+    if budget.tensorboard:
+        trainer.add_callback(_tensorboard(shop.run / "tensorboard" / unit.id))
     for callback in list(trainer.callback_handler.callbacks):  # they print every measurement; the watcher shows them
         if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
             trainer.remove_callback(callback)
@@ -155,13 +157,30 @@ def training_arguments(budget: StageBudget, unit: Unit, folder: Path) -> Trainin
         greater_is_better=True,
         logging_steps=10,
         logging_nan_inf_filter=False,
-        report_to=["tensorboard"] if budget.tensorboard else [],
+        report_to=[],
         remove_unused_columns=False,
         disable_tqdm=True,
         dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(),
         seed=unit.seed,
     )
+
+
+def _tensorboard(folder: Path) -> TrainerCallback:
+    """Trainer's own callback, with a folder that outlives the unit's checkpoints.
+
+    Raises:
+        RecipeError: If TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RecipeError(
+            "training.tensorboard needs TensorBoard: pip install 'graftwork[reports]', or say tensorboard = false"
+        ) from error
+    from transformers.integrations.integration_utils import TensorBoardCallback
+
+    return TensorBoardCallback(SummaryWriter(log_dir=str(folder)))
 
 
 def _checkpointing(budget: StageBudget) -> dict[str, Any]:
