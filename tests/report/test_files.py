@@ -25,7 +25,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     recipe = Recipe.read(make_tiny(folder, SHORT))
     console = Console(file=StringIO(), force_terminal=True, color_system=None, width=100, height=40)
-    with Live(recipe, console) as live:
+    # no picture is left out, however slow the machine is
+    with pytest.MonkeyPatch.context() as patch, Live(recipe, console) as live:
+        patch.setattr("graftwork.report.live._PAUSE", 0.0)
+        patch.setattr("graftwork.report.live._SHARE", 0)
         run(recipe, folder / "run", root=folder, watcher=live)
     (folder / "shown.txt").write_text(console.file.getvalue())
     return folder / "run"

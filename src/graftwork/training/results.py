@@ -55,13 +55,13 @@ def write_results(run: Path, results: Mapping[str, Any]) -> None:
     replace_file(run / RESULTS, (json.dumps(results, indent=1) + "\n").encode())
 
 
-def read_results(run: Path) -> dict[str, Any]:
+def read_results(run: str | Path) -> dict[str, Any]:
     """What a run's `results.json` says.
 
     Raises:
         RecipeError: If there is none.
     """
-    path = run / RESULTS
+    path = Path(run) / RESULTS
     if not path.is_file():
         raise RecipeError(f"{run} has no {RESULTS} yet; give the folder that `graftwork run` wrote into")
     return read_json(path)  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -115,6 +115,9 @@ class TaskTrainer(AdapterTrainer):
                 "learning rate, bf16 = false, or look for broken rows"
             )
 
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Nothing: checkpoints stand at the ends of epochs, and `FreshEpochs` seeds every epoch by its number."""
+
     @property
     def _headed(self) -> Headed:
         model: Any = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
@@ -127,20 +130,21 @@ class TaskTrainer(AdapterTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         features = self.features(self.task.train, train=True)
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return ByLength(self.task.lengths(features), size, self.args.seed, self.state)
+        # asked for anew: a resumed training puts another state in its place
+        return ByLength(self.task.lengths(features), size, self.args.seed, lambda: self.state.epoch or 0.0)
 
 
 class ByLength(Sampler[int]):
     """Rows in a random order in which neighbours have a like length; a function of the seed and the epoch alone."""
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int, state: TrainerState) -> None:
-        self.lengths, self.batch, self.seed, self.state = lengths, batch, seed, state
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, epoch: Callable[[], float]) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, epoch
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        epoch = int((self.state.epoch or 0) + 1e-6)
+        epoch = int(self.epoch() + 1e-6)
         generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
         order = torch.randperm(len(self.lengths), generator=generator).tolist()
         size = self.batch * _CHUNK
