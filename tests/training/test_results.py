@@ -16,5 +16,5 @@ def test_results_are_read_of_a_path_or_its_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="has no results.json yet"):
+    with pytest.raises(RecipeError, match="has no results"):
         read_results(str(tmp_path))

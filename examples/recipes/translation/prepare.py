@@ -103,7 +103,7 @@ def main() -> None:
     unseen = [pair for pair in rows("village", 200, "dev") if pair["text"] not in known]
     print(f"  {'village':8s} {scores(model, tokenizer, unseen[: 20 if small else 100])}")
     for variety in ("harbour", "hills"):
-        found = rows(variety, 500, "train and dev")
+        found = rows(variety, 1100, "train and dev")
         dev, learnt = found[:100], found[100:]
         (OUT / variety).mkdir(parents=True, exist_ok=True)
         for split, part in (("train", learnt), ("dev", dev[:20] if small else dev)):
