@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from transformers import ViTConfig, ViTForImageClassification
+from transformers.utils import logging
 
 OUT = Path(__file__).parent / "out"
 WHITE = 16
@@ -59,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a few steps, to see that everything runs")
     small = parser.parse_args().small
+    logging.disable_progress_bar()
     torch.manual_seed(0)
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.images))

@@ -16,6 +16,7 @@ import torch
 from languages import rows
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers.utils import logging
 
 OUT = Path(__file__).parent / "out"
 BATCH = 64
@@ -91,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a few steps, to see that everything runs")
     small = parser.parse_args().small
+    logging.disable_progress_bar()
     torch.manual_seed(0)
     village = rows("village", 200 if small else 4000, "train")
     tokenizer = make_tokenizer([text for pair in village for text in pair.values()])
