@@ -37,11 +37,15 @@ from graftwork.errors import (
     UnknownNameError,
 )
 from graftwork.methods import (
+    PHM,
     AdapterConfig,
     AdapterPlus,
     BapnaFirat,
     Bottleneck,
+    Compacter,
+    CompacterPlusPlus,
     Houlsby,
+    LowRank,
     Parallel,
     Pfeiffer,
     Standard,
@@ -53,6 +57,7 @@ from graftwork.sites import Site, SiteMap, Tap, discover
 __version__ = "0.1.0"
 
 __all__ = [
+    "PHM",
     "AdapterConfig",
     "AdapterPlus",
     "Adapters",
@@ -63,6 +68,8 @@ __all__ = [
     "Block",
     "Bottleneck",
     "CheckpointError",
+    "Compacter",
+    "CompacterPlusPlus",
     "Composition",
     "CompositionError",
     "ConfigError",
@@ -72,6 +79,7 @@ __all__ = [
     "Headed",
     "Houlsby",
     "Labels",
+    "LowRank",
     "MixedBatch",
     "Parallel",
     "Pfeiffer",

@@ -80,6 +80,9 @@ def grafted(name: str = "bert", **adapters: Any) -> tuple[nn.Module, gw.Adapters
 def lively(grafts: gw.Adapters, name: str, seed: int = 1, size: float = 0.2) -> None:
     """Stir one adapter or fusion, its norms and its head too."""
     stir(grafts.modules_of(name).values(), seed, size)
+    shared = grafts.shared_of(name)
+    if shared is not None:
+        stir([shared], seed + 50, size)
     if name in grafts.names:
         stir(grafts.norms_of(name).values(), seed + 100, size)
     stir(grafts.head_of(name).values(), seed + 200, size)

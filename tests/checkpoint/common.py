@@ -28,6 +28,9 @@ METHODS: dict[str, gw.AdapterConfig] = {
     "bapna_firat": gw.BapnaFirat(bottleneck_size=4),
     "parallel": gw.Parallel(bottleneck_size=4),
     "adapter_plus": gw.AdapterPlus(),
+    "compacter": gw.Compacter(bottleneck_size=8),
+    "phm": gw.PHM(bottleneck_size=8, rank=2),
+    "low_rank": gw.LowRank(bottleneck_size=4),
 }
 
 

@@ -49,6 +49,8 @@ class Lab:
         """Random numbers on every weight of an adapter or a fusion."""
         owners = [*self.grafts.modules_of(name).values()]
         owners += [*self.grafts.norms_of(name).values()] if name in self.grafts.names else []
+        shared = self.grafts.shared_of(name)
+        owners += [] if shared is None else [shared]
         unsettle(owners, sum(name.encode()), std)
 
     def run(self, composition: Any, **inputs: Any) -> Tensor:

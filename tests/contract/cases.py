@@ -43,9 +43,10 @@ class Case:
             unsettle(self.owned(name), sum(name.encode()), 0.1)
 
     def owned(self, name: str) -> list[nn.Module]:
-        """The modules of an adapter, its norms included."""
+        """The modules of an adapter, its norms and what its sites share included."""
         norms = self.grafts.norms_of(name).values() if name in self.grafts.names else ()
-        return [*self.grafts.modules_of(name).values(), *norms]
+        shared = self.grafts.shared_of(name)
+        return [*self.grafts.modules_of(name).values(), *norms, *([] if shared is None else [shared])]
 
     def weights(self, name: str) -> dict[str, nn.Parameter]:
         """The weights of an adapter by their names in the model."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,8 @@ def bottleneck(
     """A(h) = scale · norm(U φ(D norm(h) + b_D) + b_U + S(norm(h))) · gate(h), each part where an option asks for it."""
     w = dict(module.named_parameters())
     x = layer_norm(h, w["norm_before.weight"], w["norm_before.bias"]) if config.norm_before else h
-    z = PHI[config.activation](x @ w["down"].T + w["down_bias"]) @ w["up"].T
+    down, up = (w[side].T if side in w else product(module, side) for side in ("down", "up"))
+    z = PHI[config.activation](x @ down + w["down_bias"]) @ up
     if config.up_bias:
         z = z + w["up_bias"]
     if config.skip in ("scalar", "diagonal"):
@@ -59,6 +61,17 @@ def bottleneck(
             gate = torch.stack(means)[:, None, None]
         z = z * gate
     return z
+
+
+def product(module: Any, side: str) -> Tensor:
+    """Σ_i A_i ⊗ B_i ``(in, out)``, B_i = s_i t_i or whole; s t where there is no rule."""
+    w = dict(getattr(module, side).named_parameters())
+    blocks = [s @ t for s, t in zip(w["left"], w["right"], strict=True)] if "right" in w else list(w["left"])
+    rule = w.get("rule", None if module.shared is None else module.shared.matrices)
+    if rule is None:
+        (only,) = blocks
+        return only
+    return torch.stack([torch.kron(a, b) for a, b in zip(rule, blocks, strict=True)]).sum(0)
 
 
 def fusion(

@@ -16,6 +16,8 @@ from graftwork.methods.bottleneck_module import BottleneckModule
 from graftwork.sites import Site, Tap
 from tests.methods import formula
 
+BOTTLENECKS = [preset for preset in gw.methods().values() if issubclass(preset, gw.Bottleneck)]
+
 
 def place(width: int = 256, layer: int = 0, kind: Any = "feed_forward", stack: str = "encoder.layer") -> Place:
     site = Site(stack, layer, kind, f"{stack}.{layer}", Tap(f"{stack}.{layer}.dense", "output"), width)
@@ -23,7 +25,8 @@ def place(width: int = 256, layer: int = 0, kind: Any = "feed_forward", stack: s
 
 
 def build(config: gw.Bottleneck, **at: Any) -> BottleneckModule:
-    module = config.build(place(**at))
+    here = place(**at)
+    module = config.build(here, config.shared([here]))
     assert module is not None
     return module
 
@@ -77,17 +80,17 @@ def test_leave_out(left: tuple[Any, ...], stands: bool) -> None:
 @pytest.mark.parametrize(
     ("kind", "presets"),
     [
-        ("attention", {gw.Houlsby, gw.Standard, gw.Bottleneck}),
+        ("attention", {gw.Houlsby, gw.Standard, gw.Bottleneck, gw.Compacter, gw.PHM, gw.LowRank}),
         ("cross_attention", set()),
-        ("feed_forward", {gw.Houlsby, gw.Standard, gw.Bottleneck, gw.Pfeiffer, gw.Parallel, gw.AdapterPlus}),
-        ("mixer", {gw.Houlsby, gw.Standard, gw.Bottleneck}),
+        ("feed_forward", set(BOTTLENECKS) - {gw.BapnaFirat}),
+        ("mixer", {gw.Houlsby, gw.Standard, gw.Bottleneck, gw.Compacter, gw.PHM, gw.LowRank}),
         ("layer", {gw.BapnaFirat}),
         ("embedding", set()),
     ],
 )
 def test_where_each_preset_stands(kind: str, presets: set[type[gw.Bottleneck]]) -> None:
-    all_presets = {gw.Houlsby, gw.Standard, gw.Bottleneck, gw.Pfeiffer, gw.Parallel, gw.AdapterPlus, gw.BapnaFirat}
-    assert {p for p in all_presets if p().build(place(kind=kind)) is not None} == presets
+    here = place(kind=kind)
+    assert {p for p in BOTTLENECKS if p().build(here, p().shared([here])) is not None} == presets
 
 
 def test_a_lone_mixer_takes_the_feed_forward_adapter() -> None:
@@ -161,9 +164,9 @@ def test_init_zero_keeps_the_methods_own_down_projection(method: str) -> None:
     own = build(preset(), kind=kind)
     torch.manual_seed(3)
     zero = build(preset(init="zero"), kind=kind)
-    assert torch.equal(own.down, zero.down)
-    assert own.down.any()
-    assert not zero.up.any()
+    assert torch.equal(own.down_weight(), zero.down_weight())
+    assert own.down_weight().any()
+    assert not zero.up_weight().any()
 
 
 def test_two_adapters_differ_and_the_seed_decides() -> None:

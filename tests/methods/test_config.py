@@ -37,6 +37,8 @@ EVERYTHING: dict[str, Any] = {
     "leave_out": (0, "decoder.block.3"),
     "norms": "own",
     "dtype": "bfloat16",
+    "n": 2,
+    "rank": 3,
 }
 
 
@@ -54,12 +56,14 @@ def test_round_trip_of_the_preset(method: str) -> None:
 @pytest.mark.parametrize("method", BOTTLENECKS)
 def test_round_trip_with_every_option_away_from_its_default(method: str) -> None:
     preset = BOTTLENECKS[method]
-    untouched = {f.name for f in dataclasses.fields(preset)} - set(EVERYTHING)
-    assert untouched == {"bottleneck_size"}  # a new option has to be listed above; this one excludes the other size
-    config = preset(**EVERYTHING)
+    fields = {f.name for f in dataclasses.fields(preset)}
+    assert fields - set(EVERYTHING) == {"bottleneck_size"}  # a new option is listed above; this excludes the other size
+    # Low rank has no rule that a standard deviation could start.
+    options = {k: v for k, v in EVERYTHING.items() if k in fields and (preset, k) != (gw.LowRank, "init_std")}
+    config = preset(**options)
     again = gw.config_from_dict(json.loads(json.dumps(config.to_dict())))
     assert again == config
-    for field, value in EVERYTHING.items():
+    for field, value in options.items():
         assert getattr(again, field) == value, field
 
 
@@ -128,6 +132,15 @@ def test_the_published_presets() -> None:
         ),
         gw.Parallel: (("feed_forward",), "residual", "branch", "relu", "reduction_factor", 2, "parallel", "base"),
         gw.AdapterPlus: (("feed_forward",), "stream", "stream", "gelu", "reduction_factor", 96, "houlsby", "base"),
+        **{
+            preset: (sites, "output", "branch", "gelu_tanh", "bottleneck_size", 24, "glorot", "own")
+            for preset, sites in (
+                (gw.Compacter, ("attention", "feed_forward")),
+                (gw.CompacterPlusPlus, ("feed_forward",)),
+                (gw.PHM, ("attention", "feed_forward")),
+                (gw.LowRank, ("attention", "feed_forward")),
+            )
+        },
     }
     for preset, row in table.items():
         c = preset()
@@ -135,6 +148,13 @@ def test_the_published_presets() -> None:
     assert (gw.Houlsby().init_std, gw.Pfeiffer().init_std) == (1e-2, 0.02)
     assert (gw.Parallel().scale, gw.AdapterPlus().scale, gw.AdapterPlus().stochastic_depth) == (4.0, "channel", 0.1)
     assert gw.BapnaFirat().norm_before
+    for ruled, n, rank, std in (
+        (gw.Compacter(), 4, 1, 1e-4),
+        (gw.CompacterPlusPlus(), 4, 1, 1e-4),
+        (gw.PHM(), 4, None, 1e-2),
+    ):
+        assert (ruled.n, ruled.rank, ruled.init_std) == (n, rank, std)
+    assert gw.LowRank().rank == 1
 
 
 BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
@@ -153,7 +173,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"bottleneck_size": {"default": 2.5}}, ("bottleneck_size", "2.5", "whole number")),
     ({"activation": "swiglu"}, ("activation", "'swiglu'", "relu")),
     ({"activation": None}, ("activation", "None", "relu")),
-    ({"init": "bert"}, ("init", "'bert'", "'houlsby'", "'zero'")),
+    ({"init": "bert"}, ("init", "'bert'", "'zero'")),
     ({"init": ["normal"]}, ("init", "['normal']", "'normal'")),
     ({"init_std": -1}, ("init_std", "-1", "0.0")),
     ({"init_std": "x"}, ("init_std", "'x'", "number")),

@@ -45,6 +45,14 @@ def test_bert_base_has_25_norms() -> None:
         ("t5-base", gw.Houlsby(bottleneck_size=24), 1_855_104),
         ("t5-base", gw.Pfeiffer(bottleneck_size=24), 903_744),
         ("t5-base", gw.Pfeiffer(bottleneck_size=24, norms="own"), 951_360),
+        ("t5-base", gw.Compacter(norms="base"), 114_112),
+        ("t5-base", gw.Compacter(), 161_728),
+        ("t5-base", gw.CompacterPlusPlus(norms="base"), 57_088),
+        ("t5-base", gw.CompacterPlusPlus(), 104_704),
+        ("t5-base", gw.LowRank(norms="base"), 114_048),
+        ("t5-base", gw.LowRank(), 161_664),
+        ("t5-base", gw.PHM(n=12, norms="base"), 351_360),
+        ("t5-base", gw.PHM(n=12), 398_976),
     ],
 )
 def test_published_count(model: str, config: gw.AdapterConfig, weights: int) -> None:
@@ -70,14 +78,25 @@ def test_standard_is_98_368_a_site() -> None:
     assert counts == [98_368] * 24
 
 
-def test_share_of_the_base() -> None:
+@pytest.mark.parametrize(
+    ("config", "percent"),
+    [
+        (gw.Houlsby(bottleneck_size=24), 0.832),
+        (gw.Compacter(), 0.073),
+        (gw.CompacterPlusPlus(), 0.047),
+        (gw.LowRank(), 0.073),
+        (gw.PHM(n=12), 0.179),
+    ],
+    ids=lambda value: getattr(value, "method", None),
+)
+def test_share_of_the_base_is_the_papers(config: gw.AdapterConfig, percent: float) -> None:
     grafts = attached("t5-base")
-    grafts.add("a", gw.Houlsby(bottleneck_size=24))
+    grafts.add("a", config)
     try:
         (row,) = grafts.summary().rows
     finally:
         grafts.remove("a")
-    assert row.share == pytest.approx(0.00832, abs=5e-6)  # the paper's 0.832 %
+    assert 100 * row.share == pytest.approx(percent, abs=5e-4)
 
 
 def test_a_fusion_of_bert_base() -> None:

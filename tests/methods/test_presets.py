@@ -28,6 +28,10 @@ PRESETS: dict[str, gw.Bottleneck] = {
     "parallel, learned scale": gw.Parallel(scale="learned"),
     "adapter_plus": gw.AdapterPlus(reduction_factor=8),
     "bottleneck": gw.Bottleneck(),
+    "compacter": gw.Compacter(bottleneck_size=8),
+    "compacter++": gw.CompacterPlusPlus(bottleneck_size=8),
+    "phm": gw.PHM(bottleneck_size=8),
+    "low rank": gw.LowRank(bottleneck_size=8),
 }
 OPTIONS: dict[str, gw.Bottleneck] = {
     **{f"skip {skip}": gw.Bottleneck(skip=skip, skip_rank=3) for skip in ("scalar", "diagonal", "low_rank", "dense")},
@@ -51,6 +55,16 @@ OPTIONS: dict[str, gw.Bottleneck] = {
     "gate": gw.Bottleneck(gate=True),
     "gate, norms, scalar skip": gw.Pfeiffer(gate=True, norm_before=True, norm_after=True, skip="scalar"),
     "wider than the model": gw.Pfeiffer(reduction_factor=0.5),
+    **{f"compacter, n = {n}": gw.Compacter(n=n, bottleneck_size=8, norms="base") for n in (1, 2, 8)},
+    **{f"compacter, rank {k}": gw.Compacter(rank=k, bottleneck_size=4) for k in (2, 3, None)},
+    **{f"phm, rank {k}": gw.PHM(rank=k, n=2, bottleneck_size=6) for k in (1, 4)},
+    "low rank, rank 3": gw.LowRank(rank=3, bottleneck_size=5, up_bias=False),
+    "compacter, wider than the model": gw.Compacter(reduction_factor=0.25, norms="base"),
+    "compacter, low-rank skip, scales, gate": gw.Compacter(
+        bottleneck_size=4, skip="low_rank", scale="channel", gate=True, norm_before=True
+    ),
+    "compacter, norm after, diagonal skip": gw.Compacter(bottleneck_size=4, skip="diagonal", norm_after=True, scale=3),
+    "phm, at the layer, for each its size": gw.PHM(sites=("layer",), bottleneck_size={1: 4, "default": 8}, scale=0.3),
 }
 
 
@@ -74,9 +88,20 @@ def test_equals_its_formula(model: str, config: gw.Bottleneck) -> None:
 
 
 @pytest.mark.parametrize("model", ["bert", "gpt2", "gpt_neox"])
-def test_gradients_equal_those_of_the_formula(model: str) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        gw.Houlsby(bottleneck_size=4, skip="low_rank", gate=True, scale="channel"),
+        gw.Compacter(bottleneck_size=8),
+        gw.Compacter(bottleneck_size=8, rank=None, scale="learned"),
+        gw.PHM(bottleneck_size=8),
+        gw.LowRank(bottleneck_size=8),
+    ],
+    ids=["houlsby", "compacter", "compacter, whole", "phm", "low rank"],
+)
+def test_gradients_equal_those_of_the_formula(model: str, config: gw.AdapterConfig) -> None:
     here = Lab(model)
-    here.add("a", gw.Houlsby(bottleneck_size=4, skip="low_rank", gate=True, scale="channel"))
+    here.add("a", config)
     here.grafts.train_only("a")
     weights = [p for p in here.model.parameters() if p.requires_grad]
     expected = torch.autograd.grad(here.expect("a").square().mean(), weights)

@@ -31,18 +31,24 @@ _TAP_OF = {
 def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> dict[int, AdapterModule]:
     """The modules of a new adapter, by the place of their site in the map, on the device of their block.
 
+    What they share is made first, on the device of the first block, and they refer to it: see `shared_by`.
+
     Raises:
         SiteError: If the method stands nowhere in this model, or reads what a site does not give.
         ConfigError: If an option does not fit.
     """
     stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
     config.check(stacks)
+    places = [place_of(model, sites, site, stacks) for site in sites]
+    devices = [device_of(model.get_submodule(site.block)) for site in sites]
+    with _made_on(devices[0]):
+        shared = config.shared(places)
+    if shared is not None:
+        shared.to(devices[0]).train(model.training)
     built: dict[int, AdapterModule] = {}
-    for index, site in enumerate(sites):
-        place = place_of(model, sites, site, stacks)
-        device = device_of(model.get_submodule(site.block))
-        with torch.device("meta" if device.type == "meta" else "cpu"):
-            module = config.build(place)
+    for index, (site, place, device) in enumerate(zip(sites, places, devices, strict=True)):
+        with _made_on(device):
+            module = config.build(place, shared)
         if module is not None:
             _require_read(site, module.reads, module.writes, type(config).__name__)
             built[index] = module.to(device).train(model.training)
@@ -52,6 +58,16 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> dict[int, 
             f"sites of the kinds {', '.join(sites.kinds)} only; give sites= some of these, and leave_out not every layer"
         )
     return built
+
+
+def _made_on(device: torch.device) -> torch.device:
+    """Where new weights are made before they move to their device: random numbers are drawn on the CPU."""
+    return torch.device("meta" if device.type == "meta" else "cpu")
+
+
+def shared_by(modules: Mapping[Any, nn.Module]) -> nn.Module | None:
+    """What the modules of one adapter have in common, ``None`` where that is nothing."""
+    return next((m.shared for m in modules.values() if isinstance(m, AdapterModule) and m.shared is not None), None)
 
 
 def place_of(model: nn.Module, sites: SiteMap, site: Site, stacks: Mapping[str, int]) -> Place:
@@ -110,7 +126,7 @@ def build_fusion(
             continue
         _require_read(site, config.query, "branch", "FusionConfig")
         device = device_of(model.get_submodule(site.block))
-        with torch.device("meta" if device.type == "meta" else "cpu"):
+        with _made_on(device):
             built[index] = FusionModule(site.width, config)
         built[index].to(device).train(model.training)
     return built

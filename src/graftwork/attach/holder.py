@@ -64,6 +64,7 @@ class Holder(nn.Module):
         sites: The adapters of each site, by the site's place in the map.
         norms: For each norm (by its place in the map) the copies that adapters own.
         heads: For each name its head's modules, by their path (at the root only).
+        shared: For each adapter what its modules at all sites have in common (at the root only).
     """
 
     def __init__(self) -> None:
@@ -71,6 +72,7 @@ class Holder(nn.Module):
         self.sites = nn.ModuleDict()
         self.norms = nn.ModuleDict()
         self.heads = Named()
+        self.shared = Named()
 
 
 def host_path(model: nn.Module, path: str) -> str:

@@ -58,6 +58,9 @@ def set_learning(handle: Handle, names: Sequence[str], base: str) -> None:
             if name in names:
                 _learn(module)
     for name in names:
+        common = handle.shared_of(name)
+        if common is not None:
+            _learn(common)
         if name in handle.names:
             for norm in handle.norms_of(name).values():
                 _learn(norm)

@@ -9,7 +9,7 @@ from torch import nn
 from graftwork.attach import building
 from graftwork.attach.headed import Headed
 from graftwork.attach.heads import Labels, head_paths
-from graftwork.attach.holder import Holder, SiteAdapters, holder_at
+from graftwork.attach.holder import Holder, SiteAdapters, holder_at, holder_or_none
 from graftwork.attach.named_heads import OwnHead, make_named_head
 from graftwork.attach.names import check_new, unknown
 from graftwork.attach.runtime import OWN, Runtime
@@ -89,6 +89,12 @@ class Registry:
                 found[keys[index]] = module
         return found
 
+    def shared_of(self, name: str) -> nn.Module | None:
+        """What the modules of an adapter at all its sites have in common, ``None`` where that is nothing."""
+        self._require(name)
+        root = holder_or_none(self.model, "")
+        return None if root is None or name not in self._adapters else root.shared.find(name)
+
     def norms_of(self, name: str) -> dict[str, nn.Module]:
         """The norms that an adapter owns: path in the base to module."""
         return building.own_norms(self.model, self.sites, name)
@@ -136,12 +142,15 @@ class Registry:
         Args:
             name: A name that is free.
             config: What the modules were made by.
-            modules: By the place of their site in the map.
+            modules: By the place of their site in the map; what they share is found in them.
             norms: The norms it owns, by their place in the map.
             head: Its head's modules by path, and their labels; by default a copy of the model's own.
         """
         for index, module in modules.items():
             self._site(index).adapters.put(name, fixed(module))
+        shared = building.shared_by(modules)
+        if shared is not None:
+            self._root_holder().shared.put(name, fixed(shared))
         building.put_norms(self.model, self.sites, name, {index: fixed(norm) for index, norm in norms.items()})
         self._adapters[name] = config
         self._give_head(name, head, None)
@@ -287,6 +296,9 @@ class Registry:
             here.adapters.drop(name)
             here.fusions.drop(name)
         building.drop_norms(self.model, name)
+        root = holder_or_none(self.model, "")
+        if root is not None:
+            root.shared.drop(name)
         if name in self._labels:
             self._root_holder().heads.drop(name)
         for known in (self._adapters, self._fusions, self._labels, self._head_configs):

@@ -16,7 +16,7 @@ class Row:
     Attributes:
         name: Its name.
         method: The method, or ``"fusion"``.
-        weights: Number of its weights, norms included, the head not.
+        weights: Number of its weights, norms included, what its sites share once, the head not.
         head: Number of weights of its head.
         share: Weights over those of the base.
         active: Whether it is part of what is active.
@@ -59,7 +59,9 @@ def summarize(handle: Handle) -> Summary:
     for name in (*handle.names, *handle.fusions, *handle.lone_heads):
         modules = [*handle.modules_of(name).values()]
         norms = [*handle.norms_of(name).values()] if name in handle.names else []
-        weights = sum(p.numel() for m in (*modules, *norms) for p in m.parameters())
+        shared = handle.shared_of(name)
+        everything = (*modules, *norms, *([] if shared is None else [shared]))
+        weights = sum(p.numel() for m in everything for p in m.parameters())
         head = sum(p.numel() for m in handle.head_of(name).values() for p in m.parameters())
         method = (
             handle._adapters[name].method

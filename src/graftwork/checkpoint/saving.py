@@ -120,14 +120,18 @@ def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> Part:
 def tensors_of(handle: Handle, name: str) -> Tensors:
     """Every tensor of an adapter or a fusion, its norms and its head included."""
     norms = handle.norms_of(name) if name in handle.names else {}
-    return gather(parts(handle.modules_of(name), norms, handle.head_of(name)))
+    return gather(parts(handle.modules_of(name), norms, handle.head_of(name), handle.shared_of(name)))
 
 
 def parts(
-    modules: Mapping[str, nn.Module], norms: Mapping[str, nn.Module], head: Mapping[str, nn.Module]
+    modules: Mapping[str, nn.Module],
+    norms: Mapping[str, nn.Module],
+    head: Mapping[str, nn.Module],
+    shared: nn.Module | None,
 ) -> dict[str, nn.Module]:
-    """Modules by site, norms and head modules by path, under the names that they have in a file."""
+    """Modules by site, norms and head modules by path, what the sites share, under the names they have in a file."""
     return {
+        **({} if shared is None else {"shared": shared}),
         **modules,
         **{f"norms/{path}": module for path, module in norms.items()},
         **{f"{HEAD}{path}": module for path, module in head.items()},

@@ -175,7 +175,8 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
     _require_sites(file, {keys[index] for index in modules})
     chosen = _head(handle, file, head)
     paths = {sites.norms[index].removeprefix(sites.prefix): norm for index, norm in norms.items()}
-    named = parts({keys[index]: m for index, m in modules.items()}, paths, chosen.modules if chosen else {})
+    by_key = {keys[index]: m for index, m in modules.items()}
+    named = parts(by_key, paths, chosen.modules if chosen else {}, building.shared_by(modules))
     given = file.tensors if chosen else {k: t for k, t in file.tensors.items() if not k.startswith(HEAD)}
     wanted = gather(named)
     require_fit(wanted, given, file.where)

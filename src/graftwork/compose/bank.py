@@ -95,7 +95,7 @@ class Bank:
 
     def weights(self) -> list[Tensor]:
         """Every weight of the members."""
-        return [p for m in self.members for p in m.parameters()]
+        return [p for m in self.members for p in m.weights()]
 
     def _stack(self) -> Stacked:
         segments = [m.segments() for m in self.members]

@@ -52,7 +52,7 @@ class RowBank:
         read = reads.get(self.members[0].reads)
         if any(m.random for m in self.members):
             return self._apart(reads, places)
-        downs, biases, ups, constants = self.kept.get([p for m in self.members for p in m.parameters()])
+        downs, biases, ups, constants = self.kept.get([p for m in self.members for p in m.weights()])
         pick = torch.tensor(list(places), device=read.device)
         grouped = read.reshape(len(places), -1, read.shape[-1])
         features = grouped @ cast(downs[pick], read).transpose(1, 2)

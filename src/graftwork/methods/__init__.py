@@ -3,6 +3,7 @@
 from graftwork.methods.adapter_plus import AdapterPlus
 from graftwork.methods.bapna_firat import BapnaFirat
 from graftwork.methods.bottleneck import Bottleneck
+from graftwork.methods.compacter import PHM, Compacter, CompacterPlusPlus, LowRank
 from graftwork.methods.contract import AdapterConfig, AdapterModule, Context, Place, Segment
 from graftwork.methods.houlsby import Houlsby, Standard
 from graftwork.methods.parallel import Parallel
@@ -10,13 +11,17 @@ from graftwork.methods.pfeiffer import Pfeiffer
 from graftwork.methods.registry import config_from_dict, methods, register
 
 __all__ = [
+    "PHM",
     "AdapterConfig",
     "AdapterModule",
     "AdapterPlus",
     "BapnaFirat",
     "Bottleneck",
+    "Compacter",
+    "CompacterPlusPlus",
     "Context",
     "Houlsby",
+    "LowRank",
     "Parallel",
     "Pfeiffer",
     "Place",

@@ -12,6 +12,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from torch import nn
+
 from graftwork.errors import ConfigError
 from graftwork.methods.activations import ACTIVATIONS, canonical
 from graftwork.methods.bottleneck_module import INITS, SKIPS, BottleneckModule
@@ -62,6 +64,7 @@ class Bottleneck(AdapterConfig):
     method: ClassVar[str] = "bottleneck"
     default_size: ClassVar[tuple[str, float]] = ("bottleneck_size", 16)
     default_init: ClassVar[str] = "houlsby"
+    inits: ClassVar[tuple[str, ...]] = INITS
 
     sites: tuple[str, ...] = ("attention", "feed_forward")
     reads: str = "output"
@@ -96,7 +99,7 @@ class Bottleneck(AdapterConfig):
         object.__setattr__(self, "activation", canonical(self.activation))
         one_of(self, "reads", READS)
         one_of(self, "writes", WRITES)
-        one_of(self, "init", INITS)
+        one_of(self, "init", self.inits)
         one_of(self, "skip", (None, *SKIPS))
         flags(self, "up_bias", "norm_before", "norm_after", "gate")
         within(self, "skip_rank", 1, whole=True)
@@ -141,30 +144,36 @@ class Bottleneck(AdapterConfig):
             return max(1, int(for_layer(name, "bottleneck_size", self.bottleneck_size, place.site)))
         return max(1, int(place.site.width / for_layer(name, "reduction_factor", self.reduction_factor, place.site)))
 
-    def build(self, place: Place) -> BottleneckModule | None:
-        if not selects(self.sites, place) or any(str(x) in _names(place) for x in self.leave_out):
-            return None
-        return BottleneckModule(
-            reads=self.reads,
-            writes=self.writes,
-            width=place.site.width,
-            size=self.size_at(place),
-            activation=self.activation,
-            init=self.init,
-            first_init=self.default_init,
-            init_std=self.init_std,
-            up_bias=self.up_bias,
-            scale=self.scale,
-            skip=self.skip,
-            skip_rank=self.skip_rank,
-            norm_before=self.norm_before,
-            norm_after=self.norm_after,
-            dropout=self.dropout,
-            stochastic_depth=self.stochastic_depth,
-            gate=self.gate,
-            causal=place.causal,
-            dtype=self.torch_dtype,
-        )
+    def stands_at(self, place: Place) -> bool:
+        """Whether the method puts an adapter at a place."""
+        return selects(self.sites, place) and not any(str(x) in _names(place) for x in self.leave_out)
+
+    def build(self, place: Place, shared: nn.Module | None = None) -> BottleneckModule | None:
+        return BottleneckModule(**self.module_options(place)) if self.stands_at(place) else None
+
+    def module_options(self, place: Place) -> dict[str, Any]:
+        """What the module at a place is made with."""
+        return {
+            "reads": self.reads,
+            "writes": self.writes,
+            "width": place.site.width,
+            "size": self.size_at(place),
+            "activation": self.activation,
+            "init": self.init,
+            "first_init": self.default_init,
+            "init_std": self.init_std,
+            "up_bias": self.up_bias,
+            "scale": self.scale,
+            "skip": self.skip,
+            "skip_rank": self.skip_rank,
+            "norm_before": self.norm_before,
+            "norm_after": self.norm_after,
+            "dropout": self.dropout,
+            "stochastic_depth": self.stochastic_depth,
+            "gate": self.gate,
+            "causal": place.causal,
+            "dtype": self.torch_dtype,
+        }
 
 
 def _names(place: Place) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,16 @@ class BottleneckModule(AdapterModule):
     """``scale · (U φ(D h + b_D) + b_U + S(h))``; see `graftwork.methods.bottleneck.Bottleneck` for the options.
 
     The weights are plain parameters and not `nn.Linear` modules, which peft's ``all-linear`` and quantisers would take.
+    A subclass whose D and U are made of other weights gives ``projections`` that hold these, and defines `down_weight`,
+    `up_weight` and `_start_projections`.
+
+    Attributes:
+        made: Whether D and U are made of other weights, so that going around them may be cheaper.
     """
+
+    made: ClassVar[bool] = False
+    down: Any  # a weight, or the module that makes it
+    up: Any
 
     def __init__(
         self,
@@ -41,8 +51,10 @@ class BottleneckModule(AdapterModule):
         gate: bool,
         causal: bool,
         dtype: torch.dtype,
+        projections: tuple[nn.Module, nn.Module] | None = None,
+        shared: nn.Module | None = None,
     ) -> None:
-        super().__init__(reads=reads, writes=writes)
+        super().__init__(reads=reads, writes=writes, shared=shared)
         self.activation, self.dropout, self.stochastic_depth, self.causal = (
             activation,
             dropout,
@@ -55,8 +67,8 @@ class BottleneckModule(AdapterModule):
         def weight(*shape: int, fill: float = 0.0) -> nn.Parameter:
             return nn.Parameter(torch.full(shape, fill, dtype=dtype))
 
-        self.down, self.down_bias = weight(size, width), weight(size)
-        self.up, self.up_bias = weight(width, size), weight(width) if up_bias else None
+        self.down, self.up = projections or (weight(size, width), weight(width, size))
+        self.down_bias, self.up_bias = weight(size), weight(width) if up_bias else None
         learned = {"learned": weight(1, fill=1.0), "channel": weight(width, fill=1.0)}
         self.scale = learned[scale] if isinstance(scale, str) else float(scale)
         self.norm_before = nn.LayerNorm(width, dtype=dtype) if norm_before else None
@@ -71,7 +83,17 @@ class BottleneckModule(AdapterModule):
     @torch.no_grad()
     def _start(self, init: str, first_init: str, std: float) -> None:
         """The initial values; every bias and every skip starts at zero."""
-        for weight in (self.down, self.up):
+        self._start_projections(init, first_init, std)
+        if self.norm_after is not None and init == "zero":
+            nn.init.zeros_(self.norm_after.weight)
+        if self.skip_down is not None:
+            nn.init.kaiming_uniform_(self.skip_down, a=math.sqrt(5))
+        if self.gate is not None:
+            nn.init.normal_(self.gate, std=0.02)
+
+    def _start_projections(self, init: str, first_init: str, std: float) -> None:
+        """The initial values of D and U."""
+        for weight in (self.down_weight(), self.up_weight()):
             kind = first_init if init == "zero" else init
             if kind == "houlsby":
                 nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
@@ -82,13 +104,15 @@ class BottleneckModule(AdapterModule):
             elif weight is self.down:
                 nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         if init in ("zero", "parallel"):
-            self.up.zero_()
-        if self.norm_after is not None and init == "zero":
-            nn.init.zeros_(self.norm_after.weight)
-        if self.skip_down is not None:
-            nn.init.kaiming_uniform_(self.skip_down, a=math.sqrt(5))
-        if self.gate is not None:
-            nn.init.normal_(self.gate, std=0.02)
+            self.up_weight().zero_()
+
+    def down_weight(self) -> Tensor:
+        """D ``(rank, width)``."""
+        return self.down  # type: ignore[return-value]
+
+    def up_weight(self) -> Tensor:
+        """U ``(width, rank)``."""
+        return self.up  # type: ignore[return-value]
 
     @property
     def banked(self) -> bool:
@@ -99,12 +123,13 @@ class BottleneckModule(AdapterModule):
         return self.banked and self.norm_before is None and self.gate is None
 
     def segments(self) -> tuple[Segment, ...]:
-        main = Segment(self.down, self.down_bias, self.activation)
+        main = Segment(self.down_weight(), self.down_bias, self.activation)
         return (main,) if self.skip_down is None else (main, Segment(self.skip_down, None, "identity"))
 
     def _wide_up(self) -> Tensor:
         """The up-projection of all features, those of a low-rank skip included."""
-        return self.up if self.skip_down is None else torch.cat([self.up, self.skip], dim=1)  # type: ignore[list-item]
+        up = self.up_weight()
+        return up if self.skip_down is None else torch.cat([up, self.skip], dim=1)  # type: ignore[list-item]
 
     def readout(self) -> tuple[Tensor, Tensor | None]:
         up = self._wide_up()
@@ -134,11 +159,14 @@ class BottleneckModule(AdapterModule):
             gain = rows if gain is None else gain * rows
         return gain
 
+    def raised(self, features: Tensor) -> Tensor:
+        """``U a + b_U`` ``(batch, positions, width)``, without what stands behind it."""
+        return nn.functional.linear(features, cast(self._wide_up(), features), cast(self.up_bias, features))
+
     def forward(self, read: Tensor, context: Context) -> Tensor:
-        if self.banked:
+        if self.banked and not self.made:
             return super().forward(read, context)
-        features = self.features(read)
-        delta = nn.functional.linear(features, cast(self._wide_up(), features), cast(self.up_bias, features))
+        delta = self.raised(self.features(read))
         if self.skip_kind == "dense":
             delta = delta + nn.functional.linear(self.prepare(read), cast(self.skip, read))
         elif self.skip_kind in ("scalar", "diagonal"):

@@ -16,7 +16,7 @@ N full-width outputs. Everything else gives outputs only, and composes by them: 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import torch
@@ -71,7 +71,11 @@ class AdapterModule(nn.Module):
     Subclasses set `reads` and `writes`, and define `forward`. A banked one (`banked` true) defines `segments` and
     `readout` instead, and may define `prepare` and `gain`.
 
+    Tensors that the sites of an adapter have in common are registered once, in the root of the model, and only referred
+    to here: they are no parameters of this module, and `weights` has them.
+
     Attributes:
+        shared: What `AdapterConfig.shared` made for all sites of the adapter, or ``None``.
         reads: Which tensor of the site `forward` is given.
         writes: ``"branch"`` (y ← y + δ) or ``"stream"`` (after the site's norm).
         learning: Whether this adapter is being trained. Randomness (dropout, stochastic depth) is on only while it is
@@ -81,13 +85,21 @@ class AdapterModule(nn.Module):
     """
 
     mixes_positions: ClassVar[bool] = False
+    shared: nn.Module | None
 
-    def __init__(self, *, reads: str, writes: str) -> None:
+    def __init__(self, *, reads: str, writes: str, shared: nn.Module | None = None) -> None:
         super().__init__()
+        # Past nn.Module's own bookkeeping, so that it is no child. The module is kept and not its tensors, which a move
+        # may replace; a deep copy or a pickle of the model keeps it the one that is registered.
+        self.__dict__["shared"] = shared
         self.reads = reads
         self.writes = writes
         self.learning = False
         self.has_randomness = False
+
+    def weights(self) -> list[Tensor]:
+        """Every weight that this adapter is computed with: its own, and those shared by its sites."""
+        return [*self.parameters(), *(() if self.shared is None else self.shared.parameters())]
 
     @property
     def random(self) -> bool:
@@ -171,8 +183,20 @@ class AdapterConfig(Options):
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
 
-    def build(self, place: Place) -> AdapterModule | None:
+    def shared(self, places: Sequence[Place]) -> nn.Module | None:
+        """What the sites of one adapter have in common, made once for each adapter; ``None`` where that is nothing.
+
+        Args:
+            places: Every place of the model, those too where the method puts nothing.
+        """
+        return None
+
+    def build(self, place: Place, shared: nn.Module | None = None) -> AdapterModule | None:
         """The module for one place, or ``None`` where this method puts none.
+
+        Args:
+            place: The place.
+            shared: What `shared` made; the module refers to it (``AdapterModule(shared=...)``) and does not register it.
 
         Raises:
             ConfigError: If an option does not fit the place (a size that does not divide the width, a layer that does
