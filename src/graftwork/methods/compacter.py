@@ -129,7 +129,10 @@ class Compacter(_Ruled):
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompacterPlusPlus(Compacter):
-    """Compacter behind the feed-forward alone. T5-base at width 24: 57,088 weights, 104,704 with the norms (0.047 %)."""
+    """Compacter behind the feed-forward alone.
+
+    T5-base at width 24: 57,088 weights, 104,704 with the norms (0.047 %).
+    """
 
     method: ClassVar[str] = "compacter_plus_plus"
 
@@ -162,7 +165,8 @@ class PHM(_Ruled):
 class LowRank(_Kronecker):
     """Both projections are products s t of rank k: no rule, no Kronecker product.
 
-    T5-base at width 24 and rank 1: 114,048 weights, 161,664 with the norms (0.073 %).
+    T5-base at width 24 and rank 1: 114,048 weights, 161,664 with the norms (0.073 %). As published it starts far from the base: both
+    factors have numbers of the order of 1 and no rule makes them small; ``init="zero"`` starts at the base.
 
     Attributes:
         rank: Rank k of each projection.
