@@ -165,8 +165,8 @@ class PHM(_Ruled):
 class LowRank(_Kronecker):
     """Both projections are products s t of rank k: no rule, no Kronecker product.
 
-    T5-base at width 24 and rank 1: 114,048 weights, 161,664 with the norms (0.073 %). As published it starts far from the base: both
-    factors have numbers of the order of 1 and no rule makes them small; ``init="zero"`` starts at the base.
+    T5-base at width 24 and rank 1: 114,048 weights, 161,664 with the norms (0.073 %). As published it starts far from the base:
+    no rule makes the factors small; ``init="zero"`` starts at the base.
 
     Attributes:
         rank: Rank k of each projection.
