@@ -8,14 +8,8 @@ that stands alone computes ``x W`` without W where that takes fewer multiplicati
     (x W)_b = Σ_{i,a} A_i[a, b] (x_a s_i) t_i
 
 one product of every x_a with all s_i, and one of the n²k numbers that it gives with ``M = (A_i[a, b] t_i)``, so
-in·n·k + n²·k·out multiplications a position and not in·out. `Projection` counts them, and makes W where that is not more: at
-n = 12, k = 1 the up-projection would take six times as many this way. Both projections of one adapter, float32, one CPU core,
-512 positions, in milliseconds (W made / chosen by the count), forward alone and with backward:
-
-    width 768, bottleneck 24, n = 4, k = 1     1.03 / 0.56      3.6 / 2.2
-    width 768, bottleneck 96, n = 4, k = 1     1.96 / 0.41     11.5 / 2.3
-    width 768, bottleneck 24, n = 12, k = 1    0.85 / 0.99      3.2 / 3.3     (1.85 and 10.1 without W)
-    width 768, bottleneck 24, low rank, k = 1  0.54 / 0.10      3.0 / 0.8
+in·n·k + n²·k·out multiplications a position and not in·out. `Projection` counts them, and makes W where that is not more: at n = 12, k = 1 the up-projection would take six times as many
+this way. ``python -m benchmarks.kronecker`` times both ways, and the clock agrees with the count on a CPU.
 """
 
 from __future__ import annotations
