@@ -8,8 +8,9 @@ that stands alone computes ``x W`` without W where that takes fewer multiplicati
     (x W)_b = Σ_{i,a} A_i[a, b] (x_a s_i) t_i
 
 one product of every x_a with all s_i, and one of the n²k numbers that it gives with ``M = (A_i[a, b] t_i)``, so
-in·n·k + n²·k·out multiplications a position and not in·out. `Projection` counts them, and makes W where that is not more: at n = 12, k = 1 the up-projection would take six times as many
-this way. ``python -m benchmarks.kronecker`` times both ways, and the clock agrees with the count on a CPU.
+in·n·k + n²·k·out multiplications a position and not in·out. `Projection`
+counts them, and makes W where that is not more: at n = 12, k = 1 the up-projection would take six times as many this way.
+``python -m benchmarks.kronecker`` times both ways, and the clock agrees with the count on a CPU.
 """
 
 from __future__ import annotations
