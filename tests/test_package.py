@@ -186,6 +186,11 @@ def test_code_in_the_readme_is_python() -> None:
         ast.parse(block)
 
 
+def test_importing_the_library_does_not_import_transformers() -> None:
+    code = "import sys, graftwork; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_licence_is_the_full_text() -> None:
     text = read("LICENSE")
     assert "Apache License" in text

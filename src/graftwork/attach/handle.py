@@ -262,7 +262,7 @@ class Handle(Registry):
         self._plan(composition, head=None)
 
     def replan(self) -> None:
-        self._learning = tuple(name for name in self._learning if name in self._taken)
+        self._learning = tuple(name for name in self._learning if name in self.parts)
         self.runtime.plan = self._plan(self.runtime.active, head=self.runtime.head)
         self.runtime.stale = False  # at last: other threads look at it first
 

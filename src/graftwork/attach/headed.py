@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from graftwork.attach.choice import by_row
 from graftwork.errors import CompositionError, ConfigError
-from graftwork.heads import Backbone, Head, HeadOutput
+from graftwork.heads import Backbone, Head
 
 if TYPE_CHECKING:
     from graftwork.attach.handle import Handle
+    from graftwork.heads.output import HeadOutput
 
 HANDLE = "_graftwork_handle"
 HEAD_PATH = "head"
@@ -73,6 +74,8 @@ class Headed(nn.Module):
             (one,) = outputs.values()
             if one.rows is None:
                 return one
+        from graftwork.heads.output import HeadOutput  # with transformers, when there is a model to run
+
         losses = [(o.loss, 1.0 if o.rows is None else len(o.rows) / states.shape[0]) for o in outputs.values()]
         known = [loss * share for loss, share in losses if loss is not None]
         return HeadOutput(loss=torch.stack(known).sum() if known else None, by_head=outputs)
@@ -258,6 +261,8 @@ def _labels(labels: Any, name: str) -> Tensor | None:
 def _run(
     head: Head, rows: tuple[int, ...] | None, states: Tensor, inputs: Mapping[str, Any], labels: Tensor | None
 ) -> HeadOutput:
+    from graftwork.heads.output import HeadOutput
+
     if rows is not None:
         batch, index = states.shape[0], list(rows)
         inputs = {

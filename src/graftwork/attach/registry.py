@@ -63,6 +63,20 @@ class Registry:
         return {name: pool for name, (pool, _) in self._fusions.items()}
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Every name that is taken: adapters, fusions, heads by themselves."""
+        return (*self._adapters, *self._fusions, *self.lone_heads)
+
+    def kind_of(self, name: str) -> str:
+        """What a name is: ``"adapter"``, ``"fusion"``, or ``"head"`` for one by itself.
+
+        Raises:
+            UnknownNameError: If there is none of that name.
+        """
+        self._require(name)
+        return "adapter" if name in self._adapters else "fusion" if name in self._fusions else "head"
+
+    @property
     def lone_heads(self) -> tuple[str, ...]:
         """The names of heads by themselves, which belong to no adapter and no fusion."""
         return tuple(name for name in self._labels if name not in self._adapters and name not in self._fusions)
@@ -122,7 +136,7 @@ class Registry:
             UnknownNameError: If the name is taken.
             SiteError: If the model has no site that the method stands at.
         """
-        check_new(name, self._taken, "an adapter")
+        check_new(name, self.parts, "an adapter")
         if not isinstance(config, AdapterConfig):
             raise ConfigError(f"add({name!r}, {config!r}): that is no configuration; give one, such as gw.Pfeiffer()")
         modules = building.build(self.model, self.sites, config)
@@ -175,7 +189,7 @@ class Registry:
         config = FusionConfig() if config is None else config
         if not isinstance(config, FusionConfig):
             raise ConfigError(f"add_fusion(…, {config!r}): that is no configuration; give gw.FusionConfig(...)")
-        check_new(block.name, self._taken, "a fusion")
+        check_new(block.name, self.parts, "a fusion")
         for member in names_in(block):
             self._require_adapter(member)
         inner = [f.name for f in fusions_in(block)[1:]]
@@ -223,8 +237,8 @@ class Registry:
         """
         if isinstance(self.model, Headed) or isinstance(head, HeadConfig):
             made = make_named_head(self, head)
-            if name not in (*self._taken,):
-                check_new(name, self._taken, "a head")
+            if name not in self.parts:
+                check_new(name, (), "a head")
         else:
             self._require(name)
             made = OwnHead(*building.make_head(self.model, self.head_paths, head, self._own_labels))
@@ -252,10 +266,6 @@ class Registry:
             raise CompositionError(f"{name!r} is active; set `active = None` or another composition first")
         self._forget(name)
         self.replan()
-
-    @property
-    def _taken(self) -> tuple[str, ...]:
-        return (*self._adapters, *self._fusions, *self.lone_heads)
 
     def _active_heads(self) -> tuple[str, ...]:
         head = self.runtime.head
@@ -305,8 +315,8 @@ class Registry:
             known.pop(name, None)  # type: ignore[attr-defined]
 
     def _require(self, name: str) -> None:
-        if name not in self._taken:
-            raise unknown(name, self._taken, "adapter or fusion")
+        if name not in self.parts:
+            raise unknown(name, self.parts, "adapter or fusion")
 
     def _require_adapter(self, name: str) -> None:
         if name not in self._adapters:

@@ -56,19 +56,13 @@ def summarize(handle: Handle) -> Summary:
     active = set(names_in(handle.active)) | {f.name for f in fusions_in(handle.active)} | set(handle._active_heads())
     base = sum(p.numel() for p, _ in handle._flags)
     rows = []
-    for name in (*handle.names, *handle.fusions, *handle.lone_heads):
+    for name in handle.parts:
         modules = [*handle.modules_of(name).values()]
         norms = [*handle.norms_of(name).values()] if name in handle.names else []
         shared = handle.shared_of(name)
         everything = (*modules, *norms, *([] if shared is None else [shared]))
         weights = sum(p.numel() for m in everything for p in m.parameters())
         head = sum(p.numel() for m in handle.head_of(name).values() for p in m.parameters())
-        method = (
-            handle._adapters[name].method
-            if name in handle._adapters
-            else "fusion"
-            if name in handle.fusions
-            else "head"
-        )
+        method = handle._adapters[name].method if name in handle.names else handle.kind_of(name)
         rows.append(Row(name, method, weights, head, weights / max(base, 1), name in active, name in handle.learning))
     return Summary(tuple(rows), base)

@@ -32,7 +32,7 @@ def load(
             )
         return _load_whole(handle, folder, found, head, other_base)
     chosen = found.part.name if name is None else name
-    check_new(chosen, (*handle.names, *handle.fusions, *handle.lone_heads), f"the {found.part.kind}")
+    check_new(chosen, handle.parts, f"the {found.part.kind}")
     stage_one(handle, found, chosen, {}, head, other_base).add(handle)
     return chosen
 
@@ -61,7 +61,7 @@ def matched(
     found = []
     for file in _files(folder, whole):
         name = file.part.name
-        if name not in (*handle.names, *handle.fusions, *handle.lone_heads):
+        if name not in handle.parts:
             raise UnknownNameError(f"{file.where} is not on this model; add it, as when the training began, and resume")
         if not _same_making(handle, file):
             raise CheckpointError(f"{file.where} is configured otherwise than the {name!r} that is on this model")
@@ -105,7 +105,7 @@ def _load_whole(handle: Handle, folder: Path, whole: Whole, head: bool | None, o
     staged: dict[str, Staged] = {}
     for file in _files(folder, whole):
         name = file.part.name
-        if name in (*handle.names, *handle.fusions, *handle.lone_heads):
+        if name in handle.parts:
             _require_identical(handle, file)
             continue
         check_new(name, staged, f"the {file.part.kind}")
@@ -129,18 +129,11 @@ def _load_whole(handle: Handle, folder: Path, whole: Whole, head: bool | None, o
 def _files(folder: Path, whole: Whole) -> list[File]:
     """The parts of a composition, each fusion behind those in its pool."""
     files = []
-    for group, kind, names in (
-        ("adapters", "adapter", whole.adapters),
-        ("fusions", "fusion", whole.fusions),
-        ("heads", "head", whole.heads),
-    ):
-        for n, name in enumerate(names):
-            file = read(folder / group / str(n))
-            if not isinstance(file, File) or (file.part.kind, file.part.name) != (kind, name):
-                raise CheckpointError(
-                    f"{folder / group / str(n)} does not hold the {kind} {name!r}, as {folder / MANIFEST} says"
-                )
-            files.append(file)
+    for place, kind, name in whole.parts():
+        file = read(folder / place)
+        if not isinstance(file, File) or (file.part.kind, file.part.name) != (kind, name):
+            raise CheckpointError(f"{folder / place} does not hold the {kind} {name!r}, as {folder / MANIFEST} says")
+        files.append(file)
     return files
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -92,6 +92,12 @@ class Whole:
     adapters: tuple[str, ...]
     fusions: tuple[str, ...]
     heads: tuple[str, ...] = ()
+
+    def parts(self) -> Iterator[tuple[str, str, str]]:
+        """Each part's folder inside, its kind and its name; a fusion behind those in its pool."""
+        for kind, names in (("adapter", self.adapters), ("fusion", self.fusions), ("head", self.heads)):
+            for n, name in enumerate(names):
+                yield f"{kind}s/{n}", kind, name
 
     def to_dict(self) -> dict[str, Any]:
         """The composition as JSON values."""

@@ -43,7 +43,7 @@ def save(handle: Handle, what: Composition, folder: Path, *, members: bool = Fal
 def save_part(handle: Handle, name: str, folder: Path) -> Path:
     """Write one adapter or fusion."""
     files = part_files(handle, name, Fingerprint.of(handle))
-    kind = kind_of(handle, name)
+    kind = handle.kind_of(name)
     _require_same(folder, kind, name)
     return replace_folder(folder, files)
 
@@ -54,10 +54,10 @@ def save_composition(handle: Handle, composition: Composition, folder: Path, nam
     fusions = tuple(n for n in handle.fusions if n in names)
     heads = tuple(n for n in handle.lone_heads if n in names)
     base = Fingerprint.of(handle)
-    files = {MANIFEST: dump(Whole(composition, adapters, fusions, heads).to_dict())}
-    for group, members in (("adapters", adapters), ("fusions", fusions), ("heads", heads)):
-        for n, name in enumerate(members):
-            files.update({f"{group}/{n}/{path}": data for path, data in part_files(handle, name, base).items()})
+    whole = Whole(composition, adapters, fusions, heads)
+    files = {MANIFEST: dump(whole.to_dict())}
+    for place, _, name in whole.parts():
+        files.update({f"{place}/{path}": data for path, data in part_files(handle, name, base).items()})
     _require_same(folder, "composition", None)
     return replace_folder(folder, files)
 
@@ -78,11 +78,6 @@ def everything_in(handle: Handle, composition: Composition) -> set[str]:
         found.update(names_in(pool))
         todo += fusions_in(pool)[1:]
     return found
-
-
-def kind_of(handle: Handle, name: str) -> str:
-    """What a name is: ``"adapter"``, ``"fusion"``, or ``"head"`` for one by itself."""
-    return "adapter" if name in handle.names else "head" if name in handle.lone_heads else "fusion"
 
 
 def part_files(handle: Handle, name: str, base: Fingerprint) -> dict[str, bytes]:
@@ -106,7 +101,7 @@ def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> Part:
         made = handle.head_config(name)
         head = HeadRecord(type(handle.model).__name__, labels, modules, None if made is None else made.to_dict())
     return Part(
-        kind=kind_of(handle, name),
+        kind=handle.kind_of(name),
         name=name,
         config=config.to_dict(),
         pool=handle.fusions.get(name),

@@ -1,8 +1,11 @@
-"""Heads for a base model without one: a configuration, a module and a loss for each kind of task."""
+"""Heads for a base model without one: a configuration, a module and a loss for each kind of task.
+
+What a model with heads gives is a `graftwork.heads.output.HeadOutput`.
+"""
 
 from graftwork.heads.choice import MultipleChoice
 from graftwork.heads.classification import Classification, Regression
-from graftwork.heads.contract import Backbone, Head, HeadConfig, HeadOutput
+from graftwork.heads.contract import Backbone, Head, HeadConfig
 from graftwork.heads.language import CausalLM, MaskedLM, Seq2SeqLM
 from graftwork.heads.registry import head_from_dict, heads
 from graftwork.heads.tokens import QuestionAnswering, TokenClassification
@@ -13,7 +16,6 @@ __all__ = [
     "Classification",
     "Head",
     "HeadConfig",
-    "HeadOutput",
     "MaskedLM",
     "MultipleChoice",
     "QuestionAnswering",

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers.utils.generic import ModelOutput
 
 from graftwork.errors import ConfigError
 from graftwork.options import Options, is_number, one_of, within
@@ -40,23 +39,6 @@ class Backbone:
     pooling: str = "first"
     embeddings: nn.Parameter | None = None
     has_output: bool = False
-
-
-@dataclasses.dataclass
-class HeadOutput(ModelOutput):
-    """What a model with named heads gives.
-
-    Attributes:
-        loss: A scalar, where labels were given.
-        logits: The head's output; its shape is in each head's documentation. ``None`` where several heads ran.
-        by_head: Where several heads ran, each one's own output.
-        rows: The rows of the batch that this head ran on, ``None`` for all.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    by_head: dict[str, HeadOutput] | None = None
-    rows: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,23 @@ def taken(batch: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
     return {key: value for key, value in batch.items() if key in parameters or key == "labels"}
 
 
+def finished(
+    batch: dict[str, Tensor], features: Sequence[dict[str, Any]], model: Any, *, padded: bool = False
+) -> dict[str, Tensor]:
+    """A batch of inputs with the labels of its features, where all have some; of it what a model takes.
+
+    Args:
+        batch: The inputs.
+        features: Those that it was made of.
+        model: As `taken` is given it.
+        padded: Whether labels are of every position, and those of shorter features are padded so as not to count.
+    """
+    if labelled(features):
+        labels = [feature["labels"] for feature in features]
+        batch["labels"] = pad(labels, IGNORED) if padded else torch.tensor(labels)
+    return taken(batch, model)
+
+
 def array(output: Any) -> np.ndarray:
     """A model's output as an array in double precision, or of whole numbers where it is."""
     if isinstance(output, Tensor):

@@ -11,6 +11,8 @@ from torch import Tensor
 from graftwork.api import Adapters
 from graftwork.compose import names_in
 from graftwork.tasks import Kind
+from graftwork.training.encoding import batch_of
+from graftwork.training.outputs import evaluating
 
 
 def mean_attention(
@@ -39,20 +41,17 @@ def mean_attention(
         ``{"adapters": [names], "sites": {key: [a weight for each adapter, 1 in all]}}``.
     """
     model: Any = grafts.model
-    training = model.training
-    model.eval()
     sums: dict[str, Tensor] = {}
     counts: dict[str, float] = {}
-    for start in range(0, min(len(features), most), batch_size):
-        batch = kind.collate(features[start : start + batch_size], processor, for_model=model.base)
-        batch = {key: value.to(model.device) for key, value in batch.items()}
-        with autocast():
-            weights = grafts.fusion_weights(**batch).get(fusion, {})
-        for site, weight in weights.items():
-            mask = _mask(weight, batch)
-            sums[site] = sums.get(site, 0) + (weight.double() * mask.unsqueeze(-1)).flatten(0, -2).sum(0).cpu()
-            counts[site] = counts.get(site, 0.0) + float(mask.sum())
-    model.train(training)
+    with evaluating(model):
+        for start in range(0, min(len(features), most), batch_size):
+            batch = batch_of(model, kind, features[start : start + batch_size], processor)
+            with autocast():
+                weights = grafts.fusion_weights(**batch).get(fusion, {})
+            for site, weight in weights.items():
+                mask = _mask(weight, batch)
+                sums[site] = sums.get(site, 0) + (weight.double() * mask.unsqueeze(-1)).flatten(0, -2).sum(0).cpu()
+                counts[site] = counts.get(site, 0.0) + float(mask.sum())
     mean = {site: [round(float(v), 6) for v in total / counts[site]] for site, total in sums.items()}
     return {"adapters": list(names_in(grafts.fusions[fusion])), "sites": mean}
 

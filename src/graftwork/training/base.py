@@ -45,7 +45,7 @@ def auto_class(kinds: Collection[type[Kind]]) -> str:
 
 
 def load_base(table: BaseTable, auto: str, root: Path) -> Headed:
-    """The base, ready to be given heads.
+    """The base, ready to be given heads, on the accelerator where there is one.
 
     Raises:
         RecipeError: If it cannot be loaded, or weights are missing.
@@ -67,7 +67,7 @@ def load_base(table: BaseTable, auto: str, root: Path) -> Headed:
             f"base.model: {table.model!r} has no weights for {len(lacking)} tensors of {type(model).__name__}, such as "
             f"{lacking[0]!r}; random ones are not filled in: give a model that was saved as {auto}"
         )
-    return Headed(model)
+    return Headed(model).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_processor(table: BaseTable, kinds: Collection[type[Kind]], root: Path) -> Any:

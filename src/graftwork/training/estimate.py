@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from graftwork.tasks import Task
-from graftwork.training.outputs import outputs_of
+from graftwork.training.encoding import batch_of
+from graftwork.training.outputs import autocast_as, outputs_of
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import Recipe
 from graftwork.training.run import read_tasks
@@ -99,9 +100,9 @@ def estimate(recipe: Recipe, *, root: str | Path = ".", run: str | Path | None =
 
 def _measured(units: list[Unit], shop: Workshop, recipe: Recipe, run: Path | None) -> Row:
     unit, budget = units[0], recipe.budget(units[0].kind)
-    task = shop.tasks[unit.task]
+    encoded, task = shop.encoded(unit.task), shop.tasks[unit.task]
     grafts, _ = shop.set_up(unit, trained=False)
-    features = task.features(task.train, shop.processor, max_length=recipe.base.max_length, train=True)
+    features = encoded.features(task.train, train=True)
     batches = math.ceil(len(features) / budget.batch_size)
     a_batch, a_row = _seconds(grafts.model, task, features, shop, budget)
     evaluated = len(task.dev) * a_row
@@ -125,13 +126,9 @@ def _seconds(
     middling = sorted(range(len(features)), key=lambda n: lengths[n])
     middle = len(middling) // 2
     chosen = middling[max(0, middle - budget.batch_size // 2) :][: budget.batch_size]
-    batch = task.collate([features[n] for n in chosen], shop.processor, for_model=model.base)
-    batch = {key: value.to(model.device) for key, value in batch.items()}
+    batch = batch_of(model, task.kind, [features[n] for n in chosen], shop.processor)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0)
-
-    def autocast() -> Any:
-        return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=budget.bf16)
-
+    autocast = autocast_as(model, budget.bf16)
     model.train()
     times = []
     for _ in range(_STEPS):

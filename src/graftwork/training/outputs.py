@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graftwork.attach import Headed
 from graftwork.tasks import Kind
+from graftwork.training.encoding import batch_of
 
 
 def outputs_of(
@@ -31,26 +33,39 @@ def outputs_of(
         batch_size: Features a batch.
         autocast: Makes the context that the model runs in.
     """
-    training = model.training
-    model.eval()
     lengths = kind.lengths(features)
     order = sorted(range(len(features)), key=lambda n: -lengths[n])
     found: list[Any] = [None] * len(features)
     total, counted = 0.0, 0
-    try:
+    with evaluating(model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            batch = kind.collate([features[n] for n in chosen], processor, for_model=model.base)
-            batch = {key: value.to(model.device) for key, value in batch.items()}
+            batch = batch_of(model, kind, [features[n] for n in chosen], processor)
             with torch.no_grad(), autocast():
                 outputs, loss = _run(model, kind, batch)
             for n, output in zip(chosen, outputs, strict=True):
                 found[n] = output
             if loss is not None:
                 total, counted = total + loss * len(chosen), counted + len(chosen)
+    return found, total / counted if counted else None
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, and afterwards as it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
     finally:
         model.train(training)
-    return found, total / counted if counted else None
+
+
+def autocast_as(model: Headed, bf16: bool) -> Callable[[], Any]:
+    """Makes the context of bfloat16 where a budget says so, of nothing where it does not."""
+    if not bf16:
+        return contextlib.nullcontext
+    return functools.partial(torch.autocast, model.device.type, dtype=torch.bfloat16)
 
 
 def _run(model: Headed, kind: Kind, batch: dict[str, Tensor]) -> tuple[Sequence[Any], float | None]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from graftwork.api import Adapters, attach
 from graftwork.attach import Headed
@@ -16,7 +13,7 @@ from graftwork.errors import RecipeError
 from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
 from graftwork.training.base import auto_class, load_base, load_processor
 from graftwork.training.folder import recipe_of, root_of
-from graftwork.training.outputs import outputs_of
+from graftwork.training.outputs import autocast_as, outputs_of
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import Recipe
 from graftwork.training.stages import fusion_name, member_name
@@ -62,8 +59,7 @@ class Predictor:
         self.kind = kind_of(self.run, self.recipe, self.task)
         every = {kinds[spec.kind] for spec in self.recipe.tasks.values()}
         self.processor = load_processor(self.recipe.base, every, self._root)
-        model = load_base(self.recipe.base, auto_class(every), self._root)
-        self.grafts: Adapters = attach(model.to("cuda" if torch.cuda.is_available() else "cpu").eval())
+        self.grafts: Adapters = attach(load_base(self.recipe.base, auto_class(every), self._root).eval())
         _load(self.grafts, self.unit, self.run)
 
     def predict(self, rows: Rows | Iterable[Mapping[str, Any]], *, batch_size: int = 32) -> list[Prediction]:
@@ -82,7 +78,8 @@ class Predictor:
         self.kind.check(rows, answered=False)
         features = self.kind.features(rows, self.processor, max_length=self.recipe.base.max_length, train=False)
         model: Headed = self.grafts.model  # type: ignore[assignment]
-        outputs, _ = outputs_of(model, self.kind, features, self.processor, batch_size, self._autocast)
+        autocast = autocast_as(model, self.recipe.budget(self.unit.kind).bf16)  # as it was trained and scored
+        outputs, _ = outputs_of(model, self.kind, features, self.processor, batch_size, autocast)
         return self.kind.decode(outputs, features, rows, self.processor)
 
     @property
@@ -94,12 +91,6 @@ class Predictor:
     def spec(self) -> TaskSpec:
         """The task, as the recipe has it."""
         return self.kind.spec
-
-    def _autocast(self) -> Any:
-        """The precision that the unit was trained and scored in."""
-        if not self.recipe.budget(self.unit.kind).bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(next(self.grafts.model.parameters()).device.type, dtype=torch.bfloat16)
 
 
 def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:

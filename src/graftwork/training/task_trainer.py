@@ -13,7 +13,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from graftwork.attach import Headed
 from graftwork.errors import TrainingError
-from graftwork.tasks import Rows, Task
+from graftwork.tasks import Rows
+from graftwork.training.encoding import Encoded
 from graftwork.training.outputs import outputs_of
 from graftwork.training.trainer import AdapterTrainer
 
@@ -26,9 +27,7 @@ class TaskTrainer(AdapterTrainer):
     Args:
         model: The attached model.
         args: Arguments of the Trainer.
-        task: The task.
-        processor: A tokenizer, or a processor of images.
-        max_length: In tokens, where the task does not say.
+        encoded: The task and its features.
         callbacks: More of them.
 
     Raises:
@@ -39,28 +38,18 @@ class TaskTrainer(AdapterTrainer):
         self,
         model: Headed,
         args: TrainingArguments,
-        task: Task,
-        processor: Any,
-        max_length: int | None,
+        encoded: Encoded,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        self.task, self.processor, self.max_length = task, processor, max_length
-        self._made: dict[int, list[dict[str, Any]]] = {}
+        self.task, self.processor, self.features = encoded.task, encoded.processor, encoded.features
         super().__init__(
             model=model,
             args=args,
-            train_dataset=self.features(task.train, train=True),
-            eval_dataset=self.features(task.dev),
+            train_dataset=self.features(self.task.train, train=True),
+            eval_dataset=self.features(self.task.dev),
             data_collator=self._batch,
             callbacks=[FreshEpochs(args.seed), *callbacks],
         )
-
-    def features(self, rows: Rows, *, train: bool = False) -> list[dict[str, Any]]:
-        """What the model is given for some rows; made once."""
-        if id(rows) not in self._made:
-            made = self.task.features(rows, self.processor, max_length=self.max_length, train=train)
-            self._made[id(rows)] = made
-        return self._made[id(rows)]
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -185,6 +174,15 @@ class Patience(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Look at the scores so far."""
-        scores = [entry["eval_score"] for entry in state.log_history if "eval_score" in entry]
-        if self.patience is not None and scores and len(scores) - 1 - scores.index(max(scores)) >= self.patience:
+        if run_out(scores_of(state), self.patience):
             control.should_training_stop = True
+
+
+def scores_of(state: TrainerState) -> list[float]:
+    """The score of every epoch so far."""
+    return [entry["eval_score"] for entry in state.log_history if "eval_score" in entry]
+
+
+def run_out(scores: Sequence[float], patience: int | None) -> bool:
+    """Whether the best score is so many epochs old."""
+    return patience is not None and bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= patience

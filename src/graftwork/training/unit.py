@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from graftwork.api import Adapters, attach
 from graftwork.checkpoint.folders import replace_file
-from graftwork.errors import RecipeError, TrainingError
+from graftwork.errors import TrainingError
 from graftwork.tasks import Rows, Task
+from graftwork.training.arguments import make_trainer
 from graftwork.training.attention import mean_attention
 from graftwork.training.base import auto_class, load_base, load_processor
 from graftwork.training.budget import StageBudget
 from graftwork.training.checkpoints import Finished, last_finished
+from graftwork.training.encoding import Encoded
 from graftwork.training.folder import read_json
 from graftwork.training.plan import Unit
 from graftwork.training.recipe import Recipe
 from graftwork.training.stages import Stage, fusion_name, set_up
-from graftwork.training.task_trainer import Patience, TaskTrainer
+from graftwork.training.task_trainer import TaskTrainer, run_out, scores_of
 from graftwork.training.watching import Told, Watcher
 
 RESULT = "result.json"
@@ -48,11 +48,17 @@ class Workshop:
         kinds = {type(task.kind) for task in tasks.values()}
         self.auto = auto_class(kinds)
         self.processor = load_processor(recipe.base, kinds, root)
+        self._encoded: Encoded | None = None
 
     def fresh(self) -> Adapters:
-        """The base anew, with nothing on it, on the accelerator where there is one."""
-        model = load_base(self.recipe.base, self.auto, self.root)
-        return attach(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+        """The base anew, with nothing on it."""
+        return attach(load_base(self.recipe.base, self.auto, self.root))
+
+    def encoded(self, task: str) -> Encoded:
+        """A task's features; the last task's are kept, since the units of a target follow one another."""
+        if self._encoded is None or self._encoded.task.name != task:
+            self._encoded = Encoded(self.tasks[task], self.processor, self.recipe.base.max_length)
+        return self._encoded
 
     def set_up(self, unit: Unit, *, trained: bool = True) -> tuple[Adapters, Stage]:
         """A fresh base with what a unit trains on it.
@@ -78,22 +84,21 @@ class Workshop:
 
 
 def run_unit(unit: Unit, shop: Workshop, watcher: Watcher) -> Result:
-    """Train a unit, or go on with it, and write its result; one that is done is read.
+    """Train a unit, or go on with it, and write its result.
 
     Raises:
         TrainingError: If the loss is not a number, or the disk is full.
     """
     folder = unit.folder(shop.run)
-    done = read_result(folder)
-    if done is not None:
-        return done
     grafts, stage = shop.set_up(unit)
     checkpoint = last_finished(folder / "checkpoints")
     watcher.begun(unit, checkpoint is not None)
     clock = Clock(folder / _CLOCK)
-    trainer = make_trainer(unit, shop, grafts, [Finished(), clock, Told(watcher, unit)])
+    budget = shop.recipe.budget(unit.kind)
+    callbacks = [Finished(), clock, Told(watcher, unit)]
+    trainer = make_trainer(unit, shop.run, budget, grafts, shop.encoded(unit.task), callbacks)
     try:
-        _train(trainer, checkpoint, shop.recipe.budget(unit.kind))
+        _train(trainer, checkpoint, budget)
         clock.stop()
         result = _measured(unit, shop, trainer, grafts)
         result["file_bytes"] = _keep(grafts, stage, folder)
@@ -116,86 +121,12 @@ def read_result(folder: Path) -> Result | None:
     return read_json(path) if path.is_file() else None
 
 
-def make_trainer(unit: Unit, shop: Workshop, grafts: Adapters, callbacks: list[TrainerCallback]) -> TaskTrainer:
-    """The Trainer of a unit."""
-    budget, task = shop.recipe.budget(unit.kind), shop.tasks[unit.task]
-    model: Any = grafts.model
-    arguments = training_arguments(budget, unit, unit.folder(shop.run) / "checkpoints")
-    trainer = TaskTrainer(
-        model, arguments, task, shop.processor, shop.recipe.base.max_length, [Patience(budget.patience), *callbacks]
-    )
-    steps = math.ceil(len(trainer.features(task.train, train=True)) / budget.batch_size / budget.accumulation)
-    arguments.warmup_steps = round(steps * budget.epochs * budget.warmup)
-    arguments.logging_steps = max(1, min(50, steps // 10))
-    if budget.tensorboard:
-        trainer.add_callback(_tensorboard(shop.run / "tensorboard" / unit.id))
-    for callback in list(trainer.callback_handler.callbacks):  # they print every measurement; the watcher shows them
-        if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
-            trainer.remove_callback(callback)
-    return trainer
-
-
-def training_arguments(budget: StageBudget, unit: Unit, folder: Path) -> TrainingArguments:
-    """The arguments of a unit's Trainer."""
-    return TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=budget.epochs,
-        learning_rate=budget.learning_rate,
-        weight_decay=budget.weight_decay,
-        lr_scheduler_type=budget.schedule,
-        per_device_train_batch_size=budget.batch_size,
-        per_device_eval_batch_size=budget.eval_batch_size,
-        gradient_accumulation_steps=budget.accumulation,
-        max_grad_norm=budget.max_grad_norm,
-        bf16=budget.bf16,
-        **_checkpointing(budget),
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=1,
-        load_best_model_at_end=True,
-        metric_for_best_model="score",
-        greater_is_better=True,
-        logging_steps=10,
-        logging_nan_inf_filter=False,
-        report_to=[],
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
-        seed=unit.seed,
-    )
-
-
-def _tensorboard(folder: Path) -> TrainerCallback:
-    """Trainer's own callback, with a folder that outlives the unit's checkpoints.
-
-    Raises:
-        RecipeError: If TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise RecipeError(
-            "training.tensorboard needs TensorBoard: pip install 'graftwork[reports]', or say tensorboard = false"
-        ) from error
-    from transformers.integrations.integration_utils import TensorBoardCallback
-
-    return TensorBoardCallback(SummaryWriter(log_dir=str(folder)))
-
-
-def _checkpointing(budget: StageBudget) -> dict[str, Any]:
-    """Only where it is asked for: the newest transformers warns of the name, the oldest knows no other."""
-    if not budget.gradient_checkpointing:
-        return {}
-    return {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
-
-
 def _train(trainer: TaskTrainer, checkpoint: Path | None, budget: StageBudget) -> None:
     if checkpoint is not None:
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        scores = [entry["eval_score"] for entry in state.log_history if "eval_score" in entry]
-        stopped = budget.patience is not None and len(scores) - 1 - scores.index(max(scores)) >= budget.patience
-        if stopped or len(scores) >= budget.epochs:  # interrupted between the last epoch and the result
+        scores = scores_of(state)
+        # interrupted between the last epoch and the result
+        if run_out(scores, budget.patience) or len(scores) >= budget.epochs:
             trainer.state = state
             trainer._load_best_model()
             return
@@ -211,7 +142,7 @@ def _measured(unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters
     scores = {split: trainer.measure(rows)[0] for split, rows in splits.items()}
     seconds = (time.perf_counter() - began) / sum(len(rows) for rows in splits.values())
     history = trainer.state.log_history
-    curve = [entry["eval_score"] for entry in history if "eval_score" in entry]
+    curve = scores_of(trainer.state)
     on = "test" if "test" in scores else "dev"
     result: Result = {
         "unit": unit.id,

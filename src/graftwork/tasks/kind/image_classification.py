@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graftwork.errors import TaskError
 from graftwork.heads import Classification, HeadConfig
-from graftwork.tasks.batches import array, labelled, same_count, taken
+from graftwork.tasks.batches import array, finished, same_count
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.images import PlainImages, as_picture, read_image
 from graftwork.tasks.kind.classification import OneLabel
@@ -60,10 +60,7 @@ class ImageClassification(OneLabel, Kind):
         return feature if target is None else {**feature, "labels": target}
 
     def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
-        batch = {"pixel_values": self._pixels(features, for_model)}
-        if labelled(features):
-            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
-        return taken(batch, for_model)
+        return finished({"pixel_values": self._pixels(features, for_model)}, features, for_model)
 
     def _pixels(self, features: Sequence[Feature], model: Any) -> Tensor:
         if all("pixel_values" in feature for feature in features):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from graftwork.errors import TaskError
 from graftwork.heads import HeadConfig, MaskedLM
-from graftwork.tasks.batches import IGNORED, labelled, pad, pad_tokens, taken
+from graftwork.tasks.batches import IGNORED, finished, labelled, pad_tokens
 from graftwork.tasks.kind.contract import Feature
 from graftwork.tasks.kind.language import LanguageKind
 from graftwork.tasks.kind.registry import register
@@ -52,9 +52,7 @@ class MaskedWords(LanguageKind):
         if not labelled(features):
             draw = random.Random(int(torch.randint(2**62, ()).item()))
             features = [one if "labels" in one else _masked(one, processor, draw) for one in features]
-        batch = pad_tokens(features, processor)
-        batch["labels"] = pad([feature["labels"] for feature in features], IGNORED)
-        return taken(batch, for_model)
+        return finished(pad_tokens(features, processor), features, for_model, padded=True)
 
     def value(self, feature: Feature, likeliest: np.ndarray, tokenizer: Any) -> str:
         mask = tokenizer.mask_token_id

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from graftwork.errors import TaskError
 from graftwork.heads import HeadConfig, MultipleChoice
-from graftwork.tasks.batches import array, labelled, pad_tokens, same_count, softmax, taken
+from graftwork.tasks.batches import array, finished, pad_tokens, same_count, softmax
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.kind.contract import Feature, Kind
 from graftwork.tasks.kind.registry import register
@@ -95,10 +94,7 @@ class Choosing(Kind):
             for feature in features
             for choice in range(len(feature["input_ids"]))
         ]
-        batch = pad_tokens(apart, processor)
-        if labelled(features):
-            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
-        return taken(batch, for_model)
+        return finished(pad_tokens(apart, processor), features, for_model)
 
     def decode(
         self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from graftwork.heads import HeadConfig, QuestionAnswering
 from graftwork.tasks.answers import Answers, read_answers
-from graftwork.tasks.batches import array, labelled, pad_tokens, same_count, softmax, taken
+from graftwork.tasks.batches import array, finished, pad_tokens, same_count, softmax
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.kind.contract import Feature, Kind
 from graftwork.tasks.kind.registry import register
@@ -70,10 +69,7 @@ class SpanAnswering(Kind):
         return features
 
     def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
-        batch = pad_tokens(features, processor)
-        if labelled(features):
-            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
-        return taken(batch, for_model)
+        return finished(pad_tokens(features, processor), features, for_model)
 
     def decode(
         self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any

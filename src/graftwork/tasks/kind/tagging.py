@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graftwork.errors import TaskError
 from graftwork.heads import HeadConfig, TokenClassification
-from graftwork.tasks.batches import IGNORED, array, labelled, pad, pad_tokens, same_count, softmax, taken
+from graftwork.tasks.batches import IGNORED, array, finished, pad_tokens, same_count, softmax
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.kind.contract import Feature, Kind
 from graftwork.tasks.kind.registry import register
@@ -99,10 +99,7 @@ class Tagging(Kind):
         return feature
 
     def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
-        batch = pad_tokens(features, processor)
-        if labelled(features):
-            batch["labels"] = pad([feature["labels"] for feature in features], IGNORED)
-        return taken(batch, for_model)
+        return finished(pad_tokens(features, processor), features, for_model, padded=True)
 
     def decode(
         self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any

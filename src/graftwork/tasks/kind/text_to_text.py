@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from graftwork.heads import HeadConfig, Seq2SeqLM
-from graftwork.tasks.batches import IGNORED, array, labelled, pad, pad_tokens, same_count, taken
+from graftwork.tasks.batches import array, finished, pad_tokens, same_count
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.kind.contract import Feature, Kind
 from graftwork.tasks.kind.registry import register
@@ -69,10 +69,7 @@ class Writing(Kind):
         return list(tokenizer(text_target=text, **cut)["input_ids"])
 
     def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
-        batch = pad_tokens(features, processor)
-        if labelled(features):
-            batch["labels"] = pad([feature["labels"] for feature in features], IGNORED)
-        return taken(batch, for_model)
+        return finished(pad_tokens(features, processor), features, for_model, padded=True)
 
     def decode(
         self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from graftwork.tasks.batches import array, labelled, pad_tokens, same_count, taken
+from graftwork.tasks.batches import array, finished, pad_tokens, same_count
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.kind.contract import Feature, Kind
 from graftwork.tasks.prediction import Prediction
@@ -51,10 +50,7 @@ class TextKind(Kind):
         return features
 
     def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
-        batch = pad_tokens(features, processor)
-        if labelled(features):
-            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
-        return taken(batch, for_model)
+        return finished(pad_tokens(features, processor), features, for_model)
 
     def decode(
         self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any
