@@ -53,7 +53,7 @@ def test_a_run_tells_what_it_does_and_where_things_are(first: Result, out: Path)
     assert "All 3 trainings are done." in lines
     assert f"  {out}: results.md, results.txt" in lines
     after = lines[lines.index("Next:") + 1 :]
-    assert after == [f"  graftwork show {out}", f'  graftwork predict {out} --task a "..."']
+    assert after == [f"  graftwork show {out}", f'  graftwork predict {out} --task a "<text>"']
     assert (out / "plots" / "attention-a.png").is_file()
     assert all(character.isprintable() for line in lines for character in line)
 

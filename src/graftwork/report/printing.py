@@ -13,6 +13,7 @@ from rich.text import Text
 from graftwork.report.files import state
 from graftwork.report.gathered import Gathered
 from graftwork.report.tables import tables
+from graftwork.tasks import kinds
 
 
 def print_tables(found: Gathered, console: Console) -> None:
@@ -33,9 +34,12 @@ def print_files(written: Sequence[Path], console: Console) -> None:
 
 
 def print_next(found: Gathered, console: Console) -> None:
-    """Print what to type next."""
-    run, task = shlex.quote(str(found.run)), shlex.quote([*found.recipe.targets, *found.recipe.tasks][0])
-    _print(f'\nNext:\n  graftwork show {run}\n  graftwork predict {run} --task {task} "..."', console)
+    """Print what to type next; a question names the columns that a row of the task has to have."""
+    task = [*found.recipe.targets, *found.recipe.tasks][0]
+    spec = found.recipe.tasks[task]
+    asked = " ".join(f'"<{column}>"' for column in kinds[spec.kind].columns(spec, train=False))
+    run = shlex.quote(str(found.run))
+    _print(f"\nNext:\n  graftwork show {run}\n  graftwork predict {run} --task {shlex.quote(task)} {asked}", console)
 
 
 def _print(text: str, console: Console) -> None:
