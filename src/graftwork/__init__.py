@@ -9,7 +9,7 @@ grafts.train_only("mrpc")
 
 from graftwork import heads
 from graftwork.api import Adapters, attach, of
-from graftwork.attach import Headed, Labels
+from graftwork.attach import Headed, Labels, Merged
 from graftwork.compose import (
     Average,
     BatchSplit,
@@ -80,6 +80,7 @@ __all__ = [
     "Houlsby",
     "Labels",
     "LowRank",
+    "Merged",
     "MixedBatch",
     "Parallel",
     "Pfeiffer",

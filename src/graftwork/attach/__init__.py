@@ -4,6 +4,7 @@ from graftwork.attach.attaching import attach_to, base_prefix, handle_of
 from graftwork.attach.handle import Handle
 from graftwork.attach.headed import Headed
 from graftwork.attach.heads import Labels
+from graftwork.attach.merging import Alike, Merged
 from graftwork.attach.named_heads import OwnHead
 
-__all__ = ["Handle", "Headed", "Labels", "OwnHead", "attach_to", "base_prefix", "handle_of"]
+__all__ = ["Alike", "Handle", "Headed", "Labels", "Merged", "OwnHead", "attach_to", "base_prefix", "handle_of"]

@@ -10,6 +10,7 @@ from graftwork.attach import building
 from graftwork.attach.headed import Headed
 from graftwork.attach.heads import Labels, head_paths
 from graftwork.attach.holder import Holder, SiteAdapters, holder_at, holder_or_none
+from graftwork.attach.merging import Merged, merge
 from graftwork.attach.named_heads import OwnHead, make_named_head
 from graftwork.attach.names import check_new, unknown
 from graftwork.attach.runtime import OWN, Runtime
@@ -169,6 +170,37 @@ class Registry:
         self._adapters[name] = config
         self._give_head(name, head, None)
         self.replan()
+
+    def merge(
+        self,
+        name: str,
+        of: Mapping[str, float] | Sequence[str],
+        *,
+        start: str | None = None,
+        head_from: str | None = None,
+    ) -> Merged:
+        """Add an adapter whose weights are a weighted sum of those of adapters of one configuration.
+
+        Its norms and what its sites share are summed up too; it is an adapter like any other, and costs what one costs.
+
+        Args:
+            name: A name that is free.
+            of: The adapters' names, for their mean; or a weight for each. Weights that do not add up to one are task
+                arithmetic: ``{"a": 1.0, "b": -1.0}`` is what a has learned less what b has.
+            start: An adapter that they all began as, so that the weights are those of what was learned since. By default
+                that is zero, and for norms the base's: a negative weight then turns about the starting values too.
+            head_from: The adapter whose head is copied. By default the heads are summed up as well, where their labels
+                agree and the weights (with that of the start) add up to one.
+
+        Returns:
+            What it was made of, and how alike that is; printable.
+
+        Raises:
+            ConfigError: If the adapters, or their heads, are not of one configuration, labels and size; or a weight is no
+                number.
+            UnknownNameError: If an adapter is not there, or the name is taken.
+        """
+        return merge(self, name, of, start, head_from)
 
     def add_fusion(self, block: Fuse, config: FusionConfig | None = None, *, head_from: str | None = None) -> None:
         """Add the weights of a fusion, for every site where one of its pool stands.

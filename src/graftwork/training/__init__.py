@@ -8,6 +8,7 @@ from graftwork.training.predicting import Predictor
 from graftwork.training.recipe import Recipe
 from graftwork.training.results import read_results
 from graftwork.training.run import run
+from graftwork.training.souping import Soup, nearest, similarities, soup, text_states
 from graftwork.training.trainer import AdapterTrainer
 from graftwork.training.watching import Watcher
 
@@ -17,11 +18,16 @@ __all__ = [
     "GraftCallback",
     "Predictor",
     "Recipe",
+    "Soup",
     "Unit",
     "Watcher",
     "answers",
     "estimate",
+    "nearest",
     "plan",
     "read_results",
     "run",
+    "similarities",
+    "soup",
+    "text_states",
 ]
