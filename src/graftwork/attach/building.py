@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from graftwork.attach.choice import Program
 from graftwork.attach.heads import Labels, copied, resized, shared_weights
 from graftwork.attach.holder import Holder, Named, SiteAdapters, device_of, holder_at, holder_or_none
 from graftwork.attach.ports import uninstall
-from graftwork.compose import FusionConfig, FusionModule
+from graftwork.compose import Learned, LearnedConfig, LearnedModule
 from graftwork.errors import ConfigError, SiteError
 from graftwork.methods import AdapterConfig, AdapterModule, Place
 from graftwork.sites import Site, SiteMap
@@ -66,8 +66,9 @@ def _made_on(device: torch.device) -> torch.device:
 
 
 def shared_by(modules: Mapping[Any, nn.Module]) -> nn.Module | None:
-    """What the modules of one adapter have in common, ``None`` where that is nothing."""
-    return next((m.shared for m in modules.values() if isinstance(m, AdapterModule) and m.shared is not None), None)
+    """What the modules of one adapter or fusion have in common, ``None`` where that is nothing."""
+    known = (m.shared for m in modules.values() if isinstance(m, (AdapterModule, LearnedModule)))
+    return next((shared for shared in known if shared is not None), None)
 
 
 def place_of(model: nn.Module, sites: SiteMap, site: Site, stacks: Mapping[str, int]) -> Place:
@@ -117,18 +118,30 @@ def _require_read(site: Site, reads: str, writes: str, owner: str) -> None:
 
 
 def build_fusion(
-    model: nn.Module, sites: SiteMap, present: Sequence[int], config: FusionConfig
-) -> dict[int, FusionModule]:
-    """The weights of a new fusion at the given sites."""
-    built = {}
-    for index, site in enumerate(sites):
-        if index not in present:
-            continue
-        _require_read(site, config.query, "branch", "FusionConfig")
-        device = device_of(model.get_submodule(site.block))
-        with _made_on(device):
-            built[index] = FusionModule(site.width, config)
-        built[index].to(device).train(model.training)
+    model: nn.Module, sites: SiteMap, present: Collection[int], block: Learned, config: LearnedConfig
+) -> dict[int, LearnedModule]:
+    """The weights of a new learned block at the sites of the given places, what these share made first.
+
+    Raises:
+        SiteError: If it reads what a site does not give.
+        ConfigError: If an option does not fit.
+    """
+    stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
+    here = {index: site for index, site in enumerate(sites) if index in present}
+    places = {index: place_of(model, sites, site, stacks) for index, site in here.items()}
+    devices = {index: device_of(model.get_submodule(site.block)) for index, site in here.items()}
+    root = next(iter(devices.values()), torch.device("cpu"))
+    with _made_on(root):
+        shared = config.shared(block, list(places.values()))
+    if shared is not None:
+        shared.to(root).train(model.training)
+    built: dict[int, LearnedModule] = {}
+    for index, site in here.items():
+        with _made_on(devices[index]):
+            module = config.build(block, places[index], shared)
+        if module.reads is not None:
+            _require_read(site, module.reads, "branch", type(config).__name__)
+        built[index] = module.to(devices[index]).train(model.training)
     return built
 
 

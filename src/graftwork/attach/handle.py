@@ -19,7 +19,7 @@ from graftwork.attach.plan import Plan, make_plan, refuse_rows
 from graftwork.attach.registry import Registry
 from graftwork.attach.runtime import OWN
 from graftwork.attach.summary import Summary, summarize
-from graftwork.compose import Block, Composition, FusionModule, fusions_in, names_in
+from graftwork.compose import Block, Composition, LearnedModule, fusions_in, names_in
 from graftwork.errors import AttachError, CompositionError, ConfigError
 from graftwork.sites import SiteMap
 
@@ -121,12 +121,7 @@ class Handle(Registry):
         change. What is folded here stays as it is until something else is activated.
         """
         plan = self.runtime.current_plan()
-        nodes = (
-            [] if plan is None else [n for n in plan.attentions() if n.folded is not None and n.folded.bank.stackable]
-        )
-        for node in nodes:
-            node.folded.pin()  # type: ignore[union-attr]
-        return len(nodes)
+        return 0 if plan is None else sum(node.fold() for node in plan.nodes())
 
     def fusion_weights(self, **inputs: Any) -> dict[str, dict[str, Tensor]]:
         """The attention of the active fusions for one batch: fusion → site → ``(batch, positions, adapters)``."""
@@ -193,21 +188,20 @@ class Handle(Registry):
 
     def auxiliary_loss_or_none(self) -> Tensor | None:
         """The same, ``None`` where nothing that learns has one."""
-        pulls = [
-            module.pull()
-            for name in self._learning
-            if name in self._fusions and self._fusions[name][1].regularization and self._fusions[name][1].value
-            for module in self.modules_of(name).values()
-            if isinstance(module, FusionModule)
-        ]
+        pulls = [pull for module in self._learned_modules() if (pull := module.pull()) is not None]
         return torch.stack([p.to(pulls[0].device) for p in pulls]).sum() if pulls else None
 
     def advance(self) -> None:
         """Say that the optimiser made a step: a fusion's temperature falls by it and by nothing else."""
+        for module in self._learned_modules():
+            module.advance()
+
+    def _learned_modules(self) -> Iterator[LearnedModule]:
+        """The modules of the fusions that learn."""
         for name in self._learning:
             for module in self.modules_of(name).values():
-                if isinstance(module, FusionModule):
-                    module.advance()
+                if isinstance(module, LearnedModule):
+                    yield module
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -288,6 +282,11 @@ class Handle(Registry):
         for fuse in fusions_in(composition):
             if fuse.name not in self._fusions:
                 raise unknown(fuse.name, self._fusions, "fusion", f"call add_fusion({fuse!r}) or load it first")
+            there = self._fusions[fuse.name][0]
+            if there.kind != fuse.kind:
+                raise CompositionError(
+                    f"{fuse!r}: {fuse.name!r} is a {type(there).__name__}; it was added as {there!r}"
+                )
         refuse_rows(composition, self.model)
         norms, modules = building.norm_finders(self.model, self.sites)
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)

@@ -18,7 +18,7 @@ from graftwork.attach.choice import Chosen, Program
 from graftwork.attach.names import RESERVED
 from graftwork.attach.ports import uninstall
 from graftwork.attach.runtime import Frame
-from graftwork.compose import BatchSplit, Composition, Fuse, MixedBatch, Replicate, Stack
+from graftwork.compose import BatchSplit, Composition, Learned, MixedBatch, Replicate, Stack
 from graftwork.errors import CompositionError, ConfigError
 
 
@@ -140,7 +140,7 @@ def head_name(composition: Composition, has: Callable[[str], bool]) -> str | tup
         return None
     if isinstance(composition, str):
         return composition if has(composition) else None
-    if isinstance(composition, Fuse) and has(composition.name):
+    if isinstance(composition, Learned) and has(composition.name):
         return composition.name
     inside = [head_name(child, has) for child in composition.children]
     if isinstance(composition, Stack):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from graftwork.attach.names import RESERVED, decode, encode
-from graftwork.compose import FusionModule
+from graftwork.compose import LearnedModule
 from graftwork.errors import AttachError
 from graftwork.methods import AdapterModule
 
@@ -52,7 +52,7 @@ class SiteAdapters(nn.Module):
         """The adapter of that name here, or ``None``."""
         return self.adapters.find(name)  # type: ignore[return-value]
 
-    def fusion(self, name: str) -> FusionModule | None:
+    def fusion(self, name: str) -> LearnedModule | None:
         """The fusion of that name here, or ``None``."""
         return self.fusions.find(name)  # type: ignore[return-value]
 
@@ -64,7 +64,7 @@ class Holder(nn.Module):
         sites: The adapters of each site, by the site's place in the map.
         norms: For each norm (by its place in the map) the copies that adapters own.
         heads: For each name its head's modules, by their path (at the root only).
-        shared: For each adapter what its modules at all sites have in common (at the root only).
+        shared: For each adapter and fusion what its modules at all sites have in common (at the root only).
     """
 
     def __init__(self) -> None:

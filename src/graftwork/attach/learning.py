@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from graftwork.attach.heads import shared_weights
-from graftwork.compose import Block, Composition, Fuse, fusions_in, names_in
+from graftwork.compose import Block, Composition, Learned, fusions_in, names_in
 
 if TYPE_CHECKING:
     from graftwork.attach.handle import Handle
@@ -19,7 +19,8 @@ BASES = ("frozen", "norms", "trained")
 def learners(handle: Handle, what: Composition | Sequence[str]) -> tuple[tuple[str, ...], tuple[Composition, ...]]:
     """The names that learn, and what is active by default: one composition, or nothing where that must be said.
 
-    A `Fuse` means its own weights, not those of its pool; any other block means every adapter and fusion in it.
+    A `Fuse`, or another block that learns, means its own weights, not those of its pool; any other block means every adapter
+    and fusion in it.
 
     Raises:
         UnknownNameError: If something is not there.
@@ -29,7 +30,7 @@ def learners(handle: Handle, what: Composition | Sequence[str]) -> tuple[tuple[s
         names: tuple[str, ...] = ()
     elif isinstance(what, str):
         names = (what,)
-    elif isinstance(what, Fuse):
+    elif isinstance(what, Learned):
         names = (what.name,)
     elif isinstance(what, Block):
         names = (*names_in(what), *(f.name for f in fusions_in(what)))

@@ -10,8 +10,8 @@ from torch import nn
 from graftwork.attach.choice import Program, norm_program
 from graftwork.attach.headed import Together
 from graftwork.attach.holder import SiteAdapters
-from graftwork.compose import BatchSplit, Block, Composition, Fuse, MixedBatch, Replicate, fusions_in, names_in
-from graftwork.compose.nodes import Attention, ByPositions, ByRows, InTurn, Leaf, Node, _Pool
+from graftwork.compose import BatchSplit, Block, Composition, Learned, MixedBatch, Replicate, fusions_in, names_in
+from graftwork.compose.nodes import ByPositions, ByRows, InTurn, Leaf, Node, Pool
 from graftwork.compose.tree import node_for
 from graftwork.errors import CompositionError
 from graftwork.methods import AdapterModule
@@ -46,15 +46,9 @@ class Plan:
         self.named_heads: str | Together | tuple[Any, ...] | None = None
         self.replicate = replicate_in(composition)
 
-    def attentions(self) -> list[Attention]:
-        """Every fusion node of the plan."""
-        return [
-            n
-            for nodes in (self.branch, self.stream)
-            for top in nodes.values()
-            for n in _walk(top)
-            if isinstance(n, Attention)
-        ]
+    def nodes(self) -> list[Node]:
+        """Every node of the plan."""
+        return [n for nodes in (self.branch, self.stream) for top in nodes.values() for n in _walk(top)]
 
 
 def make_plan(
@@ -123,7 +117,7 @@ def _refuse_two_places(composition: Composition, here: SiteAdapters, key: str) -
 def _check_meeting(composition: Composition, at: Mapping[int, SiteAdapters]) -> None:
     """A fusion whose members share no site has nothing to choose between."""
     for block in composition.walk() if isinstance(composition, Block) else ():
-        names = [c for c in block.children if isinstance(c, str)] if isinstance(block, Fuse) else []
+        names = [c for c in block.children if isinstance(c, str)] if isinstance(block, Learned) else []
         if len(names) < 2:
             continue
         most = max((sum(here.adapter(n) is not None for n in names) for here in at.values()), default=0)
@@ -176,7 +170,7 @@ def _walk(node: Node | None) -> list[Node]:
     if node is None or isinstance(node, Leaf):
         return [] if node is None else [node]
     children: list[Node | None] = []
-    if isinstance(node, _Pool):
+    if isinstance(node, Pool):
         children = node.others
     elif isinstance(node, (InTurn, ByRows, ByPositions)):
         children = list(node.children)

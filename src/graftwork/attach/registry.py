@@ -14,7 +14,7 @@ from graftwork.attach.merging import Merged, merge
 from graftwork.attach.named_heads import OwnHead, make_named_head
 from graftwork.attach.names import check_new, unknown
 from graftwork.attach.runtime import OWN, Runtime
-from graftwork.compose import Composition, Fuse, FusionConfig, FusionModule, fusions_in, names_in
+from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule, config_for, fusions_in, names_in
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.heads import HeadConfig
 from graftwork.methods import AdapterConfig, AdapterModule
@@ -37,7 +37,7 @@ class Registry:
         self.runtime = Runtime()
         self.head_paths = head_paths(model)
         self._adapters: dict[str, AdapterConfig] = {}
-        self._fusions: dict[str, tuple[Fuse, FusionConfig]] = {}
+        self._fusions: dict[str, tuple[Learned, LearnedConfig]] = {}
         self._labels: dict[str, Labels] = {}
         self._head_configs: dict[str, HeadConfig] = {}
         self._own_labels = Labels.of(getattr(model, "config", None))
@@ -59,8 +59,8 @@ class Registry:
         return tuple(self._adapters)
 
     @property
-    def fusions(self) -> dict[str, Fuse]:
-        """The fusions: name to pool."""
+    def fusions(self) -> dict[str, Learned]:
+        """The fusions, and every other block that learns: name to block with its pool."""
         return {name: pool for name, (pool, _) in self._fusions.items()}
 
     @property
@@ -82,7 +82,7 @@ class Registry:
         """The names of heads by themselves, which belong to no adapter and no fusion."""
         return tuple(name for name in self._labels if name not in self._adapters and name not in self._fusions)
 
-    def config(self, name: str) -> AdapterConfig | FusionConfig | HeadConfig:
+    def config(self, name: str) -> AdapterConfig | LearnedConfig | HeadConfig:
         """The configuration of an adapter or a fusion, or of a head by itself.
 
         Raises:
@@ -93,11 +93,11 @@ class Registry:
             return self._adapters[name]
         return self._fusions[name][1] if name in self._fusions else self._head_configs[name]
 
-    def modules_of(self, name: str) -> dict[str, AdapterModule | FusionModule]:
+    def modules_of(self, name: str) -> dict[str, AdapterModule | LearnedModule]:
         """The modules of an adapter or a fusion: site key to module."""
         self._require(name)
         keys = [self.sites.key_of(site) for site in self.sites]
-        found: dict[str, AdapterModule | FusionModule] = {}
+        found: dict[str, AdapterModule | LearnedModule] = {}
         for index, here in self._site_modules.items():
             module = here.adapter(name) if name in self._adapters else here.fusion(name)
             if module is not None:
@@ -105,10 +105,10 @@ class Registry:
         return found
 
     def shared_of(self, name: str) -> nn.Module | None:
-        """What the modules of an adapter at all its sites have in common, ``None`` where that is nothing."""
+        """What the modules of an adapter or a fusion at all its sites have in common, ``None`` where that is nothing."""
         self._require(name)
         root = holder_or_none(self.model, "")
-        return None if root is None or name not in self._adapters else root.shared.find(name)
+        return None if root is None else root.shared.find(name)
 
     def norms_of(self, name: str) -> dict[str, nn.Module]:
         """The norms that an adapter owns: path in the base to module."""
@@ -163,9 +163,7 @@ class Registry:
         """
         for index, module in modules.items():
             self._site(index).adapters.put(name, fixed(module))
-        shared = building.shared_by(modules)
-        if shared is not None:
-            self._root_holder().shared.put(name, fixed(shared))
+        self._keep_shared(name, modules)
         building.put_norms(self.model, self.sites, name, {index: fixed(norm) for index, norm in norms.items()})
         self._adapters[name] = config
         self._give_head(name, head, None)
@@ -202,25 +200,24 @@ class Registry:
         """
         return merge(self, name, of, start, head_from)
 
-    def add_fusion(self, block: Fuse, config: FusionConfig | None = None, *, head_from: str | None = None) -> None:
-        """Add the weights of a fusion, for every site where one of its pool stands.
+    def add_fusion(self, block: Learned, config: LearnedConfig | None = None, *, head_from: str | None = None) -> None:
+        """Add the weights of a fusion or another block that learns, for every site where one of its pool stands.
 
         Args:
             block: The pool; its name is the fusion's.
-            config: How the fusion is made.
+            config: How the fusion is made: `FusionConfig` for a `Fuse`, and so on; by default as published.
             head_from: Name of an adapter whose head the fusion's head starts as; by default the model's own.
 
         Raises:
             CompositionError: If the pool names what is not there, or its adapters share no site.
+            ConfigError: If the configuration is that of another block, or an option does not fit.
             UnknownNameError: If the name is taken.
         """
-        if not isinstance(block, Fuse):
+        if not isinstance(block, Learned):
             raise CompositionError(
                 f"add_fusion takes a Fuse block, such as gw.Fuse('a', 'b', name='ab'), not {block!r}"
             )
-        config = FusionConfig() if config is None else config
-        if not isinstance(config, FusionConfig):
-            raise ConfigError(f"add_fusion(…, {config!r}): that is no configuration; give gw.FusionConfig(...)")
+        config = config_for(block, config)
         check_new(block.name, self.parts, "a fusion")
         for member in names_in(block):
             self._require_adapter(member)
@@ -228,14 +225,14 @@ class Registry:
         for other in inner:
             self._require(other)
         present = [n for n, here in self._site_modules.items() if any(here.adapter(m) for m in names_in(block))]
-        modules = building.build_fusion(self.model, self.sites, present, config)
+        modules = building.build_fusion(self.model, self.sites, present, block, config)
         self.adopt_fusion(block, config, modules, head_from=head_from)
 
     def adopt_fusion(
         self,
-        block: Fuse,
-        config: FusionConfig,
-        modules: Mapping[int, FusionModule],
+        block: Learned,
+        config: LearnedConfig,
+        modules: Mapping[int, LearnedModule],
         head: OwnHead | None = None,
         head_from: str | None = None,
     ) -> None:
@@ -247,6 +244,7 @@ class Registry:
         """
         for index, module in modules.items():
             self._site(index).fusions.put(block.name, fixed(module))
+        self._keep_shared(block.name, modules)
         self._fusions[block.name] = (block, config)
         try:
             self.check(block)
@@ -282,14 +280,14 @@ class Registry:
         self._put_head(name, head)
         self.replan()
 
-    def remove(self, what: str | Fuse) -> None:
+    def remove(self, what: str | Learned) -> None:
         """Remove an adapter or a fusion, its head and its norms too; or a head by itself.
 
         Raises:
             UnknownNameError: If there is none of that name.
             CompositionError: If it is active, or a fusion needs it.
         """
-        name = what.name if isinstance(what, Fuse) else what
+        name = what.name if isinstance(what, Learned) else what
         self._require(name)
         users = [f for f, (pool, _) in self._fusions.items() if f != name and name in names_in(pool)]
         if users:
@@ -332,6 +330,11 @@ class Registry:
         for module in head.modules.values():
             fixed(module)
         building.put_head(self._root_holder(), name, head.modules, self.model.training)
+
+    def _keep_shared(self, name: str, modules: Mapping[int, nn.Module]) -> None:
+        shared = building.shared_by(modules)
+        if shared is not None:
+            self._root_holder().shared.put(name, fixed(shared))
 
     def _forget(self, name: str) -> None:
         for here in self._site_modules.values():

@@ -9,7 +9,7 @@ from typing import Any
 
 from graftwork.attach import Labels
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.compose import Composition, Fuse, composition_from_dict, composition_to_dict
+from graftwork.compose import Composition, Learned, composition_from_dict, composition_to_dict
 from graftwork.errors import CheckpointError, GraftworkError
 
 FORMAT = 1
@@ -40,7 +40,7 @@ class Part:
         kind: ``"adapter"``, ``"fusion"``, or ``"head"`` for a head by itself.
         name: Its name.
         config: Its configuration, as its ``to_dict`` gives it.
-        pool: A fusion's pool.
+        pool: A fusion's block with its pool.
         base: What it was trained on.
         sites: The sites it stands at, with their widths.
         head: Its head, ``None`` where it was trained without one.
@@ -50,7 +50,7 @@ class Part:
     kind: str
     name: str
     config: dict[str, Any]
-    pool: Fuse | None
+    pool: Learned | None
     base: Fingerprint
     sites: dict[str, int]
     head: HeadRecord | None
@@ -147,7 +147,7 @@ def parse(data: Mapping[str, Any], where: str) -> Part | Whole:
 
 def _part(kind: str, reader: _Reader) -> Part:
     pool = composition_from_dict(reader.take("pool", (dict, type(None))))
-    if (kind == "fusion") != isinstance(pool, Fuse):
+    if (kind == "fusion") != isinstance(pool, Learned):
         raise CheckpointError(f"{reader.where} is damaged: {kind} with the pool {pool!r}")
     base = reader.inner("base")
     stacks = base.inner("stacks")
@@ -164,7 +164,7 @@ def _part(kind: str, reader: _Reader) -> Part:
         kind=kind,
         name=reader.take("name", str),
         config=reader.take("config", dict),
-        pool=pool if isinstance(pool, Fuse) else None,
+        pool=pool if isinstance(pool, Learned) else None,
         base=fingerprint,
         sites={key: sites.take(key, int) for key in sites.data},
         head=_head(reader),

@@ -13,7 +13,7 @@ from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, dump, read_manifest, replace_folder
 from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
 from graftwork.checkpoint.tensors import HEAD, Tensors, encode, gather
-from graftwork.compose import Block, Composition, Fuse, fusions_in, names_in
+from graftwork.compose import Block, Composition, Learned, fusions_in, names_in
 from graftwork.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def save(handle: Handle, what: Composition, folder: Path, *, members: bool = False) -> Path:
-    """Write an adapter, a fusion (by name, or as its `Fuse`) or a head, or another block with everything in it.
+    """Write an adapter, a fusion (by name, or as its block) or a head, or another block with everything in it.
 
     Raises:
         UnknownNameError: If something is not there.
         CheckpointError: If there is nothing to save, or the folder holds something else.
     """
-    if isinstance(what, Fuse) and not members:
+    if isinstance(what, Learned) and not members:
         what = what.name
     elif isinstance(what, str) and members:
         what = handle.fusions.get(what, what)

@@ -20,7 +20,7 @@ from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_manif
 from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
 from graftwork.checkpoint.saving import parts
 from graftwork.checkpoint.tensors import HEAD, Tensors, decode, fill, gather, require_fit
-from graftwork.compose import Fuse, FusionConfig
+from graftwork.compose import Learned, LearnedConfig, config_class
 from graftwork.errors import CheckpointError, GraftworkError
 from graftwork.heads import HeadConfig, head_from_dict
 from graftwork.methods import AdapterConfig, config_from_dict
@@ -51,15 +51,15 @@ class Staged:
     """A part ready to be added: modules and norms by their place in the map of sites, filled."""
 
     name: str
-    config: AdapterConfig | FusionConfig | HeadConfig
-    pool: Fuse | None
+    config: AdapterConfig | LearnedConfig | HeadConfig
+    pool: Learned | None
     modules: Mapping[int, nn.Module]
     norms: Mapping[int, nn.Module]
     head: OwnHead | None
 
     def add(self, handle: Handle) -> None:
         """Add it to the model."""
-        if isinstance(self.config, FusionConfig):
+        if isinstance(self.config, LearnedConfig):
             assert self.pool is not None
             handle.adopt_fusion(self.pool, self.config, self.modules, self.head)  # type: ignore[arg-type]
         elif isinstance(self.config, HeadConfig):
@@ -157,14 +157,14 @@ def stage(
 
 def _stage(handle: Handle, file: File, name: str, present: Collection[int] | None, head: bool | None) -> Staged:
     model, sites, part = handle.model, handle.sites, file.part
-    config: AdapterConfig | FusionConfig | HeadConfig
+    config: AdapterConfig | LearnedConfig | HeadConfig
     modules: Mapping[int, nn.Module] = {}
     norms: dict[int, nn.Module] = {}
     pool = None
     if part.pool is not None:
-        config = FusionConfig.from_dict(part.config)
-        pool = Fuse(*part.pool.children, **{**part.pool.options, "name": name})
-        modules = building.build_fusion(model, sites, sorted(present or ()), config)
+        config = config_class(part.pool).from_dict(part.config)
+        pool = type(part.pool)(*part.pool.children, **{**part.pool.options, "name": name})
+        modules = building.build_fusion(model, sites, present or (), pool, config)
     elif part.kind == "head":
         config, head = head_from_dict(part.config), True
     else:

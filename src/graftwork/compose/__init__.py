@@ -1,11 +1,13 @@
 """Compositions: how much of which adapter, and in what order."""
 
+from graftwork.compose.attention import Attention
 from graftwork.compose.blocks import (
     Average,
     BatchSplit,
     Block,
     Composition,
     Fuse,
+    Learned,
     MixedBatch,
     Replicate,
     Split,
@@ -16,8 +18,10 @@ from graftwork.compose.blocks import (
     names_in,
 )
 from graftwork.compose.fusion import FusionConfig, FusionModule
+from graftwork.compose.learned import LearnedConfig, LearnedModule, config_class, config_for
 
 __all__ = [
+    "Attention",
     "Average",
     "BatchSplit",
     "Block",
@@ -25,12 +29,17 @@ __all__ = [
     "Fuse",
     "FusionConfig",
     "FusionModule",
+    "Learned",
+    "LearnedConfig",
+    "LearnedModule",
     "MixedBatch",
     "Replicate",
     "Split",
     "Stack",
     "composition_from_dict",
     "composition_to_dict",
+    "config_class",
+    "config_for",
     "fusions_in",
     "names_in",
 ]

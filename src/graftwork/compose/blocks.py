@@ -31,7 +31,8 @@ class Block:
     options: Mapping[str, Any]
 
     def __init_subclass__(cls) -> None:
-        _BLOCKS[cls.kind] = cls
+        if cls.kind:
+            _BLOCKS[cls.kind] = cls
 
     def __init__(self, *children: Composition, **options: Any) -> None:
         if not children:
@@ -124,7 +125,29 @@ class Average(Block):
         return tuple(w / total for w in given)
 
 
-class Fuse(Block):
+class Learned(Block):
+    """Base of the blocks that learn how to combine their children (see `graftwork.compose.learned`).
+
+    Args:
+        *children: The pool, in no particular order.
+        name: The name that its weights belong to, beside those of adapters. By default made of the children.
+        norms: ``"base"`` uses the base's norms where the children's own differ; without it that is an error.
+    """
+
+    def __init__(self, *children: Composition, name: str | None = None, norms: str | None = None) -> None:
+        if name is not None and (not isinstance(name, str) or not name.strip()):
+            raise CompositionError(
+                f"{type(self).__name__}: {name!r} cannot be the name of a fusion; give a text that is not empty"
+            )
+        super().__init__(*children, name=name, norms=_norms(norms))
+
+    @property
+    def name(self) -> str:
+        """The name of the weights."""
+        return self.options["name"] or "+".join(sorted(_label(c) for c in self.children))
+
+
+class Fuse(Learned):
     """AdapterFusion (Pfeiffer et al. 2020, arXiv:2005.00247): a learned attention over the children, for each token.
 
     Args:
@@ -135,16 +158,6 @@ class Fuse(Block):
     """
 
     kind = "fuse"
-
-    def __init__(self, *children: Composition, name: str | None = None, norms: str | None = None) -> None:
-        if name is not None and (not isinstance(name, str) or not name.strip()):
-            raise CompositionError(f"Fuse: {name!r} cannot be the name of a fusion; give a text that is not empty")
-        super().__init__(*children, name=name, norms=_norms(norms))
-
-    @property
-    def name(self) -> str:
-        """The fusion's name."""
-        return self.options["name"] or "+".join(sorted(_label(c) for c in self.children))
 
 
 class BatchSplit(Block):
@@ -283,7 +296,7 @@ def names_in(composition: Composition) -> list[str]:
     return list(dict.fromkeys(p for p in parts if isinstance(p, str)))
 
 
-def fusions_in(composition: Composition) -> list[Fuse]:
-    """The fusions in a composition, outermost first."""
+def fusions_in(composition: Composition) -> list[Learned]:
+    """The blocks of a composition that learn how to combine, outermost first."""
     parts = composition.walk() if isinstance(composition, Block) else [composition]
-    return [p for p in parts if isinstance(p, Fuse)]
+    return [p for p in parts if isinstance(p, Learned)]

@@ -9,17 +9,18 @@ How it is computed is in `graftwork.compose.fusion_forms`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from graftwork.options import Options, flags, floating, one_of, within
+from graftwork.compose.blocks import Learned
+from graftwork.compose.learned import LearnedConfig, LearnedModule
+from graftwork.methods import Place
+from graftwork.options import flags, one_of, within
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FusionConfig(Options):
+class FusionConfig(LearnedConfig):
     """How a fusion is made.
 
     Attributes:
@@ -48,9 +49,9 @@ class FusionConfig(Options):
     regularization: float = 0.01
     init_std: float = 0.02
     value_std: float = 1e-6
-    dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         one_of(self, "query", ("normed", "output"))
         flags(self, "value", "residual_before")
         within(self, "dropout", 0.0, 0.999)
@@ -59,34 +60,22 @@ class FusionConfig(Options):
         within(self, "temperature_steps", 1, whole=True)
         for field in ("regularization", "init_std", "value_std"):
             within(self, field, 0.0)
-        floating(self, "dtype")
 
-    def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON values."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> FusionConfig:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ConfigError: If an option is unknown or refused.
-        """
-        return cls(**data)
+    def build(self, block: Learned, place: Place, shared: nn.Module | None = None) -> FusionModule:
+        return FusionModule(place.site.width, self)
 
 
-class FusionModule(nn.Module):
+class FusionModule(LearnedModule):
     """The weights of one fusion at one site of width d: Q, K ``(d, d)`` with biases, and V stored as I + `value_delta`.
 
     Stored so, weight decay and the pull to the identity agree, and a bfloat16 cast does not round V − I away.
     """
 
     def __init__(self, width: int, config: FusionConfig) -> None:
-        super().__init__()
+        super().__init__(reads=config.query)
         self.config = config
         self.width = width
-        self.learning = False
-        dtype = getattr(torch, config.dtype)
+        dtype = config.torch_dtype
 
         def normal(*shape: int, std: float) -> nn.Parameter:
             return nn.Parameter(torch.randn(*shape, dtype=dtype) * std)
@@ -121,10 +110,10 @@ class FusionModule(nn.Module):
             scores = scores / self.temperature.to(scores.dtype)
         return scores.softmax(dim=-1)
 
-    def pull(self) -> Tensor:
+    def pull(self) -> Tensor | None:
         """The loss term that holds V at the identity, a scalar."""
-        if self.value_delta is None:
-            return self.query_bias.new_zeros(())
+        if self.value_delta is None or not self.config.regularization:
+            return None
         return self.config.regularization * self.value_delta.float().square().sum()
 
     @torch.no_grad()

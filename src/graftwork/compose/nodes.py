@@ -14,8 +14,6 @@ from torch import Tensor
 from graftwork.compose import rows as by_rows
 from graftwork.compose.bank import Bank
 from graftwork.compose.blocks import Block, Split
-from graftwork.compose.fusion import FusionModule
-from graftwork.compose.fusion_forms import Folded, fuse
 from graftwork.compose.reads import Reads
 from graftwork.compose.rowbank import RowBank
 from graftwork.errors import CompositionError
@@ -30,6 +28,10 @@ class Node:
     def __call__(self, reads: Reads) -> Tensor | None:
         """The addition for these reads."""
         raise NotImplementedError
+
+    def fold(self) -> bool:
+        """Multiply out weights that are fixed, and keep the result whatever changes; false where there is nothing to fold."""
+        return False
 
 
 class Leaf(Node):
@@ -48,7 +50,7 @@ class InTurn(Node):
 
     def __init__(self, children: Sequence[Node]) -> None:
         self.children = list(children)
-        self.needs = _needs(children)
+        self.needs = needs_of(children)
 
     def __call__(self, reads: Reads) -> Tensor | None:
         total: Tensor | None = None
@@ -62,7 +64,7 @@ class InTurn(Node):
         return total
 
 
-class _Pool(Node):
+class Pool(Node):
     """Children that are weighed: the banked ones together, the others each for itself.
 
     Attributes:
@@ -70,7 +72,7 @@ class _Pool(Node):
     """
 
     def __init__(self, children: Sequence[Node | None]) -> None:
-        self.needs = _needs(children)
+        self.needs = needs_of(children)
         banked = [n for n, c in enumerate(children) if isinstance(c, Leaf) and c.module.banked]
         rest = [n for n in range(len(children)) if n not in banked]
         self.bank = Bank([children[n].module for n in banked]) if banked else None  # type: ignore[union-attr]
@@ -83,7 +85,7 @@ class _Pool(Node):
         return [None if child is None else child(reads) for child in self.others]
 
 
-class Weighted(_Pool):
+class Weighted(Pool):
     """Average: constant weights."""
 
     def __init__(self, children: Sequence[Node | None], weights: Sequence[float]) -> None:
@@ -107,33 +109,13 @@ class Weighted(_Pool):
         return total
 
 
-class Attention(_Pool):
-    """Fuse: weights for each token, by AdapterFusion."""
-
-    def __init__(self, children: Sequence[Node | None], fusion: FusionModule, name: str, site: str) -> None:
-        super().__init__(children)
-        self.needs |= {fusion.config.query} | ({"output"} if fusion.config.residual_before else set())
-        self.fusion, self.name, self.site = fusion, name, site
-        whole = self.bank is not None and not self.others
-        self.folded = Folded(fusion, self.bank) if whole and self.bank is not None else None
-
-    def __call__(self, reads: Reads) -> Tensor:
-        if self.folded is not None and self.folded.serves(reads):
-            delta, weights = self.folded(reads)
-        else:
-            delta, weights = fuse(self.fusion, reads, self.bank, self.other_deltas(reads), self.order)
-        if reads.around.record is not None:
-            reads.around.record.setdefault(self.name, {})[self.site] = weights.detach()
-        return delta
-
-
 class ByRows(Node):
     """BatchSplit, MixedBatch and Replicate: each row to one child."""
 
     def __init__(self, block: Block, children: Sequence[Node | None]) -> None:
         self.block = block
         self.children = list(children)
-        self.needs = _needs(children)
+        self.needs = needs_of(children)
         leaves = [c.module if isinstance(c, Leaf) else None for c in self.children]
         self.banks = RowBank.of(leaves)
 
@@ -168,7 +150,7 @@ class ByPositions(Node):
     def __init__(self, block: Split, children: Sequence[Node | None]) -> None:
         self.block = block
         self.children = list(children)
-        self.needs = _needs(children)
+        self.needs = needs_of(children)
 
     def __call__(self, reads: Reads) -> Tensor | None:
         splits = self.block.options["splits"]
@@ -188,5 +170,6 @@ class ByPositions(Node):
         return torch.cat(parts, dim=1)
 
 
-def _needs(children: Sequence[Node | None]) -> frozenset[str]:
+def needs_of(children: Sequence[Node | None]) -> frozenset[str]:
+    """The reads that the children need."""
     return frozenset().union(*(c.needs for c in children if c is not None))

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from graftwork.compose.blocks import Average, BatchSplit, Block, Composition, Fuse, MixedBatch, Replicate, Split, Stack
-from graftwork.compose.fusion import FusionModule
-from graftwork.compose.nodes import Attention, ByPositions, ByRows, InTurn, Leaf, Node, Weighted
+from graftwork.compose.blocks import (
+    Average,
+    BatchSplit,
+    Block,
+    Composition,
+    Learned,
+    MixedBatch,
+    Replicate,
+    Split,
+    Stack,
+)
+from graftwork.compose.learned import LearnedModule, learned_node
+from graftwork.compose.nodes import ByPositions, ByRows, InTurn, Leaf, Node, Weighted
 from graftwork.errors import CompositionError
 from graftwork.methods.contract import AdapterModule
 
 FindAdapter = Callable[[str], AdapterModule | None]
-FindFusion = Callable[[str], FusionModule | None]
+FindFusion = Callable[[str], LearnedModule | None]
 
 
 def node_for(composition: Composition, adapter: FindAdapter, fusion: FindFusion, site: str) -> Node | None:
@@ -39,14 +49,14 @@ def _block_node(block: Block, children: list[Node | None], fusion: FindFusion, s
         return InTurn([child for child in children if child is not None])
     if isinstance(block, Average):
         return Weighted(children, block.weights)
-    if isinstance(block, Fuse):
+    if isinstance(block, Learned):
         module = fusion(block.name)
         if module is None:
             raise CompositionError(
                 f"the fusion {block.name!r} has no weights at {site}, where its adapters are; call add_fusion({block!r}) "
                 "with all of them, or load it"
             )
-        return Attention(children, module, block.name, site)
+        return learned_node(block, children, module, site)
     if isinstance(block, (BatchSplit, MixedBatch, Replicate)):
         return ByRows(block, children)
     if isinstance(block, Split):
