@@ -9,12 +9,13 @@ grafts.train_only("mrpc")
 
 from graftwork import heads
 from graftwork.api import Adapters, attach, of
-from graftwork.attach import Headed, Labels, Merged
+from graftwork.attach import Headed, Labels, Merged, Pruned
 from graftwork.compose import (
     Average,
     BatchSplit,
     Block,
     Composition,
+    Drop,
     Fuse,
     FusionConfig,
     MixedBatch,
@@ -73,6 +74,7 @@ __all__ = [
     "Composition",
     "CompositionError",
     "ConfigError",
+    "Drop",
     "Fuse",
     "FusionConfig",
     "GraftworkError",
@@ -84,6 +86,7 @@ __all__ = [
     "MixedBatch",
     "Parallel",
     "Pfeiffer",
+    "Pruned",
     "RecipeError",
     "Replicate",
     "Site",

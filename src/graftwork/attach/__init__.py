@@ -6,5 +6,18 @@ from graftwork.attach.headed import Headed
 from graftwork.attach.heads import Labels
 from graftwork.attach.merging import Alike, Merged
 from graftwork.attach.named_heads import OwnHead
+from graftwork.attach.pruning import Pruned, mean_attention
 
-__all__ = ["Alike", "Handle", "Headed", "Labels", "Merged", "OwnHead", "attach_to", "base_prefix", "handle_of"]
+__all__ = [
+    "Alike",
+    "Handle",
+    "Headed",
+    "Labels",
+    "Merged",
+    "OwnHead",
+    "Pruned",
+    "attach_to",
+    "base_prefix",
+    "handle_of",
+    "mean_attention",
+]

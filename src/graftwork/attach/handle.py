@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from graftwork.attach.heads import Labels, labelled
 from graftwork.attach.named_heads import heads_in_use
 from graftwork.attach.names import unknown
 from graftwork.attach.plan import Plan, make_plan, refuse_rows
+from graftwork.attach.pruning import Pruned, prune
 from graftwork.attach.registry import Registry
 from graftwork.attach.runtime import OWN
 from graftwork.attach.summary import Summary, summarize
@@ -133,6 +134,35 @@ class Handle(Registry):
             return dict(local.record)
         finally:
             local.record = before
+
+    def prune_fusion(
+        self,
+        fusion: str,
+        batches: Iterable[Mapping[str, Any]],
+        *,
+        keep: int,
+        name: str | None = None,
+        active: Composition = None,
+    ) -> Pruned:
+        """Prune a trained fusion to the adapters that it attends to most (Rücklé et al. 2021, arXiv:2010.11918).
+
+        Args:
+            fusion: The fusion's name.
+            batches: Inputs of the model, by name; the attention to each adapter is the mean over them, over unpadded
+                positions and over sites.
+            keep: How many of the pool are kept.
+            name: A name for a new fusion, which gets a copy of the weights and of the head, and can be saved apart. By
+                default the smaller pool shares the weights of the old name.
+            active: What is active while it is measured, with the whole fusion in it; by default the fusion alone.
+
+        Returns:
+            The smaller fusion, to be made active, and the attention; printable.
+
+        Raises:
+            UnknownNameError: If there is no such fusion, or the new name is taken.
+            CompositionError: If ``keep`` is more than there are, or the fusion took part in no batch.
+        """
+        return prune(self, fusion, batches, keep, name, active)
 
     # -- what learns -----------------------------------------------------------------------------------------------
 

@@ -10,12 +10,15 @@ from torch import nn
 from graftwork.attach.choice import Program, norm_program
 from graftwork.attach.headed import Together
 from graftwork.attach.holder import SiteAdapters
-from graftwork.compose import BatchSplit, Block, Composition, Learned, MixedBatch, Replicate, fusions_in, names_in
+from graftwork.compose import BatchSplit, Block, Composition, Drop, Learned, MixedBatch, Replicate, fusions_in, names_in
 from graftwork.compose.nodes import ByPositions, ByRows, InTurn, Leaf, Node, Pool
 from graftwork.compose.tree import node_for
-from graftwork.errors import CompositionError
+from graftwork.errors import CompositionError, ConfigError
 from graftwork.methods import AdapterModule
+from graftwork.methods.layerwise import check_layers
 from graftwork.sites import Site, SiteMap
+
+_EDGES = ("embedding", "output_projection")  # of no layer
 
 
 class Plan:
@@ -65,10 +68,11 @@ def make_plan(
             meet at no site; norms that would be weighed.
     """
     plan = Plan(composition)
+    _check_layers(composition, sites)
     for index, site in enumerate(sites):
         here = at.get(index)
         if here is not None:
-            _plan_site(plan, index, site, here, sites.key_of(site))
+            _plan_site(plan, index, site, here, sites)
     for index, own in norms.items():
         program = norm_program(composition, own)
         if program is not None:
@@ -78,7 +82,9 @@ def make_plan(
     return plan
 
 
-def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, key: str) -> None:
+def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, sites: SiteMap) -> None:
+    key = sites.key_of(site)
+    stack = site.stack.removeprefix(sites.prefix)
     needs: set[str] = set()
     for writes, nodes in (("branch", plan.branch), ("stream", plan.stream)):
 
@@ -86,7 +92,10 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, key: str)
             found = here.adapter(name)
             return found if found is not None and found.writes == writes else None
 
-        node = node_for(plan.composition, adapter, here.fusion, key)
+        def leaves_out(block: Drop) -> bool:
+            return site.kind not in _EDGES and block.leaves_out(stack, site.layer)
+
+        node = node_for(plan.composition, adapter, here.fusion, leaves_out, key)
         if node is None:
             continue
         nodes[index] = node
@@ -112,6 +121,21 @@ def _refuse_two_places(composition: Composition, here: SiteAdapters, key: str) -
                 f"{block!r}: at {key} {places['branch']!r} writes into the branch and {places['stream']!r} into the "
                 "stream, so they cannot be weighed against each other; fuse adapters that write alike, or Stack them"
             )
+
+
+def _check_layers(composition: Composition, sites: SiteMap) -> None:
+    """Refuse to leave out layers that are not there."""
+    stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
+    for block in composition.walk() if isinstance(composition, Block) else ():
+        if not isinstance(block, Drop):
+            continue
+        layers, most = block.options["layers"], max(stacks.values(), default=0)
+        if isinstance(layers, int) and layers > most:
+            raise CompositionError(f"{block!r} leaves out the first {layers} layers, and there are {most}")
+        try:
+            check_layers("Drop", "layers", layers, stacks)
+        except ConfigError as error:
+            raise CompositionError(f"{block!r}: {error}") from error
 
 
 def _check_meeting(composition: Composition, at: Mapping[int, SiteAdapters]) -> None:

@@ -160,6 +160,38 @@ class Fuse(Learned):
     kind = "fuse"
 
 
+class Drop(Block):
+    """A composition without its first layers (AdapterDrop, Rücklé et al. 2021, arXiv:2010.11918).
+
+    At the layers that are left out nothing of it is computed, fusions included; its head and its norms stay. A site at
+    the embeddings or the output is of no layer, and stays too.
+
+    Args:
+        child: What is computed at the other layers.
+        layers: The number of layers that are left out, the first ones of each stack; or a list of layers: numbers within
+            their stack, or ``"decoder.block.3"``.
+    """
+
+    kind = "drop"
+
+    def __init__(self, child: Composition, *, layers: int | Sequence[int | str]) -> None:
+        first = type(layers) is int and layers >= 0
+        several = isinstance(layers, Iterable) and not isinstance(layers, (str, bytes))
+        listed = tuple(layers) if several else ()  # type: ignore[arg-type]  # mypy does not follow `several`
+        if not (first or several) or any(type(x) not in (int, str) for x in listed):
+            raise CompositionError(
+                f"Drop: layers is {layers!r}; give the number of first layers that are left out, or a list of layers"
+            )
+        super().__init__(child, layers=layers if first else listed)
+
+    def leaves_out(self, stack: str, layer: int) -> bool:
+        """Whether nothing is computed at a layer."""
+        layers = self.options["layers"]
+        if isinstance(layers, int):
+            return layer < layers
+        return any(str(x) in (str(layer), f"{stack}.{layer}") for x in layers)
+
+
 class BatchSplit(Block):
     """Rows of the batch to each child, one run of rows after another.
 

@@ -9,6 +9,7 @@ from graftwork.compose.blocks import (
     BatchSplit,
     Block,
     Composition,
+    Drop,
     Learned,
     MixedBatch,
     Replicate,
@@ -22,15 +23,19 @@ from graftwork.methods.contract import AdapterModule
 
 FindAdapter = Callable[[str], AdapterModule | None]
 FindFusion = Callable[[str], LearnedModule | None]
+LeavesOut = Callable[[Drop], bool]
 
 
-def node_for(composition: Composition, adapter: FindAdapter, fusion: FindFusion, site: str) -> Node | None:
+def node_for(
+    composition: Composition, adapter: FindAdapter, fusion: FindFusion, leaves_out: LeavesOut, site: str
+) -> Node | None:
     """The node of a composition at one site, ``None`` where nothing would be added.
 
     Args:
         composition: What is active.
         adapter: The adapter of a name at this site, ``None`` where it has none.
         fusion: The fusion of a name at this site, ``None`` where it has none.
+        leaves_out: Whether a block leaves this site out.
         site: The site's key, under which fusion weights are recorded.
     """
     if composition is None:
@@ -38,13 +43,17 @@ def node_for(composition: Composition, adapter: FindAdapter, fusion: FindFusion,
     if isinstance(composition, str):
         module = adapter(composition)
         return None if module is None else Leaf(module)
-    children = [node_for(child, adapter, fusion, site) for child in composition.children]
+    if isinstance(composition, Drop) and leaves_out(composition):
+        return None
+    children = [node_for(child, adapter, fusion, leaves_out, site) for child in composition.children]
     if all(child is None for child in children):
         return None
     return _block_node(composition, children, fusion, site)
 
 
 def _block_node(block: Block, children: list[Node | None], fusion: FindFusion, site: str) -> Node:
+    if isinstance(block, Drop):
+        return children[0]  # type: ignore[return-value]  # not None: some child adds something
     if isinstance(block, Stack):
         return InTurn([child for child in children if child is not None])
     if isinstance(block, Average):

@@ -5,6 +5,7 @@ from graftwork.training.callback import GraftCallback
 from graftwork.training.estimate import Estimate, estimate
 from graftwork.training.plan import Unit, plan
 from graftwork.training.predicting import Predictor
+from graftwork.training.random_depth import RandomDepth, depth_at
 from graftwork.training.recipe import Recipe
 from graftwork.training.results import read_results
 from graftwork.training.run import run
@@ -17,11 +18,13 @@ __all__ = [
     "Estimate",
     "GraftCallback",
     "Predictor",
+    "RandomDepth",
     "Recipe",
     "Soup",
     "Unit",
     "Watcher",
     "answers",
+    "depth_at",
     "estimate",
     "nearest",
     "plan",

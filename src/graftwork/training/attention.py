@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from graftwork.api import Adapters
+from graftwork.attach import mean_attention as attention_by_site
 from graftwork.compose import names_in
 from graftwork.tasks import Kind
 from graftwork.training.encoding import batch_of
@@ -41,24 +39,9 @@ def mean_attention(
         ``{"adapters": [names], "sites": {key: [a weight for each adapter, 1 in all]}}``.
     """
     model: Any = grafts.model
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, float] = {}
-    with evaluating(model):
-        for start in range(0, min(len(features), most), batch_size):
-            batch = batch_of(model, kind, features[start : start + batch_size], processor)
-            with autocast():
-                weights = grafts.fusion_weights(**batch).get(fusion, {})
-            for site, weight in weights.items():
-                mask = _mask(weight, batch)
-                sums[site] = sums.get(site, 0) + (weight.double() * mask.unsqueeze(-1)).flatten(0, -2).sum(0).cpu()
-                counts[site] = counts.get(site, 0.0) + float(mask.sum())
-    mean = {site: [round(float(v), 6) for v in total / counts[site]] for site, total in sums.items()}
-    return {"adapters": list(names_in(grafts.fusions[fusion])), "sites": mean}
-
-
-def _mask(weight: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    for name in ("attention_mask", "decoder_attention_mask"):
-        mask = batch.get(name)
-        if mask is not None and mask.shape == weight.shape[:2]:
-            return mask.double()
-    return torch.ones(weight.shape[:-1], dtype=torch.float64, device=weight.device)
+    starts = range(0, min(len(features), most), batch_size)
+    batches = (batch_of(model, kind, features[start : start + batch_size], processor) for start in starts)
+    with evaluating(model), autocast():
+        mean = attention_by_site(grafts, fusion, batches)
+    sites = {site: [round(float(v), 6) for v in weights] for site, weights in mean.items()}
+    return {"adapters": list(names_in(grafts.fusions[fusion])), "sites": sites}
