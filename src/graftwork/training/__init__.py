@@ -3,6 +3,7 @@
 from graftwork.training.asking import answers
 from graftwork.training.callback import GraftCallback
 from graftwork.training.estimate import Estimate, estimate
+from graftwork.training.learner import Learner
 from graftwork.training.plan import Unit, plan
 from graftwork.training.predicting import Predictor
 from graftwork.training.random_depth import RandomDepth, depth_at
@@ -10,6 +11,7 @@ from graftwork.training.recipe import Recipe
 from graftwork.training.results import read_results
 from graftwork.training.run import run
 from graftwork.training.souping import Soup, nearest, similarities, soup, text_states
+from graftwork.training.together import train_together
 from graftwork.training.trainer import AdapterTrainer
 from graftwork.training.watching import Watcher
 
@@ -17,6 +19,7 @@ __all__ = [
     "AdapterTrainer",
     "Estimate",
     "GraftCallback",
+    "Learner",
     "Predictor",
     "RandomDepth",
     "Recipe",
@@ -33,4 +36,5 @@ __all__ = [
     "similarities",
     "soup",
     "text_states",
+    "train_together",
 ]
