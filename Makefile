@@ -61,6 +61,10 @@ env: .venv/.stamp  ## the development environment in .venv, every package pinned
 demo: .venv/.stamp  ## adapters on a real pretrained model, end to end (examples/quickstart.py)
 	$(offline) $(bin)/python examples/quickstart.py $(ARGS)
 
+.PHONY: docs
+docs: .venv/.stamp  ## the pages of docs/methods, made anew from the code
+	$(offline) $(bin)/python -m docs.make_methods
+
 # ------------------------------------------------------------------------------------------- checks
 .PHONY: test
 test: .venv/.stamp  ## every test but the tour of all architectures

@@ -205,17 +205,18 @@ def sites(
         graftwork sites bert
     """
     with _one_line():
-        found = _discover(model, auto)
+        from graftwork.sites import discover
+
+        found = discover(_on_meta(model, auto))
         typer.echo(found.to_json() if json else str(found))
 
 
-def _discover(name: str, auto: str):  # type: ignore[no-untyped-def]
+def _on_meta(name: str, auto: str):  # type: ignore[no-untyped-def]  # torch is imported by the commands that need it
     import torch
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     from graftwork.errors import ConfigError
-    from graftwork.sites import discover
 
     make = getattr(transformers, auto, None)
     if make is None or not hasattr(make, "from_config"):
@@ -228,29 +229,37 @@ def _discover(name: str, auto: str):  # type: ignore[no-untyped-def]
         except ValueError as error:  # a config.json of a type that transformers does not know
             raise ConfigError(f"{name}: {error}") from error
     with torch.device("meta"):
-        model = make.from_config(config)
-    return discover(model)
+        return make.from_config(config)
 
 
 @app.command()
-def methods() -> None:
-    """List the adapter methods: what each is, where it stands, what it reads and where it writes.
+def methods(
+    model: Annotated[
+        str, typer.Option(help="A model, as `graftwork sites` takes it, that weights are counted for.")
+    ] = "bert",
+    auto: Annotated[str, typer.Option(help="The AutoModel class that is built.")] = "AutoModel",
+    json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> None:
+    """List the adapter methods, each with its default options on a model.
+
+    What each is, its paper, where it stands there, what it reads and writes,
+    how many weights it has, and how it composes. No weight is allocated.
 
     For example:
 
-        graftwork methods
+        graftwork methods --model roberta
     """
-    import inspect
+    with _one_line():
+        from graftwork import attach
+        from graftwork.report import all_facts, methods_as_json, print_methods
 
-    from graftwork.methods import methods as registered
-
-    console = Console()
-    for name, config in registered().items():
-        plain = config().to_dict()
-        first = (inspect.getdoc(config) or "").partition("\n")[0]
-        where = ", ".join(plain.get("sites", []))
-        console.print(f"[bold]{name}[/bold] (graftwork.{config.__name__}): {first}", highlight=False)
-        console.print(f"    at {where}; reads {plain.get('reads')}, writes {plain.get('writes')}", highlight=False)
+        _quiet()
+        built = _on_meta(model, auto)
+        found = all_facts(attach(built))
+        if json:
+            typer.echo(methods_as_json(found))
+        else:
+            print_methods(found, f"{model} ({type(built).__name__})", Console())
 
 
 if __name__ == "__main__":

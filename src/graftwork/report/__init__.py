@@ -3,16 +3,24 @@
 from graftwork.report.files import can_plot, state, write_report
 from graftwork.report.gathered import Gathered, gather
 from graftwork.report.live import Live
+from graftwork.report.method_facts import MethodFacts, all_facts
+from graftwork.report.method_list import methods_as_json, print_methods
+from graftwork.report.method_pages import pages as method_pages
 from graftwork.report.printing import print_files, print_next, print_tables
 from graftwork.report.tables import Table, tables
 
 __all__ = [
     "Gathered",
     "Live",
+    "MethodFacts",
     "Table",
+    "all_facts",
     "can_plot",
     "gather",
+    "method_pages",
+    "methods_as_json",
     "print_files",
+    "print_methods",
     "print_next",
     "print_tables",
     "state",

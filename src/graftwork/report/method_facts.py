@@ -1,0 +1,166 @@
+"""What is known of every registered method on a model: where it stands, what it costs, what it composes with.
+
+Nothing is said by hand: a method is added to the model (on the meta device that takes no memory), counted, and every block
+is asked whether it would take it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from graftwork.api import Adapters
+from graftwork.compose import Block, Learned, MixedBatch
+from graftwork.errors import CompositionError, GraftworkError
+from graftwork.methods import AdapterConfig, AdapterModule
+from graftwork.methods import methods as registered
+
+_A, _B = "method-a", "method-b"  # names that nobody else's adapters have
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodFacts:
+    """One method on one model.
+
+    Attributes:
+        name: The method's name in files.
+        config: Its configuration's class.
+        summary: The first line of what it says of itself.
+        papers: The arXiv numbers that its file is headed by.
+        refused: Why it stands nowhere in the model, ``None`` where it stands.
+        kinds: The kinds of sites that it stands at.
+        places: At how many sites.
+        reads: What it reads there.
+        writes: Where it writes.
+        weights: Number of its weights, norms of its own included.
+        in_norms: Those of them in norms.
+        share: Its weights over those of the base.
+        bank: Whether adapters of it run as one bank of stacked weights; else they compose by their outputs.
+        folds: Whether a fusion of them is folded at inference.
+        blocks: Each block's name, and ``""`` where it takes two of them, else what is needed or why it does not.
+    """
+
+    name: str
+    config: type[AdapterConfig]
+    summary: str
+    papers: tuple[str, ...]
+    refused: str | None = None
+    kinds: tuple[str, ...] = ()
+    places: int = 0
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    weights: int = 0
+    in_norms: int = 0
+    share: float = 0.0
+    bank: bool = False
+    folds: bool = False
+    blocks: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def form(self) -> str:
+        """How it composes, in a few words."""
+        if not self.bank:
+            return "by its outputs"
+        return "as a bank, folded into a fusion at inference" if self.folds else "as a bank"
+
+
+def all_facts(grafts: Adapters) -> list[MethodFacts]:
+    """The facts of every registered method, by name.
+
+    Args:
+        grafts: The handle of the model; it is left as it was.
+    """
+    return [facts_of(grafts, name) for name in sorted(registered())]
+
+
+def facts_of(grafts: Adapters, name: str) -> MethodFacts:
+    """The facts of one registered method with its default options."""
+    config = registered()[name]
+    summary = (inspect.getdoc(config) or "").partition("\n")[0].rstrip(".")
+    facts = MethodFacts(name, config, summary, papers_of(config))
+    try:
+        made = config()
+        grafts.add(_A, made)
+    except GraftworkError as error:
+        return dataclasses.replace(facts, refused=str(error))
+    try:
+        grafts.add(_B, made)
+        return _filled(grafts, facts)
+    finally:
+        for adapter in (_A, _B):
+            if adapter in grafts.names:
+                grafts.remove(adapter)
+
+
+def papers_of(config: type[AdapterConfig]) -> tuple[str, ...]:
+    """The arXiv numbers at the head of a method's file, in order."""
+    return tuple(dict.fromkeys(re.findall(r"arXiv:(\d{4}\.\d{4,5})", sys.modules[config.__module__].__doc__ or "")))
+
+
+def _filled(grafts: Adapters, facts: MethodFacts) -> MethodFacts:
+    found = grafts.modules_of(_A)
+    sites = {grafts.sites.key_of(site): site for site in grafts.sites}
+    modules = {key: found[key] for key in sites if key in found}  # in the order in which they run
+    row = next(row for row in grafts.summary().rows if row.name == _A)
+    built = [m for m in modules.values() if isinstance(m, AdapterModule)]
+    return dataclasses.replace(
+        facts,
+        kinds=tuple(dict.fromkeys(sites[key].kind for key in modules)),
+        places=len(modules),
+        reads=tuple(dict.fromkeys(m.reads for m in built)),
+        writes=tuple(dict.fromkeys(m.writes for m in built)),
+        weights=row.weights,
+        in_norms=sum(p.numel() for norm in grafts.norms_of(_A).values() for p in norm.parameters()),
+        share=row.share,
+        bank=all(m.banked for m in built),
+        folds=all(m.banked and m.foldable for m in built),
+        blocks=tuple((type(block).__name__, _verdict(grafts, block)) for block in _blocks()),
+    )
+
+
+def _blocks() -> Iterator[Block]:
+    """One of every block, over two adapters of the method."""
+    from graftwork import compose
+
+    options: dict[str, dict[str, Any]] = {
+        "BatchSplit": {"batch_sizes": 1},
+        "Split": {"splits": [1, 1]},
+        "Drop": {"layers": 1},
+    }
+    for name in sorted(compose.__all__):
+        block = getattr(compose, name)
+        if not isinstance(block, type) or not issubclass(block, Block) or not block.kind:
+            continue
+        if block is MixedBatch:
+            yield MixedBatch([_A, _B])
+        else:
+            yield block(*((_A,) if name == "Drop" else (_A, _B)), **options.get(name, {}))
+
+
+def _verdict(grafts: Adapters, block: Block) -> str:
+    """``""`` where a block takes adapters of the method, else what it needs, else why not."""
+    error = _refusal(grafts, block)
+    if error is None:
+        return ""
+    if (
+        "norms" in block.options
+        and _refusal(grafts, type(block)(*block.children, **{**block.options, "norms": "base"})) is None
+    ):
+        return 'with `norms="base"`'
+    return error.replace(f"{block!r}: ", "").replace(f"{block!r} ", "").replace(_A, "a").replace(_B, "b")
+
+
+def _refusal(grafts: Adapters, block: Block) -> str | None:
+    try:
+        if isinstance(block, Learned):
+            grafts.add_fusion(block)
+            grafts.remove(block)
+        else:
+            grafts.check(block)
+    except CompositionError as error:
+        return str(error)
+    return None

@@ -1,0 +1,50 @@
+"""What `graftwork methods` prints: every method on one model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from graftwork.report.method_facts import MethodFacts
+
+
+def print_methods(every: Sequence[MethodFacts], model: str, console: Console) -> None:
+    """Print the list.
+
+    Args:
+        every: The facts of each method.
+        model: What the model is called.
+        console: Where.
+    """
+    for facts in every:
+        first = Text.assemble((facts.name, "bold"), f" (graftwork.{facts.config.__name__}): {facts.summary}")
+        console.print(first, soft_wrap=True)
+        for line in _lines(facts):
+            console.print(Text(f"    {line}"), soft_wrap=True)
+    console.print(Text(f"\nweights: with default options on {model}"), soft_wrap=True)
+
+
+def methods_as_json(every: Sequence[MethodFacts]) -> str:
+    """The list as JSON."""
+    plain = [{**dataclasses.asdict(facts), "config": facts.config.__name__} for facts in every]
+    for facts in plain:
+        facts["blocks"] = dict(facts["blocks"])
+    return json.dumps(plain, indent=1, ensure_ascii=False)
+
+
+def _lines(facts: MethodFacts) -> list[str]:
+    papers = ", ".join(f"arXiv:{number}" for number in facts.papers)
+    if facts.refused is not None:
+        return [line for line in (papers, f"stands nowhere in this model: {facts.refused}") if line]
+    norms = f" ({facts.in_norms:,d} in norms)" if facts.in_norms else ""
+    where = f"at {facts.places} sites: {', '.join(facts.kinds)}"
+    flow = f"reads {', '.join(facts.reads)}, writes {', '.join(facts.writes)}"
+    lines = [papers, f"{facts.weights:,d} weights, {facts.share:.3%} of the base{norms}, {where}; {flow}"]
+    refused = [f"{block} {verdict.replace('`', '')}" for block, verdict in facts.blocks if verdict]
+    freely = [block for block, verdict in facts.blocks if not verdict]
+    lines.append(f"composes {facts.form}, in {', '.join(freely)}" + "".join(f"; {said}" for said in refused))
+    return [line for line in lines if line]
