@@ -37,12 +37,25 @@ def small(recipe: Recipe, folder: Path, dev: Path) -> Recipe:
     for name, task in read_tasks(recipe, folder).items():
         path = dev / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in task.dev[:DEV]), encoding="utf-8")
-        tables["tasks"][name] |= {"rows": ROWS, "dev": str(path)}
+        if name in recipe.knowledge:
+            tables["knowledge"][name] |= {
+                "triples": _few(folder / recipe.knowledge[name].triples, dev),
+                "templates": {},
+            }
+        else:
+            tables["tasks" if name in recipe.tasks else "languages"][name] |= {"rows": ROWS, "dev": str(path)}
     tables["training"] |= {"epochs": 1}
     for changes in tables["training"].values():
         if isinstance(changes, dict):
             changes.pop("epochs", None)
     return Recipe.make({**tables, "controls": [c for c in recipe.controls if c == "head"], "seeds": [0]})
+
+
+def _few(triples: Path, folder: Path) -> str:
+    """Only the first triples of a file."""
+    path = folder / triples.name
+    path.write_text("".join(triples.read_text(encoding="utf-8").splitlines(keepends=True)[:ROWS]), encoding="utf-8")
+    return str(path)
 
 
 def run_small(name: str, out: Path) -> tuple[dict[str, Any], Prediction]:
@@ -58,6 +71,7 @@ def run_small(name: str, out: Path) -> tuple[dict[str, Any], Prediction]:
     folder = HERE / name
     if (folder / "prepare.py").is_file():  # it writes beside itself: not here, where a full one may be
         folder = Path(shutil.copytree(folder, out / name, ignore=shutil.ignore_patterns("out", "__pycache__")))
+        shutil.copy(HERE / "words.py", out)
         subprocess.run([sys.executable, str(folder / "prepare.py"), "--small"], check=True)
     recipe = small(Recipe.read(folder / "recipe.toml"), folder, out)
     results = run(recipe, out / "run", root=folder)

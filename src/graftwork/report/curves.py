@@ -11,6 +11,8 @@ from graftwork.training.results import KINDS
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 _COLOURS = {
+    "language": "#009E73",
+    "knowledge": "#009E73",
     "head": "#999999",
     "full": "#000000",
     "adapter": "#0072B2",

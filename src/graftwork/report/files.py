@@ -72,7 +72,9 @@ def _figures(found: Gathered) -> Iterator[tuple[str, Any]]:
         yield f"attention-{one.target}", heat_map(one)
     if len(seen) > 1:
         yield "attention", heat_maps(seen)
-    for task in found.recipe.tasks:
+    for task in dict.fromkeys(unit.task for unit in found.units):
         units = [unit for unit in results["units"] if unit["task"] == task]
         if units:
-            yield f"curves-{task}", curves(units, f"{task}: its trainings" if task in targets else f"{task}: a source")
+            kind = units[0]["kind"]
+            what = "its trainings" if task in targets else "a source" if kind == "adapter" else kind
+            yield f"curves-{task}", curves(units, f"{task}: {what}")

@@ -35,11 +35,13 @@ def print_files(written: Sequence[Path], console: Console) -> None:
 
 def print_next(found: Gathered, console: Console) -> None:
     """Print what to type next; a question names the columns that a row of the task has to have."""
-    task = [*found.recipe.targets, *found.recipe.tasks][0]
-    spec = found.recipe.tasks[task]
-    asked = " ".join(f'"<{column}>"' for column in kinds[spec.kind].columns(spec, train=False))
-    run = shlex.quote(str(found.run))
-    _print(f"\nNext:\n  graftwork show {run}\n  graftwork predict {run} --task {shlex.quote(task)} {asked}", console)
+    run, tasks = shlex.quote(str(found.run)), [*found.recipe.targets, *found.recipe.tasks]
+    lines = ["", "Next:", f"  graftwork show {run}"]
+    if tasks:
+        spec = found.recipe.tasks[tasks[0]]
+        asked = " ".join(f'"<{column}>"' for column in kinds[spec.kind].columns(spec, train=False))
+        lines.append(f"  graftwork predict {run} --task {shlex.quote(tasks[0])} {asked}")
+    _print("\n".join(lines), console)
 
 
 def _print(text: str, console: Console) -> None:

@@ -1,77 +1,20 @@
-"""Results as tables: one for each target, one of the sources; for a terminal, a page, or plain text."""
+"""Results as tables: one for each target, one of the sources, and so on."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import rich.table
-from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
-from rich.text import Text
-
+from graftwork.report.table import MISSING, Table
+from graftwork.report.transfer import cloze_tables, elsewhere_tables
 from graftwork.report.words import kind_label, metric_label, score, size
 from graftwork.training.plan import Unit
 from graftwork.training.results import KINDS
 
-MISSING = "not done yet"
-BACKSLASH = "\\"  # an expression in an f-string has none before Python 3.12
+# Kinds of adapters that stand under others, and what they are called together, in the results too.
+PRETRAINED = {"language": "Languages", "knowledge": "Knowledge"}
 # Together with the rest as wide as a terminal of 80 columns.
 _COSTS = ["trained", "file", "seconds", "ms/row"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Text in rows and columns, the first column to the left and the others to the right.
-
-    Attributes:
-        title: Above it.
-        columns: Their heads.
-        rows: Each with a cell for every column.
-        notes: Below it.
-    """
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-    notes: list[str]
-
-    def rich(self) -> rich.table.Table:
-        """For a terminal; a name is shown as it is, whatever brackets are in it."""
-        table = rich.table.Table(
-            title=Text(self.title),
-            title_justify="left",
-            title_style="bold",
-            caption=Text("\n".join(self.notes)) if self.notes else None,
-            caption_justify="left",
-            box=SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-            collapse_padding=True,
-        )
-        for place, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="right" if place else "left")
-        for row in self.rows:
-            table.add_row(*[Text(cell, style="dim" if MISSING in cell else "") for cell in row])
-        return table
-
-    def markdown(self) -> str:
-        """For a page."""
-        ruler = ["---", *["---:"] * (len(self.columns) - 1)]
-        lines = [self.columns, ruler, *self.rows]
-        body = "".join(f"| {' | '.join(cell.replace('|', BACKSLASH + '|') for cell in line)} |\n" for line in lines)
-        return "\n".join(
-            [f"## {self.title}\n", body, *(f"{note.replace('*', BACKSLASH + '*')}\n" for note in self.notes)]
-        )
-
-    def text(self) -> str:
-        """For a file or a pipe: aligned by spaces."""
-        lines = [self.columns, *self.rows]
-        widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-        body = ["  ".join(_filled(cell, widths, n) for n, cell in enumerate(line)).rstrip() for line in lines]
-        body.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([self.title, "", *body, *self.notes]) + "\n"
 
 
 def tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> list[Table]:
@@ -87,7 +30,12 @@ def tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> list[Table
     sources = [unit for unit in units if unit.kind == "adapter" and unit.task not in targets]
     if sources or results["sources"]:
         found.append(source_table(results["sources"], sources))
-    return found
+    found += elsewhere_tables([*results["sources"], *results["targets"]])
+    for kind, title in PRETRAINED.items():
+        planned = [unit for unit in units if unit.kind == kind]
+        if planned or results.get(title.lower()):
+            found.append(source_table(results.get(title.lower(), []), planned, title))
+    return [*found, *cloze_tables(results.get("knowledge", []))]
 
 
 def target_table(target: str, rows: Sequence[Mapping[str, Any]], units: Sequence[Unit] = ()) -> Table:
@@ -119,12 +67,13 @@ def target_table(target: str, rows: Sequence[Mapping[str, Any]], units: Sequence
     return Table(title, ["", metric_label(metric), "seeds", *_COSTS], lines, _notes(rows))
 
 
-def source_table(rows: Sequence[Mapping[str, Any]], units: Sequence[Unit] = ()) -> Table:
-    """The adapters of the tasks that are no targets.
+def source_table(rows: Sequence[Mapping[str, Any]], units: Sequence[Unit] = (), title: str = "Sources") -> Table:
+    """The adapters of the tasks that are no targets; or those of languages, or of knowledge.
 
     Args:
         rows: The sources of the results.
         units: All that were planned.
+        title: What they are.
     """
     by_task = {row["task"]: row for row in rows}
     lines = []
@@ -135,13 +84,7 @@ def source_table(rows: Sequence[Mapping[str, Any]], units: Sequence[Unit] = ()) 
         else:
             cells = [metric_label(row["metric"]), score(row["mean"], row["metric"], row["sd"]), row["scored_on"]]
             lines.append([task, *cells, *_costs(row)])
-    return Table("Sources: one adapter each", ["task", "metric", "score", "on", *_COSTS], lines, _notes(rows))
-
-
-def _filled(cell: str, widths: Sequence[int], place: int) -> str:
-    """A cell as wide as its column, counted in what a terminal shows."""
-    room = " " * (widths[place] - cell_len(cell))
-    return room + cell if place else cell + room
+    return Table(f"{title}: one adapter each", ["task", "metric", "score", "on", *_COSTS], lines, _notes(rows))
 
 
 def _seeds(done: int, planned: int) -> str:
@@ -167,7 +110,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
     if any(row["scored_on"] == "dev" for row in rows):
         notes.append("The best epoch was chosen on the same dev rows, so the scores on them are a little too good.")
-    if any(row["members"] for row in rows):
+    if any(row["members"] or row.get("under") for row in rows):
         notes.append("Weights trained, file and seconds are a row's own, without the adapters that it stands over.")
     if any(row["kind"] == "full" for row in rows):
         notes.append("* not kept: what a file of it would take.")

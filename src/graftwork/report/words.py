@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 COLUMNS = {
+    "language": "language adapter",
+    "knowledge": "knowledge adapter",
     "head": "head only",
     "full": "full fine-tuning",
     "adapter": "single adapter",

@@ -2,6 +2,8 @@
 
 from graftwork.errors import TaskError
 from graftwork.tasks.kind import Kind, kinds
+from graftwork.tasks.knowledge import Knowledge, KnowledgeSpec, read_knowledge
+from graftwork.tasks.languages import LanguageSpec, language_task
 from graftwork.tasks.prediction import Prediction
 from graftwork.tasks.reading import read_rows
 from graftwork.tasks.rows import Place, Rows
@@ -11,6 +13,9 @@ from graftwork.tasks.task import Task
 
 __all__ = [
     "Kind",
+    "Knowledge",
+    "KnowledgeSpec",
+    "LanguageSpec",
     "Metric",
     "Place",
     "Prediction",
@@ -19,6 +24,8 @@ __all__ = [
     "TaskError",
     "TaskSpec",
     "kinds",
+    "language_task",
     "metrics",
+    "read_knowledge",
     "read_rows",
 ]

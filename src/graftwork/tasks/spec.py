@@ -21,6 +21,12 @@ class TaskSpec(BaseModel):
         dev: A file of rows that decide which epoch is the best. Where there is none, a share of ``train`` is held out.
         test: A file of rows that nothing is decided by; they may be without answers.
         dev_share: How much of ``train`` is held out where there is no ``dev``.
+        language: The language of its rows, a ``[languages.NAME]`` of the recipe: its adapter stands over that language's.
+        evaluate_in: More data that it is only scored on, by name: a file, or a folder of which the ``test`` rows are taken,
+            or where it has none the ``dev`` rows. Where ``language`` is given the names are languages too, and each is
+            scored with that language's adapter in the place of its own.
+        knowledge: Knowledge of the recipe (``[knowledge.NAME]``) over whose adapters its own stands.
+        beside: Knowledge whose adapters are fused with it, where it is a target.
         text: Column of the text.
         pair: Column of a second text; not used where no row has it.
         label: Column of the label: a name, or the number of one; for regression a number.
@@ -56,6 +62,11 @@ class TaskSpec(BaseModel):
     test: str | None = None
     dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
+    language: str | None = None
+    evaluate_in: dict[str, str] = {}
+    knowledge: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
     text: str = "text"
     pair: str = "text_pair"
     label: str = "label"
@@ -82,9 +93,9 @@ class TaskSpec(BaseModel):
     num_beams: Positive = 1
     max_new_tokens: Positive = 64
 
-    @field_validator("metrics", mode="before")
+    @field_validator("metrics", "knowledge", "beside", mode="before")
     @classmethod
-    def _one_metric(cls, value: Any) -> Any:
+    def _one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
     @field_validator("labels")

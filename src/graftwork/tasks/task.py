@@ -13,7 +13,7 @@ from graftwork.errors import TaskError
 from graftwork.heads import HeadConfig
 from graftwork.tasks.kind import Feature, Kind, find_kind
 from graftwork.tasks.prediction import Prediction
-from graftwork.tasks.reading import Splits, draw, hold_out, read_splits
+from graftwork.tasks.reading import Splits, draw, hold_out, read_elsewhere, read_splits
 from graftwork.tasks.rows import Rows
 from graftwork.tasks.scoring import find_metric
 from graftwork.tasks.spec import TaskSpec
@@ -33,6 +33,7 @@ class Task:
         train: The rows to learn from.
         dev: The rows that decide which epoch is the best.
         test: Rows that nothing is decided by, perhaps without answers; ``None`` where there are none.
+        elsewhere: More rows that it is only scored on, by name: other languages, say.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Task:
     train: Rows
     dev: Rows
     test: Rows | None = None
+    elsewhere: Mapping[str, Rows] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def read(cls, name: str, spec: TaskSpec, root: str | Path = ".") -> Task:
@@ -58,7 +60,11 @@ class Task:
         kind = find_kind(spec.kind, f"task {name!r}")
         kind.check_spec(name, spec)
         _check_metrics(name, kind, spec)
-        return _made(name, spec, kind, read_splits(name, spec, Path(root)))
+        made = _made(name, spec, kind, read_splits(name, spec, Path(root)))
+        elsewhere = {place: read_elsewhere(name, spec, at, Path(root)) for place, at in spec.evaluate_in.items()}
+        for rows in elsewhere.values():
+            made.kind.check(rows, answered=True)
+        return dataclasses.replace(made, elsewhere=elsewhere)
 
     @classmethod
     def from_rows(

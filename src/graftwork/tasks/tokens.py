@@ -47,6 +47,31 @@ def encode(
     return features
 
 
+def encode_whole(texts: Sequence[str], tokenizer: Any, limit: int | None, rows: Rows) -> list[dict[str, Any]]:
+    """Tokens of each text, in as many pieces as the limit makes of it, so that none is lost.
+
+    A tokenizer that is not fast cannot say what it cuts off; it is lost then.
+
+    Args:
+        texts: One for each row.
+        tokenizer: A tokenizer of transformers.
+        limit: How many tokens a piece may have.
+        rows: Where the texts come from, for complaints.
+
+    Raises:
+        TaskError: If a text has no tokens at all.
+    """
+    if not texts or limit is None or not getattr(tokenizer, "is_fast", False):
+        return encode(texts, None, tokenizer, limit, rows)
+    tokens = tokenizer(list(texts), truncation=True, max_length=limit, return_overflowing_tokens=True)
+    whose = tokens.pop("overflow_to_sample_mapping")
+    pieces = [{key: tokens[key][n] for key in tokens} for n in range(len(whose))]
+    for row, piece in zip(whose, pieces, strict=True):
+        if not piece["input_ids"]:
+            raise TaskError(f"{rows.place(row)}: {texts[row]!r} has no tokens at all; take the row out")
+    return pieces
+
+
 def fast(tokenizer: Any, what: str) -> None:
     """Refuse a tokenizer that cannot say which token comes from where.
 

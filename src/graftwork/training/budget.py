@@ -82,6 +82,8 @@ class Budget(StageBudget):
         average: The head over a uniform mean.
         head: The head only.
         full: Full fine-tuning.
+        language: Adapters of languages.
+        knowledge: Adapters of knowledge.
     """
 
     adapter: Changes = Changes()
@@ -89,6 +91,8 @@ class Budget(StageBudget):
     average: Changes = Changes()
     head: Changes = Changes()
     full: Changes = Changes()
+    language: Changes = Changes()
+    knowledge: Changes = Changes()
 
     def of(self, kind: str) -> StageBudget:
         """The budget of a kind of training."""

@@ -14,16 +14,19 @@ class Unit:
     """One training.
 
     Attributes:
-        kind: What is trained: ``adapter``, ``head``, ``full``, ``average``, ``fusion``, ``own`` or ``copies``.
-        task: The task whose rows it learns from.
+        kind: What is trained: ``language``, ``knowledge``, ``adapter``, ``head``, ``full``, ``average``, ``fusion``, ``own``
+            or ``copies``.
+        task: The task whose rows it learns from; or the language, or the knowledge.
         seed: Of everything random in it.
-        members: For what stands over adapters, the units those come from, in order.
+        members: For what fuses adapters or averages them, the units those come from, in order.
+        under: The units whose adapters stand under it in a stack, the lowest first.
     """
 
     kind: str
     task: str
     seed: int
     members: tuple[Unit, ...] = ()
+    under: tuple[Unit, ...] = ()
 
     @property
     def id(self) -> str:
@@ -38,8 +41,8 @@ class Unit:
 def plan(recipe: Recipe) -> tuple[Unit, ...]:
     """Every unit of a recipe, each behind those that it needs.
 
-    The adapters of all tasks come first, then what is trained for the targets, seed by seed: after the first seed there is
-    a whole table already.
+    The adapters of languages and knowledge come first, then those of all tasks, then what is trained for the targets, seed
+    by seed: after the first seed there is a whole table already.
     """
     first = recipe.seeds[0]
     found: dict[str, Unit] = {}
@@ -48,17 +51,32 @@ def plan(recipe: Recipe) -> tuple[Unit, ...]:
         for unit in units:
             found.setdefault(unit.id, unit)
 
-    add(Unit("adapter", task, first) for task in recipe.tasks)
+    add(Unit("language", language, first) for language in recipe.languages)
+    add(Unit("knowledge", knowledge, first) for knowledge in recipe.knowledge)
+    add(_adapter(recipe, task, first) for task in recipe.tasks)
     for seed in recipe.seeds:
         for target in recipe.targets:
-            own = Unit("adapter", target, seed)
-            pool = tuple(own if task == target else Unit("adapter", task, first) for task in recipe.tasks)
-            copies = tuple(Unit("adapter", target, other) for other in _copies(recipe, seed))
+            own = _adapter(recipe, target, seed)
+            beside = tuple(Unit("knowledge", one, first) for one in recipe.tasks[target].beside)
+            pool = *(own if task == target else _adapter(recipe, task, first) for task in recipe.tasks), *beside
+            copies = tuple(_adapter(recipe, target, other) for other in _copies(recipe, seed))
             members = {"average": pool, "own": (own,), "copies": copies}
-            add([own, Unit("fusion", target, seed, pool)])
+            add([own, Unit("fusion", target, seed, pool, own.under)])
             for control in recipe.controls:
-                add([*members.get(control, ()), Unit(control, target, seed, members.get(control, ()))])
+                over = members.get(control)
+                add(
+                    [Unit(control, target, seed)]
+                    if over is None
+                    else [*over, Unit(control, target, seed, over, own.under)]
+                )
     return tuple(found.values())
+
+
+def _adapter(recipe: Recipe, task: str, seed: int) -> Unit:
+    """The adapter of a task, over those of its language and of what it knows."""
+    spec, first = recipe.tasks[task], recipe.seeds[0]
+    language = () if spec.language is None else (Unit("language", spec.language, first),)
+    return Unit("adapter", task, seed, (), (*language, *(Unit("knowledge", one, first) for one in spec.knowledge)))
 
 
 def _copies(recipe: Recipe, seed: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from graftwork.training.folder import recipe_of, root_of
 from graftwork.training.outputs import autocast_as, outputs_of
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import Recipe
-from graftwork.training.stages import fusion_name, member_name
+from graftwork.training.stages import fusion_name, member_name, over
 from graftwork.training.unit import read_result
 
 PREFERRED = ("fusion", "adapter")
@@ -31,6 +32,7 @@ class Predictor:
         kind: What predicts: ``"fusion"``, ``"adapter"``, ``"head"``, ``"average"``, ``"own"`` or ``"copies"``; by default
             the fusion where the task has one, else its adapter.
         seed: Of the unit; by default the first that is done.
+        language: Whose adapter stands under what predicts; by default that of the task's own rows.
         root: What the recipe's paths are relative to; by default where the recipe lay when the run began.
 
     Attributes:
@@ -49,6 +51,7 @@ class Predictor:
         *,
         kind: str | None = None,
         seed: int | None = None,
+        language: str | None = None,
         root: str | Path | None = None,
     ) -> None:
         self.run = Path(run)
@@ -57,10 +60,10 @@ class Predictor:
         self.task = _task(self.recipe, task)
         self.unit = _unit(self.recipe, self.run, self.task, kind, seed)
         self.kind = kind_of(self.run, self.recipe, self.task)
-        every = {kinds[spec.kind] for spec in self.recipe.tasks.values()}
+        every = self.recipe.kinds
         self.processor = load_processor(self.recipe.base, every, self._root)
         self.grafts: Adapters = attach(load_base(self.recipe.base, auto_class(every), self._root).eval())
-        _load(self.grafts, self.unit, self.run)
+        _load(self.grafts, self.unit, self.run, language)
 
     def predict(self, rows: Rows | Iterable[Mapping[str, Any]], *, batch_size: int = 32) -> list[Prediction]:
         """What the task says of some rows.
@@ -133,17 +136,31 @@ def _unit(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | No
     )
 
 
-def _load(grafts: Adapters, unit: Unit, run: Path) -> None:
+def _load(grafts: Adapters, unit: Unit, run: Path, language: str | None) -> None:
     """Put a unit's files on the model, and activate what computes it."""
+    for member in unit.under:
+        swapped = language is not None and member.kind == "language"
+        found = dataclasses.replace(member, task=str(language)) if swapped else member
+        folder = found.folder(run) / "adapter"
+        if not folder.is_dir():
+            raise RecipeError(f"{run} has no adapter of the {member.kind} {found.task!r}; {_others(folder.parents[2])}")
+        grafts.load(folder, found.task, head=False)
+    if language is not None and not any(member.kind == "language" for member in unit.under):
+        raise RecipeError(f"language is {language!r}, and {unit.id} stands over no language's adapter; leave it out")
     names = [member_name(unit, member) for member in unit.members]
     for name, member in zip(names, unit.members, strict=True):
-        grafts.load(member.folder(run) / "adapter", name, head=True)
+        grafts.load(member.folder(run) / "adapter", name, head=member.kind == "adapter")
     folder = unit.folder(run)
     if unit.kind == "adapter":
-        grafts.active = grafts.load(folder / "adapter", unit.task, head=True)
+        grafts.active = over(unit, grafts.load(folder / "adapter", unit.task, head=True), language)
     elif unit.kind in ("head", "average"):
         head = str(grafts.load(folder / "head"))
-        grafts.activate(Average(*names) if names else None, head=head)
+        grafts.activate(over(unit, Average(*names), language) if names else None, head=head)
     else:
         grafts.load(folder / "fusion", head=True)
-        grafts.active = Fuse(*names, name=fusion_name(unit))
+        grafts.active = over(unit, Fuse(*names, name=fusion_name(unit)), language)
+
+
+def _others(folder: Path) -> str:
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return f"there are those of {', '.join(there)}" if there else "there are none"

@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from graftwork.compose import FusionConfig
 from graftwork.errors import GraftworkError, RecipeError
 from graftwork.methods import AdapterConfig, config_from_dict
-from graftwork.tasks import TaskSpec
+from graftwork.tasks import Kind, TaskSpec, kinds
+from graftwork.tasks.knowledge import KnowledgeSpec
+from graftwork.tasks.languages import LanguageSpec
 from graftwork.training.budget import Budget, StageBudget
 
 if sys.version_info >= (3, 11):
@@ -21,6 +23,13 @@ else:
 
 Control = Literal["head", "full", "average", "own", "copies"]
 CONTROLS: tuple[Control, ...] = ("head", "full", "average", "own", "copies")
+
+# What a kind of adapter is where the recipe does not say: of arXiv:2005.00247, 2005.00052 and 2005.11787.
+_ADAPTERS: dict[str, dict[str, Any]] = {
+    "adapter": {"method": "pfeiffer"},
+    "language_adapter": {"method": "pfeiffer", "reduction_factor": 2},
+    "knowledge_adapter": {"method": "houlsby", "norms": "base"},
+}
 
 
 class Table(BaseModel):
@@ -54,24 +63,32 @@ class Recipe(Table):
     Attributes:
         base: The pretrained model.
         tasks: Every task by name: each gets an adapter, and is a source for every other that is a target.
+        languages: Text of languages by name: each gets an adapter, over which those of tasks may stand.
+        knowledge: Triples by name: each gets an adapter, over or beside which those of tasks may stand.
         targets: The tasks that a fusion is learnt for; by default none, and only adapters are trained.
         seeds: Every training for a target is repeated with each; sources use the first.
         controls: What stands beside the fusion in the table: ``head`` (the head only), ``full`` (full fine-tuning),
             ``average`` (a uniform mean of the same adapters), ``own`` (a fusion of the target's adapter alone), ``copies``
             (a fusion of the target's adapter re-trained with other seeds).
         copies: How many adapters ``copies`` fuses.
-        adapter: ``method`` and its options, such as ``{method = "pfeiffer", reduction_factor = 16}``.
+        adapter: Of tasks: ``method`` and its options, such as ``{method = "pfeiffer", reduction_factor = 16}``.
+        language_adapter: The same, of languages.
+        knowledge_adapter: The same, of knowledge.
         fusion: Options of the fusions (`graftwork.FusionConfig`).
         training: The budget of every training; tables inside it change that for one kind, such as ``[training.fusion]``.
     """
 
     base: BaseTable
-    tasks: Annotated[dict[str, TaskSpec], Field(min_length=1)]
+    tasks: dict[str, TaskSpec] = {}
+    languages: dict[str, LanguageSpec] = {}
+    knowledge: dict[str, KnowledgeSpec] = {}
     targets: tuple[str, ...] = ()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     controls: tuple[Control, ...] = CONTROLS
     copies: Annotated[int, Field(ge=2)] = 3
-    adapter: dict[str, Any] = {"method": "pfeiffer"}
+    adapter: dict[str, Any] = _ADAPTERS["adapter"]
+    language_adapter: dict[str, Any] = _ADAPTERS["language_adapter"]
+    knowledge_adapter: dict[str, Any] = _ADAPTERS["knowledge_adapter"]
     fusion: dict[str, Any] = {}
     training: Budget = Budget()
 
@@ -106,10 +123,15 @@ class Recipe(Table):
             lines = [f"  {_key(e['loc'])}: {_said(e)}" for e in error.errors()]
             raise RecipeError("\n".join([f"{where} has {len(lines)} mistake(s):", *lines])) from error
 
+    def adapter_config(self, kind: str = "adapter") -> AdapterConfig:
+        """The configuration of the adapters of tasks (``"adapter"``), of ``"language"`` or of ``"knowledge"``."""
+        return config_from_dict(getattr(self, _table(kind)))
+
     @property
-    def adapter_config(self) -> AdapterConfig:
-        """The configuration of every adapter."""
-        return config_from_dict(self.adapter)
+    def kinds(self) -> set[type[Kind]]:
+        """The kinds of tasks that the base has to serve."""
+        words = {"masked_lm"} if self.languages or self.knowledge else set()
+        return {kinds[name] for name in {*words, *(spec.kind for spec in self.tasks.values())}}
 
     @property
     def fusion_config(self) -> FusionConfig:
@@ -120,14 +142,16 @@ class Recipe(Table):
         """The budget of one kind of training."""
         return self.training.of(kind)
 
-    @field_validator("adapter")
+    @field_validator("adapter", "language_adapter", "knowledge_adapter")
     @classmethod
-    def _adapter(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _adapter(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        default = _ADAPTERS[str(info.field_name)]
+        whole = value if "method" in value else {**default, **value}
         try:
-            config_from_dict({"method": "pfeiffer", **value})
+            config_from_dict(whole)
         except GraftworkError as error:
             raise ValueError(str(error)) from error
-        return {"method": "pfeiffer", **value}
+        return whole
 
     @field_validator("fusion")
     @classmethod
@@ -148,20 +172,61 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _targets(self) -> Recipe:
-        for name in self.tasks:
-            if not name.strip() or any(c in name for c in "/\\:") or name.startswith("."):
-                raise ValueError(f"the task {name!r}: its name is a folder's, so without / \\ : and no dot in front")
         for target in self.targets:
             if target not in self.tasks:
                 raise ValueError(f"the target {target!r} is no task; the tasks are {', '.join(self.tasks)}")
-        if self.targets and len(self.tasks) < 2:
-            raise ValueError("a fusion needs two tasks or more; give more [tasks.NAME], or no targets")
-        if self.targets and self.adapter_config.norms == "own":
-            raise ValueError(
-                f"adapter: {self.adapter['method']} trains norms of its own, which cannot be fused or averaged; say norms = "
-                '"base" in [adapter], or no targets'
-            )
+            if len(self.tasks) + len(self.tasks[target].beside) < 2:
+                raise ValueError("a fusion needs two tasks or more; give more [tasks.NAME], or no targets")
+        fused = ["adapter"] * bool(self.targets)
+        fused += ["knowledge"] * any(self.tasks[target].beside for target in self.targets)
+        for kind in fused:
+            if self.adapter_config(kind).norms == "own":
+                table = _table(kind)
+                raise ValueError(
+                    f"{table}: {getattr(self, table)['method']} trains norms of its own, which cannot be fused or averaged; "
+                    f'say norms = "base" in [{table}], or no targets'
+                )
         return self
+
+    @model_validator(mode="after")
+    def _names(self) -> Recipe:
+        names = [*self.tasks, *self.languages, *self.knowledge]
+        if not names:
+            raise ValueError("there is nothing to train; give a [tasks.NAME], a [languages.NAME] or a [knowledge.NAME]")
+        for name in names:
+            if not name.strip() or any(c in name for c in "/\\:") or name.startswith("."):
+                raise ValueError(f"the task {name!r}: its name is a folder's, so without / \\ : and no dot in front")
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"{name!r} is the name of two of tasks, languages and knowledge; their adapters stand on one model, so give "
+                    "each a name of its own"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _what_tasks_stand_over(self) -> Recipe:
+        for name, task in self.tasks.items():
+            named = [("language", "languages", task.language)] if task.language is not None else []
+            named += [("evaluate_in", "languages", place) for place in task.evaluate_in if task.language is not None]
+            named += [("knowledge", "knowledge", one) for one in task.knowledge]
+            named += [("beside", "knowledge", one) for one in task.beside]
+            for key, table, one in named:
+                known = getattr(self, table)
+                if one not in known:
+                    there = f"there are {', '.join(known)}" if known else "there are none"
+                    raise ValueError(f"tasks.{name}.{key}: {one!r} is not in [{table}]; {there}")
+            twice = [one for one in task.knowledge if [*task.knowledge, *task.beside].count(one) > 1]
+            if twice:
+                raise ValueError(
+                    f"tasks.{name}: the knowledge {twice[0]!r} is named twice; an adapter stands there once"
+                )
+            if task.beside and name not in self.targets:
+                raise ValueError(f"tasks.{name}.beside: only for a target is anything fused; give targets = [{name!r}]")
+        return self
+
+
+def _table(kind: str) -> str:
+    return "adapter" if kind == "adapter" else f"{kind}_adapter"
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -17,7 +17,7 @@ from graftwork.training.unit import Result
 
 FORMAT = 1
 # In the order in which a table shows them.
-KINDS = ("head", "full", "adapter", "average", "own", "copies", "fusion")
+KINDS = ("language", "knowledge", "head", "full", "adapter", "average", "own", "copies", "fusion")
 
 
 def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Recipe) -> dict[str, Any]:
@@ -29,9 +29,11 @@ def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Reci
         recipe: Its targets have rows for its seeds; the adapters of all other tasks are its sources.
 
     Returns:
-        ``sources`` and ``targets``, each a list of rows ``{"task", "kind", "seeds", "scores", "mean", "sd", "metric",
-        "scored_on", "members", "trained_weights", "file_bytes", "timings"}``, and ``units``. ``sd`` is that of the sample
-        over the seeds, ``null`` for one seed. Times stand under ``timings`` alone: the rest of a resumed run is the same.
+        ``languages``, ``knowledge``, ``sources`` and ``targets``, each a list of rows ``{"task", "kind", "seeds", "scores",
+        "mean", "sd", "metric", "scored_on", "members", "under", "trained_weights", "file_bytes", "timings"}``, and ``units``.
+        ``sd`` is that of the sample over the seeds, ``null`` for one seed. A row of knowledge has its ``cloze`` besides, a row
+        of a task that is scored elsewhere, in other languages say, ``language`` and ``elsewhere``: mean and sd for each place.
+        Times stand under ``timings`` alone: the rest of a resumed run is the same.
     """
     done = [results[unit.id] for unit in units if unit.id in results]
     sources = [r for r in done if r["kind"] == "adapter" and r["task"] not in recipe.targets]
@@ -44,6 +46,8 @@ def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Reci
     return {
         "format": FORMAT,
         "complete": len(done) == len(units),
+        "languages": [_row([r]) for r in done if r["kind"] == "language"],
+        "knowledge": [_row([r]) for r in done if r["kind"] == "knowledge"],
         "sources": [_row([r]) for r in sources],
         "targets": rows,
         "units": done,
@@ -69,17 +73,24 @@ def read_results(run: str | Path) -> dict[str, Any]:
 
 def _row(results: Sequence[Result]) -> dict[str, Any]:
     first, scores = results[0], [r["score"] for r in results]
+    more: dict[str, Any] = {key: first[key] for key in ("cloze", "language") if key in first}
+    if "elsewhere" in first:
+        values = {place: [r["elsewhere"][place][r["metric"]] for r in results] for place in first["elsewhere"]}
+        more["elsewhere"] = {place: {"scores": found, **_spread(found)} for place, found in values.items()}
     return {
-        **{
-            key: first[key]
-            for key in ("task", "kind", "metric", "scored_on", "members", "trained_weights", "file_bytes")
-        },
+        **{key: first[key] for key in ("task", "kind", "metric", "scored_on", "members")},
+        "under": first.get("under", []),
+        **{key: first[key] for key in ("trained_weights", "file_bytes")},
         "seeds": [r["seed"] for r in results],
         "scores": scores,
-        "mean": statistics.fmean(scores),
-        "sd": statistics.stdev(scores) if len(scores) > 1 else None,
+        **_spread(scores),
+        **more,
         "timings": {
             "train_seconds": round(statistics.fmean(r["timings"]["train_seconds"] for r in results), 1),
             "milliseconds_a_row": round(statistics.fmean(r["timings"]["milliseconds_a_row"] for r in results), 2),
         },
     }
+
+
+def _spread(scores: Sequence[float]) -> dict[str, float | None]:
+    return {"mean": statistics.fmean(scores), "sd": statistics.stdev(scores) if len(scores) > 1 else None}

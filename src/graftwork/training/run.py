@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.tasks import Task
+from graftwork.tasks.knowledge import read_knowledge
+from graftwork.tasks.languages import language_task
 from graftwork.training.folder import claimed, settle_recipe
 from graftwork.training.plan import plan
 from graftwork.training.recipe import Recipe
@@ -49,9 +51,13 @@ def run(recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Wat
 
 
 def read_tasks(recipe: Recipe, root: Path) -> dict[str, Task]:
-    """Every task of a recipe with its rows.
+    """Every task of a recipe with its rows, and languages and knowledge as the tasks of learning them.
 
     Raises:
         TaskError: If one cannot be used.
     """
-    return {name: Task.read(name, spec, root) for name, spec in recipe.tasks.items()}
+    return {
+        **{name: Task.read(name, spec, root) for name, spec in recipe.tasks.items()},
+        **{name: language_task(name, spec, root) for name, spec in recipe.languages.items()},
+        **{name: read_knowledge(name, spec, root).task() for name, spec in recipe.knowledge.items()},
+    }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from graftwork.api import Adapters
-from graftwork.compose import Average, Fuse
+from graftwork.compose import Average, Composition, Fuse, Stack
 from graftwork.training.plan import Unit
 from graftwork.training.recipe import Recipe
 
@@ -19,10 +19,14 @@ class Stage(NamedTuple):
     Attributes:
         saves: The name of what is kept of it, ``None`` for a whole base.
         folder: The name of the folder in the unit's that it is kept in.
+        top: What it trained or weighs, without what stands under it; ``None`` where no adapter is active.
+        head: The head in use.
     """
 
     saves: str | None
     folder: str
+    top: Composition = None
+    head: str | None = None
 
 
 def set_up(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
@@ -35,6 +39,8 @@ def set_up(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str
         add_head: Gives a name the head of the unit's task.
         bring: Puts the adapter of another unit on the model, under a name.
     """
+    for member in unit.under:
+        bring(member, member.task)
     return _STAGES[unit.kind](unit, grafts, recipe, add_head, bring)
 
 
@@ -48,23 +54,35 @@ def member_name(unit: Unit, member: Unit) -> str:
     return f"{member.task}@{member.seed}" if unit.kind == "copies" else member.task
 
 
+def over(unit: Unit, top: Composition, language: str | None = None) -> Composition:
+    """A composition over the adapters that a unit stands over.
+
+    Args:
+        unit: The unit.
+        top: What stands above them.
+        language: In the place of the unit's own language.
+    """
+    under = [language if language and member.kind == "language" else member.task for member in unit.under]
+    return Stack(*under, top) if under else top
+
+
 def _adapter(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
-    grafts.add(unit.task, recipe.adapter_config)
+    grafts.add(unit.task, recipe.adapter_config(unit.kind))
     add_head(unit.task)
-    grafts.train_only(unit.task)
-    return Stage(unit.task, "adapter")
+    grafts.train_only(unit.task, active=over(unit, unit.task))
+    return Stage(unit.task, "adapter", unit.task, unit.task)
 
 
 def _head(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
     add_head(unit.task)
     grafts.train_only(unit.task)
-    return Stage(unit.task, "head")
+    return Stage(unit.task, "head", None, unit.task)
 
 
 def _full(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
     add_head(unit.task)
     grafts.train_only(unit.task, base="trained")
-    return Stage(None, "full")
+    return Stage(None, "full", None, unit.task)
 
 
 def _fusion(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
@@ -72,8 +90,8 @@ def _fusion(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[st
     own = next(name for name, member in names.items() if (member.task, member.seed) == (unit.task, unit.seed))
     pool = Fuse(*names, name=fusion_name(unit))
     grafts.add_fusion(pool, recipe.fusion_config, head_from=own)
-    grafts.train_only(pool)
-    return Stage(pool.name, "fusion")
+    grafts.train_only(pool, active=over(unit, pool))
+    return Stage(pool.name, "fusion", pool, pool.name)
 
 
 def _average(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
@@ -83,8 +101,9 @@ def _average(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[s
     own = grafts.head_of(unit.task)
     for path, module in grafts.head_of(head).items():  # it starts where a fusion's head does
         module.load_state_dict(own[path].state_dict())
-    grafts.train_only(head, active=Average(*names), head=head)
-    return Stage(head, "head")
+    mean = Average(*names)
+    grafts.train_only(head, active=over(unit, mean), head=head)
+    return Stage(head, "head", mean, head)
 
 
 def _members(unit: Unit, bring: Bring) -> dict[str, Unit]:
@@ -95,6 +114,8 @@ def _members(unit: Unit, bring: Bring) -> dict[str, Unit]:
 
 
 _STAGES: dict[str, Callable[[Unit, Adapters, Recipe, Callable[[str], None], Bring], Stage]] = {
+    "language": _adapter,
+    "knowledge": _adapter,
     "adapter": _adapter,
     "head": _head,
     "full": _full,

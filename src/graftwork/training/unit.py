@@ -14,17 +14,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from graftwork.api import Adapters, attach
 from graftwork.checkpoint.folders import replace_file
 from graftwork.errors import TrainingError
-from graftwork.tasks import Rows, Task
+from graftwork.tasks import Task
 from graftwork.training.arguments import make_trainer
-from graftwork.training.attention import mean_attention
 from graftwork.training.base import auto_class, load_base, load_processor
 from graftwork.training.budget import StageBudget
 from graftwork.training.checkpoints import Finished, last_finished
 from graftwork.training.encoding import Encoded
 from graftwork.training.folder import read_json
+from graftwork.training.measuring import measured
 from graftwork.training.plan import Unit
 from graftwork.training.recipe import Recipe
-from graftwork.training.stages import Stage, fusion_name, set_up
+from graftwork.training.stages import Stage, set_up
 from graftwork.training.task_trainer import TaskTrainer, run_out, scores_of
 from graftwork.training.watching import Told, Watcher
 
@@ -74,11 +74,13 @@ class Workshop:
             grafts.add_head(name, self.tasks[unit.task].head())
 
         def bring(member: Unit, name: str) -> None:
+            answers = member.kind == "adapter"  # what stands under a task or beside it has no say
             if trained:
-                grafts.load(member.folder(self.run) / "adapter", name, head=True)
+                grafts.load(member.folder(self.run) / "adapter", name, head=answers)
                 return
-            grafts.add(name, self.recipe.adapter_config)
-            grafts.add_head(name, self.tasks[member.task].head())
+            grafts.add(name, self.recipe.adapter_config(member.kind))
+            if answers:
+                grafts.add_head(name, self.tasks[member.task].head())
 
         return grafts, set_up(unit, grafts, self.recipe, add_head, bring)
 
@@ -100,7 +102,7 @@ def run_unit(unit: Unit, shop: Workshop, watcher: Watcher) -> Result:
     try:
         _train(trainer, checkpoint, budget)
         clock.stop()
-        result = _measured(unit, shop, trainer, grafts)
+        result = measured(unit, shop, trainer, grafts, stage)
         result["file_bytes"] = _keep(grafts, stage, folder)
         result["timings"]["train_seconds"] = round(clock.seconds, 1)
         replace_file(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
@@ -131,52 +133,6 @@ def _train(trainer: TaskTrainer, checkpoint: Path | None, budget: StageBudget) -
             trainer._load_best_model()
             return
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-
-
-def _measured(unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters) -> Result:
-    task = shop.tasks[unit.task]
-    splits: dict[str, Rows] = {"dev": task.dev}
-    if task.test is not None and all(task.kind.answer(cells) is not None for cells in task.kind.cells(task.test)):
-        splits["test"] = task.test
-    began = time.perf_counter()
-    scores = {split: trainer.measure(rows)[0] for split, rows in splits.items()}
-    seconds = (time.perf_counter() - began) / sum(len(rows) for rows in splits.values())
-    history = trainer.state.log_history
-    curve = scores_of(trainer.state)
-    on = "test" if "test" in scores else "dev"
-    result: Result = {
-        "unit": unit.id,
-        "kind": unit.kind,
-        "task": unit.task,
-        "seed": unit.seed,
-        "labels": list(task.labels),
-        "members": [member.id for member in unit.members],
-        "metric": task.metric,
-        "score": scores[on][task.metric],
-        "scored_on": on,
-        "scores": scores,
-        "epochs": len(curve),
-        "best_epoch": curve.index(max(curve)) + 1,
-        "steps": trainer.state.global_step,
-        "trained_weights": sum(p.numel() for p in grafts.model.parameters() if p.requires_grad),
-        "curves": {
-            "loss": [[entry["step"], entry["loss"]] for entry in history if "loss" in entry],
-            "score": [[n + 1, value] for n, value in enumerate(curve)],
-        },
-        "timings": {"milliseconds_a_row": round(1000 * seconds, 2)},
-    }
-    if unit.kind in ("fusion", "own", "copies"):
-        features = trainer.features(task.dev)
-        result["attention"] = mean_attention(
-            grafts,
-            fusion_name(unit),
-            task.kind,
-            features,
-            shop.processor,
-            trainer.args.eval_batch_size,
-            trainer.autocast,
-        )
-    return result
 
 
 def _keep(grafts: Adapters, stage: Stage, folder: Path) -> int:

@@ -48,6 +48,18 @@ def test_masks_are_as_many_as_berts() -> None:
     assert (batch["input_ids"] == plain)[asked].float().mean() == pytest.approx(0.1, abs=0.03)
 
 
+@pytest.mark.parametrize("kind", ["masked_lm", "causal_lm"])
+def test_a_long_text_is_learnt_in_pieces_and_scored_by_its_beginning(kind: str) -> None:
+    case = tiny(kind)
+    task = Task.from_rows("long", TaskSpec(kind=kind), LONG[:1], LONG[:1])
+    whole = case.processor(LONG[0]["text"], add_special_tokens=False)["input_ids"]
+    pieces = task.features(task.train, case.processor, max_length=12, train=True)
+    assert len(pieces) == -(-len(whole) // 10) > 3
+    assert [token for piece in pieces for token in piece["input_ids"][1:-1]] == whole
+    (scored,) = task.features(task.train, case.processor, max_length=12)
+    assert len(scored["input_ids"]) == 12
+
+
 def test_a_tokenizer_without_a_mask_is_refused() -> None:
     case = tiny("masked_lm")
     case.processor.mask_token = None

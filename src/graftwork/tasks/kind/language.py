@@ -16,7 +16,7 @@ from graftwork.tasks.kind.contract import Feature, Kind
 from graftwork.tasks.prediction import Prediction
 from graftwork.tasks.rows import Rows
 from graftwork.tasks.scoring.tokens import TOKENS
-from graftwork.tasks.tokens import encode, longest
+from graftwork.tasks.tokens import encode, encode_whole, longest
 
 # what `reduce` leaves of a position's logits: the likeliest token, the log-probability of the right one
 REDUCED = 2
@@ -46,7 +46,9 @@ class LanguageKind(Kind):
 
     def features(self, rows: Rows, processor: Any, *, max_length: int | None, train: bool) -> list[Feature]:
         texts = [self.read(cells) for cells in self.cells(rows)]
-        found = encode(texts, None, processor, longest(self.spec, max_length, processor), rows)
+        limit = longest(self.spec, max_length, processor)
+        # to learn from, all of a text; a prediction is of its beginning
+        found = encode_whole(texts, processor, limit, rows) if train else encode(texts, None, processor, limit, rows)
         return [self.asked(feature, processor, train) for feature in found]
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """From files, folders and the Hub to rows."""
 
-from graftwork.tasks.reading.files import read_rows
+from graftwork.tasks.reading.files import read_rows, read_texts
 from graftwork.tasks.reading.hold_out import draw, hold_out
-from graftwork.tasks.reading.splits import Splits, read_splits
+from graftwork.tasks.reading.splits import Splits, read_elsewhere, read_splits
 
-__all__ = ["Splits", "draw", "hold_out", "read_rows", "read_splits"]
+__all__ = ["Splits", "draw", "hold_out", "read_elsewhere", "read_rows", "read_splits", "read_texts"]

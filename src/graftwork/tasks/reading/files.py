@@ -41,10 +41,34 @@ def read_rows(path: str | Path) -> Rows:
         found = _parquet(path)
     else:
         lines = _jsonl if ".jsonl" in ending else _table
-        found = list(lines(path, _text(path)))
+        found = list(lines(path, text_of(path)))
     if not found:
         raise TaskError(f"{path} is empty: it has no rows")
     return Rows([row for row, _ in found], [place for _, place in found])
+
+
+def read_texts(path: str | Path) -> Rows:
+    """The texts of a file, as rows with one column ``text``.
+
+    Args:
+        path: ``.txt`` or ``.txt.gz``, where every line that is not empty is a text; or a file of rows with such a column.
+
+    Raises:
+        TaskError: If it cannot be read, or has no texts.
+    """
+    path = Path(path)
+    if not path.name.endswith((".txt", ".txt.gz")):
+        rows = read_rows(path)
+        for row, place in rows.placed():
+            if not isinstance(row.get("text"), str):
+                raise TaskError(f"{place}: no text; a row must have a column 'text', or give a .txt file")
+        return rows
+    if not path.is_file():
+        raise TaskError(f"{path} is not there; {in_folder(path.parent)}")
+    lines = [(line.strip(), n) for n, line in enumerate(text_of(path).split("\n"), 1) if line.strip()]
+    if not lines:
+        raise TaskError(f"{path} is empty: it has no texts")
+    return Rows([{"text": line} for line, _ in lines], [Place(str(path), n) for _, n in lines])
 
 
 def in_folder(folder: Path) -> str:
@@ -56,7 +80,12 @@ def in_folder(folder: Path) -> str:
     return f"{folder} has {', '.join(names[:20]) or 'nothing'}{more}"
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a file, unpacked where it ends in ``.gz``.
+
+    Raises:
+        TaskError: If it is damaged, or no UTF-8.
+    """
     data = path.read_bytes()
     if path.name.endswith(".gz"):
         try:

@@ -63,11 +63,33 @@ def read_splits(name: str, spec: TaskSpec, root: Path) -> Splits:
     return Splits(**found)
 
 
-def _data(name: str, spec: TaskSpec, root: Path) -> dict[str, Any]:
+def read_elsewhere(name: str, spec: TaskSpec, where: str, root: Path) -> Rows:
+    """Rows that a task is only scored on.
+
+    Args:
+        name: The task's, for messages.
+        spec: What the rows are.
+        where: A file; or a folder or a data set of the Hub, of which the test rows are taken, else the dev rows.
+        root: What relative paths are relative to.
+
+    Raises:
+        TaskError: If there are none, or something cannot be read.
+    """
+    path = root / Path(where).expanduser()
+    if path.is_file():
+        return read_rows(path)
+    found = _data(name, spec.model_copy(update={"data": where}), root, needed=())
+    rows: Rows | None = found.get("test") or found.get("dev")
+    if rows is None:
+        raise TaskError(f"task {name!r}: evaluate_in has {where!r}, which has neither test nor dev rows; give a file")
+    return rows
+
+
+def _data(name: str, spec: TaskSpec, root: Path, needed: tuple[str, ...] = ("train",)) -> dict[str, Any]:
     assert spec.data is not None
     folder = root / Path(spec.data).expanduser()
     if folder.is_dir():
-        return _images(folder, spec) or _folder(folder)
+        return _images(folder, spec) or _folder(folder, needed)
     if folder.exists():
         raise TaskError(f"task {name!r}: data = {spec.data!r} is a file; data is a folder, train = FILE a file")
     if not hub_names(spec.data):
@@ -75,7 +97,7 @@ def _data(name: str, spec: TaskSpec, root: Path) -> dict[str, Any]:
     return from_hub(name, spec, folder)
 
 
-def _folder(folder: Path) -> dict[str, Any]:
+def _folder(folder: Path, needed: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {"labels": _meta(folder)}
     for split, names in SPLITS.items():
         files = [folder / f"{n}{e}" for n in names for e in ENDINGS if (folder / f"{n}{e}").is_file()]
@@ -84,8 +106,10 @@ def _folder(folder: Path) -> dict[str, Any]:
             raise TaskError(f"{folder} has {both}, and one of them must be the {split} rows; give {split} = FILE")
         if files:
             found[split] = read_rows(files[0])
-    if "train" not in found:
-        raise TaskError(f"{folder} has no train file ({', '.join('train' + e for e in ENDINGS)}); {in_folder(folder)}")
+    for split in needed:
+        if split not in found:
+            names_of = ", ".join(split + ending for ending in ENDINGS)
+            raise TaskError(f"{folder} has no {split} file ({names_of}); {in_folder(folder)}")
     return found
 
 

@@ -1,0 +1,120 @@
+"""Triples of a knowledge graph: subject, predicate, object, each with the file and line where it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from graftwork.errors import TaskError
+from graftwork.tasks.reading.files import in_folder, read_rows, text_of
+from graftwork.tasks.rows import Place
+
+PARTS = ("subject", "predicate", "object")
+ENDINGS = (".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz")
+
+
+@dataclasses.dataclass(frozen=True)
+class Triple:
+    """One edge of a graph. Where it stands makes no difference to what it is.
+
+    Attributes:
+        subject: Where the edge begins.
+        predicate: What it says.
+        object: Where it ends.
+        place: The file and line.
+    """
+
+    subject: str
+    predicate: str
+    object: str
+    place: Place = dataclasses.field(default=Place("triples in memory"), compare=False)
+
+
+def read_triples(path: str | Path) -> list[Triple]:
+    """The triples of a file, each once, in the file's order.
+
+    Args:
+        path: ``.tsv`` with three columns, with or without a first line ``subject  predicate  object``; or ``.jsonl`` with
+            an object of these three a line. Each also with ``.gz``.
+
+    Raises:
+        TaskError: If the file cannot be read, or a line is no triple.
+    """
+    path = Path(path)
+    if not path.name.endswith(ENDINGS):
+        raise TaskError(
+            f"{path}: triples stand in files that end in {', '.join(ENDINGS)}; rename the file, or rewrite it"
+        )
+    if not path.is_file():
+        raise TaskError(f"{path} is not there; {in_folder(path.parent)}")
+    found = list(dict.fromkeys(_jsonl(path) if ".jsonl" in path.suffixes else _tsv(path)))
+    if not found:
+        raise TaskError(f"{path} has no triples; give lines of subject, predicate and object")
+    return found
+
+
+def hold_out_triples(triples: Sequence[Triple], share: float, seed: int = 0) -> tuple[list[Triple], list[Triple]]:
+    """Two parts: to be told, and held out.
+
+    What is held out is only asked about: its subject, predicate and object all occur in the first part too, so that it
+    could be known from that.
+
+    Args:
+        triples: All of them.
+        share: How much is held out at most, 0 for nothing.
+        seed: Of the draw.
+    """
+    counts = Counter(part for triple in triples for part in _parts(triple))
+    order = list(range(len(triples)))
+    random.Random(seed).shuffle(order)
+    apart: set[int] = set()
+    for index in order:
+        if len(apart) + 1 > share * len(triples):
+            break
+        parts = Counter(_parts(triples[index]))
+        if all(counts[part] > count for part, count in parts.items()):
+            counts -= parts
+            apart.add(index)
+    told = [triple for n, triple in enumerate(triples) if n not in apart]
+    return told, [triple for n, triple in enumerate(triples) if n in apart]
+
+
+def _parts(triple: Triple) -> list[tuple[str, str]]:
+    return [("node", triple.subject), ("predicate", triple.predicate), ("node", triple.object)]
+
+
+def _tsv(path: Path) -> Iterator[Triple]:
+    for number, line in enumerate(text_of(path).split("\n"), 1):
+        cells = [cell.strip() for cell in line.split("\t")]
+        if not any(cells) or (number == 1 and tuple(cell.lower() for cell in cells) == PARTS):
+            continue
+        place = Place(str(path), number)
+        if len(cells) != len(PARTS):
+            raise TaskError(
+                f"{place}: {len(cells)} cells in {line[:60]!r}; a line must be subject, predicate and object with a tab "
+                "between them"
+            )
+        yield _triple(dict(zip(PARTS, cells, strict=True)), place)
+
+
+def _jsonl(path: Path) -> Iterator[Triple]:
+    for row, place in read_rows(path).placed():
+        missing = [part for part in PARTS if part not in row]
+        if missing:
+            raise TaskError(
+                f"{place}: no {missing[0]!r}; the line has {', '.join(map(repr, row)) or 'nothing'}, and must have "
+                "subject, predicate and object"
+            )
+        yield _triple(row, place)
+
+
+def _triple(row: dict[str, object], place: Place) -> Triple:
+    for part in PARTS:
+        value = row[part]
+        if not isinstance(value, str) or not value.strip():
+            raise TaskError(f"{place}: the {part} is {value!r}; it must be a text that is not empty")
+    subject, predicate, object_ = (str(row[part]).strip() for part in PARTS)
+    return Triple(subject, predicate, object_, place)

@@ -1,0 +1,122 @@
+"""What is measured of a unit when it is trained: scores on every split, in other languages, of what it knows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from graftwork.api import Adapters
+from graftwork.tasks import Rows
+from graftwork.tasks.knowledge import cloze_ranks, commonest, read_knowledge, scores_of_ranks
+from graftwork.tasks.reading import draw
+from graftwork.training.attention import mean_attention
+from graftwork.training.plan import Unit
+from graftwork.training.stages import Stage, fusion_name, over
+from graftwork.training.task_trainer import TaskTrainer, scores_of
+
+if TYPE_CHECKING:
+    from graftwork.training.unit import Workshop
+
+Result = dict[str, Any]
+_MOST_ASKED = 500
+
+
+def measured(unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters, stage: Stage) -> Result:
+    """Everything that ``result.json`` says, but for the time of training and the size of the file.
+
+    Args:
+        unit: The unit, trained.
+        shop: Where it was trained.
+        trainer: What trained it.
+        grafts: The handle of its model.
+        stage: What was put on the model.
+    """
+    task = shop.tasks[unit.task]
+    splits: dict[str, Rows] = {"dev": task.dev}
+    if task.test is not None and all(task.kind.answer(cells) is not None for cells in task.kind.cells(task.test)):
+        splits["test"] = task.test
+    began = time.perf_counter()
+    scores = {split: trainer.measure(rows)[0] for split, rows in splits.items()}
+    seconds = (time.perf_counter() - began) / sum(len(rows) for rows in splits.values())
+    history = trainer.state.log_history
+    curve = scores_of(trainer.state)
+    on = "test" if "test" in scores else "dev"
+    result: Result = {
+        "unit": unit.id,
+        "kind": unit.kind,
+        "task": unit.task,
+        "seed": unit.seed,
+        "labels": list(task.labels),
+        "members": [member.id for member in unit.members],
+        "under": [member.id for member in unit.under],
+        "metric": task.metric,
+        "score": scores[on][task.metric],
+        "scored_on": on,
+        "scores": scores,
+        "epochs": len(curve),
+        "best_epoch": curve.index(max(curve)) + 1,
+        "steps": trainer.state.global_step,
+        "trained_weights": sum(p.numel() for p in grafts.model.parameters() if p.requires_grad),
+        "curves": {
+            "loss": [[entry["step"], entry["loss"]] for entry in history if "loss" in entry],
+            "score": [[n + 1, value] for n, value in enumerate(curve)],
+        },
+        "timings": {"milliseconds_a_row": round(1000 * seconds, 2)},
+    }
+    if unit.kind in ("fusion", "own", "copies"):
+        result["attention"] = _attention(unit, shop, trainer, grafts)
+    if unit.kind == "knowledge":
+        result["cloze"] = _cloze(unit, shop, trainer, grafts)
+    if task.elsewhere:
+        result["language"] = task.spec.language
+        result["elsewhere"] = _elsewhere(unit, shop, trainer, grafts, stage)
+    return result
+
+
+def _attention(unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters) -> Result:
+    task = shop.tasks[unit.task]
+    features, size = trainer.features(task.dev), trainer.args.eval_batch_size
+    return mean_attention(grafts, fusion_name(unit), task.kind, features, shop.processor, size, trainer.autocast)
+
+
+def _elsewhere(
+    unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters, stage: Stage
+) -> dict[str, dict[str, float]]:
+    """The task's metrics on its other rows; a unit over a language's adapter gets that of the rows in its place."""
+    found = {}
+    for place, rows in shop.tasks[unit.task].elsewhere.items():
+        with _speaking(place, unit, shop, grafts, stage):
+            found[place] = trainer.measure(rows)[0]
+    return found
+
+
+@contextlib.contextmanager
+def _speaking(language: str, unit: Unit, shop: Workshop, grafts: Adapters, stage: Stage) -> Iterator[None]:
+    own = next((member for member in unit.under if member.kind == "language"), None)
+    if own is None:
+        yield
+        return
+    if language not in grafts.names:
+        other = dataclasses.replace(own, task=language)
+        grafts.load(other.folder(shop.run) / "adapter", language, head=False)
+    with grafts.using(over(unit, stage.top, language), head=stage.head):
+        yield
+
+
+def _cloze(unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters) -> Result:
+    """How well the objects are known, without the adapter and with it: of what was told, and of what was held out."""
+    knowledge = read_knowledge(unit.task, shop.recipe.knowledge[unit.task], shop.root)
+    found: Result = {}
+    for part, every in knowledge.clozes().items():
+        chosen = draw(Rows([{"cloze": n} for n in range(len(every))]), _MOST_ASKED)
+        asked = [every[row["cloze"]] for row in chosen]
+        scores = {}
+        for moment, composition in (("before", None), ("after", unit.task)):
+            with grafts.using(composition), trainer.autocast():
+                ranks = cloze_ranks(grafts.model, asked, shop.processor, batch_size=trainer.args.eval_batch_size)
+            scores[moment] = dataclasses.asdict(scores_of_ranks(ranks))
+        found[part] = {**scores, "commonest": commonest(asked, knowledge.told)}
+    return found
