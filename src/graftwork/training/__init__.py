@@ -10,6 +10,7 @@ from graftwork.training.random_depth import RandomDepth, depth_at
 from graftwork.training.recipe import Recipe
 from graftwork.training.results import read_results
 from graftwork.training.run import run
+from graftwork.training.sampling import TaskBatch, TaskMixing, TaskSampler
 from graftwork.training.souping import Soup, nearest, similarities, soup, text_states
 from graftwork.training.together import train_together
 from graftwork.training.trainer import AdapterTrainer
@@ -24,6 +25,9 @@ __all__ = [
     "RandomDepth",
     "Recipe",
     "Soup",
+    "TaskBatch",
+    "TaskMixing",
+    "TaskSampler",
     "Unit",
     "Watcher",
     "answers",
