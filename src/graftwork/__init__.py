@@ -38,6 +38,7 @@ from graftwork.errors import (
     UnknownNameError,
 )
 from graftwork.methods import (
+    PAL,
     PHM,
     AdapterConfig,
     AdapterPlus,
@@ -47,6 +48,7 @@ from graftwork.methods import (
     CompacterPlusPlus,
     Houlsby,
     LowRank,
+    LowRankPAL,
     Parallel,
     Pfeiffer,
     Standard,
@@ -58,6 +60,7 @@ from graftwork.sites import Site, SiteMap, Tap, discover
 __version__ = "0.1.0"
 
 __all__ = [
+    "PAL",
     "PHM",
     "AdapterConfig",
     "AdapterPlus",
@@ -83,6 +86,7 @@ __all__ = [
     "Labels",
     "LowRank",
     "Merged",
+    "LowRankPAL",
     "MixedBatch",
     "Parallel",
     "Pfeiffer",

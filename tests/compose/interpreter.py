@@ -115,8 +115,8 @@ class Interpreter(Graft):
         if isinstance(composition, str):
             module: AdapterModule = self.adapters[composition][here.key]
             config = self.grafts.config(composition)
-            assert isinstance(config, gw.Bottleneck)
-            return formula.bottleneck(config, module, here.read(module.reads), here.mask, here.causal)
+            assert isinstance(config, gw.AdapterConfig)
+            return formula.adapter(config, module, here.read(module.reads), here.mask, here.causal)
         if isinstance(composition, gw.Stack):
             return self._stack(composition, here, writes)
         if isinstance(composition, (gw.Average, gw.Fuse)):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.compose import FusionModule
-from graftwork.methods import Bottleneck
+from graftwork.methods import PAL, AdapterConfig, Bottleneck
 
 PHI: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda x: x * (x > 0),
@@ -32,6 +32,37 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     """(x − mean) / sqrt(variance + eps) · weight + bias."""
     centred = x - x.mean(-1, keepdim=True)
     return centred / torch.sqrt(centred.square().mean(-1, keepdim=True) + eps) * weight + bias
+
+
+def adapter(config: AdapterConfig, module: Any, h: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    """What an adapter adds, by the formula of its method."""
+    if isinstance(config, PAL):
+        return pal(config, module, h, mask, causal)
+    assert isinstance(config, Bottleneck)
+    return bottleneck(config, module, h, mask, causal)
+
+
+def attention(w: dict[str, Tensor], x: Tensor, heads: int, mask: Tensor | None, causal: bool) -> Tensor:
+    """[softmax(q_i kᵀ / √(r / heads)) v for each position and head], padding hidden, later positions too if ``causal``."""
+    q, k, v = (x @ w[f"{name}.weight"].T + w[f"{name}.bias"] for name in ("query", "key", "value"))
+    size, out = x.shape[-1] // heads, torch.zeros_like(x)
+    for row in range(len(x)):
+        for position in range(x.shape[1]):
+            seen = [n for n in range(x.shape[1]) if (n <= position or not causal) and (mask is None or mask[row, n])]
+            seen = sorted({*seen, position})
+            for first in range(0, x.shape[-1], size):
+                part = slice(first, first + size)
+                scores = k[row, seen, part] @ q[row, position, part] / math.sqrt(size)
+                weights = torch.exp(scores - scores.max())
+                out[row, position, part] = (weights / weights.sum()) @ v[row, seen, part]
+    return out
+
+
+def pal(config: PAL, module: Any, h: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """V_D attention(V_E h), φ around it."""
+    own, both = dict(module.attention.named_parameters()), dict(module.shared[str(h.shape[-1])].named_parameters())
+    inner = attention(own, h @ both["encode.weight"].T + both["encode.bias"], config.heads, mask, causal)
+    return PHI[config.activation](inner @ both["decode.weight"].T + both["decode.bias"])
 
 
 def bottleneck(

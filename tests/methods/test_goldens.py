@@ -41,6 +41,8 @@ def test_bert_base_has_25_norms() -> None:
         ("bert-base", gw.Standard(up_bias=False), 24 * 98_368),
         ("bert-base", gw.Pfeiffer(), 894_528),
         ("bert-base", gw.Pfeiffer(reduction_factor=16), 894_528),
+        ("bert-base", gw.PAL(), 1_819_836),
+        ("bert-base", gw.LowRankPAL(), 1_853_616),
         ("t5-base", gw.Houlsby(bottleneck_size=24, norms="base"), 1_807_488),
         ("t5-base", gw.Houlsby(bottleneck_size=24), 1_855_104),
         ("t5-base", gw.Pfeiffer(bottleneck_size=24), 903_744),

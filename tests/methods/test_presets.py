@@ -16,6 +16,7 @@ from graftwork.methods.activations import ACTIVATIONS
 from tests.compose.interpreter import Lab, close
 
 PRESETS: dict[str, gw.Bottleneck] = {
+    "low-rank pal": gw.LowRankPAL(bottleneck_size=6),
     "houlsby": gw.Houlsby(bottleneck_size=5),
     "houlsby, base norms": gw.Houlsby(bottleneck_size=5, norms="base"),
     "standard": gw.Standard(bottleneck_size=5),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graftwork.attach.causality import causal_at
 from graftwork.attach.choice import Program
 from graftwork.attach.heads import Labels, copied, resized, shared_weights
 from graftwork.attach.holder import Holder, Named, SiteAdapters, device_of, holder_at, holder_or_none
@@ -77,17 +78,6 @@ def place_of(model: nn.Module, sites: SiteMap, site: Site, stacks: Mapping[str, 
     causal = causal_at(model, site)
     site = dataclasses.replace(site, stack=site.stack.removeprefix(sites.prefix))
     return Place(site=site, layers=stacks.get(site.stack, 1), causal=causal, block_kinds=kinds)
-
-
-def causal_at(model: nn.Module, site: Site) -> bool:
-    """Whether a position at a site sees only those in front of it."""
-    config = getattr(model, "config", None)
-    if getattr(config, "is_encoder_decoder", False):
-        return "decoder" in site.stack
-    if getattr(config, "is_decoder", False):
-        return True
-    block = model.get_submodule(site.block)
-    return any(getattr(m, "is_causal", False) is True for m in block.modules())
 
 
 def _require_read(site: Site, reads: str, writes: str, owner: str) -> None:

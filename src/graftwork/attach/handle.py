@@ -317,9 +317,9 @@ class Handle(Registry):
                 raise CompositionError(
                     f"{fuse!r}: {fuse.name!r} is a {type(there).__name__}; it was added as {there!r}"
                 )
-        refuse_rows(composition, self.model)
         norms, modules = building.norm_finders(self.model, self.sites)
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
+        refuse_rows(plan, self.model)
         chosen = heads_in_use(composition, head, self._labels)
         if isinstance(self.model, Headed):
             plan.named_heads = chosen

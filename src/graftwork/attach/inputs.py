@@ -34,6 +34,9 @@ def parameter_names(module: nn.Module) -> tuple[str, ...]:
     return tuple(names[1:] if names and names[0] == "self" else names)
 
 
+_CACHES = ("past_key_values", "cache_params", "mems", "state")
+
+
 class Call:
     """The outermost call, as far as compositions need to know it.
 
@@ -42,6 +45,7 @@ class Call:
         beams: Whether rows may be repeated behind one another: a cache or an encoder's output came in from outside.
         mask: The attention mask ``(batch, positions)`` of the encoder or only stack, or ``None``.
         decoder_mask: That of the decoder, or ``None``.
+        two_stacks: Whether the call has inputs for a decoder apart from those for its encoder.
     """
 
     def __init__(self, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -56,6 +60,7 @@ class Call:
         padding = _two_dimensional(named.get("src_key_padding_mask"))
         if self.mask is None and padding is not None and padding.dtype is torch.bool:
             self.mask = ~padding
+        self.two_stacks = any(name.startswith("decoder_") for name in (*names, *named))
         self.decoder_mask = _two_dimensional(named.get("decoder_attention_mask"))
 
     @property
@@ -65,6 +70,10 @@ class Call:
         Read off a tensor each time: a number kept here would have a compiled model compiled anew for every batch size.
         """
         return None if self._main is None else self._main.shape[0]
+
+    def mask_at(self, stack: str) -> Tensor | None:
+        """The attention mask of a stack of layers: an encoder's says nothing of the decoder's positions."""
+        return self.decoder_mask if self.two_stacks and "decoder" in stack else self.mask
 
     def _main_input(self) -> Tensor | None:
         found = [self.named[n] for n in _MAIN if isinstance(self.named.get(n), Tensor)]
@@ -103,3 +112,29 @@ def repeat_rows(
         return value
 
     return tuple(repeat(a) for a in args), {k: repeat(v) for k, v in kwargs.items()}
+
+
+def refuse_unseen(mixing: Mapping[str, bool], call: Call) -> None:
+    """Refuse calls in which an adapter that mixes positions cannot know which of them to look at.
+
+    Args:
+        mixing: The active adapters that mix positions, and whether they do in a decoder.
+        call: The call.
+
+    Raises:
+        CompositionError: If a cache keeps earlier positions back, or the attention mask is not by rows and positions.
+    """
+    cached = next((name for name, causal in mixing.items() if causal), None)
+    cache = next((name for name in _CACHES if call.named.get(name) is not None), None)
+    if cached is not None and cache is not None:
+        raise CompositionError(
+            f"{cached!r} mixes positions, and with a cache ({cache}) it is not given the earlier ones; generate with "
+            "use_cache=False"
+        )
+    mask = call.named.get("attention_mask")
+    if mask is not None and call.mask is None:
+        shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise CompositionError(
+            f"{next(iter(mixing))!r} mixes positions and needs an attention mask (batch, positions), not {shape}; give the "
+            "padding mask, and positions that see one another in one row"
+        )

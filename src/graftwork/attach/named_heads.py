@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
-from graftwork.attach.building import causal_at
+from graftwork.attach.causality import causal_at
 from graftwork.attach.headed import HEAD_PATH, Headed, Together
 from graftwork.attach.heads import Labels, head_name
 from graftwork.attach.holder import device_of

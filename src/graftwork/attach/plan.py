@@ -35,6 +35,7 @@ class Plan:
         labels: The name of the one head whose labels the loss is computed for, or ``None``.
         named_heads: On a `Headed` model the heads in use: a name, several, a block with one of these a child, or ``None``.
         replicate: The block that repeats the inputs, or ``None``.
+        mixing: The adapters that mix positions, and whether they do in a decoder.
     """
 
     def __init__(self, composition: Composition) -> None:
@@ -48,6 +49,7 @@ class Plan:
         self.labels: str | None = None
         self.named_heads: str | Together | tuple[Any, ...] | None = None
         self.replicate = replicate_in(composition)
+        self.mixing: dict[str, bool] = {}
 
     def nodes(self) -> list[Node]:
         """Every node of the plan."""
@@ -90,6 +92,8 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, sites: Si
 
         def adapter(name: str, writes: str = writes) -> AdapterModule | None:
             found = here.adapter(name)
+            if found is not None and found.mixes_positions:
+                plan.mixing[name] = plan.mixing.get(name, False) or found.causal
             return found if found is not None and found.writes == writes else None
 
         def leaves_out(block: Drop) -> bool:
@@ -152,14 +156,15 @@ def _check_meeting(composition: Composition, at: Mapping[int, SiteAdapters]) -> 
             )
 
 
-def refuse_rows(composition: Composition, model: nn.Module) -> None:
-    """Refuse compositions by rows where the rows are not the first dimension.
+def refuse_rows(plan: Plan, model: nn.Module) -> None:
+    """Refuse compositions by rows, and methods that mix positions, where the rows are not the first dimension.
 
     Raises:
-        CompositionError: If there is such a block and the model's attention takes positions first.
+        CompositionError: If there is such a block or method and the model's attention takes positions first.
     """
+    composition = plan.composition
     parts = composition.walk() if isinstance(composition, Block) else ()
-    if not any(isinstance(part, (BatchSplit, MixedBatch, Replicate)) for part in parts):
+    if not plan.mixing and not any(isinstance(part, (BatchSplit, MixedBatch, Replicate)) for part in parts):
         return
     for name, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention) and not module.batch_first:

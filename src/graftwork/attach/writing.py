@@ -37,8 +37,7 @@ def write(frame: Frame, ports: Ports, index: int, stream: bool, slot: int | str 
 def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) -> Reads:
     site = ports.sites[index]
     call = frame.call
-    mask = call.decoder_mask if call.decoder_mask is not None and "decoder" in site.stack else call.mask
-    around = Surroundings(call.rows, beams=call.beams, mask=mask, record=frame.record)
+    around = Surroundings(call.rows, beams=call.beams, mask=call.mask_at(site.stack), record=frame.record)
     taps = {}
     for role in frame.plan.taps.get(index, ()):
         if (index, role) not in frame.taps:

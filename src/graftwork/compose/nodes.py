@@ -24,6 +24,7 @@ class Node:
     """Base: the addition of one composition at one site."""
 
     needs: frozenset[str] = frozenset()
+    mixes_positions: bool = False
 
     def __call__(self, reads: Reads) -> Tensor | None:
         """The addition for these reads."""
@@ -40,6 +41,7 @@ class Leaf(Node):
     def __init__(self, module: AdapterModule) -> None:
         self.module = module
         self.needs = frozenset({module.reads})
+        self.mixes_positions = module.mixes_positions
 
     def __call__(self, reads: Reads) -> Tensor:
         return self.module(reads.get(self.module.reads), reads.around)  # type: ignore[no-any-return]
@@ -50,7 +52,7 @@ class InTurn(Node):
 
     def __init__(self, children: Sequence[Node]) -> None:
         self.children = list(children)
-        self.needs = needs_of(children)
+        self.needs, self.mixes_positions = needs_of(children), _mixes(children)
 
     def __call__(self, reads: Reads) -> Tensor | None:
         total: Tensor | None = None
@@ -72,7 +74,7 @@ class Pool(Node):
     """
 
     def __init__(self, children: Sequence[Node | None]) -> None:
-        self.needs = needs_of(children)
+        self.needs, self.mixes_positions = needs_of(children), _mixes(children)
         banked = [n for n, c in enumerate(children) if isinstance(c, Leaf) and c.module.banked]
         rest = [n for n in range(len(children)) if n not in banked]
         self.bank = Bank([children[n].module for n in banked]) if banked else None  # type: ignore[union-attr]
@@ -115,7 +117,7 @@ class ByRows(Node):
     def __init__(self, block: Block, children: Sequence[Node | None]) -> None:
         self.block = block
         self.children = list(children)
-        self.needs = needs_of(children)
+        self.needs, self.mixes_positions = needs_of(children), _mixes(children)
         leaves = [c.module if isinstance(c, Leaf) else None for c in self.children]
         self.banks = RowBank.of(leaves)
 
@@ -145,12 +147,15 @@ class ByRows(Node):
 
 
 class ByPositions(Node):
-    """Split: each position to one child."""
+    """Split: each position to one child.
+
+    A child that mixes positions is computed over all of them and adds to its own: what it would add there alone.
+    """
 
     def __init__(self, block: Split, children: Sequence[Node | None]) -> None:
         self.block = block
         self.children = list(children)
-        self.needs = needs_of(children)
+        self.needs, self.mixes_positions = needs_of(children), _mixes(children)
 
     def __call__(self, reads: Reads) -> Tensor | None:
         splits = self.block.options["splits"]
@@ -163,11 +168,23 @@ class ByPositions(Node):
         start = 0
         parts: list[Tensor] = []
         for size, child in zip(splits, self.children, strict=True):
-            delta = None if child is None or not size else child(reads.positions(start, start + size))
+            delta = None if child is None or not size else _part(child, reads, start, start + size)
             shape = (value.shape[0], size, value.shape[2])
             parts.append(value.new_zeros(shape) if delta is None else delta.to(value.dtype))
             start += size
         return torch.cat(parts, dim=1)
+
+
+def _part(child: Node, reads: Reads, start: int, stop: int) -> Tensor | None:
+    """A child's addition at some of the positions."""
+    if not child.mixes_positions:
+        return child(reads.positions(start, stop))
+    whole = child(reads)
+    return None if whole is None else whole[:, start:stop]
+
+
+def _mixes(children: Sequence[Node | None]) -> bool:
+    return any(c is not None and c.mixes_positions for c in children)
 
 
 def needs_of(children: Sequence[Node | None]) -> frozenset[str]:

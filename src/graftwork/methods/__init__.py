@@ -6,11 +6,13 @@ from graftwork.methods.bottleneck import Bottleneck
 from graftwork.methods.compacter import PHM, Compacter, CompacterPlusPlus, LowRank
 from graftwork.methods.contract import AdapterConfig, AdapterModule, Context, Place, Segment
 from graftwork.methods.houlsby import Houlsby, Standard
+from graftwork.methods.pal import PAL, LowRankPAL
 from graftwork.methods.parallel import Parallel
 from graftwork.methods.pfeiffer import Pfeiffer
 from graftwork.methods.registry import config_from_dict, methods, register
 
 __all__ = [
+    "PAL",
     "PHM",
     "AdapterConfig",
     "AdapterModule",
@@ -22,6 +24,7 @@ __all__ = [
     "Context",
     "Houlsby",
     "LowRank",
+    "LowRankPAL",
     "Parallel",
     "Pfeiffer",
     "Place",

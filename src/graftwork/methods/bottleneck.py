@@ -18,7 +18,7 @@ from graftwork.errors import ConfigError
 from graftwork.methods.activations import ACTIVATIONS, canonical
 from graftwork.methods.bottleneck_module import INITS, SKIPS, BottleneckModule
 from graftwork.methods.contract import READS, WRITES, AdapterConfig, Place
-from graftwork.methods.layerwise import check_layers, for_layer, layer_keys, selects
+from graftwork.methods.layerwise import check_layers, for_layer, is_left_out, layer_keys, layers_left_out, selects
 from graftwork.methods.registry import register
 from graftwork.options import flags, is_number, one_of, within
 from graftwork.sites import KINDS
@@ -91,10 +91,7 @@ class Bottleneck(AdapterConfig):
         if not isinstance(sites, (tuple, list, set)) or not sites or not all(s in KINDS for s in sites):
             raise ConfigError(f"{type(self).__name__}: sites is {sites!r}; name one or more of {', '.join(KINDS)}")
         object.__setattr__(self, "sites", tuple(sites))
-        left = self.leave_out
-        if not isinstance(left, (tuple, list, set, range)) or any(type(x) not in (int, str) for x in left):
-            raise ConfigError(f"{type(self).__name__}: leave_out is {left!r}; give a list of layers, such as [0, 1]")
-        object.__setattr__(self, "leave_out", tuple(left))
+        object.__setattr__(self, "leave_out", layers_left_out(self))
         one_of(self, "activation", ACTIVATIONS)
         object.__setattr__(self, "activation", canonical(self.activation))
         one_of(self, "reads", READS)
@@ -146,7 +143,7 @@ class Bottleneck(AdapterConfig):
 
     def stands_at(self, place: Place) -> bool:
         """Whether the method puts an adapter at a place."""
-        return selects(self.sites, place) and not any(str(x) in _names(place) for x in self.leave_out)
+        return selects(self.sites, place) and not is_left_out(place, self.leave_out)
 
     def build(self, place: Place, shared: nn.Module | None = None) -> BottleneckModule | None:
         return BottleneckModule(**self.module_options(place)) if self.stands_at(place) else None
@@ -174,7 +171,3 @@ class Bottleneck(AdapterConfig):
             "causal": place.causal,
             "dtype": self.torch_dtype,
         }
-
-
-def _names(place: Place) -> tuple[str, str]:
-    return str(place.site.layer), f"{place.site.stack}.{place.site.layer}"

@@ -82,6 +82,8 @@ class AdapterModule(nn.Module):
             and the module is in training mode: a frozen adapter in a fusion is a fixed function.
         has_randomness: Whether the method has any.
         mixes_positions: Whether an output position depends on other positions.
+        causal: Whether it stands in a decoder (`Place.causal`). One that mixes positions there is refused where a key/value
+            cache keeps the earlier ones back.
     """
 
     mixes_positions: ClassVar[bool] = False
@@ -94,6 +96,7 @@ class AdapterModule(nn.Module):
         self.__dict__["shared"] = shared
         self.reads = reads
         self.writes = writes
+        self.causal = False
         self.learning = False
         self.has_randomness = False
 

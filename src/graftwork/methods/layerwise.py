@@ -49,3 +49,21 @@ def check_layers(owner: str, field: str, value: Any, layers: Mapping[str, int]) 
         if str(layer) not in known:
             have = ", ".join(f"{stack} 0 to {count - 1}" for stack, count in layers.items())
             raise ConfigError(f"{owner}: {field} names layer {layer!r}, which is not there; the layers are {have}")
+
+
+def layers_left_out(config: Any) -> tuple[int | str, ...]:
+    """The option ``leave_out`` as a tuple of layers, numbers or full names.
+
+    Raises:
+        ConfigError: If it is no list of these.
+    """
+    left = config.leave_out
+    if not isinstance(left, (tuple, list, set, range)) or any(type(x) not in (int, str) for x in left):
+        raise ConfigError(f"{type(config).__name__}: leave_out is {left!r}; give a list of layers, such as [0, 1]")
+    return tuple(left)
+
+
+def is_left_out(place: Place, left: Collection[int | str]) -> bool:
+    """Whether a place is in one of the layers that are left out."""
+    names = (str(place.site.layer), f"{place.site.stack}.{place.site.layer}")
+    return any(str(x) in names for x in left)

@@ -1,0 +1,30 @@
+"""A linear map with bias, for methods that are more than a bottleneck."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Affine(nn.Module):
+    """``W x + b``, W ``(out, in)`` from N(0, std) and b from zero.
+
+    It is no `nn.Linear`, which peft's ``all-linear`` and quantisers would take, and computes in the dtype and on the device
+    of what it is given: one that is shared lies in the root.
+    """
+
+    def __init__(self, width_in: int, width_out: int, std: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width_out, width_in, dtype=dtype) * std)
+        self.bias = nn.Parameter(torch.zeros(width_out, dtype=dtype))
+
+    @torch.no_grad()
+    def zero(self) -> None:
+        """Make it give exactly zero."""
+        self.weight.zero_()
+
+    def forward(self, values: Tensor) -> Tensor:
+        """``(…, in)`` to ``(…, out)``."""
+        return nn.functional.linear(
+            values, self.weight.to(values.device, values.dtype), self.bias.to(values.device, values.dtype)
+        )
