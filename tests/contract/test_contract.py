@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
-from tests.contract.cases import MODELS, STANDS_NOWHERE, Case, loss
+from tests.contract.cases import MODELS, STANDS_NOWHERE, UNWEIGHABLE, Case, loss
 from tests.zoo.models import build, clone_inputs, main_output
 
 MakeCase = Callable[..., Case]
@@ -195,8 +195,14 @@ def test_laws_of_composition(case: MakeCase) -> None:
     with torch.no_grad():
         plain, a, b = here.run(None), here.run("a"), here.run("b")
         differ(a, b)
-        for same in (gw.Stack("a"), gw.Stack("a", None), gw.Average("a", "a"), gw.Average("a", weights=[5])):
+        for same in (gw.Stack("a"), gw.Stack("a", None)):
             close(here.run(same), a, 1e-6)
+        for weighed in (gw.Average("a", "a"), gw.Average("a", weights=[5])):
+            if here.config.method in UNWEIGHABLE:
+                with pytest.raises(gw.CompositionError, match=UNWEIGHABLE[here.config.method]):
+                    here.run(weighed)
+            else:
+                close(here.run(weighed), a, 1e-6)
         rows = len(plain)
         alone = [a, *[plain] * (rows - 2), b]
         mixed = here.run(gw.MixedBatch(["a", *[None] * (rows - 2), "b"]))
@@ -216,6 +222,11 @@ def test_a_fusion_of_one_with_v_the_identity_is_that_one(case: MakeCase) -> None
     here = case(torch.float64)
     here.unsettle("a")
     pool = gw.Fuse("a", name="f")
+    if here.config.method in UNWEIGHABLE:
+        with pytest.raises(gw.CompositionError, match=UNWEIGHABLE[here.config.method]):
+            here.grafts.add_fusion(pool)
+        assert not here.grafts.fusions
+        return
     here.grafts.add_fusion(pool)
     with torch.no_grad():
         for module in here.grafts.modules_of("f").values():
@@ -312,20 +323,22 @@ class NormedBlock(nn.Module):
 
 
 class Normed(nn.Module):
-    """Three such blocks."""
+    """Three such blocks behind something that stands for embeddings."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.enter = nn.Linear(12, 12)
         self.layers = nn.ModuleList(NormedBlock() for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x)
         for layer in self.layers:
             x = layer(x)
         return x
 
 
 def normed_sites() -> list[gw.Site]:
-    sites = []
+    sites = [gw.Site("layers", 0, "embedding", "enter", gw.Tap("enter", "output"), 12)]
     for n in range(3):
         tap = gw.Tap(f"layers.{n}", "input", 0)
         common = {

@@ -26,8 +26,8 @@ def place(width: int = 256, layer: int = 0, kind: Any = "feed_forward", stack: s
 
 def build(config: gw.Bottleneck, **at: Any) -> BottleneckModule:
     here = place(**at)
-    module = config.build(here, config.shared([here]))
-    assert module is not None
+    module = config.build(here, config.shared([here, place(kind="embedding")]))
+    assert isinstance(module, BottleneckModule)
     return module
 
 
@@ -85,12 +85,12 @@ def test_leave_out(left: tuple[Any, ...], stands: bool) -> None:
         ("feed_forward", set(BOTTLENECKS) - {gw.BapnaFirat}),
         ("mixer", {gw.Houlsby, gw.Standard, gw.Bottleneck, gw.Compacter, gw.PHM, gw.LowRank}),
         ("layer", {gw.BapnaFirat}),
-        ("embedding", set()),
+        ("embedding", {gw.InvertiblePfeiffer}),
     ],
 )
 def test_where_each_preset_stands(kind: str, presets: set[type[gw.Bottleneck]]) -> None:
-    here = place(kind=kind)
-    assert {p for p in BOTTLENECKS if p().build(here, p().shared([here])) is not None} == presets
+    here, both = place(kind=kind), [place(kind=kind), place(kind="embedding")]
+    assert {p for p in BOTTLENECKS if p().build(here, p().shared(both)) is not None} == presets
 
 
 def test_a_lone_mixer_takes_the_feed_forward_adapter() -> None:

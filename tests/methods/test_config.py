@@ -39,6 +39,8 @@ EVERYTHING: dict[str, Any] = {
     "dtype": "bfloat16",
     "n": 2,
     "rank": 3,
+    "invertible": False,
+    "invertible_reduction": 3,
 }
 
 

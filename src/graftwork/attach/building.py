@@ -13,8 +13,9 @@ from torch import nn
 from graftwork.attach.causality import causal_at
 from graftwork.attach.choice import Program
 from graftwork.attach.heads import Labels, copied, resized, shared_weights
-from graftwork.attach.holder import Holder, Named, SiteAdapters, device_of, holder_at, holder_or_none
+from graftwork.attach.holder import Holder, Named, SiteAdapters, device_at, holder_at, holder_or_none
 from graftwork.attach.ports import uninstall
+from graftwork.attach.wiring import wire_copy
 from graftwork.compose import Learned, LearnedConfig, LearnedModule
 from graftwork.errors import ConfigError, SiteError
 from graftwork.methods import AdapterConfig, AdapterModule, Place
@@ -41,7 +42,7 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> dict[int, 
     stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
     config.check(stacks)
     places = [place_of(model, sites, site, stacks) for site in sites]
-    devices = [device_of(model.get_submodule(site.block)) for site in sites]
+    devices = [device_at(model, site.block) for site in sites]
     with _made_on(devices[0]):
         shared = config.shared(places)
     if shared is not None:
@@ -119,7 +120,7 @@ def build_fusion(
     stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
     here = {index: site for index, site in enumerate(sites) if index in present}
     places = {index: place_of(model, sites, site, stacks) for index, site in here.items()}
-    devices = {index: device_of(model.get_submodule(site.block)) for index, site in here.items()}
+    devices = {index: device_at(model, site.block) for index, site in here.items()}
     root = next(iter(devices.values()), torch.device("cpu"))
     with _made_on(root):
         shared = config.shared(block, list(places.values()))
@@ -133,6 +134,18 @@ def build_fusion(
             _require_read(site, module.reads, "branch", type(config).__name__)
         built[index] = module.to(devices[index]).train(model.training)
     return built
+
+
+def looked_up(model: nn.Module, sites: SiteMap, written: Collection[int]) -> str | None:
+    """The path of the model's own token embeddings, where these are a site that is written; else ``None``."""
+    paths = [s.output.module for n, s in enumerate(sites) if s.kind == "embedding" and n in written]
+    if not paths:
+        return None
+    try:
+        tokens = model.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        return None
+    return next((path for path in paths if model.get_submodule(path) is tokens), None)
 
 
 def site_adapters(model: nn.Module, site: Site, index: int) -> SiteAdapters:
@@ -197,9 +210,12 @@ def drop_norms(model: nn.Module, name: str) -> None:
 
 
 def copy_head(model: nn.Module, source: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """Copies of head modules, weights of the base referred to and not copied."""
+    """Copies of head modules, weights of the base referred to and not copied; sites inside are sites in the copies too."""
     shared = shared_weights(model)
-    return {path: copied(module, shared) for path, module in source.items()}
+    copies = {path: copied(module, shared) for path, module in source.items()}
+    for path, module in copies.items():
+        wire_copy(source[path], module)
+    return copies
 
 
 def make_head(model: nn.Module, paths: Sequence[str], head: Any, own: Labels) -> tuple[dict[str, nn.Module], Labels]:

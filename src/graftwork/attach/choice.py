@@ -7,6 +7,7 @@ says ``norms="base"``. For heads see `graftwork.attach.heads`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,7 @@ class Chosen:
     Attributes:
         base: The base's module; its hooks do not run here.
         run: How a module is run on values.
+        on_rows: What is entered around a module that runs on some of the rows.
         choice: One module (``None`` is the base's) for all rows, or a tuple with one for each row in hand.
     """
 
@@ -65,6 +67,7 @@ class Chosen:
     ) -> None:
         self.base = base
         self.run = run
+        self.on_rows: Callable[[Rows], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
         if isinstance(choice, tuple) and all(c is choice[0] for c in choice):
             choice = choice[0] if choice else None
         self.choice = choice
@@ -98,7 +101,8 @@ class Chosen:
         parts: list[tuple[Rows, Tensor | None]] = []
         for module in {id(c): c for c in self.choice}.values():
             rows = tuple(row for row, c in enumerate(self.choice) if c is module)
-            parts.append((rows, self.run(self.base if module is None else module, take(values, rows, scope))))
+            with self.on_rows(rows):
+                parts.append((rows, self.run(self.base if module is None else module, take(values, rows, scope))))
         merged = merge(parts, next(part for _, part in parts if part is not None), scope, rows_of=values)
         assert merged is not None
         return merged

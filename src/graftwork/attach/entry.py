@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from graftwork.attach.checkpointing import bind_checkpointing
 from graftwork.attach.heads import Labels
-from graftwork.attach.inputs import Call, refuse_unseen, repeat_rows
+from graftwork.attach.inputs import Call, refuse_embedded, refuse_unseen, repeat_rows
 from graftwork.attach.ports import ENTRY, Entry
 from graftwork.attach.runtime import Frame, Runtime
 
@@ -46,6 +46,8 @@ def enter(
     call = Call(entry.parameters, args, kwargs)
     if plan.mixing:
         refuse_unseen(plan.mixing, call)
+    if plan.looked_up is not None:
+        refuse_embedded(plan.looked_up, plan.composition, call)
     changed = None
     if plan.replicate is not None:
         changed = repeat_rows(plan.replicate, call, args, kwargs)

@@ -320,6 +320,7 @@ class Handle(Registry):
         norms, modules = building.norm_finders(self.model, self.sites)
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
         refuse_rows(plan, self.model)
+        plan.looked_up = building.looked_up(self.model, self.sites, {*plan.branch, *plan.stream})
         chosen = heads_in_use(composition, head, self._labels)
         if isinstance(self.model, Headed):
             plan.named_heads = chosen

@@ -215,8 +215,7 @@ class Headed(nn.Module):
     @property
     def computes_words(self) -> bool:
         """Whether the base has an output layer over the vocabulary."""
-        getter = getattr(self.base, "get_output_embeddings", None)
-        return getter is not None and getter() is not None
+        return self.get_output_embeddings() is not None
 
     @property
     def main_input_name(self) -> str:
@@ -240,6 +239,11 @@ class Headed(nn.Module):
             return None if getter is None else getter()
         except NotImplementedError:
             return None
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The base's, ``None`` where it has none."""
+        getter = getattr(self.base, "get_output_embeddings", None)
+        return None if getter is None else getter()
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
         """The base's own."""

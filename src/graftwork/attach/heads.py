@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -88,8 +88,9 @@ def shared_weights(model: nn.Module) -> dict[int, nn.Parameter]:
 def copied(head: nn.Module, shared: Mapping[int, nn.Parameter]) -> nn.Module:
     """A copy of a head module without our hooks; weights shared with the base are referred to, not registered."""
     copy_ = copy.deepcopy(head, dict(shared))
-    for module in copy_.modules():
+    for module in list(copy_.modules()):
         uninstall(module)
+        module._modules.pop(RESERVED, None)
         for name, p in list(module._parameters.items()):
             if p is not None and id(p) in shared:
                 del module._parameters[name]
@@ -178,14 +179,26 @@ def run_head(
     chosen = Chosen.bound(
         base, lambda m, rows: stand_in(m, base, (rows,), {}), program, frame.call.rows, frame.call.beams
     )
-    modules = chosen.choice if isinstance(chosen.choice, tuple) else (chosen.choice,)
-    sizes = {tuple(p.shape for p in (base if m is None else m).parameters()) for m in modules}
+    chosen.on_rows = frame.on_rows
+    modules = [
+        base if m is None else m for m in (chosen.choice if isinstance(chosen.choice, tuple) else (chosen.choice,))
+    ]
+    tied = {
+        id(p) for m in modules for part in m.modules() for p in part.__dict__.values() if isinstance(p, nn.Parameter)
+    }
+    sizes = {_own_shapes(m, tied) for m in modules}
     if len(sizes) > 1:
         raise CompositionError(
             f"{frame.plan.composition!r}: the rows use heads with outputs of different sizes, which do not fit one tensor; "
             "use adapters whose heads have equally many labels, or run them one after another"
         )
     return chosen(values)
+
+
+def _own_shapes(head: nn.Module, tied: Collection[int]) -> tuple[torch.Size, ...]:
+    """The shapes of a head's weights, those apart that copies have in common with the base, and adapters inside."""
+    mine = [(n, p) for n, p in head.named_parameters() if id(p) not in tied and RESERVED not in n.split(".")]
+    return tuple(p.shape for _, p in mine)
 
 
 def stand_in(head: nn.Module, base: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:

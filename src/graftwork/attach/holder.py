@@ -109,6 +109,17 @@ def holder_or_none(model: nn.Module, path: str) -> Holder | None:
     return found if isinstance(found, Holder) else None
 
 
+def device_at(model: nn.Module, path: str) -> torch.device:
+    """The device of the module at ``path``; of the nearest around it where that has no weights (a dropout)."""
+    while path and not _has_tensors(model.get_submodule(path)):
+        path = path.rpartition(".")[0]
+    return device_of(model.get_submodule(path))
+
+
+def _has_tensors(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters()) or any(True for _ in module.buffers())
+
+
 def device_of(module: nn.Module) -> torch.device:
     """The device of a module's own weights."""
     for tensors in (module.parameters(), module.buffers()):

@@ -16,26 +16,34 @@ from graftwork.attach.checkpointing import recomputing
 from graftwork.attach.heads import run_head
 from graftwork.attach.ports import PORTS, Ports
 from graftwork.attach.runtime import Frame
-from graftwork.attach.writing import write
+from graftwork.attach.writing import write, written
 from graftwork.errors import AttachError
 
 if TYPE_CHECKING:
     from graftwork.attach.plan import Plan
 
 
-def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Forward pre-hook: count the call, carry inputs."""
+def before(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Forward pre-hook: count the call, additions to inputs, inputs to carry."""
     ports: Ports = module.__dict__[PORTS]
     frame = _frame(ports, module)
     if frame is None:
-        return
+        return None
     call = 0
     if ports.counted:
         call = frame.counts.get(ports.number, 0)
         frame.counts[ports.number] = call + 1
+    start = given = (args, kwargs)
+    for at, slot, site, stream in ports.entries:
+        if at == call and site in (frame.plan.stream if stream else frame.plan.branch):
+            value = _input(ports, slot, *given)
+            given = _with_input(ports, slot, *given, written(frame, ports, site, stream, value))
     for at, slot, site, role in ports.inputs:
         if at == call and role in frame.plan.taps.get(site, ()):
-            frame.taps[site, role] = _input(ports, slot, args, kwargs)
+            frame.taps[site, role] = _input(ports, slot, *given)
+    return None if given is start else given
 
 
 def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -81,21 +89,38 @@ def _frame(ports: Ports, module: nn.Module) -> Frame | None:
 
 def _has_work(ports: Ports, plan: Plan) -> bool:
     """Whether the composition changes what this module returns."""
-    writes = any(site in (plan.stream if stream else plan.branch) for _, _, site, stream in ports.writes)
+    places = [(site, stream) for _, _, site, stream in (*ports.writes, *ports.entries)]
+    writes = any(site in (plan.stream if stream else plan.branch) for site, stream in places)
     return writes or ports.norm in plan.norms
 
 
 def _input(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """An input by position or name, given either way."""
+    found = _passed(ports, slot, args, kwargs)
+    return kwargs[found] if isinstance(found, str) else args[found]  # type: ignore[no-any-return]
+
+
+def _with_input(
+    ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with another tensor as one input."""
+    found = _passed(ports, slot, args, kwargs)
+    if isinstance(found, str):
+        return args, {**kwargs, found: value}
+    return (*args[:found], value, *args[found + 1 :]), dict(kwargs)
+
+
+def _passed(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | str:
+    """Where an input is in this call: its position or its name, whichever way it was given."""
     if isinstance(slot, str):
         if slot in kwargs:
-            return kwargs[slot]  # type: ignore[no-any-return]
+            return slot
         if slot in ports.parameters and ports.parameters.index(slot) < len(args):
-            return args[ports.parameters.index(slot)]  # type: ignore[no-any-return]
+            return ports.parameters.index(slot)
     elif slot < len(args):
-        return args[slot]  # type: ignore[no-any-return]
+        return slot
     elif slot < len(ports.parameters) and ports.parameters[slot] in kwargs:
-        return kwargs[ports.parameters[slot]]  # type: ignore[no-any-return]
+        return ports.parameters[slot]
     raise AttachError(
         f"the input {slot!r} of {ports.path!r} was there when the sites were found, and is not in this call"
     )

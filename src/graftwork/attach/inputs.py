@@ -114,6 +114,19 @@ def repeat_rows(
     return tuple(repeat(a) for a in args), {k: repeat(v) for k, v in kwargs.items()}
 
 
+def refuse_embedded(path: str, composition: object, call: Call) -> None:
+    """Refuse embeddings from outside where the model's own are adapted as they are looked up.
+
+    Raises:
+        CompositionError: If the call has them.
+    """
+    given = next((n for n in ("inputs_embeds", "decoder_inputs_embeds") if call.named.get(n) is not None), None)
+    if given is not None:
+        raise CompositionError(
+            f"{composition!r} adds to what {path!r} returns, and with {given} nothing is looked up there; give the tokens"
+        )
+
+
 def refuse_unseen(mixing: Mapping[str, bool], call: Call) -> None:
     """Refuse calls in which an adapter that mixes positions cannot know which of them to look at.
 

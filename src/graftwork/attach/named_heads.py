@@ -52,7 +52,8 @@ def make_named_head(registry: Registry, head: Any) -> OwnHead:
         raise ConfigError(
             f"add_head(…, {head!r}): give one of graftwork.heads, such as gw.heads.Classification(labels=2)"
         )
-    last = list(registry.sites)[-1]
+    sites = list(registry.sites)
+    last = ([site for site in sites if site.kind not in ("embedding", "output_projection")] or sites)[-1]
     device = device_of(model.base)
     with torch.device("meta" if device.type == "meta" else "cpu"):
         module = head.build(model.backbone(causal_at(model, last), last.width))

@@ -11,7 +11,7 @@ from graftwork.attach.choice import Program, norm_program
 from graftwork.attach.headed import Together
 from graftwork.attach.holder import SiteAdapters
 from graftwork.compose import BatchSplit, Block, Composition, Drop, Learned, MixedBatch, Replicate, fusions_in, names_in
-from graftwork.compose.nodes import ByPositions, ByRows, InTurn, Leaf, Node, Pool
+from graftwork.compose.nodes import Node, walk
 from graftwork.compose.tree import node_for
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.methods import AdapterModule
@@ -35,6 +35,7 @@ class Plan:
         labels: The name of the one head whose labels the loss is computed for, or ``None``.
         named_heads: On a `Headed` model the heads in use: a name, several, a block with one of these a child, or ``None``.
         replicate: The block that repeats the inputs, or ``None``.
+        looked_up: The path of the model's token embeddings, where something is added to what they return.
         mixing: The adapters that mix positions, and whether they do in a decoder.
     """
 
@@ -49,11 +50,12 @@ class Plan:
         self.labels: str | None = None
         self.named_heads: str | Together | tuple[Any, ...] | None = None
         self.replicate = replicate_in(composition)
+        self.looked_up: str | None = None
         self.mixing: dict[str, bool] = {}
 
     def nodes(self) -> list[Node]:
         """Every node of the plan."""
-        return [n for nodes in (self.branch, self.stream) for top in nodes.values() for n in _walk(top)]
+        return [n for nodes in (self.branch, self.stream) for top in nodes.values() for n in walk(top)]
 
 
 def make_plan(
@@ -99,7 +101,7 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, sites: Si
         def leaves_out(block: Drop) -> bool:
             return site.kind not in _EDGES and block.leaves_out(stack, site.layer)
 
-        node = node_for(plan.composition, adapter, here.fusion, leaves_out, key)
+        node = node_for(plan.composition, adapter, here.fusion, leaves_out, key, backwards=site.backwards)
         if node is None:
             continue
         nodes[index] = node
@@ -193,14 +195,3 @@ def replicate_in(composition: Composition) -> Replicate | None:
             )
         outer = inside[0]
     return found[0] if found else None
-
-
-def _walk(node: Node | None) -> list[Node]:
-    if node is None or isinstance(node, Leaf):
-        return [] if node is None else [node]
-    children: list[Node | None] = []
-    if isinstance(node, Pool):
-        children = node.others
-    elif isinstance(node, (InTurn, ByRows, ByPositions)):
-        children = list(node.children)
-    return [node, *(n for child in children for n in _walk(child))]

@@ -32,6 +32,7 @@ class Ports:
         inputs: ``(call, slot, site, role)`` of inputs to carry to a site.
         outputs: The same for outputs.
         writes: ``(call, slot, site, stream)``: outputs that adapters add to.
+        entries: The same for inputs: what adapters add to before the module runs.
         sites: The sites that are written here, by their place in the map.
         scales: The model's own factor at those sites, where there is one.
         norm_modules: The norm behind those sites, where there is one.
@@ -49,6 +50,7 @@ class Ports:
         self.inputs: list[tuple[int, int | str, int, str]] = []
         self.outputs: list[tuple[int, int | str | None, int, str]] = []
         self.writes: list[tuple[int, int | str | None, int, bool]] = []
+        self.entries: list[tuple[int, int | str, int, bool]] = []
         self.sites: dict[int, Site] = {}
         self.scales: dict[int, float | Tensor] = {}
         self.norm_modules: dict[int, nn.Module] = {}

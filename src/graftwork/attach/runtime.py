@@ -7,7 +7,9 @@ it. Nothing of it stays behind on a module.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from graftwork.attach.choice import Chosen, run_norm
 from graftwork.attach.inputs import Call
 from graftwork.compose import Composition
+from graftwork.compose.rows import Rows
 
 if TYPE_CHECKING:
     from graftwork.attach.handle import Handle
@@ -40,6 +43,7 @@ class Frame:
         compiled: Whether it was opened in compiled code.
         graded: Whether gradients were recorded when it was opened.
         bound: How many functions bound to it are under way.
+        part: The rows that the module under way is given, where it is not given all of them.
     """
 
     def __init__(self, plan: Plan, opener: nn.Module | None, call: Call, record: dict[Any, Any] | None = None) -> None:
@@ -55,6 +59,7 @@ class Frame:
         self.compiled = torch.compiler.is_compiling()
         self.graded = torch.is_grad_enabled()
         self.bound = 0
+        self.part: Rows | None = None
         self.settings: tuple[Any, ...] | None = None
 
     def norm(self, index: int) -> Chosen | None:
@@ -66,6 +71,15 @@ class Frame:
             base = self.plan.norm_modules[index]
             self.norms[index] = Chosen.bound(base, run_norm, program, self.call.rows, self.call.beams)
         return self.norms[index]
+
+    @contextlib.contextmanager
+    def on_rows(self, rows: Rows) -> Iterator[None]:
+        """Say that what runs inside is given some of the rows alone."""
+        before, self.part = self.part, rows
+        try:
+            yield
+        finally:
+            self.part = before
 
     def snapshot(self) -> Frame:
         """A frame that replays from here on: same plan and inputs, own counters, the taps as they are."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy as shallow
+
 from torch import nn
 
 from graftwork.attach.entry import enter, leave
@@ -40,17 +42,19 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
             if tap is not None:
                 add_port(at(tap.module, site), tap, index, role)
         for stream, tap in (("branch", site.output), ("stream", stream_tap(site))):
+            target = at(tap.module, site)
             if tap.end == "output":
-                target = at(tap.module, site)
                 target.writes.append((tap.call, tap.slot, index, stream == "stream"))
-                _facts(model, target, index, site, norm_index)
+            elif tap.slot is not None:
+                target.entries.append((tap.call, tap.slot, index, stream == "stream"))
+            _facts(model, target, index, site, norm_index)
     for path, n in norm_index.items():
         at(path).norm = n
     for path in heads:
         at(path).head = path
     homes: Homes = []
     for path, port in ports.items():
-        port.counted = any(entry[0] for entry in [*port.inputs, *port.outputs, *port.writes])
+        port.counted = any(entry[0] for entry in [*port.inputs, *port.outputs, *port.writes, *port.entries])
         module = model.get_submodule(path)
         install(module, port)
         if path:
@@ -62,6 +66,16 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
         module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
         module.register_forward_hook(leave, with_kwargs=True, always_call=True)
     return homes
+
+
+def wire_copy(original: nn.Module, like: nn.Module) -> None:
+    """Have a copy of a part of the model written to where the original is: a copied head with the vocabulary's projection."""
+    for path, module in original.named_modules():
+        ports: Ports | None = module.__dict__.get(PORTS)
+        if ports is not None and (ports.entries or ports.writes):
+            mine = shallow(ports)
+            mine.norm, mine.head, mine.inputs, mine.outputs = None, None, [], []
+            install(like.get_submodule(path), mine)
 
 
 def install(module: nn.Module, ports: Ports) -> None:

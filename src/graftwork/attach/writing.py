@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from graftwork.attach.choice import Chosen, run_norm
 from graftwork.attach.runtime import Frame
+from graftwork.compose.nodes import Node
 from graftwork.compose.reads import BranchReads, Reads, StreamReads, Surroundings
+from graftwork.compose.rows import Rows, merge, take
 from graftwork.errors import AttachError
 
 if TYPE_CHECKING:
@@ -18,20 +21,39 @@ if TYPE_CHECKING:
 
 def write(frame: Frame, ports: Ports, index: int, stream: bool, slot: int | str | None, output: Any) -> Any:
     """The output of a module with the addition of one site in it, the same object where nothing is added."""
-    node = (frame.plan.stream if stream else frame.plan.branch).get(index)
-    if node is None:
+    if index not in (frame.plan.stream if stream else frame.plan.branch):
         return output
-    site = ports.sites[index]
     value = output if slot is None else output[slot]
-    reads = _reads(frame, ports, index, stream, value)
-    delta = node(reads)
+    changed = written(frame, ports, index, stream, value)
+    return output if changed is value else _replaced(output, slot, changed)
+
+
+def written(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) -> Tensor:
+    """What passes one site with the addition in it, the same object where nothing is added."""
+    node = (frame.plan.stream if stream else frame.plan.branch)[index]
+    if frame.part is None or frame.call.rows is None:
+        delta = node(_reads(frame, ports, index, stream, value))
+    else:
+        delta = _of_part(
+            node, frame.part, frame.call.rows, value, lambda whole: _reads(frame, ports, index, stream, whole)
+        )
     if delta is None:
-        return output
-    if stream and site.norm is None and index in ports.scales:
+        return value
+    if stream and ports.sites[index].norm is None and index in ports.scales:
         delta = delta / ports.scales[index]
     if delta.shape != value.shape:
         delta = delta.reshape(value.shape)
-    return _replaced(output, slot, value + delta.to(value.dtype))
+    return value + delta.to(value.dtype)
+
+
+def _of_part(node: Node, rows: Rows, scope: int, value: Tensor, reads: Callable[[Tensor], Reads]) -> Tensor | None:
+    """The addition for some of the rows; for the others the node is given zeros."""
+    size = value.shape[0] // len(rows) * scope
+    others = tuple(row for row in range(scope) if row not in rows)
+    whole = merge([(rows, value), (others, None)], value, scope, rows_of=value.new_empty((size, 0)))
+    assert whole is not None
+    delta = node(reads(whole))
+    return None if delta is None else take(delta, rows, scope)
 
 
 def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) -> Reads:

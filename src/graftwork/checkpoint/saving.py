@@ -12,7 +12,7 @@ from torch import nn
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, dump, read_manifest, replace_folder
 from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
-from graftwork.checkpoint.tensors import HEAD, Tensors, encode, gather
+from graftwork.checkpoint.tensors import HEAD, Tensors, encode, gather, has_weights
 from graftwork.compose import Block, Composition, Learned, fusions_in, names_in
 from graftwork.errors import CheckpointError
 
@@ -106,7 +106,7 @@ def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> Part:
         config=config.to_dict(),
         pool=handle.fusions.get(name),
         base=base,
-        sites={key: handle.sites[key].width for key in handle.modules_of(name)},
+        sites={key: handle.sites[key].width for key, m in handle.modules_of(name).items() if has_weights(m)},
         head=head,
         sha256=sha256,
     )

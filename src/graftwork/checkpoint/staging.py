@@ -19,7 +19,7 @@ from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_manifest
 from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
 from graftwork.checkpoint.saving import parts
-from graftwork.checkpoint.tensors import HEAD, Tensors, decode, fill, gather, require_fit
+from graftwork.checkpoint.tensors import HEAD, Tensors, decode, fill, gather, has_weights, require_fit
 from graftwork.compose import Learned, LearnedConfig, config_class
 from graftwork.errors import CheckpointError, GraftworkError
 from graftwork.heads import HeadConfig, head_from_dict
@@ -172,7 +172,7 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
         modules = building.build(model, sites, config)
         norms = building.copied_norms(model, sites, config.torch_dtype) if config.norms == "own" else {}
     keys = [sites.key_of(site) for site in sites]
-    _require_sites(file, {keys[index] for index in modules})
+    _require_sites(file, {keys[index] for index, module in modules.items() if has_weights(module)})
     chosen = _head(handle, file, head)
     paths = {sites.norms[index].removeprefix(sites.prefix): norm for index, norm in norms.items()}
     by_key = {keys[index]: m for index, m in modules.items()}

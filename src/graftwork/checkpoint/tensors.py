@@ -29,6 +29,11 @@ def gather(parts: Mapping[str, nn.Module]) -> Tensors:
     return found
 
 
+def has_weights(module: nn.Module) -> bool:
+    """Whether a site's module has anything of its own in a file; one whose weights are all shared may also be left out."""
+    return bool(module.state_dict())
+
+
 def encode(tensors: Mapping[str, Tensor]) -> bytes:
     """The bytes of a safetensors file, each tensor in its own dtype.
 

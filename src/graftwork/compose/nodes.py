@@ -6,7 +6,7 @@ its children and how much of each; not what an adapter is made of, and not where
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -21,10 +21,17 @@ from graftwork.methods.contract import AdapterModule
 
 
 class Node:
-    """Base: the addition of one composition at one site."""
+    """Base: the addition of one composition at one site.
+
+    Attributes:
+        needs: The reads that it takes.
+        mixes_positions: Whether an adapter in it does.
+        children: The nodes inside, ``None`` for those that add nothing.
+    """
 
     needs: frozenset[str] = frozenset()
     mixes_positions: bool = False
+    children: Sequence[Node | None] = ()
 
     def __call__(self, reads: Reads) -> Tensor | None:
         """The addition for these reads."""
@@ -38,8 +45,9 @@ class Node:
 class Leaf(Node):
     """One adapter."""
 
-    def __init__(self, module: AdapterModule) -> None:
+    def __init__(self, module: AdapterModule, name: str) -> None:
         self.module = module
+        self.name = name
         self.needs = frozenset({module.reads})
         self.mixes_positions = module.mixes_positions
 
@@ -75,6 +83,7 @@ class Pool(Node):
 
     def __init__(self, children: Sequence[Node | None]) -> None:
         self.needs, self.mixes_positions = needs_of(children), _mixes(children)
+        self.children = list(children)
         banked = [n for n, c in enumerate(children) if isinstance(c, Leaf) and c.module.banked]
         rest = [n for n in range(len(children)) if n not in banked]
         self.bank = Bank([children[n].module for n in banked]) if banked else None  # type: ignore[union-attr]
@@ -190,3 +199,12 @@ def _mixes(children: Sequence[Node | None]) -> bool:
 def needs_of(children: Sequence[Node | None]) -> frozenset[str]:
     """The reads that the children need."""
     return frozenset().union(*(c.needs for c in children if c is not None))
+
+
+def walk(node: Node | None) -> Iterator[Node]:
+    """Every node of a tree, this one first; the banked children of a pool are leaves again."""
+    if node is None:
+        return
+    yield node
+    for child in node.children:
+        yield from walk(child)

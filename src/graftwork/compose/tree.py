@@ -17,7 +17,7 @@ from graftwork.compose.blocks import (
     Stack,
 )
 from graftwork.compose.learned import LearnedModule, learned_node
-from graftwork.compose.nodes import ByPositions, ByRows, InTurn, Leaf, Node, Weighted
+from graftwork.compose.nodes import ByPositions, ByRows, InTurn, Leaf, Node, Weighted, walk
 from graftwork.errors import CompositionError
 from graftwork.methods.contract import AdapterModule
 
@@ -27,7 +27,13 @@ LeavesOut = Callable[[Drop], bool]
 
 
 def node_for(
-    composition: Composition, adapter: FindAdapter, fusion: FindFusion, leaves_out: LeavesOut, site: str
+    composition: Composition,
+    adapter: FindAdapter,
+    fusion: FindFusion,
+    leaves_out: LeavesOut,
+    site: str,
+    *,
+    backwards: bool = False,
 ) -> Node | None:
     """The node of a composition at one site, ``None`` where nothing would be added.
 
@@ -37,18 +43,33 @@ def node_for(
         fusion: The fusion of a name at this site, ``None`` where it has none.
         leaves_out: Whether a block leaves this site out.
         site: The site's key, under which fusion weights are recorded.
+        backwards: Whether the updates of a Stack are made last to first there.
+
+    Raises:
+        CompositionError: If a fusion has no weights there, or an adapter is weighed that cannot be.
     """
     if composition is None:
         return None
     if isinstance(composition, str):
         module = adapter(composition)
-        return None if module is None else Leaf(module)
+        return None if module is None else Leaf(module, composition)
     if isinstance(composition, Drop) and leaves_out(composition):
         return None
-    children = [node_for(child, adapter, fusion, leaves_out, site) for child in composition.children]
+    children = [node_for(child, adapter, fusion, leaves_out, site, backwards=backwards) for child in composition.children]
     if all(child is None for child in children):
         return None
-    return _block_node(composition, children, fusion, site)
+    if backwards and isinstance(composition, Stack):
+        children.reverse()
+    node = _block_node(composition, children, fusion, site)
+    if isinstance(composition, (Average, Learned)):
+        _refuse_unweighable(composition, node, site)
+    return node
+
+
+def _refuse_unweighable(block: Block, pool: Node, site: str) -> None:
+    for leaf in walk(pool):
+        if isinstance(leaf, Leaf) and leaf.module.unweighable is not None:
+            raise CompositionError(f"{block!r}: {leaf.name!r} cannot be weighed at {site}, {leaf.module.unweighable}")
 
 
 def _block_node(block: Block, children: list[Node | None], fusion: FindFusion, site: str) -> Node:

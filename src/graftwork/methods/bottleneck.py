@@ -17,7 +17,7 @@ from torch import nn
 from graftwork.errors import ConfigError
 from graftwork.methods.activations import ACTIVATIONS, canonical
 from graftwork.methods.bottleneck_module import INITS, SKIPS, BottleneckModule
-from graftwork.methods.contract import READS, WRITES, AdapterConfig, Place
+from graftwork.methods.contract import READS, WRITES, AdapterConfig, AdapterModule, Place
 from graftwork.methods.layerwise import check_layers, for_layer, is_left_out, layer_keys, layers_left_out, selects
 from graftwork.methods.registry import register
 from graftwork.options import flags, is_number, one_of, within
@@ -145,7 +145,7 @@ class Bottleneck(AdapterConfig):
         """Whether the method puts an adapter at a place."""
         return selects(self.sites, place) and not is_left_out(place, self.leave_out)
 
-    def build(self, place: Place, shared: nn.Module | None = None) -> BottleneckModule | None:
+    def build(self, place: Place, shared: nn.Module | None = None) -> AdapterModule | None:
         return BottleneckModule(**self.module_options(place)) if self.stands_at(place) else None
 
     def module_options(self, place: Place) -> dict[str, Any]:

@@ -81,12 +81,14 @@ class AdapterModule(nn.Module):
         learning: Whether this adapter is being trained. Randomness (dropout, stochastic depth) is on only while it is
             and the module is in training mode: a frozen adapter in a fusion is a fixed function.
         has_randomness: Whether the method has any.
+        unweighable: Why its addition cannot be weighed against others, with the way out; ``None`` where it can.
         mixes_positions: Whether an output position depends on other positions.
         causal: Whether it stands in a decoder (`Place.causal`). One that mixes positions there is refused where a key/value
             cache keeps the earlier ones back.
     """
 
     mixes_positions: ClassVar[bool] = False
+    unweighable: ClassVar[str | None] = None
     shared: nn.Module | None
 
     def __init__(self, *, reads: str, writes: str, shared: nn.Module | None = None) -> None:

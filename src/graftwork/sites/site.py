@@ -118,6 +118,11 @@ class Site:
         """Whether the output's module returns the stream and the branch added up."""
         return self.extra.get("returns") == "sum"
 
+    @property
+    def backwards(self) -> bool:
+        """Whether updates are made last to first: in front of the vocabulary, what was done to the embeddings is undone."""
+        return self.kind == "output_projection"
+
     def holds_stream(self, stream: bool) -> bool:
         """Whether what is written is the stream itself: at a layer's end, or (``stream``) behind a post-norm."""
         return self.kind == "layer" or (stream and self.norm is not None)
