@@ -15,6 +15,7 @@ from graftwork.attach.named_heads import OwnHead, make_named_head
 from graftwork.attach.names import check_new, unknown
 from graftwork.attach.runtime import OWN, Runtime
 from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule, config_for, fusions_in, names_in
+from graftwork.compose.tree import refuse_unweighable
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.heads import HeadConfig
 from graftwork.methods import AdapterConfig, AdapterModule
@@ -224,6 +225,10 @@ class Registry:
         inner = [f.name for f in fusions_in(block)[1:]]
         for other in inner:
             self._require(other)
+        for member in names_in(block):
+            for key, module in self.modules_of(member).items():
+                if isinstance(module, AdapterModule):
+                    refuse_unweighable(block, member, key, module)
         present = [n for n, here in self._site_modules.items() if any(here.adapter(m) for m in names_in(block))]
         modules = building.build_fusion(self.model, self.sites, present, block, config)
         self.adopt_fusion(block, config, modules, head_from=head_from)

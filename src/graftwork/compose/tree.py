@@ -62,14 +62,20 @@ def node_for(
         children.reverse()
     node = _block_node(composition, children, fusion, site)
     if isinstance(composition, (Average, Learned)):
-        _refuse_unweighable(composition, node, site)
+        for leaf in walk(node):
+            if isinstance(leaf, Leaf):
+                refuse_unweighable(composition, leaf.name, site, leaf.module)
     return node
 
 
-def _refuse_unweighable(block: Block, pool: Node, site: str) -> None:
-    for leaf in walk(pool):
-        if isinstance(leaf, Leaf) and leaf.module.unweighable is not None:
-            raise CompositionError(f"{block!r}: {leaf.name!r} cannot be weighed at {site}, {leaf.module.unweighable}")
+def refuse_unweighable(block: Block, name: str, site: str, module: AdapterModule) -> None:
+    """Refuse an adapter that is weighed and cannot be.
+
+    Raises:
+        CompositionError: If it cannot be.
+    """
+    if module.unweighable is not None:
+        raise CompositionError(f"{block!r}: {name!r} cannot be weighed at {site}, {module.unweighable}")
 
 
 def _block_node(block: Block, children: list[Node | None], fusion: FindFusion, site: str) -> Node:
