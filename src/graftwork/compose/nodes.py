@@ -59,7 +59,7 @@ class InTurn(Node):
     """Stack: one update after another."""
 
     def __init__(self, children: Sequence[Node]) -> None:
-        self.children = list(children)
+        self.children: list[Node] = list(children)
         self.needs, self.mixes_positions = needs_of(children), _mixes(children)
 
     def __call__(self, reads: Reads) -> Tensor | None:

@@ -55,7 +55,9 @@ def node_for(
         return None if module is None else Leaf(module, composition)
     if isinstance(composition, Drop) and leaves_out(composition):
         return None
-    children = [node_for(child, adapter, fusion, leaves_out, site, backwards=backwards) for child in composition.children]
+    children = [
+        node_for(child, adapter, fusion, leaves_out, site, backwards=backwards) for child in composition.children
+    ]
     if all(child is None for child in children):
         return None
     if backwards and isinstance(composition, Stack):
