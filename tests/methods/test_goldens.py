@@ -10,6 +10,8 @@ import transformers as hf
 
 import graftwork as gw
 
+EIGHT = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb")
+
 
 @functools.lru_cache
 def attached(name: str) -> gw.Adapters:
@@ -55,6 +57,9 @@ def test_bert_base_has_25_norms() -> None:
         ("t5-base", gw.LowRank(), 161_664),
         ("t5-base", gw.PHM(n=12, norms="base"), 351_360),
         ("t5-base", gw.PHM(n=12), 398_976),
+        ("t5-base", gw.HyperformerPlusPlus(tasks=EIGHT, norms="base"), 5_163_440),
+        ("t5-base", gw.HyperformerPlusPlus(tasks=EIGHT), 5_211_056),
+        ("t5-base", gw.Hyperformer(tasks=EIGHT, norms="base"), 122_312_960),
     ],
 )
 def test_published_count(model: str, config: gw.AdapterConfig, weights: int) -> None:
@@ -63,7 +68,7 @@ def test_published_count(model: str, config: gw.AdapterConfig, weights: int) -> 
     try:
         (row,) = grafts.summary().rows
         assert row.weights == weights
-        grafts.train_only("a")
+        grafts.train_only("a", active=None)
         assert sum(p.numel() for p in grafts.model.parameters() if p.requires_grad) == weights
     finally:
         grafts.active = None
@@ -88,6 +93,7 @@ def test_standard_is_98_368_a_site() -> None:
         (gw.CompacterPlusPlus(), 0.047),
         (gw.LowRank(), 0.073),
         (gw.PHM(n=12), 0.179),
+        (gw.HyperformerPlusPlus(tasks=EIGHT), 2.338),
     ],
     ids=lambda value: getattr(value, "method", None),
 )

@@ -196,7 +196,7 @@ def norm_finders(
     for index, path in enumerate(sites.norms):
         holder = holder_or_none(model, path.rpartition(".")[0])
         if holder is not None and str(index) in holder.norms:
-            finders[index] = holder.norms[str(index)].find  # type: ignore[assignment]
+            finders[index] = holder.norms[str(index)].serving  # type: ignore[assignment]
             modules[index] = model.get_submodule(path)
     return finders, modules
 

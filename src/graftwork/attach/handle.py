@@ -178,7 +178,8 @@ class Handle(Registry):
 
         Args:
             what: An adapter or a fusion (by name or as its block), a head by itself, several of them, or ``None`` for the
-                model's own head alone. Their heads learn with them. Everything else is fixed, its dropout off.
+                model's own head alone. Their heads learn with them. Everything else is fixed, its dropout off. An adapter
+                with members learns with all of them, ``"hyper:mnli"`` is what is one member's alone.
             active: What is active while it learns; by default ``what`` itself.
             head: The head in use, as with `activate`.
             base: ``"frozen"``, ``"norms"`` (the base's norms learn), or ``"trained"`` (the whole base does).
@@ -205,8 +206,13 @@ class Handle(Registry):
 
     @property
     def learning(self) -> tuple[str, ...]:
-        """The names of the adapters and fusions that learn."""
+        """The names of the adapters and fusions that learn, and of members that learn alone."""
         return self._learning
+
+    @property
+    def learning_parts(self) -> tuple[str, ...]:
+        """The adapters and fusions of which something learns: what has to be saved of it."""
+        return tuple(dict.fromkeys(self.owner_of(name) for name in self._learning))
 
     def auxiliary_loss(self) -> Tensor:
         """The extra losses of what learns (a fusion's pull to the identity), a scalar.
@@ -286,7 +292,7 @@ class Handle(Registry):
         self._plan(composition, head=None)
 
     def replan(self) -> None:
-        self._learning = tuple(name for name in self._learning if name in self.parts)
+        self._learning = tuple(name for name in self._learning if name in self.taken)
         self.runtime.plan = self._plan(self.runtime.active, head=self.runtime.head)
         self.runtime.stale = False  # at last: other threads look at it first
 
@@ -321,7 +327,7 @@ class Handle(Registry):
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
         refuse_rows(plan, self.model)
         plan.looked_up = building.looked_up(self.model, self.sites, {*plan.branch, *plan.stream})
-        chosen = heads_in_use(composition, head, self._labels)
+        chosen = heads_in_use(composition, head, self._labels, self.head_for)
         if isinstance(self.model, Headed):
             plan.named_heads = chosen
             return plan

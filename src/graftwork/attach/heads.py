@@ -129,7 +129,7 @@ def resized(model: Any, heads: Mapping[str, nn.Module], labels: Labels) -> None:
         raise ConfigError(f"the head of {type(model).__name__} does not depend on a number of labels; give a module")
 
 
-def head_name(composition: Composition, has: Callable[[str], bool]) -> str | tuple[Any, ...] | None:
+def head_name(composition: Composition, head_for: Callable[[str], str | None]) -> str | tuple[Any, ...] | None:
     """Whose head a composition uses: a name, ``None`` for the model's own, or a block with one of these a child.
 
     A fusion has a head of its own; in a Stack the last that has one is used; by rows each row uses its own.
@@ -140,10 +140,10 @@ def head_name(composition: Composition, has: Callable[[str], bool]) -> str | tup
     if composition is None:
         return None
     if isinstance(composition, str):
-        return composition if has(composition) else None
-    if isinstance(composition, Learned) and has(composition.name):
-        return composition.name
-    inside = [head_name(child, has) for child in composition.children]
+        return head_for(composition)
+    if isinstance(composition, Learned) and head_for(composition.name) is not None:
+        return head_for(composition.name)
+    inside = [head_name(child, head_for) for child in composition.children]
     if isinstance(composition, Stack):
         last = next((h for h in reversed(inside) if h is not None), None)
         return (composition, tuple(inside)) if isinstance(last, tuple) else last

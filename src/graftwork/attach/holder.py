@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from graftwork.attach.names import RESERVED, decode, encode
+from graftwork.attach.names import RESERVED, decode, encode, parted
 from graftwork.compose import LearnedModule
 from graftwork.errors import AttachError
 from graftwork.methods import AdapterModule
@@ -28,6 +28,11 @@ class Named(nn.ModuleDict):
     def find(self, name: str) -> nn.Module | None:
         """The module of that name, or ``None``."""
         return self._modules.get(encode(name))
+
+    def serving(self, name: str) -> nn.Module | None:
+        """The module of that name, of its adapter where it is a member's; or ``None``."""
+        found = self.find(name)
+        return self.find(parted(name)[0]) if found is None else found
 
     def drop(self, name: str) -> None:
         """Take one out, if it is there."""
@@ -49,8 +54,13 @@ class SiteAdapters(nn.Module):
         self.fusions = Named()
 
     def adapter(self, name: str) -> AdapterModule | None:
-        """The adapter of that name here, or ``None``."""
-        return self.adapters.find(name)  # type: ignore[return-value]
+        """The adapter of that name here, what it computes for one where that is a member's, or ``None``."""
+        found = self.adapters.find(name)
+        if found is None:
+            adapter, member = parted(name)
+            whole: AdapterModule | None = self.adapters.find(adapter)  # type: ignore[assignment]
+            return None if whole is None else whole.member(member)
+        return found  # type: ignore[return-value]
 
     def fusion(self, name: str) -> LearnedModule | None:
         """The fusion of that name here, or ``None``."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from graftwork.attach.heads import shared_weights
+from graftwork.attach.members import shared_by_members
+from graftwork.attach.names import parted
 from graftwork.compose import Block, Composition, Learned, fusions_in, names_in
 
 if TYPE_CHECKING:
@@ -58,13 +60,15 @@ def set_learning(handle: Handle, names: Sequence[str], base: str) -> None:
             module.learning = name in names
             if name in names:
                 _learn(module)
+    for member in handle.members:
+        for module in handle.modules_of(member).values():
+            module.learning = member in names or handle.owner_of(member) in names
     for name in names:
-        common = handle.shared_of(name)
-        if common is not None:
-            _learn(common)
-        if name in handle.names:
-            for norm in handle.norms_of(name).values():
-                _learn(norm)
+        if name in handle.members:
+            adapter, member = parted(name)
+            _learn(shared_by_members(handle, adapter).of(member))
+        else:
+            _learn_whole(handle, name)
         for head in handle.head_of(name).values():
             _learn(head)
     if not names:
@@ -72,6 +76,18 @@ def set_learning(handle: Handle, names: Sequence[str], base: str) -> None:
         for path in handle.head_paths:
             for p in handle.model.get_submodule(path).parameters():
                 p.requires_grad_(id(p) not in shared)
+
+
+def _learn_whole(handle: Handle, name: str) -> None:
+    """What the sites share, an adapter's norms, its members' heads; the modules at the sites learn already."""
+    common = handle.shared_of(name)
+    if common is not None:
+        _learn(common)
+    if name not in handle.names:
+        return
+    heads = [head for member in handle.members_of(name) for head in handle.head_of(member).values()]
+    for module in (*handle.norms_of(name).values(), *heads):
+        _learn(module)
 
 
 def _learn(module: nn.Module) -> None:

@@ -95,9 +95,14 @@ def merge(
 ) -> Merged:
     """Make the adapter and add it; see `graftwork.attach.registry.Registry.merge`."""
     weights = _weights(of)
-    check_new(name, registry.parts, "an adapter")
+    check_new(name, registry.taken, "an adapter")
     for member in (*weights, *(() if start is None else (start,))):
-        registry._require_adapter(member)
+        if registry.owner_of(member) != member:
+            raise ConfigError(
+                f"merge: {member!r} is made of the weights of {registry.owner_of(member)!r}; export({member!r}, …) it first, "
+                "and merge what that gives"
+            )
+        registry._require_plain(member)
     factors = dict(weights)
     rest = _rest(weights)
     if start is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -61,20 +61,23 @@ def make_named_head(registry: Registry, head: Any) -> OwnHead:
 
 
 def heads_in_use(
-    composition: Composition, head: Any, known: Collection[str]
+    composition: Composition, head: Any, known: Collection[str], head_for: Callable[[str], str | None]
 ) -> str | Together | tuple[Any, ...] | None:
-    """Which heads a composition uses: those it is told to, else its own.
+    """Which heads a composition uses: those it is told to, else its own; ``head_for`` says whose a name uses.
 
     Raises:
         UnknownNameError: If one is not there.
         CompositionError: If several are named and nothing says which.
     """
     if head == OWN:
-        return head_name(composition, known.__contains__)
+        return head_name(composition, head_for)
     names = [] if head is None else [head] if isinstance(head, str) else list(head)
+    found = []
     for name in names:
-        if name not in known:
+        one = head_for(name)
+        if one is None:
             raise unknown(name, known, "head")
-    if not names:
+        found.append(one)
+    if not found:
         return None
-    return names[0] if len(names) == 1 else Together(tuple(names))
+    return found[0] if len(found) == 1 else Together(tuple(found))

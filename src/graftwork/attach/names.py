@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 from graftwork.errors import ConfigError, UnknownNameError
+from graftwork.methods.members import SEPARATOR
 
 RESERVED = "graftwork"
 
@@ -39,6 +40,12 @@ def unknown(name: str, known: Iterable[str], what: str, way_out: str = "") -> Un
         else "there are none yet"
     )
     return UnknownNameError(f"no {what} is called {name!r}; {hint}{'; ' if way_out else ''}{way_out}")
+
+
+def parted(name: str) -> tuple[str, str]:
+    """The adapter's name and the member's in ``"hyper:mnli"``; the first is empty where there is no member in it."""
+    adapter, _, member = name.rpartition(SEPARATOR)
+    return adapter, member
 
 
 def encode(name: str) -> str:

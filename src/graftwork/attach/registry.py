@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from graftwork.attach import building
+from graftwork.attach import building, members
 from graftwork.attach.headed import Headed
 from graftwork.attach.heads import Labels, head_paths
 from graftwork.attach.holder import Holder, SiteAdapters, holder_at, holder_or_none
 from graftwork.attach.merging import Merged, merge
 from graftwork.attach.named_heads import OwnHead, make_named_head
-from graftwork.attach.names import check_new, unknown
+from graftwork.attach.names import check_new, parted, unknown
 from graftwork.attach.runtime import OWN, Runtime
 from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule, config_for, fusions_in, names_in
 from graftwork.compose.tree import refuse_unweighable
@@ -69,38 +69,70 @@ class Registry:
         """Every name that is taken: adapters, fusions, heads by themselves."""
         return (*self._adapters, *self._fusions, *self.lone_heads)
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members of all adapters that have some, as compositions name them: ``"hyper:mnli"``."""
+        return tuple(member for name in self._adapters for member in self.members_of(name))
+
+    def members_of(self, name: str) -> tuple[str, ...]:
+        """The members of one adapter, as compositions name them; empty where it has none.
+
+        Raises:
+            UnknownNameError: If there is none of that name.
+        """
+        self._require_plain(name)
+        return tuple(members.full_name(name, member) for member in self._adapters[name].members)
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Every name that means something: `parts` and `members`."""
+        return (*self.parts, *self.members)
+
+    def owner_of(self, name: str) -> str:
+        """The adapter that a member belongs to; every other name itself."""
+        return parted(name)[0] if name not in self.parts and name in self.members else name
+
+    def sole(self, name: str) -> str:
+        """The member that an adapter's own name means, where it has one member alone; every other name itself."""
+        here = self.members_of(name) if name in self._adapters else ()
+        return here[0] if len(here) == 1 else name
+
     def kind_of(self, name: str) -> str:
-        """What a name is: ``"adapter"``, ``"fusion"``, or ``"head"`` for one by itself.
+        """What a name is: ``"adapter"``, ``"fusion"``, ``"head"`` for one by itself, or an adapter's ``"member"``.
 
         Raises:
             UnknownNameError: If there is none of that name.
         """
         self._require(name)
-        return "adapter" if name in self._adapters else "fusion" if name in self._fusions else "head"
+        if name in self._adapters or name in self._fusions:
+            return "adapter" if name in self._adapters else "fusion"
+        return "head" if name in self.lone_heads else "member"
 
     @property
     def lone_heads(self) -> tuple[str, ...]:
         """The names of heads by themselves, which belong to no adapter and no fusion."""
-        return tuple(name for name in self._labels if name not in self._adapters and name not in self._fusions)
+        owned = {*self._adapters, *self._fusions, *self.members}
+        return tuple(name for name in self._labels if name not in owned)
 
     def config(self, name: str) -> AdapterConfig | LearnedConfig | HeadConfig:
-        """The configuration of an adapter or a fusion, or of a head by itself.
+        """The configuration of an adapter (also by a member's name) or a fusion, or of a head by itself.
 
         Raises:
             UnknownNameError: If there is none of that name.
         """
         self._require(name)
+        name = self.owner_of(name)
         if name in self._adapters:
             return self._adapters[name]
         return self._fusions[name][1] if name in self._fusions else self._head_configs[name]
 
     def modules_of(self, name: str) -> dict[str, AdapterModule | LearnedModule]:
-        """The modules of an adapter or a fusion: site key to module."""
+        """The modules of an adapter or a fusion: site key to module; of a member what is computed for it."""
         self._require(name)
         keys = [self.sites.key_of(site) for site in self.sites]
         found: dict[str, AdapterModule | LearnedModule] = {}
         for index, here in self._site_modules.items():
-            module = here.adapter(name) if name in self._adapters else here.fusion(name)
+            module = here.fusion(name) if name in self._fusions else here.adapter(name)
             if module is not None:
                 found[keys[index]] = module
         return found
@@ -109,16 +141,20 @@ class Registry:
         """What the modules of an adapter or a fusion at all its sites have in common, ``None`` where that is nothing."""
         self._require(name)
         root = holder_or_none(self.model, "")
-        return None if root is None else root.shared.find(name)
+        return None if root is None else root.shared.find(self.owner_of(name))
 
     def norms_of(self, name: str) -> dict[str, nn.Module]:
-        """The norms that an adapter owns: path in the base to module."""
+        """The norms that an adapter owns, those of its members too: path in the base to module."""
         return building.own_norms(self.model, self.sites, name)
 
     def head_of(self, name: str) -> dict[str, nn.Module]:
         """The modules of the head of an adapter or a fusion: path to module; empty where it has none."""
         found = self._root_holder().heads.find(name) if name in self._labels else None
         return {} if found is None else {path.replace("/", "."): m for path, m in found.named_children()}
+
+    def head_for(self, name: str) -> str | None:
+        """Whose head a name uses: its own, else a member that of its adapter; ``None`` where neither has one."""
+        return next((n for n in (name, self.sole(name), self.owner_of(name)) if n in self._labels), None)
 
     def labels(self, name: str) -> Labels | None:
         """What the head of an adapter or a fusion predicts, ``None`` where it has no head of its own."""
@@ -138,7 +174,7 @@ class Registry:
             UnknownNameError: If the name is taken.
             SiteError: If the model has no site that the method stands at.
         """
-        check_new(name, self.parts, "an adapter")
+        check_new(name, self.taken, "an adapter")
         if not isinstance(config, AdapterConfig):
             raise ConfigError(f"add({name!r}, {config!r}): that is no configuration; give one, such as gw.Pfeiffer()")
         modules = building.build(self.model, self.sites, config)
@@ -162,6 +198,8 @@ class Registry:
             norms: The norms it owns, by their place in the map.
             head: Its head's modules by path, and their labels; by default a copy of the model's own.
         """
+        for member in config.members:
+            check_new(members.full_name(name, member), self.taken, "a member")
         for index, module in modules.items():
             self._site(index).adapters.put(name, fixed(module))
         self._keep_shared(name, modules)
@@ -201,6 +239,42 @@ class Registry:
         """
         return merge(self, name, of, start, head_from)
 
+    def add_member(self, name: str, member: str, like: str | None = None) -> str:
+        """Give an adapter that serves several tasks one more, untrained and fixed; what is there stays as it is, to the bit.
+
+        ``train_only("hyper:new")`` then trains what is the new one's alone, its head included, and nothing else. Its head is
+        a copy of the other's, or of its adapter's, where there is one.
+
+        Args:
+            name: The adapter.
+            member: The new member's own name.
+            like: A member that it starts as; by default it starts anew.
+
+        Returns:
+            How compositions name it, ``"hyper:new"``.
+
+        Raises:
+            UnknownNameError: If the name is taken, or there is no such adapter or member.
+            ConfigError: If the method has no members, or the name cannot be one.
+            CompositionError: If the adapter's own name, which would then mean two, is active or in a fusion's pool.
+        """
+        return members.add_member(self, name, member, like)
+
+    def export(self, what: str, name: str) -> None:
+        """Write out an adapter that is made of other weights, or one member of it, as a plain adapter beside it.
+
+        It computes the same, with copies of the norms and the head.
+
+        Args:
+            what: The adapter, or a member such as ``"hyper:mnli"``.
+            name: The new adapter's name.
+
+        Raises:
+            UnknownNameError: If there is none of that name, or the new one is taken.
+            ConfigError: If the method has no plain form.
+        """
+        members.export(self, what, name)
+
     def add_fusion(self, block: Learned, config: LearnedConfig | None = None, *, head_from: str | None = None) -> None:
         """Add the weights of a fusion or another block that learns, for every site where one of its pool stands.
 
@@ -219,7 +293,7 @@ class Registry:
                 f"add_fusion takes a Fuse block, such as gw.Fuse('a', 'b', name='ab'), not {block!r}"
             )
         config = config_for(block, config)
-        check_new(block.name, self.parts, "a fusion")
+        check_new(block.name, self.taken, "a fusion")
         for member in names_in(block):
             self._require_adapter(member)
         inner = [f.name for f in fusions_in(block)[1:]]
@@ -272,8 +346,9 @@ class Registry:
         """
         if isinstance(self.model, Headed) or isinstance(head, HeadConfig):
             made = make_named_head(self, head)
-            if name not in self.parts:
+            if name not in self.taken:
                 check_new(name, (), "a head")
+                self._refuse_stranger(name)
         else:
             self._require(name)
             made = OwnHead(*building.make_head(self.model, self.head_paths, head, self._own_labels))
@@ -286,7 +361,7 @@ class Registry:
         self.replan()
 
     def remove(self, what: str | Learned) -> None:
-        """Remove an adapter or a fusion, its head and its norms too; or a head by itself.
+        """Remove an adapter or a fusion, its head and its norms too; or a head by itself, or one member of an adapter.
 
         Raises:
             UnknownNameError: If there is none of that name.
@@ -294,10 +369,15 @@ class Registry:
         """
         name = what.name if isinstance(what, Learned) else what
         self._require(name)
-        users = [f for f, (pool, _) in self._fusions.items() if f != name and name in names_in(pool)]
+        if self.kind_of(name) == "member":
+            members.drop_member(self, name)
+            return
+        users = [
+            f for f, (pool, _) in self._fusions.items() if f != name and name in map(self.owner_of, names_in(pool))
+        ]
         if users:
             raise CompositionError(f"{name!r} is in the pool of the fusion {users[0]!r}; remove that first")
-        if name in _all_names(self.runtime.active) or name in self._active_heads():
+        if name in map(self.owner_of, (*_all_names(self.runtime.active), *self._active_heads())):
             raise CompositionError(f"{name!r} is active; set `active = None` or another composition first")
         self._forget(name)
         self.replan()
@@ -316,13 +396,14 @@ class Registry:
 
     def _give_head(self, name: str, head: OwnHead | None, like: str | None) -> None:
         """The head given, else a copy of another's, else of the model's own where it has one."""
-        if head is None and like is not None and like not in self._labels:
+        source = None if like is None else self.head_for(like)
+        if head is None and like is not None and source is None:
             raise unknown(like, self._labels, "head")
         if head is not None:
             self._put_head(name, head)
-        elif like is not None:
-            copied = building.copy_head(self.model, self.head_of(like))
-            self._put_head(name, OwnHead(copied, self._labels[like], self._head_configs.get(like)))
+        elif source is not None:
+            copied = building.copy_head(self.model, self.head_of(source))
+            self._put_head(name, OwnHead(copied, self._labels[source], self._head_configs.get(source)))
         elif self.head_paths:
             own = {p: self.model.get_submodule(p) for p in self.head_paths}
             self._put_head(name, OwnHead(building.copy_head(self.model, own), self._own_labels))
@@ -349,18 +430,43 @@ class Registry:
         root = holder_or_none(self.model, "")
         if root is not None:
             root.shared.drop(name)
+        for one in (name, *(self.members_of(name) if name in self._adapters else ())):
+            self._forget_head(one)
+        self._adapters.pop(name, None)
+        self._fusions.pop(name, None)
+
+    def _forget_head(self, name: str) -> None:
         if name in self._labels:
             self._root_holder().heads.drop(name)
-        for known in (self._adapters, self._fusions, self._labels, self._head_configs):
-            known.pop(name, None)  # type: ignore[attr-defined]
+        self._labels.pop(name, None)
+        self._head_configs.pop(name, None)
 
     def _require(self, name: str) -> None:
-        if name not in self.parts:
+        if name not in self.taken:
+            self._refuse_stranger(name)
             raise unknown(name, self.parts, "adapter or fusion")
 
-    def _require_adapter(self, name: str) -> None:
+    def _require_plain(self, name: str) -> None:
         if name not in self._adapters:
             raise unknown(name, self._adapters, "adapter")
+
+    def _require_adapter(self, name: str) -> None:
+        """Refuse what is no adapter and no member, and the name of an adapter that means several."""
+        if name not in self._adapters and name not in self.members:
+            self._refuse_stranger(name)
+            raise unknown(name, self._adapters, "adapter")
+        here = self.members_of(name) if name in self._adapters else ()
+        if len(here) > 1:
+            raise CompositionError(
+                f"{name!r} serves several tasks; say which: {', '.join(map(repr, here))} (several at once: "
+                f"gw.MixedBatch([{here[0]!r}, {here[1]!r}]))"
+            )
+
+    def _refuse_stranger(self, name: str) -> None:
+        """Refuse a member that an adapter with members does not have, naming those it has."""
+        adapter, member = parted(name) if isinstance(name, str) else ("", "")
+        if adapter in self._adapters and self._adapters[adapter].members:
+            raise unknown(member, self._adapters[adapter].members, f"member of {adapter!r}")
 
 
 def fixed(module: nn.Module) -> nn.Module:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from graftwork.attach.members import shared_by_members
+from graftwork.attach.names import parted
+
 if TYPE_CHECKING:
     from graftwork.attach.handle import Handle
 
@@ -14,8 +17,8 @@ class Row:
     """One adapter or fusion of a `Summary`.
 
     Attributes:
-        name: Its name.
-        method: The method, or ``"fusion"``.
+        name: Its name. An adapter with several members is followed by a row for each.
+        method: The method, or ``"fusion"``; ``"member"`` for what is one member's alone, counted in its adapter's row too.
         weights: Number of its weights, norms included, what its sites share once, the head not.
         head: Number of weights of its head.
         share: Weights over those of the base.
@@ -54,6 +57,7 @@ def summarize(handle: Handle) -> Summary:
     from graftwork.compose import fusions_in, names_in
 
     active = set(names_in(handle.active)) | {f.name for f in fusions_in(handle.active)} | set(handle._active_heads())
+    active |= {handle.owner_of(name) for name in active}
     base = sum(p.numel() for p, _ in handle._flags)
     rows = []
     for name in handle.parts:
@@ -65,4 +69,15 @@ def summarize(handle: Handle) -> Summary:
         head = sum(p.numel() for m in handle.head_of(name).values() for p in m.parameters())
         method = handle._adapters[name].method if name in handle.names else handle.kind_of(name)
         rows.append(Row(name, method, weights, head, weights / max(base, 1), name in active, name in handle.learning))
+        here = handle.members_of(name) if name in handle.names else ()
+        rows += [_member(handle, member, base, active) for member in here if len(here) > 1]
     return Summary(tuple(rows), base)
+
+
+def _member(handle: Handle, name: str, base: int, active: set[str]) -> Row:
+    """The row of what is one member's alone."""
+    adapter, member = parted(name)
+    weights = sum(p.numel() for p in shared_by_members(handle, adapter).of(member).parameters())
+    head = sum(p.numel() for m in handle.head_of(name).values() for p in m.parameters())
+    learns = name in handle.learning or adapter in handle.learning
+    return Row(name, "member", weights, head, weights / max(base, 1), name in active, learns)

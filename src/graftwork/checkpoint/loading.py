@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graftwork.attach.names import check_new
+from graftwork.attach.members import full_name
+from graftwork.attach.names import check_new, parted
 from graftwork.checkpoint.folders import MANIFEST, existing
-from graftwork.checkpoint.manifest import Whole
-from graftwork.checkpoint.saving import tensors_of
+from graftwork.checkpoint.manifest import HeadRecord, Part, Whole
+from graftwork.checkpoint.saving import head_owner, head_records, tensors_of
 from graftwork.checkpoint.staging import File, Staged, read, require_base, require_intact, stage
 from graftwork.checkpoint.tensors import HEAD, Tensors, equal, require_fit
 from graftwork.compose import Composition, fusions_in, names_in
@@ -32,7 +33,7 @@ def load(
             )
         return _load_whole(handle, folder, found, head, other_base)
     chosen = found.part.name if name is None else name
-    check_new(chosen, handle.parts, f"the {found.part.kind}")
+    check_new(chosen, handle.taken, f"the {found.part.kind}")
     stage_one(handle, found, chosen, {}, head, other_base).add(handle)
     return chosen
 
@@ -94,8 +95,9 @@ def stage_one(
     present: set[int] = set()
     places = {handle.sites.key_of(site): n for n, site in enumerate(handle.sites)}
     for member in names_in(file.part.pool):
-        if member in staged:
-            present |= set(staged[member].modules)
+        adapter = _staged_owner(member, staged)
+        if adapter in staged:
+            present |= set(staged[adapter].modules)
         else:
             present |= {places[key] for key in handle.modules_of(member)}
     return stage(handle, file, name, present, head=head, other_base=other_base)
@@ -138,7 +140,8 @@ def _files(folder: Path, whole: Whole) -> list[File]:
 
 
 def _require_members(handle: Handle, where: str, names: Iterable[str], staged: Collection[str]) -> None:
-    lacking = [n for n in dict.fromkeys(names) if n not in (*handle.names, *handle.fusions, *staged)]
+    known = {*handle.names, *handle.members, *handle.fusions, *staged}
+    lacking = [n for n in dict.fromkeys(names) if n not in known and _staged_owner(n, staged) not in staged]
     if lacking:
         raise UnknownNameError(
             f"{where} needs {', '.join(map(repr, lacking))}, which the model does not have; load or add it under that "
@@ -146,20 +149,22 @@ def _require_members(handle: Handle, where: str, names: Iterable[str], staged: C
         )
 
 
+def _staged_owner(name: str, staged: Collection[str]) -> str:
+    """The adapter that a member belongs to, where it is among what is staged; every other name itself."""
+    adapter, _ = parted(name)
+    return adapter if name not in staged and adapter in staged else name
+
+
 def _require_identical(handle: Handle, file: File) -> None:
     """Refuse a part whose name is taken by something else; the very same is left as it is."""
     name = file.part.name
     require_intact(file)
     mine, theirs = tensors_of(handle, name), file.tensors
-    if file.part.head is None or handle.labels(name) is None:
-        mine, theirs = _headless(mine), _headless(theirs)
+    heads = {m: r for m, r in head_records(file.part).items() if handle.labels(_head_name(name, m)) is not None}
+    mine, theirs = _with_heads(mine, file.part, heads), _with_heads(theirs, file.part, heads)
     theirs = {n: t.to(mine[n].dtype) if n.startswith(HEAD) and n in mine else t for n, t in theirs.items()}
-    labels = file.part.head.labels if file.part.head is not None else None
-    same_head = labels is None or handle.labels(name) in (None, labels)
-    made = handle.head_config(name)
-    if same_head and made is not None and file.part.head is not None:
-        same_head = made.to_dict() == file.part.head.config
-    if not (_same_making(handle, file) and same_head and equal(mine, theirs)):
+    same_heads = all(_same_head(handle, _head_name(name, member), record) for member, record in heads.items())
+    if not (_same_making(handle, file) and same_heads and equal(mine, theirs)):
         raise UnknownNameError(f"{file.where}: another {name!r} is on this model; remove({name!r}) first")
 
 
@@ -168,5 +173,15 @@ def _same_making(handle: Handle, file: File) -> bool:
     return handle.config(name).to_dict() == file.part.config and handle.fusions.get(name) == file.part.pool
 
 
-def _headless(tensors: Tensors) -> Tensors:
-    return {name: t for name, t in tensors.items() if not name.startswith(HEAD)}
+def _head_name(name: str, member: str) -> str:
+    return full_name(name, member) if member else name
+
+
+def _same_head(handle: Handle, name: str, record: HeadRecord) -> bool:
+    made = handle.head_config(name)
+    return handle.labels(name) == record.labels and (made is None or made.to_dict() == record.config)
+
+
+def _with_heads(tensors: Tensors, part: Part, heads: Collection[str]) -> Tensors:
+    """The tensors without those of heads that only one side has."""
+    return {name: t for name, t in tensors.items() if not name.startswith(HEAD) or head_owner(name, part) in heads}

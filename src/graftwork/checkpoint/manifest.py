@@ -31,6 +31,16 @@ class HeadRecord:
     modules: dict[str, str]
     config: dict[str, Any] | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The head as JSON values."""
+        return {
+            "model_class": self.model_class,
+            "labels": list(self.labels.names),
+            "problem_type": self.labels.problem_type,
+            "modules": self.modules,
+            "config": self.config,
+        }
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -45,6 +55,7 @@ class Part:
         sites: The sites it stands at, with their widths.
         head: Its head, ``None`` where it was trained without one.
         sha256: That of the file with its tensors.
+        member_heads: The heads that members of it have of their own.
     """
 
     kind: str
@@ -55,18 +66,11 @@ class Part:
     sites: dict[str, int]
     head: HeadRecord | None
     sha256: str
+    member_heads: dict[str, HeadRecord] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The part as JSON values."""
-        head = None
-        if self.head is not None:
-            head = {
-                "model_class": self.head.model_class,
-                "labels": list(self.head.labels.names),
-                "problem_type": self.head.labels.problem_type,
-                "modules": self.head.modules,
-                "config": self.head.config,
-            }
+        members = {name: head.to_dict() for name, head in self.member_heads.items()}
         return {
             **_preamble(self.kind),
             "name": self.name,
@@ -79,7 +83,8 @@ class Part:
                 "samples": {name: " ".join(map(repr, values)) for name, values in self.base.samples.items()},
             },
             "sites": self.sites,
-            "head": head,
+            "head": None if self.head is None else self.head.to_dict(),
+            **({"member_heads": members} if members else {}),
             "sha256": self.sha256,
         }
 
@@ -160,6 +165,7 @@ def _part(kind: str, reader: _Reader) -> Part:
     )
     base.done()
     sites = reader.inner("sites")
+    members = reader.inner("member_heads") if "member_heads" in reader.data else _Reader({}, reader.where)
     part = Part(
         kind=kind,
         name=reader.take("name", str),
@@ -167,8 +173,9 @@ def _part(kind: str, reader: _Reader) -> Part:
         pool=pool if isinstance(pool, Learned) else None,
         base=fingerprint,
         sites={key: sites.take(key, int) for key in sites.data},
-        head=_head(reader),
+        head=None if reader.take("head", (dict, type(None))) is None else _head(reader.inner("head")),
         sha256=reader.take("sha256", str),
+        member_heads={name: _head(members.inner(name)) for name in members.data},
     )
     reader.done()
     return part
@@ -184,10 +191,7 @@ def _sample(text: str) -> tuple[float | None, ...]:
     return tuple(None if value == "None" else float(value) for value in text.split())
 
 
-def _head(reader: _Reader) -> HeadRecord | None:
-    if reader.take("head", (dict, type(None))) is None:
-        return None
-    head = reader.inner("head")
+def _head(head: _Reader) -> HeadRecord:
     modules = head.inner("modules")
     labels = Labels(tuple(head.texts("labels")), head.take("problem_type", (str, type(None))))
     paths = {path: modules.take(path, str) for path in modules.data}

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graftwork.attach.members import full_name
 from graftwork.attach.names import RESERVED
 from graftwork.checkpoint.folders import replace_file
 from graftwork.checkpoint.loading import matched
-from graftwork.checkpoint.saving import save_composition, tensors_of
+from graftwork.checkpoint.saving import head_records, save_composition, tensors_of
 from graftwork.checkpoint.tensors import Tensors, decode, encode, fill, require_fit
 from graftwork.errors import CheckpointError
 
@@ -27,7 +28,7 @@ def save_progress(handle: Handle, folder: Path) -> None:
     """Write everything that learns into a folder, beside what else is in it."""
     folder.mkdir(parents=True, exist_ok=True)
     if handle.learning:
-        save_composition(handle, handle.active, folder / FOLDER, handle.learning)
+        save_composition(handle, handle.active, folder / FOLDER, handle.learning_parts)
     rest = other_learners(handle)
     if rest:
         replace_file(folder / REST, encode(rest))
@@ -50,19 +51,21 @@ def restore_progress(handle: Handle, folder: Path) -> None:
     rest, path = other_learners(handle), folder / REST
     given = decode(path.read_bytes(), path) if path.is_file() else {}
     require_fit(rest, given, str(path))
-    parts = matched(handle, folder / FOLDER, handle.learning, other_base=bool(rest)) if handle.learning else []
+    learning = handle.learning_parts
+    parts = matched(handle, folder / FOLDER, learning, other_base=bool(rest)) if learning else []
     if not handle.learning and (folder / FOLDER).is_dir():
         raise CheckpointError(f"{folder} holds adapters that learned; call train_only as when the training began")
     fill(rest, given)
     for file, wanted in parts:
         fill(wanted, file.tensors)
-        if file.part.head is not None:
-            handle.learned_problem_type(file.part.name, file.part.head.labels.problem_type)
+        for member, head in head_records(file.part).items():
+            owner = full_name(file.part.name, member) if member else file.part.name
+            handle.learned_problem_type(owner, head.labels.problem_type)
 
 
 def other_learners(handle: Handle) -> Tensors:
     """What learns beside the adapters and fusions, by its name in the model; with a trained base its buffers too."""
-    known = {id(t) for name in handle.learning for t in tensors_of(handle, name).values()}
+    known = {id(t) for name in handle.learning_parts for t in tensors_of(handle, name).values()}
     parameters = {id(p) for p in handle.model.parameters()}
     found: Tensors = {}
     for name, tensor in handle.model.state_dict(keep_vars=True).items():

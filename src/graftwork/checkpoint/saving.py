@@ -15,6 +15,7 @@ from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
 from graftwork.checkpoint.tensors import HEAD, Tensors, encode, gather, has_weights
 from graftwork.compose import Block, Composition, Learned, fusions_in, names_in
 from graftwork.errors import CheckpointError
+from graftwork.methods.members import SEPARATOR
 
 if TYPE_CHECKING:
     from graftwork.attach import Handle
@@ -42,8 +43,14 @@ def save(handle: Handle, what: Composition, folder: Path, *, members: bool = Fal
 
 def save_part(handle: Handle, name: str, folder: Path) -> Path:
     """Write one adapter or fusion."""
-    files = part_files(handle, name, Fingerprint.of(handle))
     kind = handle.kind_of(name)
+    if kind == "member":
+        owner = handle.owner_of(name)
+        raise CheckpointError(
+            f"{name!r} is a member of {owner!r} and is saved with it: save({owner!r}, …); or write it out as an adapter of its "
+            f"own first: export({name!r}, …)"
+        )
+    files = part_files(handle, name, Fingerprint.of(handle))
     _require_same(folder, kind, name)
     return replace_folder(folder, files)
 
@@ -64,7 +71,7 @@ def save_composition(handle: Handle, composition: Composition, folder: Path, nam
 
 def everything_in(handle: Handle, composition: Composition) -> set[str]:
     """The names of all adapters and fusions of a composition, and those that its fusions were made over."""
-    found = set(names_in(composition))
+    found = {handle.owner_of(name) for name in names_in(composition)}
     todo = list(fusions_in(composition))
     for name in found:
         handle.config(name)
@@ -75,7 +82,7 @@ def everything_in(handle: Handle, composition: Composition) -> set[str]:
         handle.config(fuse.name)
         found.add(fuse.name)
         pool = handle.fusions[fuse.name]
-        found.update(names_in(pool))
+        found.update(handle.owner_of(name) for name in names_in(pool))
         todo += fusions_in(pool)[1:]
     return found
 
@@ -94,12 +101,7 @@ def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> Part:
         UnknownNameError: If there is none of that name.
     """
     config = handle.config(name)
-    labels = handle.labels(name)
-    head = None
-    if labels is not None:
-        modules = {path: type(module).__name__ for path, module in handle.head_of(name).items()}
-        made = handle.head_config(name)
-        head = HeadRecord(type(handle.model).__name__, labels, modules, None if made is None else made.to_dict())
+    heads = {member: _head_record(handle, full) for member, full in members(handle, name).items()}
     return Part(
         kind=handle.kind_of(name),
         name=name,
@@ -107,30 +109,66 @@ def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> Part:
         pool=handle.fusions.get(name),
         base=base,
         sites={key: handle.sites[key].width for key, m in handle.modules_of(name).items() if has_weights(m)},
-        head=head,
+        head=_head_record(handle, name),
         sha256=sha256,
+        member_heads={member: head for member, head in heads.items() if head is not None},
     )
+
+
+def members(handle: Handle, name: str) -> dict[str, str]:
+    """The members of an adapter, by their own names: how compositions name each."""
+    return (
+        dict(zip(handle._adapters[name].members, handle.members_of(name), strict=True)) if name in handle.names else {}
+    )
+
+
+def _head_record(handle: Handle, name: str) -> HeadRecord | None:
+    labels = handle.labels(name)
+    if labels is None:
+        return None
+    modules = {path: type(module).__name__ for path, module in handle.head_of(name).items()}
+    made = handle.head_config(name)
+    return HeadRecord(type(handle.model).__name__, labels, modules, None if made is None else made.to_dict())
 
 
 def tensors_of(handle: Handle, name: str) -> Tensors:
     """Every tensor of an adapter or a fusion, its norms and its head included."""
     norms = handle.norms_of(name) if name in handle.names else {}
-    return gather(parts(handle.modules_of(name), norms, handle.head_of(name), handle.shared_of(name)))
+    heads = {"": handle.head_of(name), **{m: handle.head_of(full) for m, full in members(handle, name).items()}}
+    return gather(parts(handle.modules_of(name), norms, heads, handle.shared_of(name)))
 
 
 def parts(
     modules: Mapping[str, nn.Module],
     norms: Mapping[str, nn.Module],
-    head: Mapping[str, nn.Module],
+    heads: Mapping[str, Mapping[str, nn.Module]],
     shared: nn.Module | None,
 ) -> dict[str, nn.Module]:
-    """Modules by site, norms and head modules by path, what the sites share, under the names they have in a file."""
+    """Modules by site, norms by path, heads, what the sites share, under the names they have in a file.
+
+    A head is its modules by path; the adapter's own has the key ``""``, those of members have their names.
+    """
     return {
         **({} if shared is None else {"shared": shared}),
         **modules,
         **{f"norms/{path}": module for path, module in norms.items()},
-        **{f"{HEAD}{path}": module for path, module in head.items()},
+        **{f"{head_prefix(m)}{path}": module for m, head in heads.items() for path, module in head.items()},
     }
+
+
+def head_prefix(member: str) -> str:
+    """What the tensors of a head begin with in a file: the adapter's own (``""``), or that of a member."""
+    return f"{HEAD}{SEPARATOR}{member}/" if member else HEAD
+
+
+def head_records(part: Part) -> dict[str, HeadRecord]:
+    """The heads of a part: its own under ``""``, those of its members under their names."""
+    return {**({} if part.head is None else {"": part.head}), **part.member_heads}
+
+
+def head_owner(tensor: str, part: Part) -> str:
+    """Whose head a tensor in a file is part of: that of a member, or the adapter's own (``""``)."""
+    return next((m for m in part.member_heads if tensor.startswith(head_prefix(m))), "")
 
 
 def _require_same(folder: Path, kind: str, name: str | None) -> None:

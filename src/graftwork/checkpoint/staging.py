@@ -14,11 +14,12 @@ from torch import nn
 
 from graftwork.attach import Headed, OwnHead, building
 from graftwork.attach.heads import resized
+from graftwork.attach.members import full_name
 from graftwork.attach.named_heads import make_named_head
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_manifest
 from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
-from graftwork.checkpoint.saving import parts
+from graftwork.checkpoint.saving import head_owner, head_prefix, head_records, parts
 from graftwork.checkpoint.tensors import HEAD, Tensors, decode, fill, gather, has_weights, require_fit
 from graftwork.compose import Learned, LearnedConfig, config_class
 from graftwork.errors import CheckpointError, GraftworkError
@@ -48,25 +49,27 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Staged:
-    """A part ready to be added: modules and norms by their place in the map of sites, filled."""
+    """A part ready to be added: modules and norms by their place in the map of sites, its own head (``""``) and its members'."""
 
     name: str
     config: AdapterConfig | LearnedConfig | HeadConfig
     pool: Learned | None
     modules: Mapping[int, nn.Module]
     norms: Mapping[int, nn.Module]
-    head: OwnHead | None
+    heads: Mapping[str, OwnHead]
 
     def add(self, handle: Handle) -> None:
         """Add it to the model."""
         if isinstance(self.config, LearnedConfig):
             assert self.pool is not None
-            handle.adopt_fusion(self.pool, self.config, self.modules, self.head)  # type: ignore[arg-type]
+            handle.adopt_fusion(self.pool, self.config, self.modules, self.heads.get(""))  # type: ignore[arg-type]
         elif isinstance(self.config, HeadConfig):
-            assert self.head is not None
-            handle.adopt_head(self.name, self.head)
+            handle.adopt_head(self.name, self.heads[""])
         else:
-            handle.adopt(self.name, self.config, self.modules, self.norms, self.head)  # type: ignore[arg-type]
+            handle.adopt(self.name, self.config, self.modules, self.norms, self.heads.get(""))  # type: ignore[arg-type]
+            for member, head in self.heads.items():
+                if member:
+                    handle.adopt_head(full_name(self.name, member), head)
 
 
 def read(folder: Path) -> File | Whole:
@@ -173,11 +176,12 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
         norms = building.copied_norms(model, sites, config.torch_dtype) if config.norms == "own" else {}
     keys = [sites.key_of(site) for site in sites]
     _require_sites(file, {keys[index] for index, module in modules.items() if has_weights(module)})
-    chosen = _head(handle, file, head)
+    chosen = _heads(handle, file, head)
     paths = {sites.norms[index].removeprefix(sites.prefix): norm for index, norm in norms.items()}
     by_key = {keys[index]: m for index, m in modules.items()}
-    named = parts(by_key, paths, chosen.modules if chosen else {}, building.shared_by(modules))
-    given = file.tensors if chosen else {k: t for k, t in file.tensors.items() if not k.startswith(HEAD)}
+    heads = {member: one.modules for member, one in chosen.items()}
+    named = parts(by_key, paths, heads, building.shared_by(modules))
+    given = {k: t for k, t in file.tensors.items() if not k.startswith(HEAD) or head_owner(k, part) in chosen}
     wanted = gather(named)
     require_fit(wanted, given, file.where)
     require_intact(file)
@@ -204,18 +208,21 @@ def _require_sites(file: File, here: set[str]) -> None:
         raise CheckpointError(f"{file.where}: {why}: {'; '.join(only)}")
 
 
-def _head(handle: Handle, file: File, wish: bool | None) -> OwnHead | None:
-    """The head of a file, filled later; ``None`` where it is left aside or there is none.
+def _heads(handle: Handle, file: File, wish: bool | None) -> dict[str, OwnHead]:
+    """The heads of a file, its own (``""``) and its members', filled later; without those that are left aside.
 
     Raises:
-        CheckpointError: If it is asked for and cannot be had.
+        CheckpointError: If they are asked for and cannot be had.
     """
-    record = file.part.head
+    records = head_records(file.part)
+    if wish and not records:
+        raise CheckpointError(f"{file.where} has no head; leave out head=True")
+    found = {m: _head(handle, file, m, record, wish) for m, record in records.items()} if wish is not False else {}
+    return {member: head for member, head in found.items() if head is not None}
+
+
+def _head(handle: Handle, file: File, member: str, record: HeadRecord, wish: bool | None) -> OwnHead | None:
     here = type(handle.model).__name__
-    if record is None or wish is False:
-        if wish:
-            raise CheckpointError(f"{file.where} has no head; leave out head=True")
-        return None
     if record.config is not None and isinstance(handle.model, Headed):
         return make_named_head(handle, head_from_dict(record.config))
     if wish is None and (not handle.head_paths or record.model_class != here):
@@ -229,10 +236,10 @@ def _head(handle: Handle, file: File, wish: bool | None) -> OwnHead | None:
             f"{file.where}: its head is {list(record.modules)} of a {record.model_class}, that of {here} is "
             f"{list(handle.head_paths)}; say load(..., head=False) to leave it aside"
         )
-    return OwnHead(_copied_head(handle, file, record), record.labels)
+    return OwnHead(_copied_head(handle, file, member, record), record.labels)
 
 
-def _copied_head(handle: Handle, file: File, record: HeadRecord) -> dict[str, nn.Module]:
+def _copied_head(handle: Handle, file: File, member: str, record: HeadRecord) -> dict[str, nn.Module]:
     """A copy of the model's own head with the sizes of the file's."""
     own = {path: handle.model.get_submodule(path) for path in handle.head_paths}
     other = [
@@ -246,7 +253,7 @@ def _copied_head(handle: Handle, file: File, record: HeadRecord) -> dict[str, nn
             f"give the module to add_head({file.part.name!r}, module)"
         )
     modules = building.copy_head(handle.model, own)
-    wanted = gather({f"{HEAD}{path}": m for path, m in modules.items()})
+    wanted = gather({f"{head_prefix(member)}{path}": m for path, m in modules.items()})
     if any(name in file.tensors and file.tensors[name].shape != t.shape for name, t in wanted.items()):
         resized(handle.model, modules, record.labels)
     return modules

@@ -7,8 +7,7 @@ were made of has changed, and remade in the graph while members learn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,42 +15,7 @@ from torch import Tensor, nn
 from graftwork.compose.reads import Reads
 from graftwork.methods.activations import activation
 from graftwork.methods.contract import AdapterModule, cast
-
-T = TypeVar("T")
-
-
-class Kept(Generic[T]):
-    """Something made of weights that are fixed, kept until a weight changes all the same.
-
-    A change shows in a tensor's version counter or its storage; writes through ``.data`` to the same storage do not,
-    and need `drop`. A fused optimizer moves no version counter, so nothing is kept of weights that learn. The weights
-    are held, so that no other tensor can take the place of one unseen.
-    """
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._made: T | None = None
-        self._of: list[Tensor] = []
-        self._key: tuple[object, ...] = ()
-
-    def drop(self) -> None:
-        """Forget it; the next `get` makes it anew."""
-        self._made, self._of, self._key = None, [], ()
-
-    def get(self, weights: Sequence[Tensor]) -> T:
-        """The thing itself: kept where all weights are fixed, made anew (in the graph, if there is one) otherwise."""
-        if torch.compiler.is_compiling() or any(w.requires_grad for w in weights):
-            return self._make()
-        key = tuple((id(w), w.data_ptr(), w._version, w.dtype) for w in weights)
-        if self._made is None or key != self._key:
-            # Outside inference mode: what is made there could never be used under autograd.
-            with torch.inference_mode(False), torch.no_grad():
-                self._made = self._make()
-            self._of, self._key = [w.detach() for w in weights], key
-        return self._made
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Kept[T]:
-        raise TypeError("a kept value belongs to one plan and is not copied")
+from graftwork.methods.kept import Kept
 
 
 class Stacked:

@@ -20,11 +20,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from graftwork.compose.bank import Bank, Kept, Stacked
+from graftwork.compose.bank import Bank, Stacked
 from graftwork.compose.fusion import FusionModule
 from graftwork.compose.reads import Reads
 from graftwork.methods.activations import activation
 from graftwork.methods.contract import cast
+from graftwork.methods.kept import Kept
 
 linear = nn.functional.linear
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from graftwork.compose.bank import Kept
 from graftwork.compose.reads import Reads
 from graftwork.compose.rows import merge
 from graftwork.methods.activations import activation
 from graftwork.methods.contract import AdapterModule, cast
+from graftwork.methods.kept import Kept
 
 
 class RowBank:

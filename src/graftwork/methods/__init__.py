@@ -6,6 +6,7 @@ from graftwork.methods.bottleneck import Bottleneck
 from graftwork.methods.compacter import PHM, Compacter, CompacterPlusPlus, LowRank
 from graftwork.methods.contract import AdapterConfig, AdapterModule, Context, Place, Segment
 from graftwork.methods.houlsby import Houlsby, Standard
+from graftwork.methods.hyperformer import Hyperformer, HyperformerPlusPlus
 from graftwork.methods.invertible import InvertiblePfeiffer
 from graftwork.methods.pal import PAL, LowRankPAL
 from graftwork.methods.parallel import Parallel
@@ -24,6 +25,8 @@ __all__ = [
     "CompacterPlusPlus",
     "Context",
     "Houlsby",
+    "Hyperformer",
+    "HyperformerPlusPlus",
     "InvertiblePfeiffer",
     "LowRank",
     "LowRankPAL",

@@ -18,10 +18,9 @@ from graftwork.errors import ConfigError
 from graftwork.methods.activations import ACTIVATIONS, canonical
 from graftwork.methods.bottleneck_module import INITS, SKIPS, BottleneckModule
 from graftwork.methods.contract import READS, WRITES, AdapterConfig, AdapterModule, Place
-from graftwork.methods.layerwise import check_layers, for_layer, is_left_out, layer_keys, layers_left_out, selects
+from graftwork.methods.layerwise import check_layers, for_layer, layer_keys, settle_places, stands_at
 from graftwork.methods.registry import register
 from graftwork.options import flags, is_number, one_of, within
-from graftwork.sites import KINDS
 
 Width = float | Mapping[Any, float] | None
 
@@ -87,11 +86,7 @@ class Bottleneck(AdapterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sites = (self.sites,) if isinstance(self.sites, str) else self.sites
-        if not isinstance(sites, (tuple, list, set)) or not sites or not all(s in KINDS for s in sites):
-            raise ConfigError(f"{type(self).__name__}: sites is {sites!r}; name one or more of {', '.join(KINDS)}")
-        object.__setattr__(self, "sites", tuple(sites))
-        object.__setattr__(self, "leave_out", layers_left_out(self))
+        settle_places(self)
         one_of(self, "activation", ACTIVATIONS)
         object.__setattr__(self, "activation", canonical(self.activation))
         one_of(self, "reads", READS)
@@ -143,7 +138,7 @@ class Bottleneck(AdapterConfig):
 
     def stands_at(self, place: Place) -> bool:
         """Whether the method puts an adapter at a place."""
-        return selects(self.sites, place) and not is_left_out(place, self.leave_out)
+        return stands_at(self, place)
 
     def build(self, place: Place, shared: nn.Module | None = None) -> AdapterModule | None:
         return BottleneckModule(**self.module_options(place)) if self.stands_at(place) else None

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
+from graftwork.errors import ConfigError
 from graftwork.methods.activations import activation
 from graftwork.options import Options, floating, one_of
 from graftwork.sites import Site
@@ -129,6 +130,14 @@ class AdapterModule(nn.Module):
         """``U (width, rank)`` and ``c (width,)`` or ``None``, the adapter's own scale multiplied in."""
         raise NotImplementedError(f"{type(self).__name__} composes by its outputs")
 
+    def member(self, name: str) -> AdapterModule | None:
+        """What this adapter computes here for one of its members, the same module each time; ``None`` without that one."""
+        return None
+
+    def exported(self) -> dict[str, Tensor]:
+        """The weights, by name, with which a module made by `AdapterConfig.exported` computes the same."""
+        raise NotImplementedError(f"{type(self).__name__} has no other form")
+
     def prepare(self, read: Tensor) -> Tensor:
         """What is done to the read before the features: a norm of the adapter's own, or nothing."""
         return read
@@ -187,6 +196,30 @@ class AdapterConfig(Options):
         """The dtype of the trained weights."""
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The tasks that one adapter of this method serves, by name; empty where it serves one that needs no name.
+
+        With members `shared` makes a `graftwork.methods.members.MemberWeights`.
+        """
+        return ()
+
+    def with_members(self, members: Sequence[str]) -> AdapterConfig:
+        """The same with other members.
+
+        Raises:
+            ConfigError: If the method has none, or one cannot be a name.
+        """
+        raise ConfigError(f"{type(self).__name__} has no members: add an adapter for each task")
+
+    def exported(self) -> AdapterConfig:
+        """The configuration of the plain adapter that one of this method can be written out as.
+
+        Raises:
+            ConfigError: If there is none.
+        """
+        raise ConfigError(f"{type(self).__name__} is no adapter that is made of other weights; save it as it is")
 
     def shared(self, places: Sequence[Place]) -> nn.Module | None:
         """What the sites of one adapter have in common, made once for each adapter; ``None`` where that is nothing.

@@ -7,7 +7,7 @@ from typing import Any
 
 from graftwork.errors import ConfigError
 from graftwork.methods.contract import Place
-from graftwork.sites import Site
+from graftwork.sites import KINDS, Site
 
 _BRANCHES = ("attention", "cross_attention", "feed_forward", "mixer", "composite")
 
@@ -23,6 +23,24 @@ def selects(kinds: Collection[str], place: Place) -> bool:
         return kind in kinds
     alone = {k for k in place.block_kinds if k in _BRANCHES} <= {"mixer"}
     return "attention" in kinds or (alone and "feed_forward" in kinds)
+
+
+def settle_places(config: Any) -> None:
+    """Check the options ``sites`` and ``leave_out`` of a configuration, and write both as tuples.
+
+    Raises:
+        ConfigError: If a kind is none, or what is left out are no layers.
+    """
+    sites = (config.sites,) if isinstance(config.sites, str) else config.sites
+    if not isinstance(sites, (tuple, list, set)) or not sites or not all(s in KINDS for s in sites):
+        raise ConfigError(f"{type(config).__name__}: sites is {sites!r}; name one or more of {', '.join(KINDS)}")
+    object.__setattr__(config, "sites", tuple(sites))
+    object.__setattr__(config, "leave_out", layers_left_out(config))
+
+
+def stands_at(config: Any, place: Place) -> bool:
+    """Whether a configuration with the options ``sites`` and ``leave_out`` puts an adapter at a place."""
+    return selects(config.sites, place) and not is_left_out(place, config.leave_out)
 
 
 def layer_keys(value: Any) -> Any:

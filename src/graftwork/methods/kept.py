@@ -1,0 +1,45 @@
+"""What is made of weights and kept while these do not change: stacked weights of a bank, folded fusions, made adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """Something made of weights that are fixed, kept until a weight changes all the same.
+
+    A change shows in a tensor's version counter or its storage; writes through ``.data`` to the same storage do not,
+    and need `drop`. A fused optimizer moves no version counter, so nothing is kept of weights that learn. The weights
+    are held, so that no other tensor can take the place of one unseen.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: T | None = None
+        self._of: list[Tensor] = []
+        self._key: tuple[object, ...] = ()
+
+    def drop(self) -> None:
+        """Forget it; the next `get` makes it anew."""
+        self._made, self._of, self._key = None, [], ()
+
+    def get(self, weights: Sequence[Tensor]) -> T:
+        """The thing itself: kept where all weights are fixed, made anew (in the graph, if there is one) otherwise."""
+        if torch.compiler.is_compiling() or any(w.requires_grad for w in weights):
+            return self._make()
+        key = tuple((id(w), w.data_ptr(), w._version, w.dtype) for w in weights)
+        if self._made is None or key != self._key:
+            # Outside inference mode: what is made there could never be used under autograd.
+            with torch.inference_mode(False), torch.no_grad():
+                self._made = self._make()
+            self._of, self._key = [w.detach() for w in weights], key
+        return self._made
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Kept[T]:
+        raise TypeError("a kept value belongs to what it was made for and is not copied")
