@@ -3,6 +3,7 @@
 from graftwork.training.asking import answers
 from graftwork.training.callback import GraftCallback
 from graftwork.training.estimate import Estimate, estimate
+from graftwork.training.finding import Found, TaskFinder
 from graftwork.training.learner import Learner
 from graftwork.training.plan import Unit, plan
 from graftwork.training.predicting import Predictor
@@ -19,6 +20,7 @@ from graftwork.training.watching import Watcher
 __all__ = [
     "AdapterTrainer",
     "Estimate",
+    "Found",
     "GraftCallback",
     "Learner",
     "Predictor",
@@ -26,6 +28,7 @@ __all__ = [
     "Recipe",
     "Soup",
     "TaskBatch",
+    "TaskFinder",
     "TaskMixing",
     "TaskSampler",
     "Unit",
