@@ -74,6 +74,10 @@ test: .venv/.stamp  ## every test but the tour of all architectures
 test-architectures: .venv/.stamp  ## finding sites and attaching in every architecture of transformers; minutes
 	$(test_env) $(bin)/python -m pytest -n $(JOBS) -m architectures $(ARGS)
 
+.PHONY: test-browser
+test-browser: .venv/.stamp  ## the pages of reports in a headless Chromium, which must be installed
+	$(test_env) NEEDS_BROWSER=1 $(bin)/python -m pytest tests/browser $(ARGS)
+
 .PHONY: test-oldest
 test-oldest: .venv-oldest/.stamp  ## the tests on the oldest transformers that is supported, in .venv-oldest
 	$(test_env) $(oldest)/python -m pytest -n $(JOBS) -m "not architectures" $(ARGS)

@@ -134,6 +134,27 @@ def show(
             print_files(write_report(run, plots=plots), console)
 
 
+@app.command()
+def report(
+    run: RunFolder,
+    to: Annotated[
+        Path | None, typer.Option(help="The file; by default report.html in the run's folder.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a run as one page of HTML: tables that sort, heat maps, curves.
+
+    The file needs nothing beside it and no network: it can be sent as it is.
+
+    For example:
+
+        graftwork report runs/recipe --to rte.html
+    """
+    with _one_line():
+        from graftwork.report import write_page
+
+        typer.echo(str(write_page(run, to)))
+
+
 def _quiet() -> None:
     """Leave the terminal to the view: transformers would write its own warnings and bars between its lines."""
     from transformers.utils import logging
@@ -152,6 +173,10 @@ def predict(
         ),
     ] = None,
     task: Annotated[str | None, typer.Option(help="The task; may be left out where the run has one target.")] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Several tasks, with commas between them: each answers for the same text, in one pass."),
+    ] = None,
     file: Annotated[
         Path | None, typer.Option(help="A file of rows instead of texts: .jsonl, .csv, .tsv, .parquet.")
     ] = None,
@@ -172,14 +197,26 @@ def predict(
         graftwork predict runs/recipe --task rte "A cat sleeps." "An animal rests."
 
         graftwork predict runs/recipe --task rte --file rows.jsonl
+
+        graftwork predict runs/recipe --tasks sentiment,names "Ada was glad."
     """
     with _one_line():
         import json
 
-        from graftwork.training import Predictor, answers
+        from graftwork.errors import RecipeError
+        from graftwork.training import Predictor, Several, answers
 
         _quiet()
-        for answer in answers(Predictor(run, task, kind=kind, seed=seed, language=language), texts or (), file):
+        asked: Predictor | Several
+        if tasks is None:
+            asked = Predictor(run, task, kind=kind, seed=seed, language=language)
+        elif task is not None or kind is not None or language is not None:
+            raise RecipeError(
+                "--tasks answers by each task's fusion or adapter; leave --task, --kind and --language out"
+            )
+        else:
+            asked = Several(run, [name.strip() for name in tasks.split(",")], seed=seed)
+        for answer in answers(asked, texts or (), file):
             typer.echo(json.dumps(answer, ensure_ascii=False))
 
 

@@ -6,6 +6,7 @@ from graftwork.report.live import Live
 from graftwork.report.method_facts import MethodFacts, all_facts
 from graftwork.report.method_list import methods_as_json, print_methods
 from graftwork.report.method_pages import pages as method_pages
+from graftwork.report.page import write_page
 from graftwork.report.printing import print_files, print_next, print_tables
 from graftwork.report.table import Table
 from graftwork.report.tables import tables
@@ -26,5 +27,6 @@ __all__ = [
     "print_tables",
     "state",
     "tables",
+    "write_page",
     "write_report",
 ]

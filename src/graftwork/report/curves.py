@@ -10,7 +10,7 @@ from graftwork.report.words import is_share, metric_label
 from graftwork.training.results import KINDS
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
-_COLOURS = {
+COLOURS = {
     "language": "#009E73",
     "knowledge": "#009E73",
     "head": "#999999",
@@ -38,7 +38,7 @@ def curves(units: Sequence[Mapping[str, Any]], title: str) -> Any:
     kinds = [unit["kind"] for unit in units]
     for unit in sorted(units, key=lambda u: KINDS.index(u["kind"])):
         kind = unit["kind"]
-        style = {"color": _COLOURS[kind], "linewidth": 0.8 if kinds.count(kind) > 1 else 1.8}
+        style = {"color": COLOURS[kind], "linewidth": 0.8 if kinds.count(kind) > 1 else 1.8}
         factor = 100 if is_share(unit["metric"]) else 1
         score = [(epoch, factor * value) for epoch, value in unit["curves"]["score"]]
         # a short training has few points, and one point is no line

@@ -12,6 +12,7 @@ from graftwork.training.recipe import Recipe
 from graftwork.training.results import read_results
 from graftwork.training.run import run
 from graftwork.training.sampling import TaskBatch, TaskMixing, TaskSampler
+from graftwork.training.several import Several
 from graftwork.training.souping import Soup, nearest, similarities, soup, text_states
 from graftwork.training.together import train_together
 from graftwork.training.trainer import AdapterTrainer
@@ -26,6 +27,7 @@ __all__ = [
     "Predictor",
     "RandomDepth",
     "Recipe",
+    "Several",
     "Soup",
     "TaskBatch",
     "TaskFinder",

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from graftwork.errors import TaskError
-from graftwork.tasks import Rows, read_rows
-from graftwork.training.predicting import Predictor
+from graftwork.tasks import Prediction, Rows, read_rows
 
 _AT_ONCE = 512
 
 
-def answers(
-    predictor: Predictor, texts: Sequence[str] = (), file: str | Path | None = None
-) -> Iterator[dict[str, Any]]:
+class Asked(Protocol):
+    """What can be asked: one task of a run, or several."""
+
+    def typed(self, texts: Sequence[str]) -> Any:
+        """The row that some texts are."""
+
+    def check(self, rows: Rows) -> None:
+        """Refuse rows that cannot be predicted."""
+
+    def predict(self, rows: Any) -> Sequence[Any]:
+        """A prediction for each row, or one a task."""
+
+
+def answers(predictor: Asked, texts: Sequence[str] = (), file: str | Path | None = None) -> Iterator[dict[str, Any]]:
     """A prediction for the row that some texts are, or for every row of a file.
 
     Args:
-        predictor: A task of a run.
+        predictor: A `Predictor` of a task, or `Several` of them.
         texts: What one types: the text, and a second one for pairs; for multiple choice the choices behind it; a question
             and its context; words with spaces for tagging; the path of an image.
         file: A file of rows instead, as a task's data may be one; read and answered piece by piece.
 
     Yields:
-        What `Prediction.to_dict` says, with ``"line"`` for rows of a file.
+        What `Prediction.to_dict` says, for several tasks under the name of each; with ``"line"`` for rows of a file.
 
     Raises:
         TaskError: If both are given or none, or a row lacks something.
@@ -33,12 +43,17 @@ def answers(
     if bool(texts) == (file is not None):
         raise TaskError("give either texts or a file of rows to predict")
     if file is None:
-        row = predictor.kind.typed(texts)
-        yield from (p.to_dict() for p in predictor.predict(Rows([row], source="the texts given")))
+        yield from (_said(p) for p in predictor.predict(predictor.typed(texts)))
         return
     rows = read_rows(file)
-    predictor.kind.check(rows, answered=False)  # all of them, before the first answer is out
+    predictor.check(rows)  # all of them, before the first answer is out
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
         for n, prediction in enumerate(predictor.predict(some)):
-            yield {"line": some.place(n).line, **prediction.to_dict()}
+            yield {"line": some.place(n).line, **_said(prediction)}
+
+
+def _said(answer: Prediction | dict[str, Prediction]) -> dict[str, Any]:
+    if isinstance(answer, Prediction):
+        return answer.to_dict()
+    return {task: prediction.to_dict() for task, prediction in answer.items()}

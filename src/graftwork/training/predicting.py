@@ -9,7 +9,7 @@ from typing import Any
 
 from graftwork.api import Adapters, attach
 from graftwork.attach import Headed
-from graftwork.compose import Average, Fuse
+from graftwork.compose import Average, Composition, Fuse
 from graftwork.errors import RecipeError
 from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
 from graftwork.training.base import auto_class, load_base, load_processor
@@ -58,12 +58,29 @@ class Predictor:
         self.recipe = recipe_of(self.run)
         self._root = Path(root) if root is not None else root_of(self.run)
         self.task = _task(self.recipe, task)
-        self.unit = _unit(self.recipe, self.run, self.task, kind, seed)
+        self.unit = unit_of(self.recipe, self.run, self.task, kind, seed)
         self.kind = kind_of(self.run, self.recipe, self.task)
         every = self.recipe.kinds
         self.processor = load_processor(self.recipe.base, every, self._root)
         self.grafts: Adapters = attach(load_base(self.recipe.base, auto_class(every), self._root).eval())
-        _load(self.grafts, self.unit, self.run, language)
+        composition, head = load_unit(self.grafts, self.unit, self.run, language)
+        self.grafts.activate(composition, head=head)
+
+    def typed(self, texts: Sequence[str]) -> Rows:
+        """The row that some texts are, as one types them.
+
+        Raises:
+            TaskError: If the task wants others.
+        """
+        return Rows([self.kind.typed(texts)], source="the texts given")
+
+    def check(self, rows: Rows) -> None:
+        """Refuse rows that cannot be predicted.
+
+        Raises:
+            TaskError: If a row lacks something.
+        """
+        self.kind.check(rows, answered=False)
 
     def predict(self, rows: Rows | Iterable[Mapping[str, Any]], *, batch_size: int = 32) -> list[Prediction]:
         """What the task says of some rows.
@@ -120,7 +137,12 @@ def _task(recipe: Recipe, task: str | None) -> str:
     return task
 
 
-def _unit(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | None) -> Unit:
+def unit_of(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | None) -> Unit:
+    """The unit of a task that predicts.
+
+    Raises:
+        RecipeError: If none such is done.
+    """
     units = [u for u in plan(recipe) if u.task == task and seed in (None, u.seed)]
     done = [u for u in units if read_result(u.folder(run)) is not None and u.kind != "full"]
     for wanted in PREFERRED if kind is None else (kind,):
@@ -136,29 +158,45 @@ def _unit(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | No
     )
 
 
-def _load(grafts: Adapters, unit: Unit, run: Path, language: str | None) -> None:
-    """Put a unit's files on the model, and activate what computes it."""
+def load_unit(grafts: Adapters, unit: Unit, run: Path, language: str | None = None) -> tuple[Composition, str]:
+    """Put a unit's files on the model, and say what computes it: the composition, and the head in use with it.
+
+    Args:
+        grafts: The handle of the base; what is there already under a name is not read again.
+        unit: The unit.
+        run: The run's folder.
+        language: Whose adapter takes the place of that which the unit was trained over.
+
+    Raises:
+        RecipeError: If there is no adapter of that language, or the unit stands over none.
+    """
+    _load_under(grafts, unit, run, language)
+    names = [member_name(unit, member) for member in unit.members]
+    for name, member in zip(names, unit.members, strict=True):
+        if name not in grafts.names:
+            grafts.load(member.folder(run) / "adapter", name, head=member.kind == "adapter")
+    folder = unit.folder(run)
+    if unit.kind == "adapter":
+        if unit.task not in grafts.names:
+            grafts.load(folder / "adapter", unit.task, head=True)
+        return over(unit, unit.task, language), unit.task
+    if unit.kind in ("head", "average"):
+        return over(unit, Average(*names), language) if names else None, str(grafts.load(folder / "head"))
+    grafts.load(folder / "fusion", head=True)
+    return over(unit, Fuse(*names, name=fusion_name(unit)), language), fusion_name(unit)
+
+
+def _load_under(grafts: Adapters, unit: Unit, run: Path, language: str | None) -> None:
     for member in unit.under:
         swapped = language is not None and member.kind == "language"
         found = dataclasses.replace(member, task=str(language)) if swapped else member
         folder = found.folder(run) / "adapter"
         if not folder.is_dir():
             raise RecipeError(f"{run} has no adapter of the {member.kind} {found.task!r}; {_others(folder.parents[2])}")
-        grafts.load(folder, found.task, head=False)
+        if found.task not in grafts.names:
+            grafts.load(folder, found.task, head=False)
     if language is not None and not any(member.kind == "language" for member in unit.under):
         raise RecipeError(f"language is {language!r}, and {unit.id} stands over no language's adapter; leave it out")
-    names = [member_name(unit, member) for member in unit.members]
-    for name, member in zip(names, unit.members, strict=True):
-        grafts.load(member.folder(run) / "adapter", name, head=member.kind == "adapter")
-    folder = unit.folder(run)
-    if unit.kind == "adapter":
-        grafts.active = over(unit, grafts.load(folder / "adapter", unit.task, head=True), language)
-    elif unit.kind in ("head", "average"):
-        head = str(grafts.load(folder / "head"))
-        grafts.activate(over(unit, Average(*names), language) if names else None, head=head)
-    else:
-        grafts.load(folder / "fusion", head=True)
-        grafts.active = over(unit, Fuse(*names, name=fusion_name(unit)), language)
 
 
 def _others(folder: Path) -> str:

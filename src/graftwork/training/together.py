@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import set_seed
 
 from graftwork.api import Adapters
@@ -26,9 +26,9 @@ from graftwork.errors import TrainingError
 from graftwork.training.encoding import batch_of
 from graftwork.training.learner import Learner
 from graftwork.training.outputs import autocast_as, outputs_of
+from graftwork.training.side_by_side import merged, padding_of
 
 CHECKPOINT = "together.pt"
-_IGNORED = -100  # what losses pass over
 
 Told = Callable[[Learner, int, float], None]
 
@@ -112,58 +112,11 @@ def _losses(grafts: Adapters, live: Sequence[Learner]) -> list[Tensor]:
         for learner, features in zip(live, chosen, strict=True)
     ]
     names = [learner.name for learner in live]
-    inputs, labels = merged(dict(zip(names, batches, strict=True)), _padding(live))
+    inputs, labels = merged(dict(zip(names, batches, strict=True)), padding_of(live[0].encoded.processor))
     sizes = [len(next(iter(batch.values()))) for batch in batches]
     with grafts.using(BatchSplit(*names, batch_sizes=sizes)):
         output = model(**inputs, labels=labels)
     return [output.loss] if len(live) == 1 else [output.by_head[name].loss for name in names]
-
-
-def merged(
-    batches: Mapping[str, Mapping[str, Tensor]], padding: Mapping[str, int]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Batches of several tasks as one, and the labels of each by its name.
-
-    Args:
-        batches: Of each task: inputs ``(rows, positions, …)``, and ``"labels"``.
-        padding: What an input is filled up with where its positions are fewer; 0 where not said.
-
-    Raises:
-        TrainingError: If the tasks give the model different inputs.
-    """
-    given = {name: set(batch) - {"labels"} for name, batch in batches.items()}
-    first, *others = given
-    for other in others:
-        if given[other] != given[first]:
-            raise TrainingError(
-                f"{first!r} and {other!r} cannot learn in one pass: the model is given {', '.join(sorted(given[first]))} for the "
-                f"one and {', '.join(sorted(given[other]))} for the other"
-            )
-    inputs = {}
-    for key in sorted(given[first]):
-        longest = max(batch[key].shape[1] for batch in batches.values()) if _has_positions(batches, key) else None
-        inputs[key] = torch.cat([_filled(batch[key], longest, padding.get(key, 0)) for batch in batches.values()])
-    length = max(batch["input_ids"].shape[1] for batch in batches.values()) if "input_ids" in inputs else None
-    labels = {}
-    for name, batch in batches.items():
-        found = batch["labels"]
-        by_position = "input_ids" in batch and found.shape == batch["input_ids"].shape
-        labels[name] = _filled(found, length, _IGNORED) if by_position else found
-    return inputs, labels
-
-
-def _has_positions(batches: Mapping[str, Mapping[str, Tensor]], key: str) -> bool:
-    return all(batch[key].dim() == 2 for batch in batches.values())
-
-
-def _filled(values: Tensor, length: int | None, padding: int) -> Tensor:
-    short = 0 if length is None else length - values.shape[1]
-    return nn.functional.pad(values, (0, short), value=padding) if short else values
-
-
-def _padding(learners: Sequence[Learner]) -> dict[str, int]:
-    number = getattr(learners[0].encoded.processor, "pad_token_id", None)
-    return {"input_ids": 0 if number is None else int(number)}
 
 
 def _scores(grafts: Adapters, learner: Learner) -> dict[str, float]:

@@ -1,0 +1,145 @@
+"""A run as one page: what is on it, that it needs nothing else, and that names cannot break it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from graftwork.errors import RecipeError
+from graftwork.report import write_page
+from graftwork.report.gathered import Gathered
+from graftwork.report.page import page, sort_key
+from graftwork.report.svg import Line, chart, ticks
+from graftwork.training import Recipe, plan
+from tests.report.made_up import RECIPE, UNITS, results_of
+
+VOID = {"meta", "br", "line", "circle", "polyline"}
+
+
+class Outline(HTMLParser):
+    """The tags of a page in order, its text, its links; and whether every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.heads: list[str] = []
+        self.links: list[str] = []
+        self.sorts: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        found = dict(attrs)
+        self.links += [str(found[key]) for key in ("src", "href") if key in found]
+        if "data-sort" in found:
+            self.sorts.append(str(found["data-sort"]))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.heads.append(data)
+
+
+@pytest.fixture
+def gathered(tmp_path: Path) -> Gathered:
+    run = tmp_path / "a <run>"
+    run.mkdir()
+    (run / "recipe.json").write_text(json.dumps({"tasks": {"rte": {"data": "<script>alert(1)</script>"}}}))
+    return Gathered(run, RECIPE, UNITS, results_of(UNITS))
+
+
+def test_everything_that_is_known_of_a_run_is_on_it(gathered: Gathered) -> None:
+    text = page(gathered)
+    found = Outline(text)
+    assert not found.open
+    assert found.heads[0] == "a <run>"
+    for head in ("rte: accuracy", "mrpc: f1", "Sources", "Where the fusion for rte looks", "wmt: a source", "Recipe"):
+        assert any(h.startswith(head) for h in found.heads), head
+    row = next(r for r in gathered.results["targets"] if (r["task"], r["kind"]) == ("rte", "fusion"))
+    assert f"{100 * row['mean']:.1f} ± {100 * row['sd']:.1f}" in text
+    assert f'<td data-sort="{row["trained_weights"]}">{row["trained_weights"]:,}</td>' in text
+    assert '<th scope="col" class=own>rte</th>' in text
+    assert re.search(r"torch \d", text) and re.search(r"graftwork \d", text)
+
+
+def test_it_needs_no_network_and_no_other_file(gathered: Gathered) -> None:
+    text = page(gathered)
+    assert not Outline(text).links
+    assert "@import" not in text and "url(" not in text
+    assert not re.search(r"https?://", text)
+
+
+def test_names_and_data_are_text_and_no_markup(gathered: Gathered) -> None:
+    name = "<b>\"x\" & 'y'"
+    raw = {"base": {"model": "m"}, "targets": [name], "tasks": {name: {"data": "d"}, "other": {"data": "d"}}}
+    recipe = Recipe.make(raw)
+    units = plan(recipe)
+    text = page(
+        dataclasses.replace(gathered, recipe=recipe, units=units, results={"targets": [], "sources": [], "units": []})
+    )
+    assert not Outline(text).open
+    assert "<b>" not in text and "&lt;b&gt;" in text
+    assert "<script>alert" not in text and "&lt;script&gt;alert" in text
+
+
+def test_a_run_under_way_is_marked_so(gathered: Gathered) -> None:
+    half = dataclasses.replace(gathered, results=results_of(UNITS[:4]))
+    text = page(half)
+    assert f"4 of {len(UNITS)} trainings are done." in text
+    assert '<td data-sort="" class="missing">not done yet</td>' in text
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError):
+        write_page(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("cell", "key"),
+    [
+        ("84.2 ± 0.5", "84.2"),
+        ("-0.123", "-0.123"),
+        ("2,807,426", "2807426"),
+        ("1.06 MB", "1060000"),
+        ("91.4 MB*", "91400000"),
+        ("2 of 3", "2"),
+        ("fusion of all 2", "fusion of all 2"),
+        ("", ""),
+    ],
+)
+def test_cells_sort_by_what_they_mean(cell: str, key: str) -> None:
+    assert sort_key(cell) == key
+
+
+@pytest.mark.parametrize("values", [[0.0], [3, 3], [0.12, 0.98], [-5, 1200], [1e-9, 2e-9], [1, 2, 3, 4]])
+def test_ticks_are_round_and_hold_all_values(values: list[float]) -> None:
+    found = ticks(values)
+    assert 2 <= len(found) <= 12
+    assert found[0] <= min(values) + 1e-12 and found[-1] >= max(values) - 1e-12
+    steps = {round(b - a, 12) for a, b in itertools.pairwise(found)}
+    assert len(steps) == 1
+
+
+def test_a_chart_has_a_line_each_inside_its_frame() -> None:
+    drawn = chart(
+        [Line("a<", "#000000", [(1, 2.0), (2, math.nan), (3, 4.0)], 2), Line("b", "#ff0000", [(1, 3.0)])], "x", "y"
+    )
+    assert drawn.count("<polyline") == 2 and "a&lt;" in drawn
+    assert drawn.count("<circle") == 2  # the best of the one, and the single point of the other
+    places = [tuple(map(float, p.split(","))) for p in " ".join(re.findall(r'points="([^"]*)"', drawn)).split()]
+    assert len(places) == 3
+    assert all(0 <= x <= 440 and 0 <= y <= 220 for x, y in places)
+    assert chart([Line("none", "#000000", [(1, math.nan)])], "x", "y") == ""
