@@ -80,7 +80,8 @@ def attach(
     Args:
         model: Any module; its classes, methods and forward stay as they are.
         example_inputs: Keyword (or positional) arguments for one small forward pass, where they cannot be made up.
-        sites: The sites, where they are known already or cannot be found.
+        sites: The sites, where they are known already or cannot be found; ``()`` for none, where a method makes norms
+            and stands at no site.
 
     Raises:
         AttachError: If the model is compiled or wrapped for parallel training.

@@ -13,8 +13,12 @@ from tests.compose.interpreter import unsettle
 from tests.zoo.models import ZooModel, build, clone_inputs, main_output
 
 MODELS = ("bert", "t5", "gpt2", "vit")
+# Methods that need a generator, a model with a latent among its inputs: `test_generator.py` runs the contract for them.
+OF_A_LATENT = {"self_modulation"}
 # Methods that stand at none of a model's sites, with the reason: an exception is made here or nowhere.
-STANDS_NOWHERE: dict[tuple[str, str], str] = {}
+STANDS_NOWHERE: dict[tuple[str, str], str] = {
+    **{(method, model): f"{model} has no latent" for method in OF_A_LATENT for model in MODELS},
+}
 # Methods with an adapter that cannot be weighed (`AdapterModule.unweighable`), with what the refusal says.
 UNWEIGHABLE: dict[str, str] = {"invertible_pfeiffer": r"cannot be weighed at .*inverse.*invertible=False"}
 
@@ -55,9 +59,14 @@ class Case:
         mine = {id(p) for m in self.owned(name) for p in m.parameters()}
         return {n: p for n, p in self.model.named_parameters() if id(p) in mine}
 
+    def fresh(self) -> nn.Module:
+        """The same model, as it was before anything was attached to it."""
+        return build(self.name).model
+
     def base(self) -> dict[str, Tensor]:
         """Copies of all weights and buffers that are not ours."""
-        ours = {id(p) for name in self.grafts.names for m in self.owned(name) for p in m.parameters()}
+        modules = [m for name in self.grafts.names for m in self.owned(name)]
+        ours = {id(t) for m in modules for t in (*m.parameters(), *m.buffers())}
         tensors = [*self.model.named_parameters(), *self.model.named_buffers()]
         return {n: t.detach().clone() for n, t in tensors if id(t) not in ours}
 

@@ -12,7 +12,7 @@ from graftwork.attach.handle import Handle
 from graftwork.attach.headed import HANDLE
 from graftwork.attach.wiring import attached_part, unwire
 from graftwork.errors import AttachError, ConfigError
-from graftwork.sites import Site, SiteMap, discover
+from graftwork.sites import Site, SiteMap, discover, norm_paths
 
 H = TypeVar("H", bound=Handle)
 _WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "DeepSpeedEngine")
@@ -28,7 +28,8 @@ def attach_to(
 
     Raises:
         AttachError: If the model is compiled or wrapped for parallel training, or is no module.
-        SiteError: If no sites can be found, or those given are not in the model.
+        SiteError: If no sites can be found, or those given are not in the model. ``()`` is no sites: for methods that
+            make norms and stand at none.
     """
     found = model.__dict__.get(HANDLE) if isinstance(model, nn.Module) else None
     if found is not None:
@@ -40,10 +41,12 @@ def attach_to(
     if sites is None:
         sites = discover(model, example_inputs)
     elif not isinstance(sites, SiteMap):
-        given = tuple(sites)
-        if not given or not all(isinstance(s, Site) for s in given):
-            raise ConfigError(f"sites is {given!r}; give a SiteMap or one or more gw.Site(...)")
-        sites = SiteMap(given, model_class=type(model).__name__, prefix=base_prefix(model))
+        given, norms = tuple(sites), norm_paths(model)
+        if not (given or norms) or not all(isinstance(s, Site) for s in given):
+            raise ConfigError(
+                f"sites is {given!r}; give a SiteMap, one or more gw.Site(...), or () for methods that make norms only"
+            )
+        sites = SiteMap(given, model_class=type(model).__name__, prefix=base_prefix(model), norms=norms)
     return handle(model, sites)
 
 

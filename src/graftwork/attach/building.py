@@ -1,11 +1,10 @@
-"""Making the modules of adapters, fusions, norms and heads, and putting them into the model."""
+"""Making the modules of adapters, fusions and heads, and putting them into the model."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,12 +12,12 @@ from torch import nn
 from graftwork.attach.causality import causal_at
 from graftwork.attach.choice import Program
 from graftwork.attach.heads import Labels, copied, resized, shared_weights
-from graftwork.attach.holder import Holder, Named, SiteAdapters, device_at, holder_at, holder_or_none
-from graftwork.attach.ports import uninstall
+from graftwork.attach.holder import Holder, SiteAdapters, device_at, holder_at, made_on
+from graftwork.attach.norms import build_norms
 from graftwork.attach.wiring import wire_copy
 from graftwork.compose import Learned, LearnedConfig, LearnedModule
 from graftwork.errors import ConfigError, SiteError
-from graftwork.methods import AdapterConfig, AdapterModule, Place
+from graftwork.methods import AdapterConfig, AdapterModule, NormModule, Place
 from graftwork.sites import Site, SiteMap
 
 _TAP_OF = {
@@ -30,8 +29,15 @@ _TAP_OF = {
 }
 
 
-def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> dict[int, AdapterModule]:
-    """The modules of a new adapter, by the place of their site in the map, on the device of their block.
+class Built(NamedTuple):
+    """What a new adapter is made of: its modules and its norms, each by its place in the map of sites."""
+
+    modules: dict[int, AdapterModule]
+    norms: dict[int, nn.Module]
+
+
+def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
+    """The modules and the norms of a new adapter, on the device of what they stand in.
 
     What they share is made first, on the device of the first block, and they refer to it: see `shared_by`.
 
@@ -43,33 +49,44 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> dict[int, 
     config.check(stacks)
     places = [place_of(model, sites, site, stacks) for site in sites]
     devices = [device_at(model, site.block) for site in sites]
-    with _made_on(devices[0]):
+    first = devices[0] if devices else device_at(model, "")
+    with made_on(first):
         shared = config.shared(places)
     if shared is not None:
-        shared.to(devices[0]).train(model.training)
+        shared.to(first).train(model.training)
     built: dict[int, AdapterModule] = {}
     for index, (site, place, device) in enumerate(zip(sites, places, devices, strict=True)):
-        with _made_on(device):
+        with made_on(device):
             module = config.build(place, shared)
         if module is not None:
             _require_read(site, module.reads, module.writes, type(config).__name__)
             built[index] = module.to(device).train(model.training)
-    if not built:
-        raise SiteError(
-            f"{type(config).__name__} stands at {getattr(config, 'sites', '?')}, but {sites.model_class or 'this model'} has "
-            f"sites of the kinds {', '.join(sites.kinds)} only; give sites= some of these, and leave_out not every layer"
+    norms = build_norms(model, sites, config, shared)
+    if not (norms if config.norms_alone else built):
+        raise _nowhere(sites, config)
+    return Built(built, norms)
+
+
+def _nowhere(sites: SiteMap, config: AdapterConfig) -> SiteError:
+    model, owner = sites.model_class or "this model", type(config).__name__
+    if config.norms_alone:
+        return SiteError(
+            f"{owner} stands in for norms, but none is known in {model}; name them: SiteMap((), norms=[...])"
         )
-    return built
+    if not len(sites):
+        return SiteError(
+            f"{owner} stands at sites, but {model} was attached without any; detach() it, and attach again"
+        )
+    return SiteError(
+        f"{owner} stands at {getattr(config, 'sites', '?')}, but {model} has sites of the kinds {', '.join(sites.kinds)} only; "
+        "give sites= some of these, and leave_out not every layer"
+    )
 
 
-def _made_on(device: torch.device) -> torch.device:
-    """Where new weights are made before they move to their device: random numbers are drawn on the CPU."""
-    return torch.device("meta" if device.type == "meta" else "cpu")
-
-
-def shared_by(modules: Mapping[Any, nn.Module]) -> nn.Module | None:
-    """What the modules of one adapter or fusion have in common, ``None`` where that is nothing."""
-    known = (m.shared for m in modules.values() if isinstance(m, (AdapterModule, LearnedModule)))
+def shared_by(*modules: Mapping[Any, nn.Module]) -> nn.Module | None:
+    """What the modules and norms of one adapter or fusion have in common, ``None`` where that is nothing."""
+    of = (AdapterModule, LearnedModule, NormModule)
+    known = (m.shared for some in modules for m in some.values() if isinstance(m, of))
     return next((shared for shared in known if shared is not None), None)
 
 
@@ -122,13 +139,13 @@ def build_fusion(
     places = {index: place_of(model, sites, site, stacks) for index, site in here.items()}
     devices = {index: device_at(model, site.block) for index, site in here.items()}
     root = next(iter(devices.values()), torch.device("cpu"))
-    with _made_on(root):
+    with made_on(root):
         shared = config.shared(block, list(places.values()))
     if shared is not None:
         shared.to(root).train(model.training)
     built: dict[int, LearnedModule] = {}
     for index, site in here.items():
-        with _made_on(devices[index]):
+        with made_on(devices[index]):
             module = config.build(block, places[index], shared)
         if module.reads is not None:
             _require_read(site, module.reads, "branch", type(config).__name__)
@@ -155,58 +172,6 @@ def site_adapters(model: nn.Module, site: Site, index: int) -> SiteAdapters:
     if key not in holder.sites:
         holder.sites[key] = SiteAdapters().train(model.training)
     return holder.sites[key]  # type: ignore[return-value]
-
-
-def copied_norms(model: nn.Module, sites: SiteMap, dtype: torch.dtype) -> dict[int, nn.Module]:
-    """A copy of every norm of the base, trained in ``dtype``, by the norm's place in the map."""
-    return {index: _copied_norm(model.get_submodule(path), dtype) for index, path in enumerate(sites.norms)}
-
-
-def _copied_norm(original: nn.Module, dtype: torch.dtype) -> nn.Module:
-    mine = copy.deepcopy(original)
-    for module in mine.modules():
-        uninstall(module)
-    for p in mine.parameters():
-        p.requires_grad_(True)
-    return mine.to(dtype) if any(p.dtype != dtype for p in mine.parameters()) else mine
-
-
-def put_norms(model: nn.Module, sites: SiteMap, name: str, norms: Mapping[int, nn.Module]) -> None:
-    """Keep the norms that an adapter owns, beside the base's."""
-    for index, norm in norms.items():
-        holder = holder_at(model, sites.norms[index].rpartition(".")[0])
-        if str(index) not in holder.norms:
-            holder.norms[str(index)] = Named()
-        holder.norms[str(index)].put(name, norm)  # type: ignore[operator]
-
-
-def own_norms(model: nn.Module, sites: SiteMap, name: str) -> dict[str, nn.Module]:
-    """The norms that an adapter owns, by path in the base."""
-    finders, _ = norm_finders(model, sites)
-    found = {sites.norms[index].removeprefix(sites.prefix): find(name) for index, find in finders.items()}
-    return {path: module for path, module in found.items() if module is not None}
-
-
-def norm_finders(
-    model: nn.Module, sites: SiteMap
-) -> tuple[dict[int, Callable[[str], nn.Module | None]], dict[int, nn.Module]]:
-    """For each norm that some adapter owns a copy of: how to find a name's, and the base's module."""
-    finders: dict[int, Callable[[str], nn.Module | None]] = {}
-    modules = {}
-    for index, path in enumerate(sites.norms):
-        holder = holder_or_none(model, path.rpartition(".")[0])
-        if holder is not None and str(index) in holder.norms:
-            finders[index] = holder.norms[str(index)].serving  # type: ignore[assignment]
-            modules[index] = model.get_submodule(path)
-    return finders, modules
-
-
-def drop_norms(model: nn.Module, name: str) -> None:
-    """Take an adapter's norms out."""
-    for module in model.modules():
-        if isinstance(module, Holder):
-            for named in module.norms.values():
-                named.drop(name)  # type: ignore[operator]
 
 
 def copy_head(model: nn.Module, source: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

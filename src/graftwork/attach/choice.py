@@ -8,7 +8,8 @@ says ``norms="base"``. For heads see `graftwork.attach.heads`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from graftwork.compose import BatchSplit, Block, Composition, MixedBatch, Replicate, Stack
 from graftwork.compose.rows import Rows, assign, merge, take
 from graftwork.errors import CompositionError
+from graftwork.methods import NormModule
 
 Program = nn.Module | tuple[Block, tuple["Program", ...]] | None
 
@@ -49,7 +51,16 @@ def norm_program(composition: Composition, own: Callable[[str], nn.Module | None
     )
 
 
-Run = Callable[[nn.Module, Tensor], Tensor]
+def inputs_of(program: Program) -> tuple[str, ...]:
+    """The names of the model's inputs that the stand-ins of a program ask for."""
+    if isinstance(program, tuple):
+        return tuple(dict.fromkeys(name for child in program[1] for name in inputs_of(child)))
+    return program.inputs if isinstance(program, NormModule) else ()
+
+
+Run = Callable[..., Tensor]
+Inputs = Mapping[str, Tensor]
+_NONE: Inputs = MappingProxyType({})
 
 
 class Chosen:
@@ -57,63 +68,82 @@ class Chosen:
 
     Attributes:
         base: The base's module; its hooks do not run here.
-        run: How a module is run on values.
+        run: How a module is run on values, and on the inputs that it asks for.
         on_rows: What is entered around a module that runs on some of the rows.
         choice: One module (``None`` is the base's) for all rows, or a tuple with one for each row in hand.
+        inputs: The model's inputs that the stand-ins ask for, the rows in hand of each.
     """
 
     def __init__(
-        self, base: nn.Module, run: Run, choice: nn.Module | tuple[nn.Module | None, ...] | None = None
+        self,
+        base: nn.Module,
+        run: Run,
+        choice: nn.Module | tuple[nn.Module | None, ...] | None = None,
+        inputs: Inputs = _NONE,
     ) -> None:
         self.base = base
         self.run = run
         self.on_rows: Callable[[Rows], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+        self.inputs = inputs
         if isinstance(choice, tuple) and all(c is choice[0] for c in choice):
             choice = choice[0] if choice else None
         self.choice = choice
 
     @classmethod
-    def bound(cls, base: nn.Module, run: Run, program: Program, scope: int | None, beams: bool) -> Chosen:
+    def bound(
+        cls, base: nn.Module, run: Run, program: Program, scope: int | None, beams: bool, inputs: Inputs = _NONE
+    ) -> Chosen:
         """A program for a batch of ``scope`` rows.
 
         Raises:
             CompositionError: If rows are needed and the batch size is not known, or does not fit.
         """
         if not isinstance(program, tuple):
-            return cls(base, run, program)
+            return cls(base, run, program, inputs)
         if scope is None:
             raise CompositionError(
                 "norms and heads by rows need the batch size; the model's inputs do not agree on one"
             )
-        return cls(base, run, by_row(program, scope, beams))
+        for name, tensor in inputs.items():
+            if len(tensor) != scope:
+                raise CompositionError(
+                    f"norms by rows need {scope} rows of the input {name!r}, which has {len(tensor)}"
+                )
+        return cls(base, run, by_row(program, scope, beams), inputs)
 
     def rows(self, rows: Rows) -> Chosen:
         """The same for some of the rows."""
+        inputs = {name: take(tensor, rows, len(tensor)) for name, tensor in self.inputs.items()}
         if not isinstance(self.choice, tuple):
-            return self
-        return Chosen(self.base, self.run, tuple(self.choice[row] for row in rows))
+            return Chosen(self.base, self.run, self.choice, inputs) if inputs else self
+        return Chosen(self.base, self.run, tuple(self.choice[row] for row in rows), inputs)
 
     def __call__(self, values: Tensor) -> Tensor:
         """The module's output for values with the rows in hand first."""
         if not isinstance(self.choice, tuple):
-            return self.run(self.base if self.choice is None else self.choice, values)
+            return self._run(self.choice, values)
         scope = len(self.choice)
         parts: list[tuple[Rows, Tensor | None]] = []
         for module in {id(c): c for c in self.choice}.values():
             rows = tuple(row for row, c in enumerate(self.choice) if c is module)
             with self.on_rows(rows):
-                parts.append((rows, self.run(self.base if module is None else module, take(values, rows, scope))))
+                parts.append((rows, self.rows(rows)._run(module, take(values, rows, scope))))
         merged = merge(parts, next(part for _, part in parts if part is not None), scope, rows_of=values)
         assert merged is not None
         return merged
 
+    def _run(self, module: nn.Module | None, values: Tensor) -> Tensor:
+        return self.run(
+            self.base if module is None else module, values, *(self.inputs[name] for name in inputs_of(module))
+        )
 
-def run_norm(norm: nn.Module, values: Tensor) -> Tensor:
+
+def run_norm(norm: nn.Module, values: Tensor, *inputs: Tensor) -> Tensor:
     """The norm without its hooks, its weights in the dtype of the values."""
     weights = dict(norm.named_parameters())
     if all(w.dtype == values.dtype for w in weights.values()) or torch.is_autocast_enabled(values.device.type):
-        return norm.forward(values)  # type: ignore[no-any-return]
-    return torch.func.functional_call(norm, {k: w.to(values.dtype) for k, w in weights.items()}, (values,))  # type: ignore[no-any-return]
+        return norm.forward(values, *inputs)  # type: ignore[no-any-return]
+    return torch.func.functional_call(norm, {k: w.to(values.dtype) for k, w in weights.items()}, (values, *inputs))  # type: ignore[no-any-return]
 
 
 def by_row(program: Any, scope: int, beams: bool) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from graftwork.attach.headed import HANDLE, Headed, Together
 from graftwork.attach.heads import Labels, labelled
 from graftwork.attach.named_heads import heads_in_use
 from graftwork.attach.names import unknown
+from graftwork.attach.norms import norm_finders, standing_still, with_statistics
 from graftwork.attach.plan import Plan, make_plan, refuse_rows
 from graftwork.attach.pruning import Pruned, prune
 from graftwork.attach.registry import Registry
@@ -40,8 +41,9 @@ class Handle(Registry):
         self._flags = [(p, p.requires_grad) for p in model.parameters()]
         self._still: dict[int, nn.Module] = {}
         self._homes = wiring.wire(model, sites, self.head_paths, self.runtime)
-        self._batch_norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._base_norms = with_statistics(model)
         self._base_mode = "frozen"
+        self._standing_still = list(self._base_norms)
         model.__dict__[HANDLE] = self
         for p in model.parameters():
             p.requires_grad_(False)
@@ -203,6 +205,10 @@ class Handle(Registry):
         self.activate(active, head=alone if alone is not None and head == OWN else head)
         learning.set_learning(self, learners, base)
         self._learning, self._base_mode = learners, base
+        for norm in self._still.values():
+            norm.train(self.model.training)
+        self._still.clear()
+        self._hold_still()
 
     @property
     def learning(self) -> tuple[str, ...]:
@@ -255,12 +261,11 @@ class Handle(Registry):
     # -- for the other parts of the library ------------------------------------------------------------------------
 
     def before_forward(self, module: nn.Module) -> None:
-        """Work at the start of a forward pass: hooks follow wrapped modules, frozen batch norms stand still."""
-        if module.training and self._base_mode != "trained":
-            for norm in self._batch_norms:
-                if norm.training:
-                    norm.training = False
-                    self._still[id(norm)] = norm
+        """Work at the start of a forward pass: hooks follow wrapped modules, norms that do not learn stand still."""
+        for norm in self._standing_still if module.training else ():
+            if norm.training:
+                norm.training = False
+                self._still[id(norm)] = norm
         if torch.compiler.is_compiling():
             return
         away = any(parent._modules.get(name) is not home for parent, name, home in self._homes)
@@ -293,6 +298,7 @@ class Handle(Registry):
 
     def replan(self) -> None:
         self._learning = tuple(name for name in self._learning if name in self.taken)
+        self._hold_still()
         self.runtime.plan = self._plan(self.runtime.active, head=self.runtime.head)
         self.runtime.stale = False  # at last: other threads look at it first
 
@@ -302,6 +308,9 @@ class Handle(Registry):
 
     def __repr__(self) -> str:
         return f"<{len(self.names)} adapters on {type(self.model).__name__}, active: {self.active!r}>"
+
+    def _hold_still(self) -> None:
+        self._standing_still = standing_still(self, self._base_norms, self._learning, self._base_mode)
 
     def _named(self, composition: Composition) -> Composition:
         if composition is not None and not isinstance(composition, (str, Block)):
@@ -323,7 +332,7 @@ class Handle(Registry):
                 raise CompositionError(
                     f"{fuse!r}: {fuse.name!r} is a {type(there).__name__}; it was added as {there!r}"
                 )
-        norms, modules = building.norm_finders(self.model, self.sites)
+        norms, modules = norm_finders(self.model, self.sites)
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
         refuse_rows(plan, self.model)
         plan.looked_up = building.looked_up(self.model, self.sites, {*plan.branch, *plan.stream})

@@ -119,6 +119,11 @@ def holder_or_none(model: nn.Module, path: str) -> Holder | None:
     return found if isinstance(found, Holder) else None
 
 
+def made_on(device: torch.device) -> torch.device:
+    """Where new weights are made before they move to their device: random numbers are drawn on the CPU."""
+    return torch.device("meta" if device.type == "meta" else "cpu")
+
+
 def device_at(model: nn.Module, path: str) -> torch.device:
     """The device of the module at ``path``; of the nearest around it where that has no weights (a dropout)."""
     while path and not _has_tensors(model.get_submodule(path)):

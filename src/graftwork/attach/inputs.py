@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from graftwork.compose import Replicate
-from graftwork.errors import CompositionError
+from graftwork.errors import AttachError, CompositionError
 
 _MAIN = (
     "decoder_input_ids",
@@ -24,14 +24,37 @@ _MAIN = (
 )
 
 
+class Parameters(NamedTuple):
+    """The parameters of a module's forward.
+
+    Attributes:
+        named: Those that have a name, in order, without ``self``.
+        open: Whether it takes keywords of any name.
+    """
+
+    named: tuple[inspect.Parameter, ...]
+    open: bool
+
+    @property
+    def required(self) -> tuple[inspect.Parameter, ...]:
+        """Those that have no default."""
+        return tuple(p for p in self.named if p.default is p.empty)
+
+
+def parameters_of(module: nn.Module) -> Parameters:
+    """The parameters of a module's forward; any where they cannot be told."""
+    try:
+        found = list(inspect.signature(type(module).forward).parameters.values())
+    except (TypeError, ValueError):
+        return Parameters((), True)
+    named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    own = named[1:] if named and named[0].name == "self" else named
+    return Parameters(tuple(own), any(p.kind is p.VAR_KEYWORD for p in found))
+
+
 def parameter_names(module: nn.Module) -> tuple[str, ...]:
     """The names of the positional parameters of a module's forward."""
-    try:
-        parameters = inspect.signature(type(module).forward).parameters.values()
-    except (TypeError, ValueError):
-        return ()
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return tuple(names[1:] if names and names[0] == "self" else names)
+    return tuple(p.name for p in parameters_of(module).named if p.kind is not p.KEYWORD_ONLY)
 
 
 _CACHES = ("past_key_values", "cache_params", "mems", "state")
@@ -74,6 +97,21 @@ class Call:
     def mask_at(self, stack: str) -> Tensor | None:
         """The attention mask of a stack of layers: an encoder's says nothing of the decoder's positions."""
         return self.decoder_mask if self.two_stacks and "decoder" in stack else self.mask
+
+    def input(self, name: str) -> Tensor:
+        """A tensor among the inputs, by its name.
+
+        Raises:
+            AttachError: If there is none of that name.
+        """
+        value = self.named.get(name)
+        if isinstance(value, Tensor):
+            return value
+        here = ", ".join(n for n, v in self.named.items() if isinstance(v, Tensor)) or "none"
+        raise AttachError(
+            f"what is active takes the input {name!r}, which is no tensor of this call (those are: {here}); give it to the "
+            "model's own forward, in which all parts of the model run"
+        )
 
     def _main_input(self) -> Tensor | None:
         found = [self.named[n] for n in _MAIN if isinstance(self.named.get(n), Tensor)]

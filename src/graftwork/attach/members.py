@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from graftwork.attach import building
 from graftwork.attach.named_heads import OwnHead
 from graftwork.attach.names import check_new, parted, unknown
+from graftwork.attach.norms import norm_finders
 from graftwork.compose import names_in
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.methods.members import SEPARATOR, MemberWeights, check_member
@@ -75,12 +76,12 @@ def export(registry: Registry, what: str, name: str) -> None:
     registry._require_adapter(what)
     owner, full = registry.owner_of(what), registry.sole(what)
     config = registry._adapters[owner].exported()
-    modules = building.build(registry.model, registry.sites, config)
+    modules = building.build(registry.model, registry.sites, config).modules
     for index, module in modules.items():
         source = registry._site_modules[index].adapter(full)
         assert source is not None
         module.load_state_dict(source.exported())
-    finders, _ = building.norm_finders(registry.model, registry.sites)
+    finders, _ = norm_finders(registry.model, registry.sites)
     found = {index: find(owner) for index, find in finders.items()}
     norms = {index: copy.deepcopy(norm) for index, norm in found.items() if norm is not None}
     head, source_head = None, registry.head_for(what)

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from graftwork.attach import building
 from graftwork.attach.merged_heads import merged_head
 from graftwork.attach.names import check_new
+from graftwork.attach.norms import norm_finders
 from graftwork.errors import ConfigError
-from graftwork.methods import AdapterModule
+from graftwork.methods import AdapterModule, NormModule
 from graftwork.options import is_number
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class _Parts(NamedTuple):
 
     def named(self) -> dict[str, nn.Module]:
         """Everything that has weights, by what it is called in messages."""
-        shared = building.shared_by(self.modules)
+        shared = building.shared_by(self.modules, self.norms)
         found: dict[str, nn.Module] = {f"site {n}": module for n, module in self.modules.items()}
         found |= {f"norm {n}": module for n, module in self.norms.items()}
         return found if shared is None else {**found, "what its sites share": shared}
@@ -117,6 +118,11 @@ def merge(
     base = {f"norm {n}": registry.model.get_submodule(registry.sites.norms[n]) for n in made.norms}
     sources = [(parts[member].named(), factor) for member, factor in factors.items()]
     if start is None and rest:
+        if any(isinstance(norm, NormModule) for norm in made.norms.values()):
+            raise ConfigError(
+                f"merge({name!r}): the weights add up to {1 - rest:g}, and norms that a method makes have no start in the base; "
+                "give weights that add up to 1, or name the common start with start="
+            )
         sources.append((base, rest))
     for key, part in made.named().items():
         _fill(part, [(named[key], factor) for named, factor in sources if key in named], f"merge({name!r}): {key}")
@@ -148,7 +154,7 @@ def _weights(of: Mapping[str, float] | Sequence[str]) -> dict[str, float]:
 
 def _parts_of(registry: Registry, name: str) -> _Parts:
     modules = {n: here.adapter(name) for n, here in registry._site_modules.items()}
-    finders, _ = building.norm_finders(registry.model, registry.sites)
+    finders, _ = norm_finders(registry.model, registry.sites)
     norms = {n: find(name) for n, find in finders.items()}
     return _Parts(
         {n: module for n, module in modules.items() if module is not None},

@@ -13,6 +13,7 @@ from graftwork.attach.holder import Holder, SiteAdapters, holder_at, holder_or_n
 from graftwork.attach.merging import Merged, merge
 from graftwork.attach.named_heads import OwnHead, make_named_head
 from graftwork.attach.names import check_new, parted, unknown
+from graftwork.attach.norms import drop_norms, own_norms, put_norms
 from graftwork.attach.runtime import OWN, Runtime
 from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule, config_for, fusions_in, names_in
 from graftwork.compose.tree import refuse_unweighable
@@ -145,7 +146,7 @@ class Registry:
 
     def norms_of(self, name: str) -> dict[str, nn.Module]:
         """The norms that an adapter owns, those of its members too: path in the base to module."""
-        return building.own_norms(self.model, self.sites, name)
+        return own_norms(self.model, self.sites, name)
 
     def head_of(self, name: str) -> dict[str, nn.Module]:
         """The modules of the head of an adapter or a fusion: path to module; empty where it has none."""
@@ -177,9 +178,7 @@ class Registry:
         check_new(name, self.taken, "an adapter")
         if not isinstance(config, AdapterConfig):
             raise ConfigError(f"add({name!r}, {config!r}): that is no configuration; give one, such as gw.Pfeiffer()")
-        modules = building.build(self.model, self.sites, config)
-        norms = building.copied_norms(self.model, self.sites, config.torch_dtype) if config.norms == "own" else {}
-        self.adopt(name, config, modules, norms)
+        self.adopt(name, config, *building.build(self.model, self.sites, config))
 
     def adopt(
         self,
@@ -202,8 +201,8 @@ class Registry:
             check_new(members.full_name(name, member), self.taken, "a member")
         for index, module in modules.items():
             self._site(index).adapters.put(name, fixed(module))
-        self._keep_shared(name, modules)
-        building.put_norms(self.model, self.sites, name, {index: fixed(norm) for index, norm in norms.items()})
+        self._keep_shared(name, modules, norms)
+        put_norms(self.model, self.sites, name, {index: fixed(norm) for index, norm in norms.items()})
         self._adapters[name] = config
         self._give_head(name, head, None)
         self.replan()
@@ -417,8 +416,8 @@ class Registry:
             fixed(module)
         building.put_head(self._root_holder(), name, head.modules, self.model.training)
 
-    def _keep_shared(self, name: str, modules: Mapping[int, nn.Module]) -> None:
-        shared = building.shared_by(modules)
+    def _keep_shared(self, name: str, *modules: Mapping[int, nn.Module]) -> None:
+        shared = building.shared_by(*modules)
         if shared is not None:
             self._root_holder().shared.put(name, fixed(shared))
 
@@ -426,7 +425,7 @@ class Registry:
         for here in self._site_modules.values():
             here.adapters.drop(name)
             here.fusions.drop(name)
-        building.drop_norms(self.model, name)
+        drop_norms(self.model, name)
         root = holder_or_none(self.model, "")
         if root is not None:
             root.shared.drop(name)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from graftwork.attach.choice import Chosen, run_norm
+from graftwork.attach.choice import Chosen, inputs_of, run_norm
 from graftwork.attach.inputs import Call
 from graftwork.compose import Composition
 from graftwork.compose.rows import Rows
@@ -69,7 +69,8 @@ class Frame:
             return None
         if index not in self.norms:
             base = self.plan.norm_modules[index]
-            self.norms[index] = Chosen.bound(base, run_norm, program, self.call.rows, self.call.beams)
+            inputs = {name: self.call.input(name) for name in inputs_of(program)}
+            self.norms[index] = Chosen.bound(base, run_norm, program, self.call.rows, self.call.beams, inputs)
         return self.norms[index]
 
     @contextlib.contextmanager

@@ -84,9 +84,12 @@ class Fingerprint:
 
 
 def base_weights(handle: Handle) -> dict[str, Tensor]:
-    """The base's weights inside its layers, by a name without the base model's prefix or peft's ``base_layer``."""
+    """The base's weights inside its layers, by a name without the base model's prefix or peft's ``base_layer``.
+
+    All of its weights where it has no sites.
+    """
     layers = [site for site in handle.sites if site.kind not in ("embedding", "output_projection")]
-    blocks = tuple({f"{site.block}." if site.block else "" for site in layers})
+    blocks = tuple({f"{site.block}." if site.block else "" for site in layers}) or ("",)
     own = {id(p) for p, _ in handle._flags}
     found: dict[str, Tensor] = {}
     for name, p in handle.model.named_parameters():

@@ -172,15 +172,14 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
         config, head = head_from_dict(part.config), True
     else:
         config = config_from_dict(part.config)
-        modules = building.build(model, sites, config)
-        norms = building.copied_norms(model, sites, config.torch_dtype) if config.norms == "own" else {}
+        modules, norms = building.build(model, sites, config)
     keys = [sites.key_of(site) for site in sites]
     _require_sites(file, {keys[index] for index, module in modules.items() if has_weights(module)})
     chosen = _heads(handle, file, head)
     paths = {sites.norms[index].removeprefix(sites.prefix): norm for index, norm in norms.items()}
     by_key = {keys[index]: m for index, m in modules.items()}
     heads = {member: one.modules for member, one in chosen.items()}
-    named = parts(by_key, paths, heads, building.shared_by(modules))
+    named = parts(by_key, paths, heads, building.shared_by(modules, norms))
     given = {k: t for k, t in file.tensors.items() if not k.startswith(HEAD) or head_owner(k, part) in chosen}
     wanted = gather(named)
     require_fit(wanted, given, file.where)

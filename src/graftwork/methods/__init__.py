@@ -8,10 +8,12 @@ from graftwork.methods.contract import AdapterConfig, AdapterModule, Context, Pl
 from graftwork.methods.houlsby import Houlsby, Standard
 from graftwork.methods.hyperformer import Hyperformer, HyperformerPlusPlus
 from graftwork.methods.invertible import InvertiblePfeiffer
+from graftwork.methods.norms import NormModule, NormPlace
 from graftwork.methods.pal import PAL, LowRankPAL
 from graftwork.methods.parallel import Parallel
 from graftwork.methods.pfeiffer import Pfeiffer
 from graftwork.methods.registry import config_from_dict, methods, register
+from graftwork.methods.self_modulation import SelfModulation
 
 __all__ = [
     "PAL",
@@ -30,10 +32,13 @@ __all__ = [
     "InvertiblePfeiffer",
     "LowRank",
     "LowRankPAL",
+    "NormModule",
+    "NormPlace",
     "Parallel",
     "Pfeiffer",
     "Place",
     "Segment",
+    "SelfModulation",
     "Standard",
     "config_from_dict",
     "methods",

@@ -15,6 +15,7 @@ N full-width outputs. Everything else gives outputs only, and composes by them: 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, get_args
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from graftwork.errors import ConfigError
 from graftwork.methods.activations import activation
+from graftwork.methods.norms import NormPlace
 from graftwork.options import Options, floating, one_of
 from graftwork.sites import Site
 
@@ -179,10 +181,12 @@ class AdapterConfig(Options):
 
     Attributes:
         norms: ``"base"``, or ``"own"``: the adapter owns and trains a copy of every norm of the base (Houlsby et al.).
+        norms_alone: Whether the method is made of norms and stands at no site.
         dtype: Name of the dtype of the trained weights, ``"float32"`` or another; they are computed in the base's.
     """
 
     method: ClassVar[str] = ""
+    norms_alone: ClassVar[bool] = False
 
     norms: str = "base"
     dtype: str = "float32"
@@ -241,6 +245,21 @@ class AdapterConfig(Options):
                 not exist).
         """
         raise NotImplementedError
+
+    def norm_for(self, norm: nn.Module, place: NormPlace, shared: nn.Module | None = None) -> nn.Module | None:
+        """What stands in for a norm of the base while the adapter is active, ``None`` for the norm itself.
+
+        By default a copy where `norms` is ``"own"``. See `graftwork.methods.norms`.
+
+        Args:
+            norm: The base's; to be copied, not changed.
+            place: Where it is, and what the model's forward takes.
+            shared: What `shared` made; the stand-in refers to it (``NormModule(shared=...)``).
+
+        Raises:
+            ConfigError: If an option does not fit the norm or the model.
+        """
+        return copy.deepcopy(norm) if self.norms == "own" else None
 
     def check(self, layers: Mapping[str, int]) -> None:
         """Refuse options that name layers which the model does not have: ``layers`` maps each stack to its number."""

@@ -16,7 +16,7 @@ from typing import Any
 from graftwork.api import Adapters
 from graftwork.compose import Block, Learned, MixedBatch
 from graftwork.errors import CompositionError, GraftworkError
-from graftwork.methods import AdapterConfig, AdapterModule
+from graftwork.methods import AdapterConfig, AdapterModule, NormModule
 from graftwork.methods import methods as registered
 
 _A, _B = "method-a", "method-b"  # names that nobody else's adapters have
@@ -32,9 +32,9 @@ class MethodFacts:
         summary: The first line of what it says of itself.
         papers: The arXiv numbers that its file is headed by.
         refused: Why it stands nowhere in the model, ``None`` where it stands.
-        kinds: The kinds of sites that it stands at.
-        places: At how many sites.
-        reads: What it reads there.
+        kinds: The kinds of sites that it stands at; ``norm`` for one that stands in for norms alone.
+        places: At how many of them.
+        reads: What it reads there, or the inputs of the model that its norms take.
         writes: Where it writes.
         weights: Number of its weights, norms of its own included.
         in_norms: Those of them in norms.
@@ -63,9 +63,16 @@ class MethodFacts:
     @property
     def form(self) -> str:
         """How it composes, in a few words."""
+        if self.config.norms_alone:
+            return "as norms: the last of a `Stack`, or by rows"
         if not self.bank:
             return "by its outputs"
         return "as a bank, folded into a fusion at inference" if self.folds else "as a bank"
+
+    @property
+    def where(self) -> str:
+        """At how many places, in words."""
+        return f"{self.places} {'norms' if self.config.norms_alone else 'sites'}"
 
 
 def all_facts(grafts: Adapters) -> list[MethodFacts]:
@@ -107,17 +114,20 @@ def _filled(grafts: Adapters, facts: MethodFacts) -> MethodFacts:
     modules = {key: found[key] for key in sites if key in found}  # in the order in which they run
     row = next(row for row in grafts.summary().rows if row.name == _A)
     built = [m for m in modules.values() if isinstance(m, AdapterModule)]
+    norms = grafts.norms_of(_A)
+    asked = [name for norm in norms.values() if isinstance(norm, NormModule) for name in norm.inputs]
+    alone = facts.config.norms_alone
     return dataclasses.replace(
         facts,
-        kinds=tuple(dict.fromkeys(sites[key].kind for key in modules)),
-        places=len(modules),
-        reads=tuple(dict.fromkeys(m.reads for m in built)),
-        writes=tuple(dict.fromkeys(m.writes for m in built)),
+        kinds=("norm",) if alone else tuple(dict.fromkeys(sites[key].kind for key in modules)),
+        places=len(norms) if alone else len(modules),
+        reads=tuple(dict.fromkeys((*(m.reads for m in built), *asked))),
+        writes=("norm",) if alone else tuple(dict.fromkeys(m.writes for m in built)),
         weights=row.weights,
-        in_norms=sum(p.numel() for norm in grafts.norms_of(_A).values() for p in norm.parameters()),
+        in_norms=sum(p.numel() for norm in norms.values() for p in norm.parameters()),
         share=row.share,
-        bank=all(m.banked for m in built),
-        folds=all(m.banked and m.foldable for m in built),
+        bank=bool(built) and all(m.banked for m in built),
+        folds=bool(built) and all(m.banked and m.foldable for m in built),
         blocks=tuple((type(block).__name__, _verdict(grafts, block)) for block in _blocks()),
     )
 

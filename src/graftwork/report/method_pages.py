@@ -57,7 +57,7 @@ def _at_a_glance(model: str, facts: MethodFacts) -> str:
             ("stands at", ", ".join(facts.kinds)),
             ("reads", ", ".join(facts.reads)),
             ("writes", ", ".join(facts.writes)),
-            (f"weights on {model}", f"{facts.weights:,d} ({facts.share:.3%}) at {facts.places} sites{norms}"),
+            (f"weights on {model}", f"{facts.weights:,d} ({facts.share:.3%}) at {facts.where}{norms}"),
             ("composes", facts.form),
         ]
     lines = [f"| {what} | {value} |" for what, value in rows]

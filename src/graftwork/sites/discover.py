@@ -16,7 +16,7 @@ from graftwork.sites.confirm import confirm_sites
 from graftwork.sites.edges import embedding_sites, output_projection_sites
 from graftwork.sites.example_inputs import Run, runs_of_parts, runs_to_try
 from graftwork.sites.graph import Graph
-from graftwork.sites.refuse import HOW_TO_HELP, check
+from graftwork.sites.refuse import check, how_to_help
 from graftwork.sites.site import Site, SiteMap
 from graftwork.sites.skeleton import trace
 
@@ -58,24 +58,28 @@ def discover(
     if confirm:
         for one in seen:
             confirm_sites(model, one.run, one.findings.sites)
-    base = _base_of(model)
-    prefix = next((f"{name}." for name, module in model.named_modules() if module is base and name), "")
+    prefix = _base_of(model)[1]
     sites: list[Site] = []
     for one in seen:
         sites += [found.site for found in one.findings.sites]
     for one in seen:
         sites += embedding_sites(model, one.findings, prefix)
         sites += output_projection_sites(model, one.findings)
-    norms = [f"{prefix}{name}" for name, module in base.named_modules() if name and ops.is_norm(module)]
-    return SiteMap(sites, model_class=type(model).__name__, prefix=prefix, norms=norms)
+    return SiteMap(sites, model_class=type(model).__name__, prefix=prefix, norms=norm_paths(model))
 
 
-def _base_of(model: torch.nn.Module) -> torch.nn.Module:
-    """The model without its heads and, under peft, without the wrappers around it."""
-    inner = getattr(model, "base_model", None)
-    while isinstance(inner, torch.nn.Module) and inner is not model:
-        model, inner = inner, getattr(inner, "base_model", None)
-    return model
+def norm_paths(model: torch.nn.Module) -> tuple[str, ...]:
+    """The dotted paths of every norm of a model without its heads, in order."""
+    base, prefix = _base_of(model)
+    return tuple(f"{prefix}{name}" for name, module in base.named_modules() if name and ops.is_norm(module))
+
+
+def _base_of(model: torch.nn.Module) -> tuple[torch.nn.Module, str]:
+    """The model without its heads and, under peft, without the wrappers around it; and the path to it with a dot."""
+    base, inner = model, getattr(model, "base_model", None)
+    while isinstance(inner, torch.nn.Module) and inner is not base:
+        base, inner = inner, getattr(inner, "base_model", None)
+    return base, next((f"{name}." for name, module in model.named_modules() if module is base and name), "")
 
 
 def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[Any, ...] | None = None) -> list[Seen]:
@@ -115,7 +119,7 @@ def _first_that_runs(model: torch.nn.Module, runs: list[Run]) -> Seen:
     listed = "\n".join(f"  - {how}: {type(error).__name__}: {_first_lines(error)}" for how, error in failures)
     raise SiteError(
         f"the {type(model).__name__} could not be run to find its sites:\n{listed}\nPass example_inputs=, a mapping of "
-        f"keyword arguments (or a tuple of positional ones) that the model runs on. {HOW_TO_HELP}"
+        f"keyword arguments (or a tuple of positional ones) that the model runs on. {how_to_help(model)}"
     ) from failures[-1][1]
 
 

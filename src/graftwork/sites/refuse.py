@@ -13,13 +13,22 @@ from graftwork.sites.graph import Graph
 from graftwork.sites.layers import list_children_of
 from graftwork.sites.values import Call
 
-HOW_TO_HELP = """Give the sites by hand:
+_BY_HAND = """Give the sites by hand:
     from graftwork.sites import sites_from_paths
     sites = sites_from_paths(model, {"attention": "layers.*.attn", "feed_forward": "layers.*.mlp"})
     gw.attach(model, sites=sites)
 or write them out, one for each branch that is added to the stream:
     gw.Site(stack="layers", layer=0, kind="feed_forward", block="layers.0",
             output=gw.Tap("layers.0.mlp", "output"), width=768)"""
+
+_NORMS_ONLY = """
+A method that makes norms and stands at no site (self-modulation of a generator, say) needs none:
+    gw.attach(model, sites=())"""
+
+
+def how_to_help(model: torch.nn.Module) -> str:
+    """What somebody can do whose model's sites were not found."""
+    return f"{_BY_HAND}{_NORMS_ONLY if any(map(ops.is_norm, model.modules())) else ''}"
 
 
 def check(model: torch.nn.Module, findings: Findings) -> None:
@@ -34,7 +43,7 @@ def check(model: torch.nn.Module, findings: Findings) -> None:
         raise SiteError(
             f"no residual sums were found in a {type(model).__name__}: looked at {len(findings.graph.values)} tensors "
             f"and {len(findings.graph.calls)} module calls of one forward pass, and at no place was a branch added to "
-            f"what it was made from. {HOW_TO_HELP}"
+            f"what it was made from. {how_to_help(model)}"
         )
     complaints = [*_without_module(findings), *_uncovered(findings, found), *_unlike_siblings(model, findings, found)]
     if complaints:
@@ -43,7 +52,7 @@ def check(model: torch.nn.Module, findings: Findings) -> None:
         stacks = ", ".join(sorted({f.site.stack or "(root)" for f in found}))
         raise SiteError(
             f"not every site of this {type(model).__name__} was found, and half a model would be worse than none:\n"
-            f"{listed}{more}\n{len(found)} sites were found, in {stacks}. {HOW_TO_HELP}"
+            f"{listed}{more}\n{len(found)} sites were found, in {stacks}. {_BY_HAND}"
         )
 
 

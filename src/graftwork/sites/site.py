@@ -273,6 +273,8 @@ class SiteMap:
                     norm = f", then {site.norm}" if site.norm else ""
                     scale = f", scaled by {site.scale}" if site.scale is not None else ""
                     lines.append(f"    {layer:3d} {site.name:16s} {site.output}  (width {site.width}{scale}{norm})")
+        if not self._sites:
+            lines += [f"  norm: {path}" for path in self.norms]
         for site in self.of_kind("embedding", "output_projection"):
             lines.append(f"  {site.kind}: {site.output}  (width {site.width})")
         return "\n".join(lines)

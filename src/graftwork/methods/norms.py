@@ -1,0 +1,55 @@
+"""Norms of an adapter's own: modules that stand in for a norm of the base while the adapter is active.
+
+There are two sources, `AdapterConfig.norm_for` says which: a copy of the base's norm, whose weights and statistics the adapter
+trains apart (Houlsby et al.), or a module that the method makes. A stand-in takes what the norm takes and gives what the norm
+gives; one that is a `NormModule` may ask for inputs of the model's forward beside that: a latent, a class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+@dataclasses.dataclass(frozen=True)
+class NormPlace:
+    """What a configuration is told of a norm of the base.
+
+    Attributes:
+        path: Its dotted path in the base model.
+        inputs: The names of the inputs of the model's forward, in order.
+        required: Those of them that have no default, but for what a model of transformers declares to be its data.
+        open: Whether the forward takes inputs of any name (``**kwargs``).
+    """
+
+    path: str
+    inputs: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    open: bool = False
+
+
+class NormModule(nn.Module):
+    """A norm that a method makes.
+
+    Attributes:
+        inputs: Names of the inputs of the model's forward that `forward` is given behind the values.
+        shared: What `AdapterConfig.shared` made, or ``None``; referred to and no child, see `AdapterModule`.
+    """
+
+    shared: nn.Module | None
+
+    def __init__(self, inputs: Sequence[str] = (), *, shared: nn.Module | None = None) -> None:
+        super().__init__()
+        self.__dict__["shared"] = shared
+        self.inputs = tuple(inputs)
+
+    def forward(self, values: Tensor, *inputs: Tensor) -> Tensor:
+        """The normed values, same shape.
+
+        Args:
+            values: What the norm is given; its first dimension is the batch, or a multiple of it (windows of an image).
+            inputs: The inputs that it asked for, a row for each row of the batch in hand.
+        """
+        raise NotImplementedError
