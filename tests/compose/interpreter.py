@@ -119,6 +119,8 @@ class Interpreter(Graft):
             return formula.adapter(config, module, here.read(module.reads), here.mask, here.causal)
         if isinstance(composition, gw.Stack):
             return self._stack(composition, here, writes)
+        if isinstance(composition, gw.Drop):
+            return self.delta(composition.children[0], here, writes)
         if isinstance(composition, (gw.Average, gw.Fuse)):
             parts = [self.delta(child, here, writes) for child in composition.children]
             zs = [torch.zeros_like(here.output) if p is None else p for p in parts]
@@ -146,6 +148,10 @@ class Interpreter(Graft):
 
     def stands(self, composition: Any, key: str, writes: str) -> bool:
         """Whether any adapter in a composition stands at a site."""
+        if isinstance(composition, gw.Drop):
+            layer, layers = int(key.split(".")[-2]), composition.options["layers"]
+            if layer < layers if isinstance(layers, int) else layer in layers:
+                return False
         if isinstance(composition, gw.Block):
             return any(self.stands(child, key, writes) for child in composition.children)
         module = None if composition is None else self.adapters[composition].get(key)
@@ -182,6 +188,8 @@ class Interpreter(Graft):
             return [
                 next((norms[row] for norms in reversed(each) if norms[row] is not None), None) for row in range(rows)
             ]
+        if isinstance(composition, gw.Drop):
+            return self.norm_by_row(composition.children[0], path, rows)
         if isinstance(composition, (gw.BatchSplit, gw.MixedBatch, gw.Replicate)):
             owners = owners_of(composition, rows)
             inside = [self.norm_by_row(c, path, owners.count(n)) for n, c in enumerate(composition.children)]

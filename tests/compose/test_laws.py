@@ -69,9 +69,11 @@ def compositions(draw: Any, rows: int = ROWS, positions: int = POSITIONS, depth:
         return [draw(compositions(rows, positions, depth - 1, inside)) for _ in range(count)]
 
     count = draw(st.integers(1, 3))
-    kind = draw(st.sampled_from(["stack", "average", "fuse", "batch_split", "ragged", "mixed", "split"]))
+    kind = draw(st.sampled_from(["stack", "average", "fuse", "batch_split", "ragged", "mixed", "split", "drop"]))
     if kind == "stack":
         return gw.Stack(*children(count))
+    if kind == "drop":
+        return gw.Drop(*children(1), layers=draw(st.sampled_from([0, 1, 2, (0,), (1,), (0, 1)])))
     if kind == "average":
         weights = draw(st.none() | st.lists(st.sampled_from([0.5, -0.3, 1.0, 2.0]), min_size=count, max_size=count))
         normalize = draw(st.booleans()) and (weights is None or abs(sum(weights)) > 0.1)

@@ -101,7 +101,7 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, sites: Si
         def leaves_out(block: Drop) -> bool:
             return site.kind not in _EDGES and block.leaves_out(stack, site.layer)
 
-        node = node_for(plan.composition, adapter, here.fusion, leaves_out, key, backwards=site.backwards)
+        node = node_for(plan.composition, adapter, here.fusion, key, leaves_out=leaves_out, backwards=site.backwards)
         if node is None:
             continue
         nodes[index] = node

@@ -30,9 +30,9 @@ def node_for(
     composition: Composition,
     adapter: FindAdapter,
     fusion: FindFusion,
-    leaves_out: LeavesOut,
     site: str,
     *,
+    leaves_out: LeavesOut = lambda block: False,
     backwards: bool = False,
 ) -> Node | None:
     """The node of a composition at one site, ``None`` where nothing would be added.
@@ -41,8 +41,8 @@ def node_for(
         composition: What is active.
         adapter: The adapter of a name at this site, ``None`` where it has none.
         fusion: The fusion of a name at this site, ``None`` where it has none.
-        leaves_out: Whether a block leaves this site out.
         site: The site's key, under which fusion weights are recorded.
+        leaves_out: Whether a block leaves this site out.
         backwards: Whether the updates of a Stack are made last to first there.
 
     Raises:
@@ -56,7 +56,8 @@ def node_for(
     if isinstance(composition, Drop) and leaves_out(composition):
         return None
     children = [
-        node_for(child, adapter, fusion, leaves_out, site, backwards=backwards) for child in composition.children
+        node_for(child, adapter, fusion, site, leaves_out=leaves_out, backwards=backwards)
+        for child in composition.children
     ]
     if all(child is None for child in children):
         return None
