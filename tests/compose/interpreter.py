@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
-from graftwork.compose import FusionModule
+from graftwork.compose import FusionModule, RouteModule, ScaLearnModule, config_class
 from graftwork.methods import AdapterModule
 from tests.methods import by_hand, formula
 from tests.methods.by_hand import Graft, Here, Norm
@@ -40,9 +40,9 @@ class Lab:
         self.grafts.add(name, gw.config_from_dict({**config.to_dict(), "dtype": "float64"}))
         self.unsettle(name)
 
-    def add_fusion(self, block: gw.Fuse, **options: Any) -> None:
+    def add_fusion(self, block: gw.Learned, **options: Any) -> None:
         """Add a fusion in float64, every weight of it moved off its start."""
-        self.grafts.add_fusion(block, gw.FusionConfig(**options, dtype="float64"))
+        self.grafts.add_fusion(block, config_class(block)(**options, dtype="float64"))
         self.unsettle(block.name)
 
     def unsettle(self, name: str, std: float = 0.3) -> None:
@@ -121,14 +121,11 @@ class Interpreter(Graft):
             return self._stack(composition, here, writes)
         if isinstance(composition, gw.Drop):
             return self.delta(composition.children[0], here, writes)
-        if isinstance(composition, (gw.Average, gw.Fuse)):
+        if isinstance(composition, (gw.Average, gw.Learned)):
             parts = [self.delta(child, here, writes) for child in composition.children]
             zs = [torch.zeros_like(here.output) if p is None else p for p in parts]
-            return (
-                self._average(composition, zs)
-                if isinstance(composition, gw.Average)
-                else self._fuse(composition, here, zs)
-            )
+            weigh = {"average": self._average, "fuse": self._fuse, "scalearn": self._scalearn, "route": self._route}
+            return weigh[composition.kind](composition, here, zs)
         if isinstance(composition, gw.Split):
             total, start = torch.zeros_like(here.output), 0
             for child, size in zip(composition.children, composition.options["splits"], strict=True):
@@ -166,7 +163,7 @@ class Interpreter(Graft):
                 total = part if total is None else total + part
         return total
 
-    def _average(self, block: gw.Average, zs: list[Tensor]) -> Tensor:
+    def _average(self, block: gw.Average, here: Here, zs: list[Tensor]) -> Tensor:
         weights = block.options["weights"] or [1.0] * len(zs)
         if block.options["normalize"]:
             weights = [w / sum(weights) for w in weights]
@@ -176,6 +173,16 @@ class Interpreter(Graft):
         module: FusionModule = self.fusions[block.name][here.key]
         residual = here.output if module.config.residual_before else None
         return formula.fusion(module, here.read(module.config.query), zs, residual)[0]
+
+    def _scalearn(self, block: gw.ScaLearn, here: Here, zs: list[Tensor]) -> Tensor:
+        module: ScaLearnModule = self.fusions[block.name][here.key]
+        (scales,) = module.weights()
+        return formula.scalearn(torch.stack([scales[module.pool.index(c)] for c in block.children]), zs)
+
+    def _route(self, block: gw.Route, here: Here, zs: list[Tensor]) -> Tensor:
+        module: RouteModule = self.fusions[block.name][here.key]
+        rows = torch.stack([module.gate.weight[module.pool.index(c)] for c in block.children])
+        return formula.route(here.read(module.config.reads) @ rows.T, min(module.config.top_k, len(zs)), zs)
 
     def norm_by_row(self, composition: Any, path: str, rows: int) -> list[nn.Module | None]:
         """Whose norm each row uses; ``None`` for the model's."""

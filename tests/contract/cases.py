@@ -22,6 +22,13 @@ STANDS_NOWHERE: dict[tuple[str, str], str] = {
 # Methods with an adapter that cannot be weighed (`AdapterModule.unweighable`), with what the refusal says.
 UNWEIGHABLE: dict[str, str] = {"invertible_pfeiffer": r"cannot be weighed at .*inverse.*invertible=False"}
 
+# Methods of which some weights (of their noise) have a gradient in training mode alone.
+LEARNS_IN_TRAINING = {"moe"}
+# Methods with a loss of their own, which reentrant checkpointing would lose: refused by name.
+HAS_A_LOSS = {"moe"}
+# Methods that choose: where two choices are all but equal, a narrower dtype may take the other one.
+CHOOSES = {"moe"}
+
 
 @functools.lru_cache
 def sites_of(name: str) -> gw.SiteMap:

@@ -12,7 +12,17 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
-from tests.contract.cases import MODELS, OF_A_LATENT, STANDS_NOWHERE, UNWEIGHABLE, Case, loss
+from tests.contract.cases import (
+    CHOOSES,
+    HAS_A_LOSS,
+    LEARNS_IN_TRAINING,
+    MODELS,
+    OF_A_LATENT,
+    STANDS_NOWHERE,
+    UNWEIGHABLE,
+    Case,
+    loss,
+)
 from tests.zoo.models import clone_inputs, main_output
 
 MakeCase = Callable[..., Case]
@@ -156,6 +166,7 @@ def test_gradients_reach_all_of_it_and_none_of_the_base(case: MakeCase) -> None:
     here = case()
     here.unsettle("a")
     here.grafts.train_only("a")
+    here.model.train(here.config.method in LEARNS_IN_TRAINING)
     loss(here.run("a")).backward()
     mine = here.weights("a")
     for name, p in here.model.named_parameters():
@@ -185,6 +196,10 @@ def test_checkpointing_gives_the_same_gradients(case: MakeCase, reentrant: bool)
     rows = len(next(iter(here.zoo.inputs.values())))
     expected = gradients()
     here.model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    if reentrant and here.config.method in HAS_A_LOSS:
+        with pytest.raises(gw.AttachError, match="has a loss of its own"):
+            gradients()
+        return
     actual = gradients()
     assert actual.keys() == expected.keys() == {**here.weights("a"), **here.weights("b")}.keys()
     largest = max(float(g.abs().max()) for g in expected.values())
@@ -270,7 +285,12 @@ def test_in_a_bfloat16_base_it_stays_float32_and_learns(case: MakeCase) -> None:
     for name, p in here.weights("a").items():
         assert p.dtype is torch.float32, name
         assert p.grad is not None and torch.isfinite(p.grad).all(), name
-    close(output.float(), reference.run("a"), 0.1)
+    expected = reference.run("a")
+    if here.config.method in CHOOSES:
+        off = (output.float() - expected).detach().abs() / expected.detach().abs().max()
+        assert float(off.quantile(0.9)) <= 0.1
+    else:
+        close(output.float(), expected, 0.1)
 
 
 def test_right_padding_never_changes_an_unpadded_position(case: MakeCase, model: str) -> None:

@@ -139,3 +139,20 @@ def fusion(
     for n, value in enumerate(values):
         out = out + attention[..., n : n + 1] * value
     return out if residual is None else out - residual, attention
+
+
+def scalearn(scales: Tensor, children: Sequence[Tensor]) -> Tensor:
+    """δ = Σ_n ω_n ⊙ z_n."""
+    return torch.stack([scale * z for scale, z in zip(scales, children, strict=True)]).sum(0)
+
+
+def route(logits: Tensor, top_k: int, children: Sequence[Tensor]) -> Tensor:
+    """δ = Σ_n g_n z_n, g the softmax over the k largest logits, one token after another."""
+    delta = torch.zeros_like(children[0])
+    for row in range(delta.shape[0]):
+        for at in range(delta.shape[1]):
+            here = logits[row, at].tolist()
+            best = sorted(range(len(here)), key=lambda n: -here[n])[:top_k]
+            total = sum(math.exp(here[n]) for n in best)
+            delta[row, at] = sum(math.exp(here[n]) / total * children[n][row, at] for n in best)
+    return delta

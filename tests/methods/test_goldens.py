@@ -120,3 +120,31 @@ def test_a_fusion_of_bert_base() -> None:
         for name in ("f", "a", "b"):
             grafts.remove(name)
     assert counted["f"] == 12 * (3 * 768**2 + 2 * 768) == 21_252_096
+
+
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        ({}, 8 * 768 * 12),
+        ({"across_layers": True}, 8 * 768),
+        ({"uniform": True}, 8 * 12),
+        ({"uniform": True, "across_layers": True}, 8),
+    ],
+    ids=["ScaLearn", "ScaLearn++", "ScaLearnUniform", "ScaLearnUniform++"],
+)
+def test_scalearn_of_eight_on_bert_base(options: dict[str, bool], weights: int) -> None:
+    """73,728, 6,144, 96 and 8 numbers a target."""
+    grafts = attached("bert-base")
+    names = [f"t{n}" for n in range(8)]
+    for name in names:
+        grafts.add(name, gw.Pfeiffer())
+    grafts.add_fusion(gw.ScaLearn(*names, name="s"), gw.ScaLearnConfig(**options))
+    try:
+        counted = {row.name: row.weights for row in grafts.summary().rows}
+        grafts.train_only("s")
+        learning = sum(p.numel() for p in grafts.model.parameters() if p.requires_grad)
+    finally:
+        grafts.active = None
+        for name in ("s", *names):
+            grafts.remove(name)
+    assert counted["s"] == learning == weights

@@ -57,14 +57,25 @@ def learners(base: Path, **changes: Any) -> list[Learner]:
     return found
 
 
-def model(base: Path, names: list[str], given: list[Learner], dropout: float = 0.0) -> gw.Adapters:
+ADAPTER = gw.Pfeiffer(bottleneck_size=4, dtype="float64")
+# With a loss of its own, and without noise: what is drawn for three is not what is drawn for one.
+MIXTURE = gw.MoE(bottleneck_size=4, experts=3, noise=False, importance=1.0, dtype="float64")
+
+
+def model(
+    base: Path,
+    names: list[str],
+    given: list[Learner],
+    dropout: float = 0.0,
+    config: gw.AdapterConfig = ADAPTER,
+) -> gw.Adapters:
     """A fresh base in float64 with those adapters, each drawn by its own seed."""
     bert = BertModel.from_pretrained(base, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout).double()
     grafts = gw.attach(gw.Headed(bert))
     for learner in given:
         if learner.name in names:
             torch.manual_seed(learner.seed)
-            grafts.add(learner.name, gw.Pfeiffer(bottleneck_size=4, dtype="float64"))
+            grafts.add(learner.name, config)
             grafts.add_head(learner.name, learner.encoded.task.head())
             for module in grafts.head_of(learner.name).values():
                 module.double()
@@ -76,13 +87,14 @@ def state(grafts: gw.Adapters, name: str) -> dict[str, torch.Tensor]:
     return {f"{key}/{n}": p.detach().clone() for key, m in modules.items() for n, p in m.named_parameters()}
 
 
-def test_each_comes_out_as_if_trained_alone(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [ADAPTER, MIXTURE], ids=["pfeiffer", "moe"])
+def test_each_comes_out_as_if_trained_alone(base: Path, tmp_path: Path, config: gw.AdapterConfig) -> None:
     """Against the Trainer that a recipe uses, in float64; 20 steps and more for each."""
     all_at_once = learners(base)
-    grafts = model(base, ["a", "b", "c"], all_at_once)
+    grafts = model(base, ["a", "b", "c"], all_at_once, config=config)
     scores = train_together(grafts, all_at_once)
     for learner in learners(base):
-        alone = model(base, [learner.name], [learner])
+        alone = model(base, [learner.name], [learner], config=config)
         alone.train_only(learner.name)
         unit = Unit("adapter", learner.name, learner.seed)
         trainer = make_trainer(unit, tmp_path, learner.budget, alone, learner.encoded, [])

@@ -38,6 +38,8 @@ def enter(
     if handle is None:
         return None
     handle.before_forward(module)
+    if runtime.losses:
+        runtime.local.losses = ()
     plan = runtime.current_plan()
     if plan is None:
         return None
@@ -69,7 +71,11 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     if frame.depth:
         return None
     _close(runtime, frame)
-    if output is None or not module.training or runtime.handle is None:
+    if output is None or runtime.handle is None:
+        return None
+    if frame.losses:
+        runtime.local.losses = tuple(frame.losses)
+    if not module.training:
         return None
     return _with_extra_losses(output, runtime.handle.auxiliary_loss_or_none(), frame.call.named.get("labels"))
 

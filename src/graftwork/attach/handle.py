@@ -221,9 +221,10 @@ class Handle(Registry):
         return tuple(dict.fromkeys(self.owner_of(name) for name in self._learning))
 
     def auxiliary_loss(self) -> Tensor:
-        """The extra losses of what learns (a fusion's pull to the identity), a scalar.
+        """The extra losses of what learns, a scalar: a fusion's pull to the identity, what the last forward pass made.
 
-        Added to ``outputs.loss`` in training where the model computes one; with a loss of your own add it yourself.
+        Added to ``outputs.loss`` in training where the model computes one; with a loss of your own add it yourself, after the
+        forward pass and in its thread.
         """
         extra = self.auxiliary_loss_or_none()
         return torch.zeros(()) if extra is None else extra
@@ -231,7 +232,8 @@ class Handle(Registry):
     def auxiliary_loss_or_none(self) -> Tensor | None:
         """The same, ``None`` where nothing that learns has one."""
         pulls = [pull for module in self._learned_modules() if (pull := module.pull()) is not None]
-        return torch.stack([p.to(pulls[0].device) for p in pulls]).sum() if pulls else None
+        losses = [*pulls, *self.runtime.losses]
+        return torch.stack([loss.to(losses[0].device) for loss in losses]).sum() if losses else None
 
     def advance(self) -> None:
         """Say that the optimiser made a step: a fusion's temperature falls by it and by nothing else."""

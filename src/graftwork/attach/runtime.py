@@ -20,6 +20,7 @@ from graftwork.attach.choice import Chosen, inputs_of, run_norm
 from graftwork.attach.inputs import Call
 from graftwork.compose import Composition
 from graftwork.compose.rows import Rows
+from graftwork.errors import AttachError
 
 if TYPE_CHECKING:
     from graftwork.attach.handle import Handle
@@ -39,6 +40,7 @@ class Frame:
         taps: Tensors on their way to a site, by ``(site, role)``.
         counts: How often each counted module was called so far.
         record: Where fusions write their weights, or ``None``.
+        losses: The extra losses that were made so far.
         closed: Whether the forward pass has ended.
         compiled: Whether it was opened in compiled code.
         graded: Whether gradients were recorded when it was opened.
@@ -54,6 +56,7 @@ class Frame:
         self.taps: dict[tuple[int, str], Tensor] = {}
         self.counts: dict[int, int] = {}
         self.norms: dict[int, Chosen] = {}
+        self.losses: list[Tensor] = []
         self.depth = 1
         self.closed = False
         self.compiled = torch.compiler.is_compiling()
@@ -82,6 +85,23 @@ class Frame:
         finally:
             self.part = before
 
+    def add_loss(self, loss: Tensor) -> None:
+        """Take an extra loss of what learns, a scalar; when a block is recomputed it has been taken before.
+
+        Raises:
+            AttachError: If it has no gradient though this forward pass records them: reentrant checkpointing runs a block
+                without, and the loss would teach nothing.
+        """
+        if self.opener is None:
+            return
+        if self.graded and not torch.is_grad_enabled():
+            raise AttachError(
+                f"something in {self.plan.composition!r} has a loss of its own, and the block that it stands in is run without "
+                "gradients, as reentrant checkpointing does: the loss would teach nothing; call "
+                "gradient_checkpointing_enable({'use_reentrant': False}), or give that loss the weight 0"
+            )
+        self.losses.append(loss)
+
     def snapshot(self) -> Frame:
         """A frame that replays from here on: same plan and inputs, own counters, the taps as they are."""
         copy = Frame(self.plan, None, self.call)
@@ -94,7 +114,7 @@ class Runtime:
     """The state that all hooks of one model share.
 
     Attributes:
-        local: Per-thread state: the frame under way, the plans of `using`, where weights are recorded.
+        local: Per-thread state: the frame under way, the plans of `using`, where weights are recorded, the last extra losses.
         active: The composition that is active where no `using` says otherwise.
         head: The head in use with it: a name, several, ``None``, or `OWN`.
         plan: Its plan; ``None`` when nothing is active.
@@ -127,6 +147,11 @@ class Runtime:
     def record(self) -> dict[Any, Any] | None:
         """Where fusions of this thread write their weights, ``None`` when nobody asks."""
         return getattr(self.local, "record", None)
+
+    @property
+    def losses(self) -> tuple[Tensor, ...]:
+        """The extra losses of this thread's last forward pass."""
+        return getattr(self.local, "losses", ())
 
     def current_plan(self) -> Plan | None:
         """The plan of the innermost `using` of this thread, else the default one."""

@@ -59,7 +59,9 @@ def _of_part(node: Node, rows: Rows, scope: int, value: Tensor, reads: Callable[
 def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) -> Reads:
     site = ports.sites[index]
     call = frame.call
-    around = Surroundings(call.rows, beams=call.beams, mask=call.mask_at(site.stack), record=frame.record)
+    around = Surroundings(
+        call.rows, beams=call.beams, mask=call.mask_at(site.stack), record=frame.record, losses=frame.add_loss
+    )
     taps = {}
     for role in frame.plan.taps.get(index, ()):
         if (index, role) not in frame.taps:

@@ -20,6 +20,8 @@ from graftwork.compose.blocks import (
 )
 from graftwork.compose.fusion import FusionConfig, FusionModule
 from graftwork.compose.learned import LearnedConfig, LearnedModule, config_class, config_for
+from graftwork.compose.route import Route, RouteConfig, RouteModule
+from graftwork.compose.scalearn import ScaLearn, ScaLearnConfig, ScaLearnModule
 
 __all__ = [
     "Attention",
@@ -36,6 +38,12 @@ __all__ = [
     "LearnedModule",
     "MixedBatch",
     "Replicate",
+    "Route",
+    "RouteConfig",
+    "RouteModule",
+    "ScaLearn",
+    "ScaLearnConfig",
+    "ScaLearnModule",
     "Split",
     "Stack",
     "composition_from_dict",

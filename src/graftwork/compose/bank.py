@@ -135,12 +135,23 @@ class Bank:
         zeros = per_feature.new_zeros((*per_feature.shape[:-1], len(self.members)))
         return zeros.index_add(-1, self.owner(per_feature.device), per_feature)
 
-    def mix(self, weights: Tensor, features: Tensor, stacked: Stacked) -> Tensor:
-        """``Σ_n w_n (U_n a_n + c_n)``: weights ``(…, N)`` or ``(N,)``, features ``(…, R)`` to ``(…, d)``."""
-        mixed = nn.functional.linear(self.spread(weights, features), cast(stacked.up, features))
+    def mix(self, weights: Tensor | None, features: Tensor, stacked: Stacked) -> Tensor:
+        """``Σ_n w_n (U_n a_n + c_n)``: weights ``(…, N)`` or ``(N,)``, ``None`` for ones; features ``(…, R)`` to ``(…, d)``."""
+        spread = features if weights is None else self.spread(weights, features)
+        mixed = nn.functional.linear(spread, cast(stacked.up, features))
         if stacked.constants is None:
             return mixed
-        return mixed + weights.to(mixed.dtype) @ cast(stacked.constants, mixed)
+        constants = cast(stacked.constants, mixed)
+        return mixed + (constants.sum(0) if weights is None else weights.to(mixed.dtype) @ constants)
+
+    def scaled(self, stacked: Stacked, scales: Tensor) -> Stacked:
+        """The weights with each member's output scaled, ``(N, d)`` or ``(N, 1)``: ``ω_n ⊙ (U_n a_n + c_n)``."""
+        by_feature = scales.index_select(0, self.owner(scales.device)).t()
+        return Stacked(
+            stacked.downs,
+            stacked.up * by_feature,
+            None if stacked.constants is None else stacked.constants * scales,
+        )
 
 
 def _cat(parts: Sequence[Tensor], dim: int = 0) -> Tensor:

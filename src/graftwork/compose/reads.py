@@ -7,7 +7,7 @@ positions are in hand (`rows`, `positions`), so that nested blocks need to know 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -34,6 +34,7 @@ class Surroundings:
         beams: Whether the batch may hold several consecutive rows for each named one.
         mask: The attention mask ``(batch, positions)``, or ``None``.
         record: Where fusions write their weights, or ``None`` when nobody asks.
+        losses: What takes the extra losses of this forward pass; ``None`` where there is no forward pass.
     """
 
     def __init__(
@@ -43,11 +44,18 @@ class Surroundings:
         beams: bool = False,
         mask: Tensor | None = None,
         record: dict[Any, Any] | None = None,
+        losses: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.scope = scope
         self.beams = beams
         self.mask = mask
         self.record = record
+        self.losses = losses
+
+    def add_loss(self, loss: Tensor) -> None:
+        """Add a scalar to the loss of this forward pass; see `graftwork.methods.contract.Context`."""
+        if self.losses is not None:
+            self.losses(loss)
 
     def padding_mask(self, read: Tensor) -> Tensor | None:
         """The mask, where it has the read's rows and positions."""
@@ -59,12 +67,12 @@ class Surroundings:
         """The same for some of the rows. Weights are not recorded inside: they would not cover the batch."""
         assert self.scope is not None
         mask = None if self.mask is None else take(self.mask, rows, self.scope)
-        return Surroundings(len(rows), beams=self.beams, mask=mask)
+        return Surroundings(len(rows), beams=self.beams, mask=mask, losses=self.losses)
 
     def positions(self, start: int, stop: int) -> Surroundings:
         """The same for some of the positions."""
         mask = None if self.mask is None else self.mask[:, start:stop]
-        return Surroundings(self.scope, beams=self.beams, mask=mask)
+        return Surroundings(self.scope, beams=self.beams, mask=mask, losses=self.losses)
 
 
 class Reads:

@@ -47,12 +47,16 @@ class RowBank:
             constants = torch.stack([up.new_zeros(up.shape[0]) if c is None else c for up, c in readouts])
         return torch.stack([s.down for s in segments]), bias, torch.stack([up for up, _ in readouts]), constants
 
+    def stacked(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        """D ``(N, r, d)``, b ``(N, r)``, U ``(N, d, r)`` and c ``(N, d)`` as they are now; b and c ``None`` where there is none."""
+        return self.kept.get([p for m in self.members for p in m.weights()])
+
     def __call__(self, reads: Reads, places: Sequence[int]) -> Tensor:
         """The additions of rows whose adapters stand at ``places``, one a row in hand."""
         read = reads.get(self.members[0].reads)
         if any(m.random for m in self.members):
             return self._apart(reads, places)
-        downs, biases, ups, constants = self.kept.get([p for m in self.members for p in m.weights()])
+        downs, biases, ups, constants = self.stacked()
         pick = torch.tensor(list(places), device=read.device)
         grouped = read.reshape(len(places), -1, read.shape[-1])
         features = grouped @ cast(downs[pick], read).transpose(1, 2)

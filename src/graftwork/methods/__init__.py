@@ -8,6 +8,7 @@ from graftwork.methods.contract import AdapterConfig, AdapterModule, Context, Pl
 from graftwork.methods.houlsby import Houlsby, Standard
 from graftwork.methods.hyperformer import Hyperformer, HyperformerPlusPlus
 from graftwork.methods.invertible import InvertiblePfeiffer
+from graftwork.methods.moe import MoE
 from graftwork.methods.norms import NormModule, NormPlace
 from graftwork.methods.pal import PAL, LowRankPAL
 from graftwork.methods.parallel import Parallel
@@ -32,6 +33,7 @@ __all__ = [
     "InvertiblePfeiffer",
     "LowRank",
     "LowRankPAL",
+    "MoE",
     "NormModule",
     "NormPlace",
     "Parallel",

@@ -9,25 +9,21 @@ arXiv:1902.00751; Pfeiffer et al. 2020, arXiv:2005.00247; He et al. 2021, arXiv:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import nn
 
 from graftwork.errors import ConfigError
-from graftwork.methods.activations import ACTIVATIONS, canonical
-from graftwork.methods.bottleneck_module import INITS, SKIPS, BottleneckModule
-from graftwork.methods.contract import READS, WRITES, AdapterConfig, AdapterModule, Place
-from graftwork.methods.layerwise import check_layers, for_layer, layer_keys, settle_places, stands_at
+from graftwork.methods.bottleneck_base import BottleneckBase
+from graftwork.methods.bottleneck_module import SKIPS, BottleneckModule
+from graftwork.methods.contract import AdapterModule, Place
 from graftwork.methods.registry import register
 from graftwork.options import flags, is_number, one_of, within
-
-Width = float | Mapping[Any, float] | None
 
 
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Bottleneck(AdapterConfig):
+class Bottleneck(BottleneckBase):
     """A bottleneck adapter, every part of it an option.
 
     Attributes:
@@ -61,84 +57,23 @@ class Bottleneck(AdapterConfig):
     """
 
     method: ClassVar[str] = "bottleneck"
-    default_size: ClassVar[tuple[str, float]] = ("bottleneck_size", 16)
-    default_init: ClassVar[str] = "houlsby"
-    inits: ClassVar[tuple[str, ...]] = INITS
 
-    sites: tuple[str, ...] = ("attention", "feed_forward")
-    reads: str = "output"
-    writes: str = "branch"
-    reduction_factor: Width = None
-    bottleneck_size: Width = None
-    activation: str = "relu"
-    init: str = "houlsby"
-    init_std: float = 1e-2
-    up_bias: bool = True
     scale: float | str = 1.0
     skip: str | None = None
     skip_rank: int = 4
     norm_before: bool = False
     norm_after: bool = False
-    dropout: float = 0.0
     stochastic_depth: float = 0.0
     gate: bool = False
-    leave_out: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        settle_places(self)
-        one_of(self, "activation", ACTIVATIONS)
-        object.__setattr__(self, "activation", canonical(self.activation))
-        one_of(self, "reads", READS)
-        one_of(self, "writes", WRITES)
-        one_of(self, "init", self.inits)
         one_of(self, "skip", (None, *SKIPS))
-        flags(self, "up_bias", "norm_before", "norm_after", "gate")
+        flags(self, "norm_before", "norm_after", "gate")
         within(self, "skip_rank", 1, whole=True)
-        within(self, "init_std", 0.0, 10.0)
-        within(self, "dropout", 0.0, 0.999)
         within(self, "stochastic_depth", 0.0, 0.999)
         if not is_number(self.scale) and self.scale not in ("learned", "channel"):
             raise ConfigError(f"{type(self).__name__}: scale is {self.scale!r}; give a number, 'learned' or 'channel'")
-        self._settle_size()
-
-    def _settle_size(self) -> None:
-        """Exactly one of the two sizes; the preset's own where neither is given."""
-        given = [f for f in ("reduction_factor", "bottleneck_size") if getattr(self, f) is not None]
-        if len(given) == 2:
-            raise ConfigError(
-                f"{type(self).__name__}: reduction_factor={self.reduction_factor!r} and bottleneck_size="
-                f"{self.bottleneck_size!r} say the same thing twice; give one"
-            )
-        if not given:
-            field, value = self.default_size
-            object.__setattr__(self, field, value)
-            given = [field]
-        size = layer_keys(getattr(self, given[0]))
-        object.__setattr__(self, given[0], size)
-        where = f"{type(self).__name__}: {given[0]}"
-        if size == {}:
-            raise ConfigError(f"{where} is an empty mapping; name layers, or a 'default'")
-        for value in size.values() if isinstance(size, dict) else [size]:
-            if not is_number(value) or not value > 0:
-                raise ConfigError(f"{where} has the value {value!r}; it must be a number above 0")
-            if given[0] == "bottleneck_size" and value != int(value):
-                raise ConfigError(f"{where} has the value {value!r}; it must be a whole number")
-
-    def check(self, layers: Mapping[str, int]) -> None:
-        for field in ("reduction_factor", "bottleneck_size", "leave_out"):
-            check_layers(type(self).__name__, field, getattr(self, field), layers)
-
-    def size_at(self, place: Place) -> int:
-        """The bottleneck's width ``r`` at one place."""
-        name = type(self).__name__
-        if self.bottleneck_size is not None:
-            return max(1, int(for_layer(name, "bottleneck_size", self.bottleneck_size, place.site)))
-        return max(1, int(place.site.width / for_layer(name, "reduction_factor", self.reduction_factor, place.site)))
-
-    def stands_at(self, place: Place) -> bool:
-        """Whether the method puts an adapter at a place."""
-        return stands_at(self, place)
 
     def build(self, place: Place, shared: nn.Module | None = None) -> AdapterModule | None:
         return BottleneckModule(**self.module_options(place)) if self.stands_at(place) else None

@@ -93,18 +93,7 @@ class BottleneckModule(AdapterModule):
 
     def _start_projections(self, init: str, first_init: str, std: float) -> None:
         """The initial values of D and U."""
-        for weight in (self.down_weight(), self.up_weight()):
-            kind = first_init if init == "zero" else init
-            if kind == "houlsby":
-                nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
-            elif kind == "normal":
-                nn.init.normal_(weight, std=std)
-            elif kind == "xavier":
-                nn.init.xavier_uniform_(weight)
-            elif weight is self.down:
-                nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
-        if init in ("zero", "parallel"):
-            self.up_weight().zero_()
+        start_projections(self.down_weight(), self.up_weight(), init, first_init, std)
 
     def down_weight(self) -> Tensor:
         """D ``(rank, width)``."""
@@ -191,3 +180,27 @@ def _mean_of_unpadded(gate: Tensor, mask: Tensor | None) -> Tensor:
         return gate.mean(dim=positions, keepdim=True)
     weights = mask.to(gate.dtype).unsqueeze(-1)
     return (gate * weights).sum(dim=positions, keepdim=True) / weights.sum(dim=positions, keepdim=True).clamp(min=1)
+
+
+def start_projections(down: Tensor, up: Tensor, init: str, first_init: str, std: float) -> None:
+    """Draw D ``(rank, width)`` and U ``(width, rank)``, both zero before.
+
+    Args:
+        down: D.
+        up: U.
+        init: One of `INITS`.
+        first_init: How D starts where ``init`` is ``"zero"``.
+        std: Standard deviation of the two normal starts.
+    """
+    for weight in (down, up):
+        kind = first_init if init == "zero" else init
+        if kind == "houlsby":
+            nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+        elif kind == "normal":
+            nn.init.normal_(weight, std=std)
+        elif kind == "xavier":
+            nn.init.xavier_uniform_(weight)
+        elif weight is down:
+            nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+    if init in ("zero", "parallel"):
+        up.zero_()

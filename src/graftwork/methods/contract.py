@@ -41,6 +41,13 @@ class Context(Protocol):
     def padding_mask(self, read: Tensor) -> Tensor | None:
         """``(batch, positions)``, true where a position is not padding; ``None`` where nothing is known."""
 
+    def add_loss(self, loss: Tensor) -> None:
+        """Add a scalar to the loss of this forward pass; for an adapter that learns, in training mode.
+
+        Raises:
+            AttachError: If it is made without gradients though the model learns (reentrant checkpointing).
+        """
+
 
 @dataclasses.dataclass(frozen=True)
 class Place:

@@ -69,7 +69,9 @@ def train_together(
         set_seed((seed * 100_003 + rounds + 1) % 2**31)
         with autocast():
             losses = _losses(grafts, live)
-        torch.stack([loss.float() if loss.dtype != torch.float64 else loss for loss in losses]).sum().backward()
+        extra = grafts.auxiliary_loss_or_none() if len(live) > 1 else None  # one head's loss has it already
+        summed = [*losses, *([] if extra is None else [extra.to(losses[0].device)])]
+        torch.stack([loss.float() if loss.dtype != torch.float64 else loss for loss in summed]).sum().backward()
         rounds += 1
         over = [learner for learner, loss in zip(live, losses, strict=True) if learner.step(loss)]
         for learner in over:
