@@ -66,7 +66,7 @@ def test_published_count(model: str, config: gw.AdapterConfig, weights: int) -> 
     grafts = attached(model)
     grafts.add("a", config)
     try:
-        (row,) = grafts.summary().rows
+        row = grafts.summary().rows[0]  # what is a member's alone has a row behind it
         assert row.weights == weights
         grafts.train_only("a", active=None)
         assert sum(p.numel() for p in grafts.model.parameters() if p.requires_grad) == weights
@@ -101,7 +101,7 @@ def test_share_of_the_base_is_the_papers(config: gw.AdapterConfig, percent: floa
     grafts = attached("t5-base")
     grafts.add("a", config)
     try:
-        (row,) = grafts.summary().rows
+        row = grafts.summary().rows[0]  # what is a member's alone has a row behind it
     finally:
         grafts.remove("a")
     assert 100 * row.share == pytest.approx(percent, abs=5e-4)
