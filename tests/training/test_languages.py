@@ -206,6 +206,32 @@ def test_the_files_serve_outside_the_recipe(folder: Path, results: dict[str, Any
     assert learnt and learnt == {n for n, p in grafts.model.named_parameters() if p.requires_grad}
 
 
+def test_a_later_recipe_stands_over_what_is_trained(folder: Path, recipe: Recipe, results: dict[str, Any]) -> None:
+    units = "run/units"
+    later = Recipe.make(
+        {
+            "base": {"model": "base", "max_length": 12},
+            "trained": {
+                **{name: f"{units}/language/{name}/0/adapter" for name in ("en", "xx")},
+                "facts": f"{units}/knowledge/facts/0/adapter",
+            },
+            "tasks": {"a": recipe.tasks["a"].model_dump(exclude_unset=True) | {"beside": ()}},
+            "training": recipe.training.model_dump(exclude_unset=True),
+            "adapter": {"reduction_factor": 4},
+        }
+    )
+    assert [unit.id for unit in plan(later)] == ["adapter/a/0"]
+    found = run(later, folder / "later", root=folder)["units"][0]
+    (before,) = (unit for unit in results["units"] if unit["unit"] == "adapter/a/0")
+    assert untimed(found) == untimed(before)
+    for language in (None, "xx"):
+        predictor = Predictor(folder / "later", language=language)
+        task = Task.read("a", predictor.spec, folder)
+        rows = task.elsewhere["xx"]
+        score = task.score(predictor.predict(rows), rows)
+        assert language is None or score == pytest.approx(found["elsewhere"]["xx"])
+
+
 def test_the_tables(folder: Path, results: dict[str, Any]) -> None:
     found = gather(folder / "run")
     made = {table.title: table for table in tables(found.results, found.units)}
@@ -260,18 +286,24 @@ TABLES: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"tasks": {"a": {"language": "de"}}}, "tasks.a.language: 'de' is not in [languages]; there are en"),
+        (
+            {"tasks": {"a": {"language": "de"}}},
+            "tasks.a.language: 'de' is neither in [languages] nor in [trained]; there are en",
+        ),
         (
             {"tasks": {"a": {"language": "en", "evaluate_in": {"fr": "x"}}}},
-            "tasks.a.evaluate_in: 'fr' is not in [languages]; there are en",
+            "tasks.a.evaluate_in: 'fr' is neither in [languages] nor in [trained]; there are en",
         ),
-        ({"tasks": {"a": {"knowledge": "x"}}, "knowledge": {}}, "'x' is not in [knowledge]; there are none"),
+        (
+            {"tasks": {"a": {"knowledge": "x"}}, "knowledge": {}},
+            "'x' is neither in [knowledge] nor in [trained]; there are none",
+        ),
         ({"tasks": {"a": {"beside": ["facts"]}}}, "tasks.a.beside: only for a target"),
         (
             {"tasks": {"a": {"beside": "facts", "knowledge": "facts"}}, "targets": ["a"]},
             "the knowledge 'facts' is named twice",
         ),
-        ({"tasks": {"en": {}}}, "'en' is the name of two of tasks, languages and knowledge"),
+        ({"tasks": {"en": {}}}, "'en' is the name of two of tasks, languages, knowledge and what is trained"),
         ({"tasks": {}, "languages": {}, "knowledge": {}}, "there is nothing to train"),
         ({"language_adapter": {"method": "pfeifer"}}, "language_adapter: method 'pfeifer' is not known"),
         (

@@ -14,7 +14,7 @@ from graftwork.tasks.knowledge import cloze_ranks, commonest, read_knowledge, sc
 from graftwork.tasks.reading import draw
 from graftwork.training.attention import mean_attention
 from graftwork.training.plan import Unit
-from graftwork.training.stages import Stage, fusion_name, over
+from graftwork.training.stages import Stage, adapter_folder, fusion_name, over
 from graftwork.training.task_trainer import TaskTrainer, scores_of
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _speaking(language: str, unit: Unit, shop: Workshop, grafts: Adapters, stage
         return
     if language not in grafts.names:
         other = dataclasses.replace(own, task=language)
-        grafts.load(other.folder(shop.run) / "adapter", language, head=False)
+        grafts.load(adapter_folder(other, shop.recipe, shop.root, shop.run), language, head=False)
     with grafts.using(over(unit, stage.top, language), head=stage.head):
         yield
 

@@ -17,7 +17,7 @@ from graftwork.training.folder import recipe_of, root_of
 from graftwork.training.outputs import autocast_as, outputs_of
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import Recipe
-from graftwork.training.stages import fusion_name, member_name, over
+from graftwork.training.stages import adapter_folder, fusion_name, member_name, over
 from graftwork.training.unit import read_result
 
 PREFERRED = ("fusion", "adapter")
@@ -63,7 +63,7 @@ class Predictor:
         every = self.recipe.kinds
         self.processor = load_processor(self.recipe.base, every, self._root)
         self.grafts: Adapters = attach(load_base(self.recipe.base, auto_class(every), self._root).eval())
-        composition, head = load_unit(self.grafts, self.unit, self.run, language)
+        composition, head = load_unit(self.grafts, self.unit, self.recipe, self._root, self.run, language)
         self.grafts.activate(composition, head=head)
 
     def typed(self, texts: Sequence[str]) -> Rows:
@@ -158,23 +158,36 @@ def unit_of(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | 
     )
 
 
-def load_unit(grafts: Adapters, unit: Unit, run: Path, language: str | None = None) -> tuple[Composition, str]:
+def load_unit(
+    grafts: Adapters, unit: Unit, recipe: Recipe, root: Path, run: Path, language: str | None = None
+) -> tuple[Composition, str]:
     """Put a unit's files on the model, and say what computes it: the composition, and the head in use with it.
 
     Args:
         grafts: The handle of the base; what is there already under a name is not read again.
         unit: The unit.
+        recipe: The run's recipe.
+        root: What its paths are relative to.
         run: The run's folder.
         language: Whose adapter takes the place of that which the unit was trained over.
 
     Raises:
         RecipeError: If there is no adapter of that language, or the unit stands over none.
     """
-    _load_under(grafts, unit, run, language)
+    if language is not None and not any(member.kind == "language" for member in unit.under):
+        raise RecipeError(f"language is {language!r}, and {unit.id} stands over no language's adapter; leave it out")
+    for member in unit.under:
+        swapped = language is not None and member.kind == "language"
+        found = dataclasses.replace(member, task=str(language)) if swapped else member
+        at = adapter_folder(found, recipe, root, run)
+        if not at.is_dir():
+            raise RecipeError(f"{run} has no adapter of the {found.kind} {found.task!r}; {_others(found, recipe, run)}")
+        if found.task not in grafts.names:
+            grafts.load(at, found.task, head=False)
     names = [member_name(unit, member) for member in unit.members]
     for name, member in zip(names, unit.members, strict=True):
         if name not in grafts.names:
-            grafts.load(member.folder(run) / "adapter", name, head=member.kind == "adapter")
+            grafts.load(adapter_folder(member, recipe, root, run), name, head=member.kind == "adapter")
     folder = unit.folder(run)
     if unit.kind == "adapter":
         if unit.task not in grafts.names:
@@ -186,19 +199,7 @@ def load_unit(grafts: Adapters, unit: Unit, run: Path, language: str | None = No
     return over(unit, Fuse(*names, name=fusion_name(unit)), language), fusion_name(unit)
 
 
-def _load_under(grafts: Adapters, unit: Unit, run: Path, language: str | None) -> None:
-    for member in unit.under:
-        swapped = language is not None and member.kind == "language"
-        found = dataclasses.replace(member, task=str(language)) if swapped else member
-        folder = found.folder(run) / "adapter"
-        if not folder.is_dir():
-            raise RecipeError(f"{run} has no adapter of the {member.kind} {found.task!r}; {_others(folder.parents[2])}")
-        if found.task not in grafts.names:
-            grafts.load(folder, found.task, head=False)
-    if language is not None and not any(member.kind == "language" for member in unit.under):
-        raise RecipeError(f"language is {language!r}, and {unit.id} stands over no language's adapter; leave it out")
-
-
-def _others(folder: Path) -> str:
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+def _others(unit: Unit, recipe: Recipe, run: Path) -> str:
+    of_kind = unit.folder(run).parents[1]
+    there = sorted({*(path.name for path in of_kind.glob("*")), *recipe.trained})
     return f"there are those of {', '.join(there)}" if there else "there are none"

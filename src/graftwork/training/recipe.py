@@ -27,7 +27,7 @@ CONTROLS: tuple[Control, ...] = ("head", "full", "average", "own", "copies")
 # What a kind of adapter is where the recipe does not say: of arXiv:2005.00247, 2005.00052 and 2005.11787.
 _ADAPTERS: dict[str, dict[str, Any]] = {
     "adapter": {"method": "pfeiffer"},
-    "language_adapter": {"method": "pfeiffer", "reduction_factor": 2},
+    "language_adapter": {"method": "invertible_pfeiffer"},
     "knowledge_adapter": {"method": "houlsby", "norms": "base"},
 }
 
@@ -65,6 +65,8 @@ class Recipe(Table):
         tasks: Every task by name: each gets an adapter, and is a source for every other that is a target.
         languages: Text of languages by name: each gets an adapter, over which those of tasks may stand.
         knowledge: Triples by name: each gets an adapter, over or beside which those of tasks may stand.
+        trained: Adapters of languages or of knowledge that are there already: their folders by name, as another run of the
+            same base has written them (``units/language/en/0/adapter``).
         targets: The tasks that a fusion is learnt for; by default none, and only adapters are trained.
         seeds: Every training for a target is repeated with each; sources use the first.
         controls: What stands beside the fusion in the table: ``head`` (the head only), ``full`` (full fine-tuning),
@@ -82,6 +84,7 @@ class Recipe(Table):
     tasks: dict[str, TaskSpec] = {}
     languages: dict[str, LanguageSpec] = {}
     knowledge: dict[str, KnowledgeSpec] = {}
+    trained: dict[str, str] = {}
     targets: tuple[str, ...] = ()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     controls: tuple[Control, ...] = CONTROLS
@@ -130,7 +133,7 @@ class Recipe(Table):
     @property
     def kinds(self) -> set[type[Kind]]:
         """The kinds of tasks that the base has to serve."""
-        words = {"masked_lm"} if self.languages or self.knowledge else set()
+        words = {"masked_lm"} if self.languages or self.knowledge or self.trained else set()
         return {kinds[name] for name in {*words, *(spec.kind for spec in self.tasks.values())}}
 
     @property
@@ -190,16 +193,16 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _names(self) -> Recipe:
-        names = [*self.tasks, *self.languages, *self.knowledge]
-        if not names:
+        names = [*self.tasks, *self.languages, *self.knowledge, *self.trained]
+        if len(names) == len(self.trained):
             raise ValueError("there is nothing to train; give a [tasks.NAME], a [languages.NAME] or a [knowledge.NAME]")
         for name in names:
             if not name.strip() or any(c in name for c in "/\\:") or name.startswith("."):
                 raise ValueError(f"the task {name!r}: its name is a folder's, so without / \\ : and no dot in front")
             if names.count(name) > 1:
                 raise ValueError(
-                    f"{name!r} is the name of two of tasks, languages and knowledge; their adapters stand on one model, so give "
-                    "each a name of its own"
+                    f"{name!r} is the name of two of tasks, languages, knowledge and what is trained; their adapters stand on one "
+                    "model, so give each a name of its own"
                 )
         return self
 
@@ -211,10 +214,10 @@ class Recipe(Table):
             named += [("knowledge", "knowledge", one) for one in task.knowledge]
             named += [("beside", "knowledge", one) for one in task.beside]
             for key, table, one in named:
-                known = getattr(self, table)
+                known = [*getattr(self, table), *self.trained]
                 if one not in known:
                     there = f"there are {', '.join(known)}" if known else "there are none"
-                    raise ValueError(f"tasks.{name}.{key}: {one!r} is not in [{table}]; {there}")
+                    raise ValueError(f"tasks.{name}.{key}: {one!r} is neither in [{table}] nor in [trained]; {there}")
             twice = [one for one in task.knowledge if [*task.knowledge, *task.beside].count(one) > 1]
             if twice:
                 raise ValueError(

@@ -47,7 +47,7 @@ class Several:
         every = self.recipe.kinds
         self.processor = load_processor(self.recipe.base, every, root)
         self.grafts: Adapters = attach(load_base(self.recipe.base, auto_class(every), root).eval())
-        loaded = {task: load_unit(self.grafts, unit, self.run) for task, unit in self.units.items()}
+        loaded = {task: load_unit(self.grafts, unit, self.recipe, root, self.run) for task, unit in self.units.items()}
         self._parts: tuple[Composition, ...] = tuple(composition for composition, _ in loaded.values())
         self._heads = {task: head for task, (_, head) in loaded.items()}
 

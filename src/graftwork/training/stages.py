@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from graftwork.api import Adapters
@@ -52,6 +53,19 @@ def fusion_name(unit: Unit) -> str:
 def member_name(unit: Unit, member: Unit) -> str:
     """What an adapter is called in the pool of a unit: its task, for copies with its seed."""
     return f"{member.task}@{member.seed}" if unit.kind == "copies" else member.task
+
+
+def adapter_folder(unit: Unit, recipe: Recipe, root: Path, run: Path) -> Path:
+    """Where the adapter of a unit is: in the run, or where the recipe says that it is trained already.
+
+    Args:
+        unit: The unit.
+        recipe: The recipe.
+        root: What its paths are relative to.
+        run: The run's folder.
+    """
+    there = recipe.trained.get(unit.task)
+    return unit.folder(run) / "adapter" if there is None else root / Path(there).expanduser()
 
 
 def over(unit: Unit, top: Composition, language: str | None = None) -> Composition:

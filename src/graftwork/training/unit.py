@@ -24,7 +24,7 @@ from graftwork.training.folder import read_json
 from graftwork.training.measuring import measured
 from graftwork.training.plan import Unit
 from graftwork.training.recipe import Recipe
-from graftwork.training.stages import Stage, set_up
+from graftwork.training.stages import Stage, adapter_folder, set_up
 from graftwork.training.task_trainer import TaskTrainer, run_out, scores_of
 from graftwork.training.watching import Told, Watcher
 
@@ -45,9 +45,8 @@ class Workshop:
 
     def __init__(self, recipe: Recipe, root: Path, run: Path, tasks: Mapping[str, Task]) -> None:
         self.recipe, self.root, self.run, self.tasks = recipe, root, run, tasks
-        kinds = {type(task.kind) for task in tasks.values()}
-        self.auto = auto_class(kinds)
-        self.processor = load_processor(recipe.base, kinds, root)
+        self.auto = auto_class(recipe.kinds)
+        self.processor = load_processor(recipe.base, recipe.kinds, root)
         self._encoded: Encoded | None = None
 
     def fresh(self) -> Adapters:
@@ -75,8 +74,8 @@ class Workshop:
 
         def bring(member: Unit, name: str) -> None:
             answers = member.kind == "adapter"  # what stands under a task or beside it has no say
-            if trained:
-                grafts.load(member.folder(self.run) / "adapter", name, head=answers)
+            if trained or member.task in self.recipe.trained:
+                grafts.load(adapter_folder(member, self.recipe, self.root, self.run), name, head=answers)
                 return
             grafts.add(name, self.recipe.adapter_config(member.kind))
             if answers:
