@@ -24,7 +24,7 @@ RECIPE = """
 targets = ["a"]
 controls = ["head", "average"]
 adapter = {reduction_factor = 4}
-language_adapter = {method = "pfeiffer", reduction_factor = 4}
+language_adapter = {reduction_factor = 4}
 knowledge_adapter = {bottleneck_size = 4}
 
 [base]
@@ -127,6 +127,7 @@ def test_what_the_adapters_are(recipe: Recipe) -> None:
     assert recipe.adapter_config("knowledge") == gw.Houlsby(bottleneck_size=4, norms="base")
     plain = Recipe.make({"base": {"model": "base"}, "languages": {"en": {"text": "en.txt"}}})
     assert plain.adapter_config("knowledge") == gw.Houlsby(bottleneck_size=64, norms="base")
+    assert plain.adapter_config("language") == gw.InvertiblePfeiffer(reduction_factor=2)
     assert [unit.id for unit in plan(plain)] == ["language/en/0"]
 
 
