@@ -23,6 +23,13 @@ class Catalogue(Generic[T]):
     def __init__(self, key: str, attribute: str, said: str) -> None:
         self._key, self._attribute, self._said = key, attribute, said
         self._known: dict[str, type[T]] = {}
+        self._unlisted: set[str] = set()
+
+    def register_unlisted(self, config: C) -> C:
+        """Class decorator: as `register`, for one that `all` does not list: it cannot be made by its name alone."""
+        self.register(config)
+        self._unlisted.add(getattr(config, self._attribute))
+        return config
 
     def register(self, config: C) -> C:
         """Class decorator: make a configuration known under its name.
@@ -37,8 +44,8 @@ class Catalogue(Generic[T]):
         return config
 
     def all(self) -> dict[str, type[T]]:
-        """Every registered one: name to configuration class."""
-        return dict(self._known)
+        """Every listed one: name to configuration class."""
+        return {name: config for name, config in self._known.items() if name not in self._unlisted}
 
     def from_dict(self, data: Mapping[str, Any]) -> T:
         """A configuration from JSON values, the inverse of its ``to_dict``.

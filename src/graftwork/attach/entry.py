@@ -70,7 +70,11 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     frame.depth -= 1
     if frame.depth:
         return None
-    _close(runtime, frame)
+    try:
+        for layer in frame.asked.values() if output is not None else ():
+            layer.require_beneath(frame.asked, frame.plan.composition)
+    finally:
+        _close(runtime, frame)
     if output is None or runtime.handle is None:
         return None
     if frame.losses:

@@ -254,6 +254,7 @@ class Handle(Registry):
         self.runtime.plan, self.runtime.active, self.runtime.handle = None, None, None
         unbind_checkpointing(self)
         wiring.unwire(self.model)
+        self._injected.clear()
         for module in self._still.values():
             module.train(self.model.training)
         for p, flag in self._flags:
@@ -270,6 +271,7 @@ class Handle(Registry):
                 self._still[id(norm)] = norm
         if torch.compiler.is_compiling():
             return
+        self._injected.before_forward(module.training, self._learning)
         away = any(parent._modules.get(name) is not home for parent, name, home in self._homes)
         if away and wiring.rehome(self.model, self._homes):
             self.replan()
@@ -334,8 +336,10 @@ class Handle(Registry):
                 raise CompositionError(
                     f"{fuse!r}: {fuse.name!r} is a {type(there).__name__}; it was added as {there!r}"
                 )
+        injected = self._injected.active_in(composition)
         norms, modules = norm_finders(self.model, self.sites)
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
+        plan.injected = injected
         refuse_rows(plan, self.model)
         plan.looked_up = building.looked_up(self.model, self.sites, {*plan.branch, *plan.stream})
         chosen = heads_in_use(composition, head, self._labels, self.head_for)

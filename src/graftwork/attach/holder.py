@@ -75,6 +75,7 @@ class Holder(nn.Module):
         norms: For each norm (by its place in the map) the copies that adapters own.
         heads: For each name its head's modules, by their path (at the root only).
         shared: For each adapter and fusion what its modules at all sites have in common (at the root only).
+        tuners: For each adapter of peft what its layers have in common (at the root only).
     """
 
     def __init__(self) -> None:
@@ -83,6 +84,7 @@ class Holder(nn.Module):
         self.norms = nn.ModuleDict()
         self.heads = Named()
         self.shared = Named()
+        self.tuners = Named()
 
 
 def host_path(model: nn.Module, path: str) -> str:

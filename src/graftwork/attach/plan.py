@@ -37,6 +37,7 @@ class Plan:
         replicate: The block that repeats the inputs, or ``None``.
         looked_up: The path of the model's token embeddings, where something is added to what they return.
         mixing: The adapters that mix positions, and whether they do in a decoder.
+        injected: The names of those adapters that another library's modules compute.
     """
 
     def __init__(self, composition: Composition) -> None:
@@ -52,6 +53,7 @@ class Plan:
         self.replicate = replicate_in(composition)
         self.looked_up: str | None = None
         self.mixing: dict[str, bool] = {}
+        self.injected: tuple[str, ...] = ()
 
     def nodes(self) -> list[Node]:
         """Every node of the plan."""

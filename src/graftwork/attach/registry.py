@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -10,6 +11,7 @@ from graftwork.attach import building, members
 from graftwork.attach.headed import Headed
 from graftwork.attach.heads import Labels, head_paths
 from graftwork.attach.holder import Holder, SiteAdapters, holder_at, holder_or_none
+from graftwork.attach.injected import Table, Weights
 from graftwork.attach.merging import Merged, merge
 from graftwork.attach.named_heads import OwnHead, make_named_head
 from graftwork.attach.names import check_new, parted, unknown
@@ -19,7 +21,7 @@ from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule
 from graftwork.compose.tree import refuse_unweighable
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.heads import HeadConfig
-from graftwork.methods import AdapterConfig, AdapterModule
+from graftwork.methods import AdapterConfig, AdapterModule, Peft, is_peft
 from graftwork.sites import SiteMap
 
 
@@ -44,6 +46,7 @@ class Registry:
         self._head_configs: dict[str, HeadConfig] = {}
         self._own_labels = Labels.of(getattr(model, "config", None))
         self._site_modules: dict[int, SiteAdapters] = {}
+        self._injected = Table(model, self.runtime, sites.prefix)
 
     def replan(self) -> None:
         """Make the plan of what is active anew, after the registry changed."""
@@ -139,8 +142,13 @@ class Registry:
         return found
 
     def shared_of(self, name: str) -> nn.Module | None:
-        """What the modules of an adapter or a fusion at all its sites have in common, ``None`` where that is nothing."""
+        """What the modules of an adapter or a fusion at all its sites have in common, ``None`` where that is nothing.
+
+        Of an adapter of peft these are all its weights.
+        """
         self._require(name)
+        if name in self._injected:
+            return self._injected.weights(name)
         root = holder_or_none(self.model, "")
         return None if root is None else root.shared.find(self.owner_of(name))
 
@@ -167,8 +175,12 @@ class Registry:
 
     # -- adding and removing ---------------------------------------------------------------------------------------
 
-    def add(self, name: str, config: AdapterConfig) -> None:
+    def add(self, name: str, config: Any) -> None:
         """Add an adapter, untrained, fixed and not active; on a model with a head it owns a copy of it.
+
+        Args:
+            name: A name that is free.
+            config: An `AdapterConfig`, or any configuration of peft.
 
         Raises:
             ConfigError: If the name or an option cannot be used.
@@ -176,9 +188,32 @@ class Registry:
             SiteError: If the model has no site that the method stands at.
         """
         check_new(name, self.taken, "an adapter")
+        if is_peft(config):
+            config = Peft(peft=config)
         if not isinstance(config, AdapterConfig):
             raise ConfigError(f"add({name!r}, {config!r}): that is no configuration; give one, such as gw.Pfeiffer()")
+        if config.injected:
+            self.inject(name, config)
+            self.adopt(name, config, {}, {})
+            return
         self.adopt(name, config, *building.build(self.model, self.sites, config))
+
+    def inject(self, name: str, config: AdapterConfig) -> Weights:
+        """Have another library put an adapter into the model, which `adopt` then takes up, or `forsake` takes out.
+
+        Raises:
+            ConfigError: If it refuses the configuration, or what it does cannot be taken back; nothing is there then.
+            AttachError: If it works on the model already, without graftwork.
+        """
+        assert isinstance(config, Peft)
+        self._injected.add(name, config, self.head_paths)
+        weights = self._injected.weights(name)
+        assert weights is not None
+        return weights
+
+    def forsake(self, name: str) -> None:
+        """Take out what `inject` put in and nobody adopted."""
+        self._injected.drop(name)
 
     def adopt(
         self,
@@ -236,6 +271,12 @@ class Registry:
                 number.
             UnknownNameError: If an adapter is not there, or the name is taken.
         """
+        for member in (*of, *([] if start is None else [start])):
+            if member in self._injected:
+                raise ConfigError(
+                    f"merge({name!r}): {member!r} is computed by peft, whose factors have no sum of their own; use peft's "
+                    "add_weighted_adapter, or activate the adapters in a Stack"
+                )
         return merge(self, name, of, start, head_from)
 
     def add_member(self, name: str, member: str, like: str | None = None) -> str:
@@ -291,6 +332,7 @@ class Registry:
             raise CompositionError(
                 f"add_fusion takes a Fuse block, such as gw.Fuse('a', 'b', name='ab'), not {block!r}"
             )
+        self._injected.active_in(block)
         config = config_for(block, config)
         check_new(block.name, self.taken, "a fusion")
         for member in names_in(block):
@@ -426,6 +468,7 @@ class Registry:
             here.adapters.drop(name)
             here.fusions.drop(name)
         drop_norms(self.model, name)
+        self._injected.drop(name)
         root = holder_or_none(self.model, "")
         if root is not None:
             root.shared.drop(name)

@@ -46,6 +46,7 @@ class Frame:
         graded: Whether gradients were recorded when it was opened.
         bound: How many functions bound to it are under way.
         part: The rows that the module under way is given, where it is not given all of them.
+        asked: The layers of another library that computed, by identity; kept where there are several adapters of such.
     """
 
     def __init__(self, plan: Plan, opener: nn.Module | None, call: Call, record: dict[Any, Any] | None = None) -> None:
@@ -63,6 +64,7 @@ class Frame:
         self.graded = torch.is_grad_enabled()
         self.bound = 0
         self.part: Rows | None = None
+        self.asked: dict[int, Any] = {}
         self.settings: tuple[Any, ...] | None = None
 
     def norm(self, index: int) -> Chosen | None:

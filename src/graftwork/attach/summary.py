@@ -67,7 +67,7 @@ def summarize(handle: Handle) -> Summary:
         everything = (*modules, *norms, *([] if shared is None else [shared]))
         weights = sum(p.numel() for m in everything for p in m.parameters())
         head = sum(p.numel() for m in handle.head_of(name).values() for p in m.parameters())
-        method = handle._adapters[name].method if name in handle.names else handle.kind_of(name)
+        method = handle._adapters[name].display_name if name in handle.names else handle.kind_of(name)
         rows.append(Row(name, method, weights, head, weights / max(base, 1), name in active, name in handle.learning))
         here = handle.members_of(name) if name in handle.names else ()
         rows += [_member(handle, member, base, active) for member in here if len(here) > 1]

@@ -18,6 +18,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from graftwork.attach import Handle
 
+# What peft calls the module that it stands around.
+WRAPPERS = ("base_layer", "original_module")
 _MATRICES, _VECTORS, _VALUES = 16, 8, 6
 _HALVES = (torch.bfloat16, torch.float16)
 _PRECISIONS = (*_HALVES, torch.float32, torch.float64)
@@ -84,7 +86,7 @@ class Fingerprint:
 
 
 def base_weights(handle: Handle) -> dict[str, Tensor]:
-    """The base's weights inside its layers, by a name without the base model's prefix or peft's ``base_layer``.
+    """The base's weights inside its layers, by a name without the base model's prefix or peft's wrappers in it.
 
     All of its weights where it has no sites.
     """
@@ -94,7 +96,7 @@ def base_weights(handle: Handle) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, p in handle.model.named_parameters():
         if id(p) in own and name.startswith(blocks):
-            plain = ".".join(part for part in name.split(".") if part != "base_layer")
+            plain = ".".join(part for part in name.split(".") if part not in WRAPPERS)
             found[plain.removeprefix(handle.sites.prefix)] = p
     return found
 

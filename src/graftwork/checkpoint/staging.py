@@ -57,9 +57,17 @@ class Staged:
     modules: Mapping[int, nn.Module]
     norms: Mapping[int, nn.Module]
     heads: Mapping[str, OwnHead]
+    file: File | None = None
 
     def add(self, handle: Handle) -> None:
-        """Add it to the model."""
+        """Add it to the model.
+
+        Raises:
+            CheckpointError: If another library computes it, and its weights do not fit; nothing is added then.
+        """
+        if self.file is not None:
+            assert isinstance(self.config, AdapterConfig)
+            _inject(handle, self.name, self.config, self.file)
         if isinstance(self.config, LearnedConfig):
             assert self.pool is not None
             handle.adopt_fusion(self.pool, self.config, self.modules, self.heads.get(""))  # type: ignore[arg-type]
@@ -163,7 +171,7 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
     config: AdapterConfig | LearnedConfig | HeadConfig
     modules: Mapping[int, nn.Module] = {}
     norms: dict[int, nn.Module] = {}
-    pool = None
+    pool, injected = None, False
     if part.pool is not None:
         config = config_class(part.pool).from_dict(part.config)
         pool = type(part.pool)(*part.pool.children, **{**part.pool.options, "name": name})
@@ -172,7 +180,9 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
         config, head = head_from_dict(part.config), True
     else:
         config = config_from_dict(part.config)
-        modules, norms = building.build(model, sites, config)
+        injected = config.injected
+        if not injected:
+            modules, norms = building.build(model, sites, config)
     keys = [sites.key_of(site) for site in sites]
     _require_sites(file, {keys[index] for index, module in modules.items() if has_weights(module)})
     chosen = _heads(handle, file, head)
@@ -181,13 +191,30 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
     heads = {member: one.modules for member, one in chosen.items()}
     named = parts(by_key, paths, heads, building.shared_by(modules, norms))
     given = {k: t for k, t in file.tensors.items() if not k.startswith(HEAD) or head_owner(k, part) in chosen}
+    if injected:  # its own weights are made and filled in the model itself
+        given = {k: t for k, t in given.items() if k.startswith(HEAD)}
     wanted = gather(named)
     require_fit(wanted, given, file.where)
     require_intact(file)
     fill(wanted, given)
     for tensor in wanted.values():
         tensor.requires_grad_(False)  # what is loaded is fixed until train_only says otherwise
-    return Staged(name, config, pool, modules, norms, chosen)
+    return Staged(name, config, pool, modules, norms, chosen, file if injected else None)
+
+
+def _inject(handle: Handle, name: str, config: AdapterConfig, file: File) -> None:
+    """Have another library put an adapter into the model, with the weights of a file; in no part where they do not fit."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            wanted = gather({"shared": handle.inject(name, config)})
+        given = {k: t for k, t in file.tensors.items() if not k.startswith(HEAD)}
+        require_fit(wanted, given, file.where)
+        fill(wanted, given)
+    except BaseException as error:
+        handle.forsake(name)
+        if isinstance(error, GraftworkError) and not isinstance(error, CheckpointError):
+            raise CheckpointError(f"{file.where} cannot be loaded: {error}") from error
+        raise
 
 
 def _require_sites(file: File, here: set[str]) -> None:

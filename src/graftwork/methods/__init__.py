@@ -12,6 +12,7 @@ from graftwork.methods.moe import MoE
 from graftwork.methods.norms import NormModule, NormPlace
 from graftwork.methods.pal import PAL, LowRankPAL
 from graftwork.methods.parallel import Parallel
+from graftwork.methods.peft import Peft, is_peft
 from graftwork.methods.pfeiffer import Pfeiffer
 from graftwork.methods.registry import config_from_dict, methods, register
 from graftwork.methods.self_modulation import SelfModulation
@@ -37,12 +38,14 @@ __all__ = [
     "NormModule",
     "NormPlace",
     "Parallel",
+    "Peft",
     "Pfeiffer",
     "Place",
     "Segment",
     "SelfModulation",
     "Standard",
     "config_from_dict",
+    "is_peft",
     "methods",
     "register",
 ]

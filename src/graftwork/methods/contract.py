@@ -187,6 +187,7 @@ class AdapterConfig(Options):
     """Base of every method's configuration: pure data, JSON both ways.
 
     Attributes:
+        injected: Whether another library puts the weights into the model (`Peft`), so that nothing is built for a site.
         norms: ``"base"``, or ``"own"``: the adapter owns and trains a copy of every norm of the base (Houlsby et al.).
         norms_alone: Whether the method is made of norms and stands at no site.
         dtype: Name of the dtype of the trained weights, ``"float32"`` or another; they are computed in the base's.
@@ -194,6 +195,7 @@ class AdapterConfig(Options):
 
     method: ClassVar[str] = ""
     norms_alone: ClassVar[bool] = False
+    injected: ClassVar[bool] = False
 
     norms: str = "base"
     dtype: str = "float32"
@@ -201,6 +203,11 @@ class AdapterConfig(Options):
     def __post_init__(self) -> None:
         one_of(self, "norms", ("base", "own"))
         floating(self, "dtype")
+
+    @property
+    def display_name(self) -> str:
+        """What tables call the method."""
+        return self.method
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -8,5 +8,6 @@ from graftwork.methods.contract import AdapterConfig
 _METHODS: Catalogue[AdapterConfig] = Catalogue("method", "method", "method name")
 
 register = _METHODS.register
+register_unlisted = _METHODS.register_unlisted
 methods = _METHODS.all
 config_from_dict = _METHODS.from_dict

@@ -1,0 +1,127 @@
+"""Any configuration of peft as a method: LoRA, DoRA, (IA)³, prefix and prompt tuning, and what peft adds next.
+
+Nothing of peft is written anew here: the configuration is peft's own, its modules are made by peft (`graftwork.attach`
+puts them into the model), and this file says only how it is kept, compared and written to JSON. peft is imported when a
+configuration of it is met, not before.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, ClassVar
+
+from torch import nn
+
+from graftwork.errors import ConfigError
+from graftwork.methods.contract import AdapterConfig, AdapterModule, Place
+from graftwork.methods.registry import register_unlisted
+
+# Of the machine and the model that a configuration was used with, not of the method.
+_NOT_KEPT = ("auto_mapping", "base_model_name_or_path", "revision", "runtime_config")
+
+
+@register_unlisted
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Peft(AdapterConfig):
+    """A configuration of peft, ``grafts.add("x", peft.LoraConfig(r=8))``.
+
+    Attributes:
+        peft: The configuration, or its values with the ``peft_type`` among them.
+    """
+
+    method: ClassVar[str] = "peft"
+    injected: ClassVar[bool] = True
+
+    peft: Any
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = copy.deepcopy(self.peft)
+        object.__setattr__(self, "peft", _made(given) if isinstance(given, Mapping) else given)
+        if not is_peft(self.peft):
+            raise ConfigError(f"Peft: peft is {given!r}; give a configuration of peft, such as peft.LoraConfig(r=8)")
+        if self.norms != "base":
+            raise ConfigError("Peft: norms is 'own'; what peft trains is in its own configuration (LNTuningConfig)")
+        self.to_dict()
+
+    @property
+    def kind(self) -> str:
+        """Which method of peft it is, such as ``"lora"``."""
+        return str(_plain(self.peft.peft_type)).lower()
+
+    @property
+    def display_name(self) -> str:
+        return f"peft {self.kind}"
+
+    def build(self, place: Place, shared: nn.Module | None = None) -> AdapterModule | None:
+        """Nothing: peft puts its modules into the model itself."""
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON values.
+
+        Raises:
+            ConfigError: If an option cannot be written.
+        """
+        values = {k: _plain(v) for k, v in self.peft.to_dict().items() if k not in _NOT_KEPT}
+        try:
+            json.dumps(values, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{type(self.peft).__name__} has an option that cannot be written: {error}") from error
+        return {"method": self.method, "norms": self.norms, "dtype": self.dtype, "peft": values}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Peft) and _told(self) == _told(other)
+
+    def __hash__(self) -> int:
+        return hash(_told(self))
+
+
+def is_peft(config: object) -> bool:
+    """Whether an object is a configuration of peft; never imports it."""
+    known = sys.modules.get("peft")
+    return known is not None and isinstance(config, known.PeftConfig)
+
+
+def _told(config: Peft) -> str:
+    return json.dumps(config.to_dict(), sort_keys=True)
+
+
+def _made(values: Mapping[str, Any]) -> Any:
+    """The configuration of peft that some values say.
+
+    Raises:
+        ConfigError: If peft is not installed, or its version does not know the method or an option.
+    """
+    try:
+        from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING as known
+    except ImportError as error:
+        raise ConfigError(f"a configuration of peft needs peft: pip install peft ({error})") from error
+    kinds = {_plain(kind): cls for kind, cls in known.items()}
+    kind = values.get("peft_type")
+    if kind not in kinds:
+        raise ConfigError(f"peft_type is {kind!r}; this version of peft has {', '.join(sorted(kinds))}")
+    try:
+        return kinds[kind](**{k: v for k, v in values.items() if k != "peft_type"})
+    except (TypeError, ValueError) as error:
+        written = values.get("peft_version")
+        by = f" (written by peft {written})" if written else ""
+        raise ConfigError(f"{kinds[kind].__name__}{by}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: sets sorted, names in the place of enumerations."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (set, frozenset)):
+        return sorted((_plain(v) for v in value), key=str)
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(_plain(k)): _plain(v) for k, v in value.items()}
+    return value

@@ -1,0 +1,55 @@
+"""Methods of peft on the models of the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peft
+import torch
+
+import graftwork as gw
+from tests.contract.cases import Case, sites_of
+from tests.zoo.models import build
+
+MODELS = ("bert", "t5", "gpt2")
+TARGETS = {"bert": ["query", "intermediate.dense"], "t5": ["q", "wi"], "gpt2": ["c_attn", "c_fc"]}
+NORMS = {"bert": ["LayerNorm"], "t5": ["layer_norm"], "gpt2": ["ln_1", "ln_2"]}
+# What peft itself cannot put around a module of a model.
+REFUSED = {("oft", "gpt2"): "Conv1D", ("miss", "gpt2"): "Conv1D", ("hra", "gpt2"): "Conv1D"}
+# These add nothing before they are trained.
+START_AT_THE_BASE = {"lora", "dora", "ia3", "oft", "vera", "miss", "hra", "ln_tuning"}
+# Copies of a norm, which peft leaves in the dtype of the base.
+LIKE_THE_BASE = {"ln_tuning"}
+
+
+def config(kind: str, model: str) -> Any:
+    """A small configuration of peft."""
+    targets = TARGETS[model]
+    made = {
+        "lora": lambda: peft.LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets),
+        "dora": lambda: peft.LoraConfig(r=4, use_dora=True, target_modules=targets),
+        "ia3": lambda: peft.IA3Config(target_modules=targets, feedforward_modules=targets[1:]),
+        "oft": lambda: peft.OFTConfig(oft_block_size=4, target_modules=targets),
+        "vera": lambda: peft.VeraConfig(r=4, target_modules=targets),
+        "miss": lambda: peft.MissConfig(r=4, target_modules=targets),
+        "hra": lambda: peft.HRAConfig(r=4, target_modules=targets),
+        "fourierft": lambda: peft.FourierFTConfig(n_frequency=16, target_modules=targets),
+        "ln_tuning": lambda: peft.LNTuningConfig(target_modules=NORMS[model]),
+    }
+    return made[kind]()
+
+
+class PeftCase(Case):
+    """A fresh model with two adapters of one method of peft, ``"a"`` at its start and ``"b"`` anywhere else."""
+
+    def __init__(self, kind: str, model: str, dtype: torch.dtype = torch.float32) -> None:
+        self.name = model
+        self.kind = kind
+        self.zoo = build(model, dtype)
+        self.model: Any = self.zoo.model
+        self.grafts = gw.attach(self.model, sites=sites_of(model))
+        torch.manual_seed(11)
+        self.grafts.add("a", config(kind, model))
+        self.grafts.add("b", config(kind, model))
+        self.config = self.grafts.config("a")
+        self.unsettle("b")
