@@ -101,7 +101,7 @@ PUBLISHED: dict[str, dict[str, str]] = {
     },
 }
 
-# Convolutional networks without a single residual sum: discovery has to refuse.
+# Convolutional networks without a single residual sum: discovery finds their convolutions alone, or has to refuse.
 NO_RESIDUALS: frozenset[str] = frozenset({"mobilenet_v1", "pp_ocrv5_mobile_rec", "textnet"})
 
 # Wrong or refused today. An entry that starts to be right fails the test, so that it gets removed.

@@ -10,7 +10,7 @@ from typing import Any
 from graftwork.errors import SiteError
 from graftwork.sites import discover
 from tests.architectures.known import NO_RESIDUALS, PUBLISHED
-from tests.architectures.verdicts import PUBLISHED_FORM, REFUSED_RIGHTLY, STRICT
+from tests.architectures.verdicts import CONVOLUTIONS, PUBLISHED_FORM, REFUSED_RIGHTLY, STRICT
 from tests.zoo.expected import Judgement, judge
 from tests.zoo.registry import Unavailable
 from tests.zoo.shrink import shrink_model
@@ -28,6 +28,8 @@ def verdict(model_type: str) -> tuple[str, str]:
         judgement = _look(model, inputs)
     except SiteError as error:
         return (REFUSED_RIGHTLY if model_type in NO_RESIDUALS else "refused"), " ".join(str(error).split())[:600]
+    if model_type in NO_RESIDUALS and not judgement.found:
+        return CONVOLUTIONS, str(judgement)
     if judgement.strict:
         return STRICT, str(judgement)
     if model_type in FORMS and stacks_of(judgement) == parse(FORMS[model_type]):

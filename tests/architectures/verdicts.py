@@ -5,5 +5,6 @@ from __future__ import annotations
 STRICT = "right (strict)"
 PUBLISHED_FORM = "right (published form)"
 REFUSED_RIGHTLY = "right (no residual sums: refused)"
-RIGHT = (STRICT, PUBLISHED_FORM, REFUSED_RIGHTLY)
+CONVOLUTIONS = "right (convolutions alone)"
+RIGHT = (STRICT, PUBLISHED_FORM, REFUSED_RIGHTLY, CONVOLUTIONS)
 VERDICTS = (*RIGHT, "wrong", "refused", "not built")

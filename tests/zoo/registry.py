@@ -58,13 +58,16 @@ class Unavailable(ImportError):
 
 Builder = Callable[[torch.Generator], tuple[nn.Module, dict[str, Any], Expected]]
 REGISTRY: dict[str, Builder] = {}
+TRANSFORMERS: list[str] = []
 
 
-def register(name: str) -> Callable[[Builder], Builder]:
+def register(name: str, *, transformer: bool = True) -> Callable[[Builder], Builder]:
     """Enter a builder under a name. It returns the model, its inputs and its published form."""
 
     def enter(builder: Builder) -> Builder:
         REGISTRY[name] = builder
+        if transformer:
+            TRANSFORMERS.append(name)
         return builder
 
     return enter

@@ -7,6 +7,7 @@ import dataclasses
 
 from graftwork.sites import taps
 from graftwork.sites.branch import Branch, find_branches, settle_kinds
+from graftwork.sites.convolutions import convolution_sites
 from graftwork.sites.graph import Graph
 from graftwork.sites.layers import Place, find_places
 from graftwork.sites.site import Site, Tap
@@ -40,11 +41,13 @@ class Findings:
         graph: The graph of the run.
         sites: The sites found, in order of execution.
         without_output: Branches that no module call returns, with their places.
+        convolutions: The sites at convolutions, which are there without residual sums too.
     """
 
     graph: Graph
     sites: list[FoundSite]
     without_output: list[tuple[Branch, Place]]
+    convolutions: list[Site]
 
 
 def assemble(graph: Graph) -> Findings:
@@ -77,7 +80,7 @@ def assemble(graph: Graph) -> Findings:
         block = _block_site(sums, sites)
         if block is not None:
             found.append(block)
-    return Findings(graph, found, without_output)
+    return Findings(graph, found, without_output, convolution_sites(graph, [one.place for one in found]))
 
 
 def _branch_site(

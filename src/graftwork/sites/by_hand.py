@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from graftwork.errors import ConfigError, SiteError
+from graftwork.sites.convolutions import facts_of
 from graftwork.sites.site import KINDS, Site, Tap
 
 _SLOT = re.compile(r"^(?P<path>.*?)(?:\[(?P<slot>\w+)\])?$")
@@ -20,7 +21,8 @@ def sites_from_paths(
     """Sites whose branches are the outputs of modules that the caller names.
 
     Such sites can be written to and their output read; the stream before them is not known, so methods that read it
-    need sites that discovery found, or `Site` objects with more taps.
+    need sites that discovery found, or `Site` objects with more taps. Of a ``convolution`` that is a `torch.nn.Conv2d`
+    the input can be read too, and its sizes are known.
 
     Args:
         model: The model that the paths are of.
@@ -65,14 +67,18 @@ def _matching(
         else:
             block = name.rpartition(".")[0]
             stack, layer = block, 0
+        module = modules[name]
+        is_convolution = kind == "convolution" and isinstance(module, torch.nn.Conv2d)
         yield Site(
             stack=stack,
             layer=layer,
             kind=kind,  # type: ignore[arg-type]
             block=block,
             output=Tap(name, "output", int(slot) if slot and slot.isdigit() else slot),
-            width=width if width is not None else _width(name, modules[name]),
+            width=width if width is not None else _width(name, module),
+            input=Tap(name, "input", 0) if is_convolution else None,
             index=index,
+            extra=facts_of(module) if is_convolution else {},
         )
 
 

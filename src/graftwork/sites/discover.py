@@ -1,10 +1,12 @@
-"""Discovery: run a copy of the model once, find its residual sums, and refuse to return half of them."""
+"""Discovery: run a copy of the model once, find its residual sums and convolutions, and refuse to return half of them."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -36,7 +38,7 @@ def discover(
     *,
     confirm: bool = False,
 ) -> SiteMap:
-    """Finds every place where a model adds to its residual stream.
+    """Finds every place where a model adds to its residual stream, and every convolution over images.
 
     The model itself is not run: a copy of its structure is, once, on fake tensors. Where its control flow depends on
     numbers, the copy runs on the model's weights and a tiny input; of a model on the meta device, on the input's
@@ -62,6 +64,8 @@ def discover(
     sites: list[Site] = []
     for one in seen:
         sites += [found.site for found in one.findings.sites]
+    for one in seen:
+        sites += one.findings.convolutions
     for one in seen:
         sites += embedding_sites(model, one.findings, prefix)
         sites += output_projection_sites(model, one.findings)
@@ -111,7 +115,8 @@ def _first_that_runs(model: torch.nn.Module, runs: list[Run]) -> Seen:
     for run in runs:
         for how, fake, known_inputs in _ways_to_run(model):
             try:
-                record = trace(model, run.args, run.kwargs, fake=fake, known_inputs=known_inputs, entry=run.entry)
+                with _quiet():
+                    record = trace(model, run.args, run.kwargs, fake=fake, known_inputs=known_inputs, entry=run.entry)
             except Exception as error:  # anything can go wrong in a stranger's forward pass
                 failures.append((f"{how}, {run}", error))
             else:
@@ -121,6 +126,17 @@ def _first_that_runs(model: torch.nn.Module, runs: list[Run]) -> Seen:
         f"the {type(model).__name__} could not be run to find its sites:\n{listed}\nPass example_inputs=, a mapping of "
         f"keyword arguments (or a tuple of positional ones) that the model runs on. {how_to_help(model)}"
     ) from failures[-1][1]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's own report of every run on fake tensors that fails; what failed is in the error, if all did."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _ways_to_run(model: torch.nn.Module) -> list[tuple[str, bool, bool]]:

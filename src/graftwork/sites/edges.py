@@ -7,6 +7,7 @@ import torch
 from graftwork.sites.assemble import Findings, FoundSite
 from graftwork.sites.graph import Graph
 from graftwork.sites.site import Site, Tap
+from graftwork.sites.taps import width_of
 
 
 def embedding_sites(model: torch.nn.Module, findings: Findings, prefix: str) -> list[Site]:
@@ -27,6 +28,7 @@ def embedding_sites(model: torch.nn.Module, findings: Findings, prefix: str) -> 
         if tap_and_value is None:
             continue
         tap, value = tap_and_value
+        width, channels_first = width_of(graph, value)
         sites.append(
             Site(
                 stack=stack,
@@ -34,7 +36,8 @@ def embedding_sites(model: torch.nn.Module, findings: Findings, prefix: str) -> 
                 kind="embedding",
                 block=tap.module,
                 output=tap,
-                width=int(graph.values[value].shape[-1]),
+                width=width,
+                extra={"channels": 1} if channels_first else {},
             )
         )
     return sites

@@ -12,6 +12,8 @@ import torch
 from graftwork.errors import SiteError
 
 BATCH, LENGTH = 2, 12
+# Sides of images to try where nothing says the size: a network that ends in a linear layer may take one size alone.
+_IMAGE_SIZES = (32, 28, 64, 96, 224)
 # Arguments that hold a modality of their own: a model may take any of them, alone or together.
 _MODALITIES = ("input_ids", "inputs", "pixel_values", "pixel_values_videos", "input_features", "input_values")
 
@@ -53,6 +55,9 @@ def runs_to_try(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tupl
         return [Run(args=(features,))]
     made = inputs_for(model)
     if not made:
+        images = _images(model)
+        if images:
+            return images
         raise SiteError(
             f"no inputs can be made for a {type(model).__name__}: it has no configuration that says what it takes; "
             "pass example_inputs=, a mapping of keyword arguments or a tuple of positional ones, as small as it takes"
@@ -67,6 +72,19 @@ def runs_to_try(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tupl
     if path is not None:  # some heads want their inputs in another form: several choices a row, for one
         runs.append(Run(kwargs=inputs_for(base), entry=path))
     return runs
+
+
+def _images(model: torch.nn.Module) -> list[Run]:
+    """Images of the usual sizes for a module without a configuration, with the channels that its convolutions take.
+
+    Those of the first, else the fewest: modules need not be registered in the order in which they run.
+    """
+    taken = [m.in_channels for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    if not taken or getattr(model, "config", None) is not None:
+        return []
+    with torch.device("cpu"):
+        shapes = [(BATCH, n, size, size) for n in dict.fromkeys((taken[0], min(taken))) for size in _IMAGE_SIZES]
+        return [Run(args=(_cast(torch.zeros(shape), model),)) for shape in shapes]
 
 
 def runs_of_parts(model: torch.nn.Module, reached: frozenset[str]) -> Iterator[Run]:

@@ -35,15 +35,15 @@ def check(model: torch.nn.Module, findings: Findings) -> None:
     """Refuses findings that miss a part of the model.
 
     Raises:
-        SiteError: If there are no sites, a block ran attention and has no site, a block lacks sites that one of the
+        SiteError: If there are no sites (and no convolutions), a block ran attention and has no site, a block lacks sites that one of the
             same make has, or a branch is returned by no module.
     """
     found = [f for f in findings.sites if f.site.kind != "layer"]
-    if not found and not findings.without_output:
+    if not found and not findings.without_output and not findings.convolutions:
         raise SiteError(
             f"no residual sums were found in a {type(model).__name__}: looked at {len(findings.graph.values)} tensors "
             f"and {len(findings.graph.calls)} module calls of one forward pass, and at no place was a branch added to "
-            f"what it was made from. {how_to_help(model)}"
+            f"what it was made from; nor are there convolutions over images behind the first. {how_to_help(model)}"
         )
     complaints = [*_without_module(findings), *_uncovered(findings, found), *_unlike_siblings(model, findings, found)]
     if complaints:

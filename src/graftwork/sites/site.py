@@ -2,7 +2,8 @@
 
 A transformer layer is a residual stream ``s`` that branches add to: ``s ← s + scale · y``, and in a post-norm
 model ``s ← norm(s + scale · y)``. A `Site` is one such addition. It is found by discovery
-(`graftwork.sites.discover`) or written by hand, and it holds nothing but names and numbers: JSON both ways.
+(`graftwork.sites.discover`) or written by hand, and it holds nothing but names and numbers: JSON both ways. Beside them
+there is one at every convolution over images, which has an input and an output and no stream.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Tap:
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """One place where a branch is added to the residual stream.
+    """One place where a branch is added to the residual stream, or where a convolution returns.
 
     Attributes:
         stack: Dotted path of the list of blocks, ``"encoder.layer"``.
