@@ -171,7 +171,7 @@ def test_every_call_is_a_site() -> None:
 
 
 def test_the_first_convolution_alone_is_not_enough() -> None:
-    with pytest.raises(SiteError, match="no residual sums were found in a Sequential.*nor are there convolutions"):
+    with pytest.raises(SiteError, match=r"no residual sums were found in a Sequential.*nor are there convolutions"):
         discover(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
 
 

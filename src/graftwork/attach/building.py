@@ -59,7 +59,7 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
         with made_on(device):
             module = config.build(place, shared)
         if module is not None:
-            _require_read(site, module.reads, module.writes, type(config).__name__)
+            _require_read(site, module.reads, module.writes, type(config).__name__, module.dimension)
             built[index] = module.to(device).train(model.training)
     norms = build_norms(model, sites, config, shared)
     if not (norms if config.norms_alone else built):
@@ -98,10 +98,12 @@ def place_of(model: nn.Module, sites: SiteMap, site: Site, stacks: Mapping[str, 
     return Place(site=site, layers=stacks.get(site.stack, 1), causal=causal, block_kinds=kinds)
 
 
-def _require_read(site: Site, reads: str, writes: str, owner: str) -> None:
-    if site.extra.get("channels") == 1:
+def _require_read(site: Site, reads: str, writes: str, owner: str, dimension: int = -1) -> None:
+    there = site.extra.get("channels", -1)
+    if there != dimension:
+        names = {-1: "the last dimension", 1: "dimension 1"}
         raise SiteError(
-            f"{owner} mixes the last dimension, but at {site.key} the channels are dimension 1; leave that kind out"
+            f"{owner} mixes {names[dimension]}, but at {site.key} the channels are {names[there]}; leave that kind out"
         )
     if site.holds_stream(writes == "stream") and reads in ("output", "stream", "normed"):
         return

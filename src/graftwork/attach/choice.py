@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from graftwork.compose import BatchSplit, Block, Composition, MixedBatch, Replicate, Stack
@@ -136,14 +135,6 @@ class Chosen:
         return self.run(
             self.base if module is None else module, values, *(self.inputs[name] for name in inputs_of(module))
         )
-
-
-def run_norm(norm: nn.Module, values: Tensor, *inputs: Tensor) -> Tensor:
-    """The norm without its hooks, its weights in the dtype of the values."""
-    weights = dict(norm.named_parameters())
-    if all(w.dtype == values.dtype for w in weights.values()) or torch.is_autocast_enabled(values.device.type):
-        return norm.forward(values, *inputs)  # type: ignore[no-any-return]
-    return torch.func.functional_call(norm, {k: w.to(values.dtype) for k, w in weights.items()}, (values, *inputs))  # type: ignore[no-any-return]
 
 
 def by_row(program: Any, scope: int, beams: bool) -> tuple[Any, ...]:

@@ -114,5 +114,6 @@ def standing_still(
     still = [] if mode == "trained" else list(base)
     for name in handle.names:
         if name not in learning:
-            still += [m for norm in handle.norms_of(name).values() for m in with_statistics(norm)]
+            owned = (*handle.modules_of(name).values(), *handle.norms_of(name).values())
+            still += [m for module in owned for m in with_statistics(module)]
     return still

@@ -11,7 +11,7 @@ from graftwork.attach.choice import Program, norm_program
 from graftwork.attach.headed import Together
 from graftwork.attach.holder import SiteAdapters
 from graftwork.compose import BatchSplit, Block, Composition, Drop, Learned, MixedBatch, Replicate, fusions_in, names_in
-from graftwork.compose.nodes import Node, walk
+from graftwork.compose.nodes import ByPositions, Node, walk
 from graftwork.compose.tree import node_for
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.methods import AdapterModule
@@ -107,6 +107,8 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, sites: Si
         if node is None:
             continue
         nodes[index] = node
+        if site.extra.get("channels") == 1:
+            _refuse_positions(plan.composition, node, key)
         on_stream = site.holds_stream(writes == "stream")
         made_here = {"output", "stream", "normed"} if on_stream else {"stream", "normed"} if site.summed else {"output"}
         made_of_residual = ("output", "stream", "normed")
@@ -114,6 +116,15 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, sites: Si
     if index in plan.branch and index in plan.stream:
         _refuse_two_places(plan.composition, here, key)
     plan.taps[index] = frozenset(needs)
+
+
+def _refuse_positions(composition: Composition, node: Node, key: str) -> None:
+    """Refuse to give out positions where the second dimension has the channels."""
+    if any(isinstance(part, ByPositions) for part in walk(node)):
+        raise CompositionError(
+            f"{composition!r}: a Split gives out positions, but at {key} the second dimension has the channels of an image; "
+            "give out rows (BatchSplit, MixedBatch)"
+        )
 
 
 def _refuse_two_places(composition: Composition, here: SiteAdapters, key: str) -> None:

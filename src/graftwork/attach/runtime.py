@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from graftwork.attach.choice import Chosen, inputs_of, run_norm
+from graftwork.attach.choice import Chosen, inputs_of
 from graftwork.attach.inputs import Call
 from graftwork.compose import Composition
 from graftwork.compose.rows import Rows
 from graftwork.errors import AttachError
+from graftwork.methods.norms import run_norm
 
 if TYPE_CHECKING:
     from graftwork.attach.handle import Handle

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from graftwork.attach.choice import Chosen, run_norm
+from graftwork.attach.choice import Chosen
 from graftwork.attach.runtime import Frame
 from graftwork.compose.nodes import Node
 from graftwork.compose.reads import BranchReads, Reads, StreamReads, Surroundings
 from graftwork.compose.rows import Rows, merge, take
 from graftwork.errors import AttachError
+from graftwork.methods.norms import run_norm
 
 if TYPE_CHECKING:
     from graftwork.attach.ports import Ports

@@ -15,6 +15,7 @@ from graftwork.methods.parallel import Parallel
 from graftwork.methods.peft import Peft, is_peft
 from graftwork.methods.pfeiffer import Pfeiffer
 from graftwork.methods.registry import config_from_dict, methods, register
+from graftwork.methods.residual_adapter import ResidualAdapter
 from graftwork.methods.self_modulation import SelfModulation
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Peft",
     "Pfeiffer",
     "Place",
+    "ResidualAdapter",
     "Segment",
     "SelfModulation",
     "Standard",

@@ -95,10 +95,12 @@ class AdapterModule(nn.Module):
         mixes_positions: Whether an output position depends on other positions.
         causal: Whether it stands in a decoder (`Place.causal`). One that mixes positions there is refused where a key/value
             cache keeps the earlier ones back.
+        dimension: The dimension of features that it mixes: the last, or 1 where it stands at images.
     """
 
     mixes_positions: ClassVar[bool] = False
     unweighable: ClassVar[str | None] = None
+    dimension: ClassVar[int] = -1
     shared: nn.Module | None
 
     def __init__(self, *, reads: str, writes: str, shared: nn.Module | None = None) -> None:

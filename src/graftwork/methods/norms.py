@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -53,3 +54,27 @@ class NormModule(nn.Module):
             inputs: The inputs that it asked for, a row for each row of the batch in hand.
         """
         raise NotImplementedError
+
+
+def run_norm(norm: nn.Module, values: Tensor, *inputs: Tensor) -> Tensor:
+    """The norm without its hooks, computed in the dtype of the values.
+
+    Statistics that move keep their own dtype. torch takes those of a batch norm in float32 beside narrower values.
+    """
+    tensors = [*norm.named_parameters(), *norm.named_buffers()]
+    apart = {name: t for name, t in tensors if t.is_floating_point() and t.dtype != values.dtype}
+    if not apart or torch.is_autocast_enabled(values.device.type) or _torch_mixes(norm, apart, values):
+        return norm.forward(values, *inputs)  # type: ignore[no-any-return]
+    near = {name: t.to(values.dtype) for name, t in apart.items()}
+    output: Tensor = torch.func.functional_call(norm, near, (values, *inputs))
+    if norm.training:
+        with torch.no_grad():
+            for name, statistic in norm.named_buffers():
+                if name in near:
+                    statistic.copy_(near[name])
+    return output
+
+
+def _torch_mixes(norm: nn.Module, apart: dict[str, Tensor], values: Tensor) -> bool:
+    is_batch_norm = isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    return is_batch_norm and values.element_size() < 4 and all(t.dtype is torch.float32 for t in apart.values())

@@ -15,7 +15,7 @@ from typing import Any
 
 from graftwork.api import Adapters
 from graftwork.compose import Block, Learned, MixedBatch
-from graftwork.errors import CompositionError, GraftworkError
+from graftwork.errors import GraftworkError
 from graftwork.methods import AdapterConfig, AdapterModule, NormModule
 from graftwork.methods import methods as registered
 
@@ -171,6 +171,6 @@ def _refusal(grafts: Adapters, block: Block) -> str | None:
             grafts.remove(block)
         else:
             grafts.check(block)
-    except CompositionError as error:
+    except GraftworkError as error:
         return str(error)
     return None

@@ -68,7 +68,7 @@ def _matching(
             block = name.rpartition(".")[0]
             stack, layer = block, 0
         module = modules[name]
-        is_convolution = kind == "convolution" and isinstance(module, torch.nn.Conv2d)
+        convolution = module if kind == "convolution" and isinstance(module, torch.nn.Conv2d) else None
         yield Site(
             stack=stack,
             layer=layer,
@@ -76,9 +76,9 @@ def _matching(
             block=block,
             output=Tap(name, "output", int(slot) if slot and slot.isdigit() else slot),
             width=width if width is not None else _width(name, module),
-            input=Tap(name, "input", 0) if is_convolution else None,
+            input=Tap(name, "input", 0) if convolution is not None else None,
             index=index,
-            extra=facts_of(module) if is_convolution else {},
+            extra=facts_of(convolution) if convolution is not None else {},
         )
 
 

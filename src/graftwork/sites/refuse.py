@@ -35,8 +35,8 @@ def check(model: torch.nn.Module, findings: Findings) -> None:
     """Refuses findings that miss a part of the model.
 
     Raises:
-        SiteError: If there are no sites (and no convolutions), a block ran attention and has no site, a block lacks sites that one of the
-            same make has, or a branch is returned by no module.
+        SiteError: If there are no sites and no convolutions, a block ran attention and has no site, a block lacks sites
+            that one of the same make has, or a branch is returned by no module.
     """
     found = [f for f in findings.sites if f.site.kind != "layer"]
     if not found and not findings.without_output and not findings.convolutions:
