@@ -80,3 +80,28 @@ def test_checkpointing_gives_the_same_gradients(case: MakeCase, reentrant: bool)
     assert actual.keys() == expected.keys() == {**here.weights("a"), **here.weights("b")}.keys()
     for name, grad in expected.items():
         torch.testing.assert_close(actual[name], grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("composition", ["a", gw.MixedBatch(["a", "b", None, "a"])], ids=["one", "rows"])
+def test_it_compiles_whole(case: MakeCase, composition: gw.Composition) -> None:
+    here = case()
+    here.unsettle("a")
+    here.grafts.active = composition
+    inputs = here.zoo.inputs
+    torch._dynamo.reset()
+    compiled = torch.compile(here.model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(**inputs), here.model(**inputs))
+
+
+def test_under_autocast_it_is_computed_narrow_and_learns(case: MakeCase) -> None:
+    here = case()
+    here.unsettle("a")
+    here.grafts.train_only("a")
+    expected = here.run("a")
+    with torch.autocast("cpu", torch.bfloat16):
+        output = here.run("a")
+    assert output.dtype is torch.bfloat16
+    assert float((output.float() - expected).detach().abs().max()) < 0.1
+    loss(output.float()).backward()
+    assert all(p.grad is not None and p.grad.any() for p in here.weights("a").values())
