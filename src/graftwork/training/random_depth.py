@@ -30,8 +30,8 @@ class RandomDepth(TrainerCallback):
     (``ddp_find_unused_parameters=True``).
 
     Args:
-        most: The largest number of layers left out; by default all but one, as published. With all of them a step trains
-            nothing but the head.
+        most: The largest number of layers left out; by default all but one. With all of them a step trains nothing but the
+            head.
         seed: Of the numbers drawn; by default the training's.
 
     Raises:

@@ -3,7 +3,8 @@
     similarity(n) = mean over pairs of cos(e(x), e(t)),   x of domain n's texts, t of the target's
 
 and the new adapter has the mean of the weights of the k nearest. e is the mean of the plain base's last hidden states over
-unpadded positions. (The paper's is a sentence encoder, or clusters of such states; give features of your own to `nearest`.)
+unpadded positions. (The paper tries sentence similarity and clusters of texts, and finds clusters the better; `similarities`
+takes any features.)
 """
 
 from __future__ import annotations
