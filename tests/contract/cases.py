@@ -32,6 +32,10 @@ STANDS_NOWHERE: dict[tuple[str, str], str] = {
 }
 # Methods with an adapter that cannot be weighed (`AdapterModule.unweighable`), with what the refusal says.
 UNWEIGHABLE: dict[str, str] = {"invertible_pfeiffer": r"cannot be weighed at .*inverse.*invertible=False"}
+# Sizes that suit these models where a method's own are those of large ones.
+OPTIONS: dict[str, dict[str, Any]] = {"k_adapter": {"size": 24, "heads": 4, "inner": 32}}
+# Methods that read hidden states of other layers, to which reentrant checkpointing leads no gradients back.
+CROSSING: tuple[str, ...] = ("k_adapter",)
 
 # Methods of which some weights (of their noise) have a gradient in training mode alone.
 LEARNS_IN_TRAINING = {"moe"}
@@ -55,7 +59,7 @@ class Case:
         self.zoo: ZooModel = build(model, dtype)
         self.model: Any = self.zoo.model
         self.grafts = gw.attach(self.model, sites=sites_of(model))
-        self.config = gw.methods()[method](**options)
+        self.config = gw.methods()[method](**{**OPTIONS.get(method, {}), **options})
         torch.manual_seed(11)
         self.grafts.add("a", self.config)
         self.grafts.add("b", self.config)

@@ -14,19 +14,12 @@ from graftwork.attach.choice import Program
 from graftwork.attach.heads import Labels, copied, resized, shared_weights
 from graftwork.attach.holder import Holder, SiteAdapters, device_at, holder_at, made_on
 from graftwork.attach.norms import build_norms
+from graftwork.attach.reading import require_hidden, require_read
 from graftwork.attach.wiring import wire_copy
 from graftwork.compose import Learned, LearnedConfig, LearnedModule
 from graftwork.errors import ConfigError, SiteError
 from graftwork.methods import AdapterConfig, AdapterModule, NormModule, Place
 from graftwork.sites import Site, SiteMap
-
-_TAP_OF = {
-    "residual": "residual",
-    "stream": "residual",
-    "normed": "residual",
-    "input": "input",
-    "layer_input": "layer_input",
-}
 
 
 class Built(NamedTuple):
@@ -59,7 +52,8 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
         with made_on(device):
             module = config.build(place, shared)
         if module is not None:
-            _require_read(site, module.reads, module.writes, type(config).__name__, module.dimension)
+            require_read(site, module.reads, module.writes, type(config).__name__, module.dimension)
+            require_hidden(sites, site, module)
             built[index] = module.to(device).train(model.training)
     norms = build_norms(model, sites, config, shared)
     if not (norms if config.norms_alone else built):
@@ -98,35 +92,6 @@ def place_of(model: nn.Module, sites: SiteMap, site: Site, stacks: Mapping[str, 
     return Place(site=site, layers=stacks.get(site.stack, 1), causal=causal, block_kinds=kinds)
 
 
-def _require_read(site: Site, reads: str, writes: str, owner: str, dimension: int = -1) -> None:
-    there = site.extra.get("channels", -1)
-    if there != dimension:
-        names = {-1: "the last dimension", 1: "dimension 1"}
-        raise SiteError(
-            f"{owner} mixes {names[dimension]}, but at {site.key} the channels are {names[there]}; leave that kind out"
-        )
-    if site.holds_stream(writes == "stream") and reads in ("output", "stream", "normed"):
-        return
-    if site.extra.get("layout") == "differs" and reads != "output":
-        raise SiteError(
-            f"{owner} reads {reads!r}, but at {site.key} the branch's output is laid out otherwise than the stream; give "
-            "reads='output'"
-        )
-    if site.extra.get("factor") == "computed" and reads in ("stream", "normed"):
-        raise SiteError(
-            f"{owner} reads {reads!r}, but at {site.key} the model scales the branch by a factor that it computes anew in "
-            "every call; give reads='output'"
-        )
-    if site.summed and reads in ("stream", "normed"):
-        return
-    role = "residual" if site.summed and reads == "output" else _TAP_OF.get(reads)
-    if role is not None and getattr(site, role) is None:
-        raise SiteError(
-            f"{owner} reads {reads!r}, but the site {site.key} does not say where its {role!r} passes; give the site with "
-            f"{role}=gw.Tap(...), or the adapter reads='output'"
-        )
-
-
 def build_fusion(
     model: nn.Module, sites: SiteMap, present: Collection[int], block: Learned, config: LearnedConfig
 ) -> dict[int, LearnedModule]:
@@ -150,7 +115,7 @@ def build_fusion(
         with made_on(devices[index]):
             module = config.build(block, places[index], shared)
         if module.reads is not None:
-            _require_read(site, module.reads, "branch", type(config).__name__)
+            require_read(site, module.reads, "branch", type(config).__name__)
         built[index] = module.to(devices[index]).train(model.training)
     return built
 

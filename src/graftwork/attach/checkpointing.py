@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from graftwork.attach.runtime import Frame, Runtime
+from graftwork.errors import AttachError
 
 if TYPE_CHECKING:
     from graftwork.attach.handle import Handle
@@ -32,6 +33,11 @@ class Bound:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         local = self.runtime.local
         if self.runtime.frame is self.frame and not self.frame.closed and not recomputing():
+            if self.frame.plan.crossing and self.frame.graded and not torch.is_grad_enabled():
+                raise AttachError(
+                    f"{self.frame.plan.composition!r} reads hidden states of other layers, to which reentrant checkpointing "
+                    "leads no gradients back; use gradient_checkpointing_enable({'use_reentrant': False})"
+                )
             self.frame.bound += 1
             try:
                 return self.function(*args, **kwargs)

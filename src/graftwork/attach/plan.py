@@ -15,6 +15,7 @@ from graftwork.compose.nodes import ByPositions, Node, walk
 from graftwork.compose.tree import node_for
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.methods import AdapterModule
+from graftwork.methods.contract import HIDDEN
 from graftwork.methods.layerwise import check_layers
 from graftwork.sites import Site, SiteMap
 
@@ -36,6 +37,7 @@ class Plan:
         named_heads: On a `Headed` model the heads in use: a name, several, a block with one of these a child, or ``None``.
         replicate: The block that repeats the inputs, or ``None``.
         looked_up: The path of the model's token embeddings, where something is added to what they return.
+        crossing: Whether an adapter reads hidden states of other layers than its own.
         mixing: The adapters that mix positions, and whether they do in a decoder.
         injected: The names of those adapters that another library's modules compute.
     """
@@ -54,6 +56,7 @@ class Plan:
         self.looked_up: str | None = None
         self.mixing: dict[str, bool] = {}
         self.injected: tuple[str, ...] = ()
+        self.crossing = False
 
     def nodes(self) -> list[Node]:
         """Every node of the plan."""
@@ -116,6 +119,7 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, sites: Si
     if index in plan.branch and index in plan.stream:
         _refuse_two_places(plan.composition, here, key)
     plan.taps[index] = frozenset(needs)
+    plan.crossing |= any(need.startswith(HIDDEN) for need in needs)
 
 
 def _refuse_positions(composition: Composition, node: Node, key: str) -> None:

@@ -14,6 +14,7 @@ from graftwork.attach.names import RESERVED
 from graftwork.attach.ports import ENTRY, PORTS, Entry, Ports, add_port, uninstall
 from graftwork.attach.runtime import Runtime
 from graftwork.errors import SiteError
+from graftwork.methods.contract import HIDDEN
 from graftwork.sites import Site, SiteMap, Tap
 
 Homes = list[tuple[nn.Module, str, nn.Module]]
@@ -41,6 +42,8 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
             tap: Tap | None = getattr(site, role)
             if tap is not None:
                 add_port(at(tap.module, site), tap, index, role)
+        for role, tap in hidden_taps(sites, site).items():
+            add_port(at(tap.module, site), tap, index, role)
         for stream, tap in (("branch", site.output), ("stream", stream_tap(site))):
             target = at(tap.module, site)
             if tap.end == "output":
@@ -66,6 +69,17 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
         module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
         module.register_forward_hook(leave, with_kwargs=True, always_call=True)
     return homes
+
+
+def hidden_taps(sites: SiteMap, site: Site) -> dict[str, Tap]:
+    """Where the stream enters each layer, for the site of kind ``layer`` that ends the stack; nothing for any other."""
+    if site.kind != "layer":
+        return {}
+    layers = sites.layers(site.stack)
+    if site.layer != max(layers):
+        return {}
+    first = {n: next((s.layer_input for s in layers[n] if s.layer_input is not None), None) for n in layers}
+    return {f"{HIDDEN}{n}": tap for n, tap in first.items() if tap is not None}
 
 
 def wire_copy(original: nn.Module, like: nn.Module) -> None:

@@ -14,7 +14,9 @@ from graftwork.compose.nodes import Node
 from graftwork.compose.reads import BranchReads, Reads, StreamReads, Surroundings
 from graftwork.compose.rows import Rows, merge, take
 from graftwork.errors import AttachError
+from graftwork.methods.contract import HIDDEN
 from graftwork.methods.norms import run_norm
+from graftwork.sites import Site
 
 if TYPE_CHECKING:
     from graftwork.attach.ports import Ports
@@ -67,7 +69,7 @@ def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) 
     for role in frame.plan.taps.get(index, ()):
         if (index, role) not in frame.taps:
             raise AttachError(
-                f"{site.key} needs its {role!r}, which did not come by {getattr(site, role)} in this call; the model takes "
+                f"{site.key} needs its {role!r}, which did not come by {_where(site, role)} in this call; the model takes "
                 "another way than when its sites were found"
             )
         taps[role] = frame.taps[index, role]
@@ -80,6 +82,10 @@ def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) 
         norm = frame.norm(ports.norm_index[index]) if index in ports.norm_index else None
         norm = norm or Chosen(ports.norm_modules[index], run_norm)
     return BranchReads(value, taps, around, scale=ports.scales.get(index), norm=norm, summed=site.summed)
+
+
+def _where(site: Site, role: str) -> str:
+    return "the layer of that number" if role.startswith(HIDDEN) else str(getattr(site, role))
 
 
 def _release(frame: Frame, index: int) -> None:

@@ -6,6 +6,7 @@ from graftwork.compose.blocks import (
     BatchSplit,
     Block,
     Composition,
+    Concat,
     Drop,
     Fuse,
     Learned,
@@ -18,6 +19,7 @@ from graftwork.compose.blocks import (
     fusions_in,
     names_in,
 )
+from graftwork.compose.concat import ConcatConfig, ConcatModule
 from graftwork.compose.fusion import FusionConfig, FusionModule
 from graftwork.compose.learned import LearnedConfig, LearnedModule, config_class, config_for
 from graftwork.compose.route import Route, RouteConfig, RouteModule
@@ -29,6 +31,9 @@ __all__ = [
     "BatchSplit",
     "Block",
     "Composition",
+    "Concat",
+    "ConcatConfig",
+    "ConcatModule",
     "Drop",
     "Fuse",
     "FusionConfig",

@@ -160,6 +160,18 @@ class Fuse(Learned):
     kind = "fuse"
 
 
+class Concat(Learned):
+    """One learned linear map over what each child makes of the site (as K-Adapter combines, Wang et al. 2020, arXiv:2002.01808).
+
+    Args:
+        *children: The pool; weights belong to each child.
+        name: The name that its weights belong to, beside those of adapters. By default made of the children.
+        norms: ``"base"`` uses the base's norms where the children's own differ; without it that is an error.
+    """
+
+    kind = "concat"
+
+
 class Drop(Block):
     """A composition without its first layers (AdapterDrop, Rücklé et al. 2021, arXiv:2010.11918).
 

@@ -48,11 +48,12 @@ class Leaf(Node):
     def __init__(self, module: AdapterModule, name: str) -> None:
         self.module = module
         self.name = name
-        self.needs = frozenset({module.reads})
+        self.needs = frozenset({module.reads, *module.also_reads})
         self.mixes_positions = module.mixes_positions
 
     def __call__(self, reads: Reads) -> Tensor:
-        return self.module(reads.get(self.module.reads), reads.around)  # type: ignore[no-any-return]
+        also = [reads.get(role) for role in self.module.also_reads]
+        return self.module(reads.get(self.module.reads), reads.around, *also)  # type: ignore[no-any-return]
 
 
 class InTurn(Node):
@@ -60,7 +61,7 @@ class InTurn(Node):
 
     def __init__(self, children: Sequence[Node]) -> None:
         self.children: list[Node] = list(children)
-        self.needs, self.mixes_positions = needs_of(children), _mixes(children)
+        self.needs, self.mixes_positions = needs_of(children), mixes(children)
 
     def __call__(self, reads: Reads) -> Tensor | None:
         total: Tensor | None = None
@@ -82,7 +83,7 @@ class Pool(Node):
     """
 
     def __init__(self, children: Sequence[Node | None]) -> None:
-        self.needs, self.mixes_positions = needs_of(children), _mixes(children)
+        self.needs, self.mixes_positions = needs_of(children), mixes(children)
         self.children = list(children)
         banked = [n for n, c in enumerate(children) if isinstance(c, Leaf) and c.module.banked]
         rest = [n for n in range(len(children)) if n not in banked]
@@ -126,7 +127,7 @@ class ByRows(Node):
     def __init__(self, block: Block, children: Sequence[Node | None]) -> None:
         self.block = block
         self.children = list(children)
-        self.needs, self.mixes_positions = needs_of(children), _mixes(children)
+        self.needs, self.mixes_positions = needs_of(children), mixes(children)
         leaves = [c.module if isinstance(c, Leaf) else None for c in self.children]
         self.banks = RowBank.of(leaves)
 
@@ -164,7 +165,7 @@ class ByPositions(Node):
     def __init__(self, block: Split, children: Sequence[Node | None]) -> None:
         self.block = block
         self.children = list(children)
-        self.needs, self.mixes_positions = needs_of(children), _mixes(children)
+        self.needs, self.mixes_positions = needs_of(children), mixes(children)
 
     def __call__(self, reads: Reads) -> Tensor | None:
         splits = self.block.options["splits"]
@@ -192,7 +193,8 @@ def _part(child: Node, reads: Reads, start: int, stop: int) -> Tensor | None:
     return None if whole is None else whole[:, start:stop]
 
 
-def _mixes(children: Sequence[Node | None]) -> bool:
+def mixes(children: Sequence[Node | None]) -> bool:
+    """Whether one of the children mixes positions."""
     return any(c is not None and c.mixes_positions for c in children)
 
 

@@ -8,6 +8,7 @@ from graftwork.methods.contract import AdapterConfig, AdapterModule, Context, Pl
 from graftwork.methods.houlsby import Houlsby, Standard
 from graftwork.methods.hyperformer import Hyperformer, HyperformerPlusPlus
 from graftwork.methods.invertible import InvertiblePfeiffer
+from graftwork.methods.k_adapter import KAdapter
 from graftwork.methods.moe import MoE
 from graftwork.methods.norms import NormModule, NormPlace
 from graftwork.methods.pal import PAL, LowRankPAL
@@ -33,6 +34,7 @@ __all__ = [
     "Hyperformer",
     "HyperformerPlusPlus",
     "InvertiblePfeiffer",
+    "KAdapter",
     "LowRank",
     "LowRankPAL",
     "MoE",

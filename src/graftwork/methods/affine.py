@@ -1,9 +1,11 @@
-"""A linear map with bias, for methods that are more than a bottleneck."""
+"""A linear map and a layer norm that compute in the dtype of what they are given."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from graftwork.methods.contract import cast
 
 
 class Affine(nn.Module):
@@ -28,3 +30,10 @@ class Affine(nn.Module):
         return nn.functional.linear(
             values, self.weight.to(values.device, values.dtype), self.bias.to(values.device, values.dtype)
         )
+
+
+def normed(norm: nn.LayerNorm, values: Tensor) -> Tensor:
+    """A layer norm of values, its weights in their dtype."""
+    return nn.functional.layer_norm(
+        values, norm.normalized_shape, cast(norm.weight, values), cast(norm.bias, values), norm.eps
+    )

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from graftwork.methods.affine import normed
 from graftwork.methods.contract import AdapterModule, Context, Segment, cast
 
 INITS = ("houlsby", "normal", "xavier", "parallel", "zero")
@@ -129,7 +130,7 @@ class BottleneckModule(AdapterModule):
         return up * self.scale[:, None], None if self.up_bias is None else self.up_bias * self.scale
 
     def prepare(self, read: Tensor) -> Tensor:
-        return read if self.norm_before is None else _norm(self.norm_before, read)
+        return read if self.norm_before is None else normed(self.norm_before, read)
 
     def perturb(self, features: Tensor) -> Tensor:
         if self.dropout and self.random:
@@ -161,16 +162,10 @@ class BottleneckModule(AdapterModule):
         elif self.skip_kind in ("scalar", "diagonal"):
             delta = delta + self.prepare(read) * cast(self.skip, read)
         if self.norm_after is not None:
-            delta = _norm(self.norm_after, delta)
+            delta = normed(self.norm_after, delta)
         delta = delta * (self.scale if isinstance(self.scale, float) else cast(self.scale, delta))
         gain = self.gain(read, context)
         return delta if gain is None else delta * gain.to(delta.dtype)
-
-
-def _norm(norm: nn.LayerNorm, values: Tensor) -> Tensor:
-    return nn.functional.layer_norm(
-        values, norm.normalized_shape, cast(norm.weight, values), cast(norm.bias, values), norm.eps
-    )
 
 
 def _mean_of_unpadded(gate: Tensor, mask: Tensor | None) -> Tensor:

@@ -33,6 +33,7 @@ Read = Literal["residual", "input", "output", "stream", "normed", "layer_input"]
 Write = Literal["branch", "stream"]
 READS: tuple[str, ...] = get_args(Read)
 WRITES: tuple[str, ...] = get_args(Write)
+HIDDEN = "hidden:"  # and the number of a layer: the stream as it enters that layer
 
 
 class Context(Protocol):
@@ -90,6 +91,8 @@ class AdapterModule(nn.Module):
         writes: ``"branch"`` (y ← y + δ) or ``"stream"`` (after the site's norm).
         learning: Whether this adapter is being trained. Randomness (dropout, stochastic depth) is on only while it is
             and the module is in training mode: a frozen adapter in a fusion is a fixed function.
+        also_reads: Hidden states that `forward` is given behind the context, such as ``"hidden:0"``: the stream as it enters
+            the layer of that number. Only the site of kind ``layer`` at the end of a stack has them.
         has_randomness: Whether the method has any.
         unweighable: Why its addition cannot be weighed against others, with the way out; ``None`` where it can.
         mixes_positions: Whether an output position depends on other positions.
@@ -111,6 +114,7 @@ class AdapterModule(nn.Module):
         self.reads = reads
         self.writes = writes
         self.causal = False
+        self.also_reads: tuple[str, ...] = ()
         self.learning = False
         self.has_randomness = False
 
