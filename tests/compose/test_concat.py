@@ -68,7 +68,7 @@ def test_it_learns_and_its_children_do_not(tmp_path: Path) -> None:
     here.unsettle("both")
     with torch.no_grad():
         expected = here.run(BOTH)
-        here.grafts.save(BOTH, tmp_path / "both")
+        here.grafts.save(BOTH, tmp_path / "both", members=True)
         there = Lab("bert")
         assert there.grafts.load(tmp_path / "both") == BOTH
         close(there.run(BOTH), expected, 1e-14)
