@@ -54,6 +54,9 @@ def enter(
     if plan.replicate is not None:
         changed = repeat_rows(plan.replicate, call, args, kwargs)
         call = Call(entry.parameters, *changed)
+    if plan.prompt is not None:
+        changed = (), plan.prompt.enter(handle.model, module, entry.parameters, args, kwargs)
+        call = Call(entry.parameters, *changed)
     frame = Frame(plan, module, call, runtime.record)
     if handle.head_paths and call.named.get("labels") is not None:
         _say_labels(frame, handle, plan.labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -18,6 +18,9 @@ from graftwork.methods import AdapterModule
 from graftwork.methods.contract import HIDDEN
 from graftwork.methods.layerwise import check_layers
 from graftwork.sites import Site, SiteMap
+
+if TYPE_CHECKING:
+    from graftwork.attach.injected.prompts import Prompted
 
 _EDGES = ("embedding", "output_projection")  # of no layer
 
@@ -39,6 +42,7 @@ class Plan:
         looked_up: The path of the model's token embeddings, where something is added to what they return.
         crossing: Whether an adapter reads hidden states of other layers than its own.
         mixing: The adapters that mix positions, and whether they do in a decoder.
+        prompt: The adapter that puts virtual tokens in front of the inputs, or ``None``.
         injected: The names of those adapters that another library's modules compute.
     """
 
@@ -57,6 +61,7 @@ class Plan:
         self.mixing: dict[str, bool] = {}
         self.injected: tuple[str, ...] = ()
         self.crossing = False
+        self.prompt: Prompted | None = None
 
     def nodes(self) -> list[Node]:
         """Every node of the plan."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import nn
 
 from graftwork.attach.holder import holder_at, holder_or_none
+from graftwork.attach.injected.prompts import Prompted, prompted
 from graftwork.attach.injected.weights import Weights
 from graftwork.attach.injected.wrapped import Wrapped, wrapped
 from graftwork.attach.runtime import Runtime
@@ -54,6 +55,9 @@ class Table:
             ConfigError: If it refuses the configuration, or what it does cannot be taken back or would have no effect.
             AttachError: If the model carries what was put there without graftwork.
         """
+        if config.peft.is_prompt_learning:
+            self._keep(name, prompted(self.model, name, config))
+            return
         others = [one for one in self._known.values() if isinstance(one, Wrapped)]
         made = wrapped(self.model, name, config, self.runtime, others, self.prefix)
         for layer in made.layers:
@@ -63,6 +67,9 @@ class Table:
                     f"peft's {config.kind} would stand around {layer.path!r}, a part of the head, of which each adapter owns "
                     f"a copy that learns whole; leave it out: exclude_modules=[{part!r}], no modules_to_save of it"
                 )
+        self._keep(name, made)
+
+    def _keep(self, name: str, made: Wrapped | Prompted) -> None:
         made.put_in()
         if any(True for _ in made.tuner.state_dict()):
             holder_at(self.model, "").tuners.put(name, made.tuner)
@@ -113,3 +120,18 @@ class Table:
                             "that could be weighed or given to some rows; it composes in a Stack, or alone"
                         )
         return tuple(name for name in names_in(composition) if name in self._known)
+
+    def prompt_in(self, composition: Composition) -> Prompted | None:
+        """The one of a composition that puts virtual tokens in front.
+
+        Raises:
+            CompositionError: If there are several.
+        """
+        found = [
+            one for name, one in self._known.items() if name in names_in(composition) and isinstance(one, Prompted)
+        ]
+        if len(found) > 1:
+            raise CompositionError(
+                f"{composition!r}: {found[0].name!r} and {found[1].name!r} both put virtual tokens in front; name one of them"
+            )
+        return found[0] if found else None

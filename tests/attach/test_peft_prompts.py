@@ -1,0 +1,200 @@
+"""Prompt tuning, P-tuning and prefix tuning of peft: equal to peft itself, named, stacked, trained, saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import graftwork as gw
+from tests.attach.common import assert_same, bert_classifier, ids, lively, output, snapshot
+from tests.contract.cases import loss, sites_of
+from tests.zoo.models import build, clone_inputs, main_output
+
+peft = pytest.importorskip("peft")
+
+KINDS = {
+    "prompt_tuning": lambda: peft.PromptTuningConfig(num_virtual_tokens=3, task_type="FEATURE_EXTRACTION"),
+    "p_tuning": lambda: peft.PromptEncoderConfig(
+        num_virtual_tokens=3, encoder_hidden_size=8, task_type="FEATURE_EXTRACTION"
+    ),
+    "prefix_tuning": lambda: peft.PrefixTuningConfig(num_virtual_tokens=3, task_type="FEATURE_EXTRACTION"),
+    "projected": lambda: peft.PrefixTuningConfig(
+        num_virtual_tokens=3, prefix_projection=True, encoder_hidden_size=8, task_type="FEATURE_EXTRACTION"
+    ),
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=("bert", "gpt2"))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def prompted(name: str, kind: str) -> tuple[Any, gw.Adapters, dict[str, Any]]:
+    zoo = build(name)
+    grafts = gw.attach(zoo.model, sites=sites_of(name))
+    torch.manual_seed(3)
+    grafts.add("x", KINDS[kind]())
+    lively(grafts, "x")
+    return zoo.model, grafts, clone_inputs(zoo.inputs)
+
+
+def state(grafts: gw.Adapters) -> dict[str, Tensor]:
+    return {key.removeprefix("prompt."): value for key, value in grafts.shared_of("x").state_dict().items()}
+
+
+def test_it_is_what_peft_computes(name: str, kind: str) -> None:
+    model, grafts, inputs = prompted(name, kind)
+    theirs = peft.get_peft_model(build(name).model, KINDS[kind]()).eval()
+    theirs.prompt_encoder["default"].load_state_dict(state(grafts))
+    plain = output(model, inputs)
+    with grafts.using("x"), torch.no_grad():
+        mine = main_output(model(**clone_inputs(inputs)))
+        expected = main_output(theirs(**clone_inputs(inputs)))
+    assert mine.shape == expected.shape
+    torch.testing.assert_close(mine, expected)
+    assert not torch.allclose(mine[:, -plain.shape[1] :], plain)
+
+
+def test_it_learns_and_nothing_else(name: str, kind: str) -> None:
+    model, grafts, inputs = prompted(name, kind)
+    grafts.train_only("x")
+    model.train()
+    loss(main_output(model(**inputs))).backward()
+    mine = {id(p) for p in grafts.shared_of("x").parameters()}
+    for key, p in model.named_parameters():
+        assert (p.grad is not None and bool(p.grad.any())) is (id(p) in mine), key
+    row = grafts.summary().rows[0]
+    theirs = peft.get_peft_model(build(name).model, KINDS[kind]())
+    assert row.weights == theirs.get_nb_trainable_parameters()[0]
+
+
+def test_saved_loaded_removed_and_detached(name: str, kind: str, tmp_path: Path) -> None:
+    fresh = build(name).model
+    model, grafts, inputs = prompted(name, kind)
+    plain = output(model, inputs)
+    assert torch.equal(plain, output(fresh, inputs))
+    grafts.save("x", tmp_path / "x")
+    with grafts.using("x"):
+        expected = output(model, inputs)
+    others = gw.attach(fresh, sites=sites_of(name))
+    before = snapshot(fresh)
+    others.load(tmp_path / "x", "y")
+    assert others.config("y") == grafts.config("x")
+    with others.using("y"):
+        assert torch.equal(output(fresh, inputs), expected)
+    others.remove("y")
+    assert before["keys"] == list(fresh.state_dict())
+    others.detach()
+    assert torch.equal(output(fresh, inputs), plain)
+    assert list(fresh.state_dict()) == list(build(name).model.state_dict())
+
+
+def test_beside_an_adapter_of_ours_it_is_mam(name: str) -> None:
+    """He et al. 2022: a prefix on the attention and a parallel adapter on the feed-forward, trained as one."""
+    model, grafts, inputs = prompted(name, "prefix_tuning")
+    grafts.add("parallel", gw.Parallel())
+    mam = gw.Stack("x", "parallel")
+    lively(grafts, "parallel")
+    with torch.no_grad():
+        outputs = {}
+        for composition in (None, "x", "parallel", mam):
+            with grafts.using(composition):
+                outputs[str(composition)] = output(model, inputs)
+    assert len({tuple(o.flatten().tolist()) for o in outputs.values()}) == 4
+    theirs = build(name).model
+    others = gw.attach(theirs, sites=sites_of(name))
+    others.add("parallel", gw.Parallel())
+    for key, module in others.modules_of("parallel").items():
+        module.load_state_dict(grafts.modules_of("parallel")[key].state_dict())
+    others.active = "parallel"
+    wrapped = peft.get_peft_model(theirs, KINDS["prefix_tuning"]()).eval()
+    wrapped.prompt_encoder["default"].load_state_dict(state(grafts))
+    with torch.no_grad():
+        torch.testing.assert_close(outputs[str(mam)], main_output(wrapped(**clone_inputs(inputs))))
+    grafts.train_only(["x", "parallel"], active=mam)
+    loss(main_output(model(**inputs))).backward()
+    learning = {id(p) for n in ("x", "parallel") for p in weights(grafts, n)}
+    assert {id(p) for p in model.parameters() if p.grad is not None} == learning
+
+
+def weights(grafts: gw.Adapters, name: str) -> list[Tensor]:
+    shared = grafts.shared_of(name)
+    modules = [*grafts.modules_of(name).values(), *([] if shared is None else [shared])]
+    return [p for module in modules for p in module.parameters()]
+
+
+def test_a_classifier_learns_its_head_too() -> None:
+    model = bert_classifier()
+    grafts = gw.attach(model)
+    grafts.add("x", peft.PromptTuningConfig(num_virtual_tokens=3, task_type="SEQ_CLS"))
+    grafts.train_only("x")
+    mask = torch.ones_like(ids())
+    model(input_ids=ids(), attention_mask=mask, labels=torch.tensor([0, 1, 2, 0])).loss.backward()
+    learning = [n for n, p in model.named_parameters() if p.grad is not None]
+    assert any(".heads." in n for n in learning)
+    assert any(".tuners." in n for n in learning)
+
+
+@pytest.mark.parametrize("kind", ["prompt_tuning", "prefix_tuning"])
+def test_a_decoder_generates_with_it(kind: str) -> None:
+    """With a cache and without it the words are the same."""
+    import transformers as hf
+
+    from tests.attach.common import made
+
+    model = made(
+        hf.GPT2LMHeadModel,
+        hf.GPT2Config(vocab_size=60, n_embd=32, n_layer=2, n_head=4, n_positions=64, eos_token_id=0, pad_token_id=0),
+    )
+    grafts = gw.attach(model)
+    grafts.add("x", KINDS[kind]())
+    lively(grafts, "x", size=1.0)
+    grafts.active = "x"
+    prompt = ids(2, 5) % 60
+    mask = torch.ones_like(prompt)
+    mask[0, :2] = 0
+    made_words = model.generate(prompt, attention_mask=mask, max_new_tokens=6, min_new_tokens=6, do_sample=False)
+    words, seen = prompt, mask
+    with torch.no_grad():
+        for _ in range(6):
+            positions = (seen.cumsum(-1) - 1).clamp(min=0)
+            logits = model(input_ids=words, attention_mask=seen, position_ids=positions).logits[:, -1]
+            logits[:, 0] = -torch.inf
+            words = torch.cat([words, logits.argmax(-1, keepdim=True)], dim=1)
+            seen = torch.cat([seen, seen.new_ones(2, 1)], dim=1)
+    assert torch.equal(made_words, words)
+
+
+def test_what_cannot_be_had_is_refused() -> None:
+    for model_name, config in (
+        ("t5", KINDS["prefix_tuning"]()),
+        ("vit", KINDS["prompt_tuning"]()),
+        ("bert", peft.MultitaskPromptTuningConfig(num_virtual_tokens=3, task_type="SEQ_CLS", num_tasks=2)),
+    ):
+        model = build(model_name).model
+        grafts = gw.attach(model, sites=sites_of(model_name))
+        before = snapshot(model)
+        with pytest.raises(gw.ConfigError, match="get_peft_model"):
+            grafts.add("x", config)
+        assert_same(before, snapshot(model))
+    model, grafts, inputs = prompted("bert", "prompt_tuning")
+    grafts.add("y", KINDS["prefix_tuning"]())
+    with pytest.raises(gw.CompositionError, match="name one"):
+        grafts.active = gw.Stack("x", "y")
+    grafts.active = "x"
+    with pytest.raises(gw.CompositionError, match="call the model"):
+        model.encoder(torch.randn(1, 3, 32))
+    grafts.active = "y"
+    model.gradient_checkpointing_enable()
+    model.train()
+    with pytest.raises(gw.CompositionError, match="gradient checkpointing"):
+        model(**inputs)
