@@ -45,8 +45,8 @@ def cloze_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
         return []
     columns = ["", "clozes", "commonest", "first, before", "after", "MRR, before", "after"]
     notes = [
-        "The object of a triple is asked for, among all objects of its predicate but other right ones; in percent, without the",
-        "adapter and with it. Commonest: how often the predicate's commonest object is right. MRR: the mean reciprocal rank.",
+        "The object of a triple is asked for, among those of its predicate; in percent, without the adapter and with it.",
+        "Commonest: how often the predicate's commonest object is right. MRR: the mean reciprocal rank.",
     ]
     return [Table("Clozes: what is known", columns, lines, notes)]
 
