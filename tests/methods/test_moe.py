@@ -12,7 +12,7 @@ from torch import Tensor
 import graftwork as gw
 from graftwork.errors import ConfigError
 from graftwork.methods import Place
-from graftwork.methods.experts import BLOCK, Experts, all_of_them, chosen_alone, chosen_pay, layout
+from graftwork.methods.experts import BLOCK, Experts, all_of_them, block_for, chosen_alone, chosen_pay, layout
 from graftwork.methods.gating import NoisyGate, balance
 from graftwork.methods.moe import MoEModule
 from graftwork.sites import Site, Tap
@@ -201,7 +201,7 @@ def test_the_chosen_alone_are_all_of_them(experts: int, top_k: int, positions: i
 @pytest.mark.parametrize("chosen", [[0] * 70, [2] * 33 + [0], [1, 0, 2, 1, 1], list(range(3)) * 50])
 def test_every_block_is_one_experts(chosen: list[int]) -> None:
     expert = torch.tensor(chosen)
-    places, owner = layout(expert, 3)
+    places, owner = layout(expert, 3, BLOCK)
     assert len(set(places.tolist())) == len(chosen)
     assert torch.equal(owner[places // BLOCK], expert)
     assert len(owner) == len(chosen) // BLOCK + 3
@@ -222,7 +222,9 @@ def test_only_the_chosen_are_computed() -> None:
     h = torch.randn(1, 1000, WIDTH)
     for way in (all_of_them, chosen_alone):
         way(Counting(*draw), h, gate(h, 2, noisy=False))
-    assert seen == [16_000, (2000 // BLOCK + 16) * BLOCK]
+    block = block_for(2000, 16)
+    assert seen == [16_000, (2000 // block + 16) * block]
+    assert seen[1] < seen[0] / 4
 
 
 def test_the_cheaper_way_is_taken() -> None:

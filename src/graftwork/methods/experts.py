@@ -1,9 +1,9 @@
 """Bottlenecks of which each position uses a few: two exact ways to compute ``Σ_i g_i (U_i φ(D_i h + b_i) + c_i)``.
 
 1. *all*: the features of all experts in one product, times the gates (0 for most), and one product to read them out.
-2. *the chosen alone*: positions are sorted by expert and laid out in blocks of `BLOCK` rows, each block one expert's, so that the
-   chosen experts are two batched products. A bound on the number of blocks is known from the shapes alone, so nothing waits for a
-   device; what is laid out beyond the positions is at most a block an expert.
+2. *the chosen alone*: positions are sorted by expert and laid out in blocks of equally many rows, each block one expert's, so that
+   the chosen experts are two batched products. A bound on the number of blocks is known from the shapes alone, so nothing waits for
+   a device; what is laid out beyond the positions is at most a block an expert.
 
 The second moves each position's h and δ about k times, which the first does not; `chosen_pay` says which is the cheaper one.
 ``python -m benchmarks.moe`` times both.
@@ -21,7 +21,7 @@ from graftwork.methods.activations import activation
 from graftwork.methods.contract import cast
 from graftwork.methods.gating import Gates
 
-BLOCK = 32
+BLOCK = 32  # rows, at least
 # What moving a position costs, as that many features of a bottleneck.
 MOVING = 64
 
@@ -70,8 +70,12 @@ def mixture(experts: Experts, read: Tensor, gates: Gates, perturb: Callable[[Ten
 
 
 def chosen_pay(positions: int, experts: int, top_k: int, rank: int) -> bool:
-    """Whether computing the chosen experts alone takes less time than computing all, by its count of multiplications."""
-    return (positions * top_k + experts * BLOCK) * (rank + MOVING) < positions * experts * rank
+    """Whether computing the chosen experts alone takes less time than computing all.
+
+    A count, in features of one position: rows in blocks cost about twice those of one large product, and `MOVING`.
+    """
+    rows = positions * top_k
+    return (rows + experts * block_for(rows, experts)) * (2 * rank + MOVING) < positions * experts * rank
 
 
 def all_of_them(
@@ -94,10 +98,11 @@ def chosen_alone(
     """The chosen experts, each at the positions that chose it."""
     width, top_k = read.shape[-1], gates.chosen.shape[-1]
     rows = read.reshape(-1, width)
-    places, owner = layout(gates.chosen.reshape(-1), len(experts.down))
+    block = block_for(len(rows) * top_k, len(experts.down))
+    places, owner = layout(gates.chosen.reshape(-1), len(experts.down), block)
     source = torch.arange(len(places), device=places.device) // top_k
-    laid_out = rows.new_zeros(len(owner) * BLOCK, width).index_copy(0, places, rows.index_select(0, source))
-    blocks = laid_out.unflatten(0, (len(owner), BLOCK))
+    laid_out = rows.new_zeros(len(owner) * block, width).index_copy(0, places, rows.index_select(0, source))
+    blocks = laid_out.unflatten(0, (len(owner), block))
     raw = blocks @ cast(experts.down, read).index_select(0, owner).transpose(1, 2)
     if experts.bias is not None:
         raw = raw + cast(experts.bias, read).index_select(0, owner).unsqueeze(1)
@@ -110,12 +115,18 @@ def chosen_alone(
     return (values @ chosen).reshape(read.shape)
 
 
-def layout(expert: Tensor, experts: int) -> tuple[Tensor, Tensor]:
-    """Where each row goes so that every block of `BLOCK` rows is one expert's.
+def block_for(rows: int, experts: int) -> int:
+    """How many rows a block has: each block reads its expert's weights, and each expert fills up one block."""
+    return int(min(max(rows // (2 * experts), BLOCK), 8 * BLOCK))
+
+
+def layout(expert: Tensor, experts: int, block: int) -> tuple[Tensor, Tensor]:
+    """Where each row goes so that every block of rows is one expert's.
 
     Args:
         expert: Each row's expert ``(rows,)``.
         experts: Their number.
+        block: Rows a block.
 
     Returns:
         Each row's place ``(rows,)``, and each block's expert ``(blocks,)``; blocks that nothing goes to have any.
@@ -124,11 +135,11 @@ def layout(expert: Tensor, experts: int) -> tuple[Tensor, Tensor]:
     sorted_experts, order = expert.sort(stable=True)
     numbers = torch.arange(experts + 1, device=device)
     starts = torch.searchsorted(sorted_experts, numbers)
-    blocks = (starts[1:] - starts[:-1] + BLOCK - 1) // BLOCK
+    blocks = (starts[1:] - starts[:-1] + block - 1) // block
     ends = blocks.cumsum(0)
     in_expert = torch.arange(rows, device=device) - starts[sorted_experts]
-    sorted_places = (ends - blocks)[sorted_experts] * BLOCK + in_expert
+    sorted_places = (ends - blocks)[sorted_experts] * block + in_expert
     places = torch.empty_like(order).scatter(0, order, sorted_places)
-    bound = rows // BLOCK + experts
+    bound = rows // block + experts
     owner = torch.searchsorted(ends, torch.arange(bound, device=device), right=True).clamp(max=experts - 1)
     return places, owner
