@@ -4,8 +4,8 @@
 
 Each folder has `train` and `dev` as JSON lines (or `.jsonl.gz`) beside a `meta.json`, as in `examples/data`.
 Hyperformer++ learns the sources together, one task a batch. Then the target is learned from a few rows of its own in
-several ways, each with a head of its own; of the hypernetwork nothing moves. Every score is an accuracy on dev rows;
-nothing is chosen by it.
+several ways, each with a head of its own; of the hypernetwork nothing moves. Every score is an accuracy on dev rows
+at the end of a training: no epoch is chosen by it.
 """
 
 from __future__ import annotations
