@@ -165,7 +165,7 @@ def print_scores(work: Work, sources: Sequence[Task], target: Task, args: argpar
         f"\n{TARGET}: {len(target.train)} rows to learn; accuracy on {len(target.dev)} dev rows, majority {target.majority:.1%}"
     )
     print("\n| | weights, head aside | " + " | ".join(f"seed {seed}" for seed in range(args.seeds)) + " | mean |")
-    print("| --- | " + "---: | " * (args.seeds + 2))
+    print("| --- |" + " ---: |" * (args.seeds + 2))
     for kind in ("head only", "Average", "ScaLearn", "Route", "Fuse"):
         scores = []
         for seed in range(args.seeds):
