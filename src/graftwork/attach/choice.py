@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -59,7 +58,6 @@ def inputs_of(program: Program) -> tuple[str, ...]:
 
 Run = Callable[..., Tensor]
 Inputs = Mapping[str, Tensor]
-_NONE: Inputs = MappingProxyType({})
 
 
 class Chosen:
@@ -78,19 +76,19 @@ class Chosen:
         base: nn.Module,
         run: Run,
         choice: nn.Module | tuple[nn.Module | None, ...] | None = None,
-        inputs: Inputs = _NONE,
+        inputs: Inputs | None = None,
     ) -> None:
         self.base = base
         self.run = run
         self.on_rows: Callable[[Rows], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
-        self.inputs = inputs
+        self.inputs: Inputs = {} if inputs is None else inputs
         if isinstance(choice, tuple) and all(c is choice[0] for c in choice):
             choice = choice[0] if choice else None
         self.choice = choice
 
     @classmethod
     def bound(
-        cls, base: nn.Module, run: Run, program: Program, scope: int | None, beams: bool, inputs: Inputs = _NONE
+        cls, base: nn.Module, run: Run, program: Program, scope: int | None, beams: bool, inputs: Inputs | None = None
     ) -> Chosen:
         """A program for a batch of ``scope`` rows.
 
@@ -103,7 +101,7 @@ class Chosen:
             raise CompositionError(
                 "norms and heads by rows need the batch size; the model's inputs do not agree on one"
             )
-        for name, tensor in inputs.items():
+        for name, tensor in ({} if inputs is None else inputs).items():
             if len(tensor) != scope:
                 raise CompositionError(
                     f"norms by rows need {scope} rows of the input {name!r}, which has {len(tensor)}"

@@ -231,8 +231,8 @@ class Handle(Registry):
 
     def auxiliary_loss_or_none(self) -> Tensor | None:
         """The same, ``None`` where nothing that learns has one."""
-        pulls = [pull for module in self._learned_modules() if (pull := module.pull()) is not None]
-        losses = [*pulls, *self.runtime.losses]
+        pulls = [module.pull() for module in self._learned_modules()]
+        losses = [*(pull for pull in pulls if pull is not None), *self.runtime.losses]
         return torch.stack([loss.to(losses[0].device) for loss in losses]).sum() if losses else None
 
     def advance(self) -> None:
@@ -240,12 +240,10 @@ class Handle(Registry):
         for module in self._learned_modules():
             module.advance()
 
-    def _learned_modules(self) -> Iterator[LearnedModule]:
+    def _learned_modules(self) -> list[LearnedModule]:
         """The modules of the fusions that learn."""
-        for name in self._learning:
-            for module in self.modules_of(name).values():
-                if isinstance(module, LearnedModule):
-                    yield module
+        modules = [module for name in self._learning for module in self.modules_of(name).values()]
+        return [module for module in modules if isinstance(module, LearnedModule)]
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
