@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.methods.activations import activation
+from graftwork.methods.affine import Affine
 from graftwork.methods.contract import AdapterModule, Context, cast
 from graftwork.methods.kept import Kept
 from graftwork.methods.members import MemberWeights
@@ -35,20 +36,6 @@ class Made(NamedTuple):
     def to(self, device: torch.device) -> Made:
         """The same on a device."""
         return Made(*(weight.to(device) for weight in self))
-
-
-class Affine(nn.Module):
-    """``W x + b``, W from N(0, std²), b zero; no `nn.Linear`, which peft's ``all-linear`` and quantisers would take."""
-
-    def __init__(self, width_in: int, width_out: int, std: float, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(width_out, width_in, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(width_out, dtype=dtype))
-        nn.init.normal_(self.weight, std=std)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(…, in)`` to ``(…, out)``."""
-        return nn.functional.linear(x, self.weight, self.bias)
 
 
 class Generators(nn.Module):
