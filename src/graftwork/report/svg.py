@@ -8,7 +8,7 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 440, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 8, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 8, 34
 
 
 class Line(NamedTuple):
