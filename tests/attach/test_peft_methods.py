@@ -368,6 +368,8 @@ def test_frozen_in_a_stack_its_dropout_is_off() -> None:
     for m in model.modules():
         if isinstance(m, torch.nn.Dropout) and m not in [d for n, d in model.named_modules() if "lora_dropout" in n]:
             m.p = 0.0
+        if hasattr(m, "dropout_prob"):  # attention of transformers 4.57 keeps a number
+            m.dropout_prob = 0.0
     inputs = build("bert").inputs
     model.train()
     assert torch.equal(output(model, inputs), output(model, inputs))
