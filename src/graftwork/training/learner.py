@@ -13,7 +13,6 @@ from transformers import get_scheduler
 from transformers.trainer_pt_utils import get_parameter_names
 
 from graftwork.errors import TrainingError
-from graftwork.tasks import Rows
 from graftwork.training.budget import StageBudget
 from graftwork.training.encoding import Encoded, Feature
 from graftwork.training.task_trainer import ByLength, run_out
@@ -160,7 +159,3 @@ class Learner:
         self.schedule.load_state_dict(state["schedule"])
         self.steps, self.scores, self.losses, self._sum = (state[k] for k in ("steps", "scores", "losses", "sum"))
         self._batches = None
-
-    def rows(self) -> Rows:
-        """The rows that it is scored on."""
-        return self.encoded.task.dev

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.attach import Headed
-from graftwork.tasks import Kind
-from graftwork.training.encoding import batch_of
+from graftwork.tasks import Kind, Rows
+from graftwork.training.encoding import Encoded, batch_of
 
 
 def outputs_of(
@@ -48,6 +49,21 @@ def outputs_of(
             if loss is not None:
                 total, counted = total + loss * len(chosen), counted + len(chosen)
     return found, total / counted if counted else None
+
+
+def measure(
+    model: Headed,
+    encoded: Encoded,
+    rows: Rows,
+    batch_size: int,
+    autocast: Callable[[], Any] = contextlib.nullcontext,
+) -> tuple[dict[str, float], float | None]:
+    """A task's metrics on some rows of it, and the mean loss; with what is active."""
+    task, features = encoded.task, encoded.features(rows)
+    outputs, loss = outputs_of(model, task.kind, features, encoded.processor, batch_size, autocast)
+    scores = task.score(task.decode(outputs, features, rows, encoded.processor), rows)
+    # a correlation of constants is no number; no score is worse
+    return {k: v if math.isfinite(v) else -1.0 for k, v in scores.items()}, loss
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from graftwork.attach import Headed
 from graftwork.errors import TrainingError
 from graftwork.tasks import Rows
 from graftwork.training.encoding import Encoded
-from graftwork.training.outputs import outputs_of
+from graftwork.training.outputs import measure
 from graftwork.training.trainer import AdapterTrainer
 
 _CHUNK = 50  # batches whose rows are sorted by length together
@@ -41,6 +40,7 @@ class TaskTrainer(AdapterTrainer):
         encoded: Encoded,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
+        self._encoded = encoded
         self.task, self.processor, self.features = encoded.task, encoded.processor, encoded.features
         super().__init__(
             model=model,
@@ -71,14 +71,7 @@ class TaskTrainer(AdapterTrainer):
 
     def measure(self, rows: Rows) -> tuple[dict[str, float], float | None]:
         """The task's metrics on some rows of it, and the mean loss."""
-        features = self.features(rows)
-        outputs, loss = outputs_of(
-            self._headed, self.task.kind, features, self.processor, self.args.eval_batch_size, self.autocast
-        )
-        predictions = self.task.decode(outputs, features, rows, self.processor)
-        scores = self.task.score(predictions, rows)
-        # a correlation of constants is no number; no score is worse
-        return {k: v if math.isfinite(v) else -1.0 for k, v in scores.items()}, loss
+        return measure(self._headed, self._encoded, rows, self.args.eval_batch_size, self.autocast)
 
     def autocast(self) -> Any:
         """The precision that the model is trained in."""

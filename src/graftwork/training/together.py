@@ -8,7 +8,6 @@ been trained alone; only what is random in a forward pass (dropout) is drawn in 
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from graftwork.compose import BatchSplit
 from graftwork.errors import TrainingError
 from graftwork.training.encoding import batch_of
 from graftwork.training.learner import Learner
-from graftwork.training.outputs import autocast_as, outputs_of
+from graftwork.training.outputs import autocast_as, measure
 from graftwork.training.side_by_side import merged, padding_of
 
 CHECKPOINT = "together.pt"
@@ -75,8 +74,7 @@ def train_together(
         rounds += 1
         over = [learner for learner, loss in zip(live, losses, strict=True) if learner.step(loss)]
         for learner in over:
-            score = _scores(grafts, learner)[learner.encoded.task.metric]
-            learner.scored(score if math.isfinite(score) else -1.0)
+            learner.scored(_scores(grafts, learner)[learner.encoded.task.metric])
             if told is not None:
                 told(learner, len(learner.scores), learner.scores[-1])
         if over and folder is not None:
@@ -122,19 +120,11 @@ def _losses(grafts: Adapters, live: Sequence[Learner]) -> list[Tensor]:
 
 
 def _scores(grafts: Adapters, learner: Learner) -> dict[str, float]:
-    task, features = learner.encoded.task, learner.encoded.features(learner.rows())
     model: Any = grafts.model
+    budget = learner.budget
     with grafts.using(learner.name):
-        outputs, _ = outputs_of(
-            model,
-            task.kind,
-            features,
-            learner.encoded.processor,
-            learner.budget.eval_batch_size,
-            autocast_as(model, learner.budget.bf16),
-        )
-    predictions = task.decode(outputs, features, learner.rows(), learner.encoded.processor)
-    return task.score(predictions, learner.rows())
+        autocast = autocast_as(model, budget.bf16)
+        return measure(model, learner.encoded, learner.encoded.task.dev, budget.eval_batch_size, autocast)[0]
 
 
 def _keep(learners: Sequence[Learner], rounds: int, folder: Path) -> None:
