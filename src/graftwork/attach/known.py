@@ -1,0 +1,187 @@
+"""What a model carries: its adapters, fusions, heads and members by name, and what each is made of."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from graftwork.attach import members
+from graftwork.attach.heads import Labels, head_paths
+from graftwork.attach.holder import Holder, SiteAdapters, holder_at, holder_or_none
+from graftwork.attach.injected import Table
+from graftwork.attach.names import parted, unknown
+from graftwork.attach.norms import own_norms
+from graftwork.attach.runtime import Runtime
+from graftwork.compose import Learned, LearnedConfig, LearnedModule
+from graftwork.errors import CompositionError
+from graftwork.heads import HeadConfig
+from graftwork.methods import AdapterConfig, AdapterModule
+from graftwork.sites import SiteMap
+
+
+class Known:
+    """What a model carries, looked up by name.
+
+    Attributes:
+        model: The user's own model, its classes and its forward untouched.
+        sites: Where adapters can stand in it.
+        runtime: The state that the model's hooks share.
+        head_paths: The modules of the model's own head.
+    """
+
+    def __init__(self, model: nn.Module, sites: SiteMap) -> None:
+        self.model = model
+        self.sites = sites
+        self.runtime = Runtime()
+        self.head_paths = head_paths(model)
+        self._adapters: dict[str, AdapterConfig] = {}
+        self._fusions: dict[str, tuple[Learned, LearnedConfig]] = {}
+        self._labels: dict[str, Labels] = {}
+        self._head_configs: dict[str, HeadConfig] = {}
+        self._own_labels = Labels.of(getattr(model, "config", None))
+        self._site_modules: dict[int, SiteAdapters] = {}
+        self._injected = Table(model, self.runtime, sites.prefix)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The adapters' names."""
+        return tuple(self._adapters)
+
+    @property
+    def fusions(self) -> dict[str, Learned]:
+        """The fusions, and every other block that learns: name to block with its pool."""
+        return {name: pool for name, (pool, _) in self._fusions.items()}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Every name that is taken: adapters, fusions, heads by themselves."""
+        return (*self._adapters, *self._fusions, *self.lone_heads)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members of all adapters that have some, as compositions name them: ``"hyper:mnli"``."""
+        return tuple(member for name in self._adapters for member in self.members_of(name))
+
+    def members_of(self, name: str) -> tuple[str, ...]:
+        """The members of one adapter, as compositions name them; empty where it has none.
+
+        Raises:
+            UnknownNameError: If there is none of that name.
+        """
+        self._require_plain(name)
+        return tuple(members.full_name(name, member) for member in self._adapters[name].members)
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Every name that means something: `parts` and `members`."""
+        return (*self.parts, *self.members)
+
+    def owner_of(self, name: str) -> str:
+        """The adapter that a member belongs to; every other name itself."""
+        return parted(name)[0] if name not in self.parts and name in self.members else name
+
+    def sole(self, name: str) -> str:
+        """The member that an adapter's own name means, where it has one member alone; every other name itself."""
+        here = self.members_of(name) if name in self._adapters else ()
+        return here[0] if len(here) == 1 else name
+
+    def kind_of(self, name: str) -> str:
+        """What a name is: ``"adapter"``, ``"fusion"``, ``"head"`` for one by itself, or an adapter's ``"member"``.
+
+        Raises:
+            UnknownNameError: If there is none of that name.
+        """
+        self._require(name)
+        if name in self._adapters or name in self._fusions:
+            return "adapter" if name in self._adapters else "fusion"
+        return "head" if name in self.lone_heads else "member"
+
+    @property
+    def lone_heads(self) -> tuple[str, ...]:
+        """The names of heads by themselves, which belong to no adapter and no fusion."""
+        owned = {*self._adapters, *self._fusions, *self.members}
+        return tuple(name for name in self._labels if name not in owned)
+
+    def config(self, name: str) -> AdapterConfig | LearnedConfig | HeadConfig:
+        """The configuration of an adapter (also by a member's name) or a fusion, or of a head by itself.
+
+        Raises:
+            UnknownNameError: If there is none of that name.
+        """
+        self._require(name)
+        name = self.owner_of(name)
+        if name in self._adapters:
+            return self._adapters[name]
+        return self._fusions[name][1] if name in self._fusions else self._head_configs[name]
+
+    def modules_of(self, name: str) -> dict[str, AdapterModule | LearnedModule]:
+        """The modules of an adapter or a fusion: site key to module; of a member what is computed for it."""
+        self._require(name)
+        keys = [self.sites.key_of(site) for site in self.sites]
+        found: dict[str, AdapterModule | LearnedModule] = {}
+        for index, here in self._site_modules.items():
+            module = here.fusion(name) if name in self._fusions else here.adapter(name)
+            if module is not None:
+                found[keys[index]] = module
+        return found
+
+    def shared_of(self, name: str) -> nn.Module | None:
+        """What the modules of an adapter or a fusion at all its sites have in common, ``None`` where that is nothing.
+
+        Of an adapter of peft these are all its weights.
+        """
+        self._require(name)
+        if name in self._injected:
+            return self._injected.weights(name)
+        root = holder_or_none(self.model, "")
+        return None if root is None else root.shared.find(self.owner_of(name))
+
+    def norms_of(self, name: str) -> dict[str, nn.Module]:
+        """The norms that an adapter owns, those of its members too: path in the base to module."""
+        return own_norms(self.model, self.sites, name)
+
+    def head_of(self, name: str) -> dict[str, nn.Module]:
+        """The modules of the head of an adapter or a fusion: path to module; empty where it has none."""
+        found = self._root_holder().heads.find(name) if name in self._labels else None
+        return {} if found is None else {path.replace("/", "."): m for path, m in found.named_children()}
+
+    def head_for(self, name: str) -> str | None:
+        """Whose head a name uses: its own, else a member that of its adapter; ``None`` where neither has one."""
+        return next((n for n in (name, self.sole(name), self.owner_of(name)) if n in self._labels), None)
+
+    def labels(self, name: str) -> Labels | None:
+        """What the head of an adapter or a fusion predicts, ``None`` where it has no head of its own."""
+        return self._labels.get(name)
+
+    def head_config(self, name: str) -> HeadConfig | None:
+        """What the head of that name was made by, ``None`` for one of an AutoModelForX, or where there is none."""
+        return self._head_configs.get(name)
+
+    def _root_holder(self) -> Holder:
+        return holder_at(self.model, "")
+
+    def _require(self, name: str) -> None:
+        if name not in self.taken:
+            self._refuse_stranger(name)
+            raise unknown(name, self.parts, "adapter or fusion")
+
+    def _require_plain(self, name: str) -> None:
+        if name not in self._adapters:
+            raise unknown(name, self._adapters, "adapter")
+
+    def _require_adapter(self, name: str) -> None:
+        """Refuse what is no adapter and no member, and the name of an adapter that means several."""
+        if name not in self._adapters and name not in self.members:
+            self._refuse_stranger(name)
+            raise unknown(name, self._adapters, "adapter")
+        here = self.members_of(name) if name in self._adapters else ()
+        if len(here) > 1:
+            raise CompositionError(
+                f"{name!r} serves several tasks; say which: {', '.join(map(repr, here))} (several at once: "
+                f"gw.MixedBatch([{here[0]!r}, {here[1]!r}]))"
+            )
+
+    def _refuse_stranger(self, name: str) -> None:
+        """Refuse a member that an adapter with members does not have, naming those it has."""
+        adapter, member = parted(name) if isinstance(name, str) else ("", "")
+        if adapter in self._adapters and self._adapters[adapter].members:
+            raise unknown(member, self._adapters[adapter].members, f"member of {adapter!r}")
