@@ -16,7 +16,7 @@ from graftwork.report import gather, tables
 from graftwork.tasks import Task, TaskSpec
 from graftwork.training import Predictor, Recipe, Unit, Watcher, estimate, plan, run
 from graftwork.training.run import read_tasks
-from graftwork.training.unit import Workshop
+from graftwork.training.workshop import Workshop
 from tests.training.test_kills import untimed
 from tests.training.tiny_run import SPECIAL, WORDS, make_base, make_row
 

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from graftwork.report.progress import InHand, Progress
 from graftwork.report.words import duration, named_score, score
+from graftwork.training.kinds import KINDS
 from graftwork.training.plan import Unit
-from graftwork.training.results import KINDS
 
 _AROUND = 10  # lines that are not tasks
 _MOST_MARKS = 3
@@ -34,14 +34,15 @@ def run_line(progress: Progress) -> str:
     if seconds:
         parts.append(f"at most {duration(seconds)} left")
     if unknown:
-        kinds = ", ".join(dict.fromkeys(unit.kind for unit in unknown))
+        kinds = ", ".join(dict.fromkeys(unit.label for unit in unknown))
         parts.append(f"{'and ' if seconds else ''}{len(unknown)} not known yet ({kinds})")
     return " · ".join(parts)
 
 
 def _plan(progress: Progress, console: Console) -> Table:
     """Tasks × kinds, a mark for each seed and the mean score of those that are done."""
-    kinds = [kind for kind in KINDS if any(unit.kind == kind for unit in progress.units)]
+    planned = dict.fromkeys(unit.label for unit in sorted(progress.units, key=lambda unit: KINDS.index(unit.kind)))
+    kinds = [*planned]
     tasks = list(dict.fromkeys(unit.task for unit in progress.units))
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("task", no_wrap=True)
@@ -66,7 +67,7 @@ def _window(tasks: list[str], now: InHand | None, room: int) -> list[str]:
 
 
 def _cell(progress: Progress, kind: str, task: str) -> Text:
-    units = [unit for unit in progress.units if (unit.kind, unit.task) == (kind, task)]
+    units = [unit for unit in progress.units if (unit.label, unit.task) == (kind, task)]
     done = [progress.results[unit.id] for unit in units if unit.id in progress.results]
     text = Text()
     if len(units) > _MOST_MARKS:
@@ -90,12 +91,12 @@ def _mark(progress: Progress, unit: Unit) -> tuple[str, str]:
 
 def _in_hand(progress: Progress, now: InHand) -> list[RenderableType]:
     unit = now.unit
-    title = Text.assemble("\n", (f"{unit.kind} · {unit.task} · seed {unit.seed}", "bold"))
+    title = Text.assemble("\n", (f"{unit.label} · {unit.task} · seed {unit.seed}", "bold"))
     if now.resumed:
         title.append("  resumed")
     line = Table.grid(padding=(0, 1))
     if now.steps:
-        epochs = progress.recipe.budget(unit.kind).epochs
+        epochs = progress.recipe.budget(unit.kind, unit.method).epochs
         bar = ProgressBar(now.steps, now.step, 24, style="bright_black", complete_style="green", finished_style="green")
         line.add_row(f"step {now.step} of {now.steps}", bar, f"epoch {epochs * now.step / now.steps:.1f} of {epochs}")
     else:

@@ -7,20 +7,37 @@ from typing import Any
 
 from graftwork.report.plots import new_figure
 from graftwork.report.words import is_share, metric_label
-from graftwork.training.results import KINDS
+from graftwork.training.kinds import KINDS
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
-COLOURS = {
-    "language": "#009E73",
-    "knowledge": "#009E73",
-    "head": "#999999",
-    "full": "#000000",
-    "adapter": "#0072B2",
-    "average": "#56B4E9",
-    "own": "#E69F00",
-    "copies": "#CC79A7",
-    "fusion": "#D55E00",
+_BLACK, _GREY, _BLUE, _SKY, _GREEN, _YELLOW, _ORANGE, _RED, _PURPLE = (
+    "#000000 #999999 #0072B2 #56B4E9 #009E73 #F0E442 #E69F00 #D55E00 #CC79A7".split()
+)
+# Kinds that are alike share a colour: their lines are told apart by their names.
+_OF_KINDS = {
+    **dict.fromkeys(("full", "trunk", "intermediate_full", "sequential", "multitask"), _BLACK),
+    **dict.fromkeys(("adapter", "longer", "intermediate", "mt_shared", "sequential_adapters"), _BLUE),
+    **dict.fromkeys(("language", "knowledge", "mt_joint"), _GREEN),
+    "head": _GREY,
+    "average": _SKY,
+    "own": _ORANGE,
+    "copies": _PURPLE,
+    "scalearn": _YELLOW,
+    **dict.fromkeys(("fusion", "fusion_mt"), _RED),
 }
+_OF_METHODS = (_GREEN, _PURPLE, _ORANGE, _SKY, _YELLOW, _RED)
+
+
+def colour(unit: Mapping[str, Any], methods: Sequence[str] = ()) -> str:
+    """The colour of a unit, or of a row of the results.
+
+    Args:
+        unit: With its ``kind``, and its ``method`` where it is one of several.
+        methods: All methods that are shown; each has a colour of its own as long as there are enough.
+    """
+    if unit["kind"] != "method":
+        return _OF_KINDS[unit["kind"]]
+    return _OF_METHODS[list(methods).index(unit["method"]) % len(_OF_METHODS)] if unit["method"] in methods else _GREEN
 
 
 def curves(units: Sequence[Mapping[str, Any]], title: str) -> Any:
@@ -35,10 +52,11 @@ def curves(units: Sequence[Mapping[str, Any]], title: str) -> Any:
     """
     figure = new_figure(11, 4.2)
     losses, scores = figure.subplots(1, 2)
-    kinds = [unit["kind"] for unit in units]
+    kinds = [label_of(unit) for unit in units]
+    methods = methods_in(units)
     for unit in sorted(units, key=lambda u: KINDS.index(u["kind"])):
-        kind = unit["kind"]
-        style = {"color": COLOURS[kind], "linewidth": 0.8 if kinds.count(kind) > 1 else 1.8}
+        kind = label_of(unit)
+        style = {"color": colour(unit, methods), "linewidth": 0.8 if kinds.count(kind) > 1 else 1.8}
         factor = 100 if is_share(unit["metric"]) else 1
         score = [(epoch, factor * value) for epoch, value in unit["curves"]["score"]]
         # a short training has few points, and one point is no line
@@ -55,6 +73,16 @@ def curves(units: Sequence[Mapping[str, Any]], title: str) -> Any:
     scores.legend(handles.values(), handles.keys(), fontsize="small")
     figure.suptitle(title, parse_math=False)
     return figure
+
+
+def label_of(unit: Mapping[str, Any]) -> str:
+    """What a line is called: the kind, or the method."""
+    return str(unit.get("method") or unit["kind"])
+
+
+def methods_in(units: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The methods of some units, each once."""
+    return list(dict.fromkeys(unit["method"] for unit in units if "method" in unit))
 
 
 def _line(ax: Any, points: Sequence[Sequence[float]], **style: Any) -> None:

@@ -95,7 +95,7 @@ class Live(Watcher):
         """Show an evaluation; a loss with the next picture."""
         if self.progress.logged(values) and (now := self.progress.now) is not None:
             loss = "" if now.loss is None else f", loss {now.loss:.4f}"
-            budget = self.progress.recipe.budget(unit.kind)
+            budget = self.progress.recipe.budget(unit.kind, unit.method)
             scored = named_score(now.scores[-1], now.metric)
             self._line(f"  {unit.id} epoch {epoch:.0f} of {budget.epochs}: {scored}{loss}")
         self._draw()

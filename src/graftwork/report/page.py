@@ -14,15 +14,15 @@ from typing import Any
 
 from graftwork.checkpoint.folders import replace_file
 from graftwork.report.attention import Attention, attention_of
-from graftwork.report.curves import COLOURS
+from graftwork.report.curves import colour, label_of, methods_in
 from graftwork.report.files import state
 from graftwork.report.gathered import Gathered, gather
 from graftwork.report.svg import Line, chart
 from graftwork.report.table import MISSING, Table
 from graftwork.report.tables import tables
-from graftwork.report.words import COLUMNS, is_share, metric_label
+from graftwork.report.words import column_label, is_share, metric_label
 from graftwork.training.folder import RECIPE, read_json
-from graftwork.training.results import KINDS
+from graftwork.training.kinds import KINDS
 
 PAGE = "report.html"
 _UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -159,21 +159,21 @@ def _curves(found: Gathered) -> list[str]:
 
 def _two_charts(units: Sequence[Mapping[str, Any]]) -> str:
     units = sorted(units, key=lambda unit: KINDS.index(unit["kind"]))
-    losses = [Line(unit["unit"], COLOURS[unit["kind"]], _points(unit["curves"]["loss"])) for unit in units]
+    methods = methods_in(units)
+    losses = [Line(unit["unit"], colour(unit, methods), _points(unit["curves"]["loss"])) for unit in units]
     scores = [
         Line(
             unit["unit"],
-            COLOURS[unit["kind"]],
+            colour(unit, methods),
             _points(unit["curves"]["score"], unit["metric"]),
             unit["best_epoch"] - 1,
         )
         for unit in units
     ]
     metrics = ", ".join(sorted({metric_label(unit["metric"]) for unit in units}))
-    legend = "".join(
-        f'<span><i style="background:{COLOURS[kind]}"></i>{escape(COLUMNS[kind])}</span>'
-        for kind in dict.fromkeys(unit["kind"] for unit in units)
-    )
+    shown = {label_of(unit): unit for unit in units}.values()
+    named = [(colour(unit, methods), column_label(unit["kind"], unit.get("method", ""))) for unit in shown]
+    legend = "".join(f'<span><i style="background:{paint}"></i>{escape(name)}</span>' for paint, name in named)
     charts = chart(losses, "step", "loss") + chart(scores, "epoch", f"{metrics} on dev")
     return (
         f'<figure><p class="legend">{legend}</p>{charts}<figcaption>Left the loss, right {escape(metrics)} on the dev rows; the '

@@ -74,7 +74,7 @@ class Progress:
             return
         if now.before is None:
             now.before = step - 1
-            epochs = self.recipe.budget(now.unit.kind).epochs
+            epochs = self.recipe.budget(now.unit.kind, now.unit.method).epochs
             self._epochs[now.unit.kind, now.unit.task] = steps / epochs
         now.step, now.steps = step, steps
 

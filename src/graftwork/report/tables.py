@@ -8,12 +8,15 @@ from typing import Any
 from graftwork.report.table import MISSING, Table
 from graftwork.report.transfer import cloze_tables, elsewhere_tables
 from graftwork.report.words import kind_label, metric_label, score, size
+from graftwork.training.kinds import KINDS, UNIT_KINDS
 from graftwork.training.plan import Unit
-from graftwork.training.results import KINDS
 
 # Kinds of adapters that stand under others, and what they are called together, in the results too.
 PRETRAINED = {"language": "Languages", "knowledge": "Knowledge"}
+_FOR_SOURCES = ("language", "knowledge", "trunk", "adapter")
 # Together with the rest as wide as a terminal of 80 columns.
+# Kinds that are trained for targets alone: who has one is a target.
+FOR_TARGETS = tuple(k.name for k in UNIT_KINDS.values() if k.name not in _FOR_SOURCES and not k.of_all)
 _COSTS = ["trained", "file", "seconds", "ms/row"]
 
 
@@ -25,7 +28,7 @@ def tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> list[Table
         units: All that were planned; what is not done of them is marked so. By default only what is done is shown.
     """
     rows = [*results["targets"]]
-    targets = dict.fromkeys([*(u.task for u in units if u.kind == "fusion"), *(row["task"] for row in rows)])
+    targets = dict.fromkeys([*(u.task for u in units if u.kind in FOR_TARGETS), *(row["task"] for row in rows)])
     found = [target_table(target, [r for r in rows if r["task"] == target], units) for target in targets]
     sources = [unit for unit in units if unit.kind == "adapter" and unit.task not in targets]
     if sources or results["sources"]:
@@ -46,18 +49,24 @@ def target_table(target: str, rows: Sequence[Mapping[str, Any]], units: Sequence
         rows: Its rows of the results, of each kind one.
         units: All that were planned, of this and other tasks.
     """
-    by_kind = {row["kind"]: row for row in rows}
+    by_kind = {(row["kind"], row.get("method", "")): row for row in rows}
+    asked = dict.fromkeys([*((u.kind, u.method) for u in units if target in (u.task, *u.tasks)), *by_kind])
     lines = []
-    for kind in KINDS:
-        planned = [unit for unit in units if (unit.kind, unit.task) == (kind, target)]
-        row = by_kind.get(kind)
+    for kind, method in sorted(asked, key=lambda one: KINDS.index(one[0])):
+        planned = [u for u in units if (u.kind, u.method) == (kind, method) and target in (u.task, *u.tasks)]
+        row = by_kind.get((kind, method))
         if row is not None:
             mean = score(row["mean"], row["metric"], row["sd"])
             done, members = len(row["seeds"]), len(row["members"])
-            lines.append([kind_label(kind, members), mean, _seeds(done, len(planned)), *_costs(row)])
+            lines.append([kind_label(kind, members, method), mean, _seeds(done, len(planned)), *_costs(row)])
         elif planned:
             lines.append(
-                [kind_label(kind, len(planned[0].members)), MISSING, _seeds(0, len(planned)), *[""] * len(_COSTS)]
+                [
+                    kind_label(kind, len(planned[0].members), method),
+                    MISSING,
+                    _seeds(0, len(planned)),
+                    *[""] * len(_COSTS),
+                ]
             )
     if not rows:
         return Table(f"{target}: nothing is done yet", ["", "score", "seeds", *_COSTS], lines, [])
@@ -93,13 +102,18 @@ def _seeds(done: int, planned: int) -> str:
 
 def _costs(row: Mapping[str, Any]) -> list[str]:
     timings = row["timings"]
-    kept = size(row["file_bytes"]) + ("*" if row["kind"] == "full" else "")
+    kept = size(row["file_bytes"]) + ("" if _kept(row["kind"]) else "*")
     return [
         f"{row['trained_weights']:,}",
         kept,
         f"{timings['train_seconds']:,.0f}",
         f"{timings['milliseconds_a_row']:.1f}",
     ]
+
+
+def _kept(kind: str) -> bool:
+    """Whether what was trained is in the run's folder."""
+    return UNIT_KINDS[kind].predicts or not UNIT_KINDS[kind].trains_base
 
 
 def _splits(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -112,6 +126,8 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         notes.append("The best epoch was chosen on the same dev rows, so the scores on them are a little too good.")
     if any(row["members"] or row.get("under") for row in rows):
         notes.append("Weights trained, file and seconds are a row's own, without the adapters that it stands over.")
-    if any(row["kind"] == "full" for row in rows):
+    if any(UNIT_KINDS[row["kind"]].of_all for row in rows):
+        notes.append("What is trained on all tasks is counted whole, for all of them.")
+    if any(not _kept(row["kind"]) for row in rows):
         notes.append("* not kept: what a file of it would take.")
     return notes

@@ -57,7 +57,7 @@ def _elsewhere(task: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     places = list(first["elsewhere"])
     lines = [
         [
-            kind_label(row["kind"], len(row["members"])),
+            kind_label(row["kind"], len(row["members"]), row.get("method", "")),
             score(row["mean"], metric, row["sd"]),
             *(score(row["elsewhere"][p]["mean"], metric, row["elsewhere"][p]["sd"]) for p in places),
         ]

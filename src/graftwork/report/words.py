@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-COLUMNS = {
-    "language": "language adapter",
-    "knowledge": "knowledge adapter",
-    "head": "head only",
-    "full": "full fine-tuning",
-    "adapter": "single adapter",
-    "average": "uniform mean",
-    "own": "fusion, own adapter",
-    "copies": "fusion, copies",
-    "fusion": "fusion, all",
-}
+from graftwork.training.kinds import UNIT_KINDS
 
 
-def kind_label(kind: str, members: int) -> str:
+def column_label(kind: str, method: str = "") -> str:
+    """What a column or a legend calls a kind of unit, of a method where it is one of several."""
+    return method or UNIT_KINDS[kind].title
+
+
+def kind_label(kind: str, members: int, method: str = "") -> str:
     """What a row of a target's table is called.
 
     Args:
         kind: Of the row's units.
         members: How many adapters they stand over.
+        method: Whose, for the kind ``method``.
     """
-    return {
-        "average": f"uniform mean of {members}",
-        "own": "fusion of own alone",
-        "copies": f"fusion of {members} copies",
-        "fusion": f"fusion of all {members}",
-    }.get(kind, COLUMNS.get(kind, kind))
+    if method:
+        return f"{UNIT_KINDS[kind].title}: {method}"
+    return (UNIT_KINDS[kind].row or UNIT_KINDS[kind].title).format(members)
 
 
 def is_share(metric: str) -> bool:

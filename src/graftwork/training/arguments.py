@@ -14,11 +14,18 @@ from graftwork.errors import RecipeError
 from graftwork.training.budget import StageBudget
 from graftwork.training.encoding import Encoded
 from graftwork.training.plan import Unit
-from graftwork.training.task_trainer import Patience, TaskTrainer
+from graftwork.training.recipe_trainer import Patience, RecipeTrainer
+from graftwork.training.task_trainer import TaskTrainer
 
 
 def make_trainer(
-    unit: Unit, run: Path, budget: StageBudget, grafts: Adapters, encoded: Encoded, callbacks: list[TrainerCallback]
+    unit: Unit,
+    run: Path,
+    budget: StageBudget,
+    grafts: Adapters,
+    encoded: Encoded,
+    callbacks: list[TrainerCallback],
+    folder: Path | None = None,
 ) -> TaskTrainer:
     """The Trainer of a unit.
 
@@ -29,24 +36,42 @@ def make_trainer(
         grafts: The handle of the model that it trains.
         encoded: Its task.
         callbacks: More of them.
+        folder: For its checkpoints; by default the unit's own.
     """
     model: Any = grafts.model
-    arguments = training_arguments(budget, unit, unit.folder(run) / "checkpoints")
+    arguments = training_arguments(budget, unit.seed, folder or checkpoints_of(unit, run))
     trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.patience), *callbacks])
-    rows = encoded.features(encoded.task.train, train=True)
-    steps = math.ceil(len(rows) / budget.batch_size / budget.accumulation)
-    arguments.warmup_steps = round(steps * budget.epochs * budget.warmup)
-    arguments.logging_steps = max(1, min(50, steps // 10))
-    if budget.tensorboard:
-        trainer.add_callback(_tensorboard(run / "tensorboard" / unit.id))
-    for callback in list(trainer.callback_handler.callbacks):  # they print every measurement; the watcher shows them
-        if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
-            trainer.remove_callback(callback)
+    batches = math.ceil(len(encoded.features(encoded.task.train, train=True)) / budget.batch_size)
+    settle(trainer, budget, batches, run / "tensorboard" / unit.id)
     return trainer
 
 
-def training_arguments(budget: StageBudget, unit: Unit, folder: Path) -> TrainingArguments:
-    """The arguments of a unit's Trainer."""
+def checkpoints_of(unit: Unit, run: Path) -> Path:
+    """Where the checkpoints of a unit are while it is trained."""
+    return unit.folder(run) / "checkpoints"
+
+
+def settle(trainer: RecipeTrainer, budget: StageBudget, batches: int, logs: Path) -> None:
+    """What depends on the number of steps, and who is told.
+
+    Args:
+        trainer: The Trainer.
+        budget: Its budget.
+        batches: Of an epoch.
+        logs: Where logs for TensorBoard go, if there are to be any.
+    """
+    steps = math.ceil(batches / budget.accumulation)
+    trainer.args.warmup_steps = round(steps * budget.epochs * budget.warmup)
+    trainer.args.logging_steps = max(1, min(50, steps // 10))
+    if budget.tensorboard:
+        trainer.add_callback(_tensorboard(logs))
+    for callback in list(trainer.callback_handler.callbacks):  # they print every measurement; the watcher shows them
+        if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
+            trainer.remove_callback(callback)
+
+
+def training_arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArguments:
+    """The arguments of a unit's Trainer, but for what `settle` knows."""
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=budget.epochs,
@@ -72,7 +97,7 @@ def training_arguments(budget: StageBudget, unit: Unit, folder: Path) -> Trainin
         disable_tqdm=True,
         dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(),
-        seed=unit.seed,
+        seed=seed,
     )
 
 

@@ -13,7 +13,7 @@ import transformers
 from graftwork.attach import Headed
 from graftwork.errors import RecipeError
 from graftwork.tasks import Kind
-from graftwork.training.recipe import BaseTable
+from graftwork.training.tables import BaseTable
 
 
 def find_model(name: str, root: Path) -> str:

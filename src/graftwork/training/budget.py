@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from graftwork.training.kinds import UNIT_KINDS
+
 Rate = Annotated[float, Field(gt=0, lt=10)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -48,7 +50,11 @@ class StageBudget(BaseModel):
 
 
 # What a kind does otherwise where its own table does not say, whatever [training] says.
-_DEFAULTS = {"fusion": {"learning_rate": 5e-5}, "full": {"learning_rate": 2e-5}}
+_DEFAULTS = {
+    "fusion": {"learning_rate": 5e-5},
+    "full": {"learning_rate": 2e-5},
+    "scalearn": {"learning_rate": 6e-3},
+}
 
 
 class Changes(BaseModel):
@@ -73,30 +79,58 @@ class Changes(BaseModel):
 class Budget(StageBudget):
     """``[training]``, with ``[training.adapter]`` and so on for what differs.
 
-    The defaults are those of the paper where it has some (arXiv:2005.00247): 1e-4 for adapters, 5e-5 for fusions. The
-    learning rates of fusions and of full fine-tuning (2e-5) are changed in their own tables alone.
+    The defaults are those of the papers where they have some (arXiv:2005.00247, 2310.01217): 1e-4 for adapters, 5e-5 for
+    fusions, 6e-3 for ScaLearn. The learning rates of fusions, of ScaLearn and of full fine-tuning (2e-5) are changed in their
+    own tables alone.
 
     Attributes:
-        adapter: Adapters of tasks.
+        adapter: Adapters of tasks, all that is alike too.
         fusion: Fusions, those of the controls too.
+        scalearn: ScaLearn.
         average: The head over a uniform mean.
         head: The head only.
-        full: Full fine-tuning.
+        full: Full fine-tuning, all that is alike too.
+        longer: What a longer training does otherwise than ``adapter``.
+        intermediate: What an adapter that starts from a source's does otherwise than ``adapter``.
+        intermediate_full: The same of full fine-tuning.
+        sequential: What each step of a sequence does otherwise than ``full``.
+        multitask: What full fine-tuning on all tasks does otherwise than ``full``.
+        mt_shared: What a shared adapter does otherwise than ``adapter``.
+        mt_joint: What adapters trained with the base do otherwise than ``full``.
+        fusion_mt: What a fusion of those does otherwise than ``fusion``.
         language: Adapters of languages.
         knowledge: Adapters of knowledge.
     """
 
     adapter: Changes = Changes()
     fusion: Changes = Changes()
+    scalearn: Changes = Changes()
     average: Changes = Changes()
     head: Changes = Changes()
     full: Changes = Changes()
+    longer: Changes = Changes()
+    intermediate: Changes = Changes()
+    intermediate_full: Changes = Changes()
+    sequential: Changes = Changes()
+    multitask: Changes = Changes()
+    mt_shared: Changes = Changes()
+    mt_joint: Changes = Changes()
+    fusion_mt: Changes = Changes()
     language: Changes = Changes()
     knowledge: Changes = Changes()
 
-    def of(self, kind: str) -> StageBudget:
-        """The budget of a kind of training."""
-        kind = "fusion" if kind in ("own", "copies") else kind
-        shared = {name: getattr(self, name) for name in StageBudget.model_fields}
-        changed: Changes = getattr(self, kind)
-        return StageBudget(**{**shared, **_DEFAULTS.get(kind, {}), **changed.model_dump(exclude_none=True)})
+    def of(self, kind: str, changes: Changes | None = None) -> StageBudget:
+        """The budget of a kind of training.
+
+        Args:
+            kind: The kind of unit.
+            changes: What one method does otherwise still.
+        """
+        values = {name: getattr(self, name) for name in StageBudget.model_fields}
+        for table in UNIT_KINDS[kind].budget:
+            values |= _DEFAULTS.get(table, {})
+            if table == "longer":  # as many steps as both stages together, none of them saved
+                values |= {"epochs": values["epochs"] + self.of("fusion").epochs, "patience": None}
+            values |= getattr(self, table).model_dump(exclude_none=True)
+        more = {} if changes is None else changes.model_dump(exclude_none=True)
+        return StageBudget(**{**values, **more})

@@ -6,18 +6,25 @@ import dataclasses
 import math
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from graftwork.api import Adapters
 from graftwork.tasks import Task
+from graftwork.training.budget import StageBudget
 from graftwork.training.encoding import batch_of
+from graftwork.training.joint import set_up_joint
+from graftwork.training.joint_trainer import Way
+from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.outputs import autocast_as, outputs_of
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import Recipe
 from graftwork.training.run import read_tasks
-from graftwork.training.unit import Workshop, read_result
+from graftwork.training.unit import read_result
+from graftwork.training.workshop import Workshop
 
 _STEPS = 4
 
@@ -91,7 +98,7 @@ def estimate(recipe: Recipe, *, root: str | Path = ".", run: str | Path | None =
     tasks, units = read_tasks(recipe, Path(root)), plan(recipe)
     groups: dict[tuple[str, str], list[Unit]] = {}
     for unit in units:
-        groups.setdefault((unit.kind, unit.task), []).append(unit)
+        groups.setdefault((unit.label, unit.task), []).append(unit)
     with tempfile.TemporaryDirectory() as nowhere:
         shop = Workshop(recipe, Path(root), Path(nowhere), tasks)
         rows = [_measured(group, shop, recipe, None if run is None else Path(run)) for group in groups.values()]
@@ -99,23 +106,65 @@ def estimate(recipe: Recipe, *, root: str | Path = ".", run: str | Path | None =
 
 
 def _measured(units: list[Unit], shop: Workshop, recipe: Recipe, run: Path | None) -> Row:
-    unit, budget = units[0], recipe.budget(units[0].kind)
-    encoded, task = shop.encoded(unit.task), shop.tasks[unit.task]
-    grafts, _ = shop.set_up(unit, trained=False)
-    features = encoded.features(task.train, train=True)
-    batches = math.ceil(len(features) / budget.batch_size)
-    a_batch, a_row = _seconds(grafts.model, task, features, shop, budget)
-    evaluated = len(task.dev) * a_row
+    unit, budget = units[0], recipe.budget(units[0].kind, units[0].method)
+    parts = list(_PARTS[UNIT_KINDS[unit.kind].over](unit, shop))
+    steps, seconds = 0, 0.0
+    for part in parts:
+        a_batch, a_row = part.measured(shop, budget)
+        batches = math.ceil(len(part.features) / budget.batch_size) if part.learns else 0
+        steps += math.ceil(batches / budget.accumulation) * budget.epochs
+        seconds += (
+            budget.epochs * batches * a_batch + (budget.epochs if part.learns else 1) * len(part.task.dev) * a_row
+        )
     done = 0 if run is None else sum(read_result(u.folder(run)) is not None for u in units)
-    return Row(
-        unit.kind,
-        unit.task,
-        len(units),
-        done,
-        math.ceil(batches / budget.accumulation) * budget.epochs,
-        sum(p.numel() for p in grafts.model.parameters() if p.requires_grad),
-        (len(units) - done) * budget.epochs * (batches * a_batch + evaluated),
-    )
+    return Row(unit.label, unit.task, len(units), done, steps, parts[-1].weights, (len(units) - done) * seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A task in a unit: the model with what goes on it, and its features; ``way`` where that is not active by itself."""
+
+    grafts: Adapters
+    task: Task
+    features: list[dict[str, Any]]
+    weights: int
+    way: Way | None = None
+    learns: bool = True
+
+    def measured(self, shop: Workshop, budget: StageBudget) -> tuple[float, float]:
+        """The seconds of a batch that is learnt from, and of a row that is scored."""
+        if self.way is None:
+            return _seconds(self.grafts.model, self.task, self.features, shop, budget)
+        with self.grafts.using(self.way.composition, head=self.way.head):
+            return _seconds(self.grafts.model, self.task, self.features, shop, budget)
+
+
+def _part(
+    unit: Unit, shop: Workshop, task: str, grafts: Adapters, way: Way | None = None, learns: bool = True
+) -> _Part:
+    features = shop.encoded(task).features(shop.tasks[task].train, train=True)
+    weights = sum(p.numel() for p in grafts.model.parameters() if p.requires_grad)
+    return _Part(grafts, shop.tasks[task], features, weights, way, learns)
+
+
+def _of_a_task(unit: Unit, shop: Workshop) -> Iterator[_Part]:
+    yield _part(unit, shop, unit.task, shop.set_up(unit, trained=False)[0])
+
+
+def _of_all(unit: Unit, shop: Workshop) -> Iterator[_Part]:
+    grafts, joint = set_up_joint(unit, shop)
+    for task, way in joint.ways.items():
+        yield _part(unit, shop, task, grafts, way)
+
+
+def _of_a_sequence(unit: Unit, shop: Workshop) -> Iterator[_Part]:
+    kind = "adapter" if unit.members else "full"
+    for task in unit.tasks:
+        grafts, _ = shop.set_up(Unit(kind, task, unit.seed), trained=False)
+        yield _part(unit, shop, task, grafts, learns=not unit.members)
+
+
+_PARTS = {"task": _of_a_task, "all": _of_all, "sequence": _of_a_sequence}
 
 
 def _seconds(

@@ -15,7 +15,8 @@ from transformers.trainer_pt_utils import get_parameter_names
 from graftwork.errors import TrainingError
 from graftwork.training.budget import StageBudget
 from graftwork.training.encoding import Encoded, Feature
-from graftwork.training.task_trainer import ByLength, run_out
+from graftwork.training.recipe_trainer import run_out
+from graftwork.training.task_trainer import ByLength
 
 # the weights that Trainer spares from decay
 _SPARED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]

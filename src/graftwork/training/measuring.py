@@ -13,19 +13,24 @@ from graftwork.tasks import Rows
 from graftwork.tasks.knowledge import cloze_ranks, commonest, read_knowledge, scores_of_ranks
 from graftwork.tasks.reading import draw
 from graftwork.training.attention import mean_attention
+from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.plan import Unit
+from graftwork.training.recipe_trainer import scores_of
+from graftwork.training.scores import scored_task, splits_of
 from graftwork.training.stages import Stage, adapter_folder, fusion_name, over
-from graftwork.training.task_trainer import TaskTrainer, scores_of
+from graftwork.training.task_trainer import TaskTrainer
 
 if TYPE_CHECKING:
-    from graftwork.training.unit import Workshop
+    from graftwork.training.workshop import Workshop
 
 Result = dict[str, Any]
 _MOST_ASKED = 500
 
 
-def measured(unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters, stage: Stage) -> Result:
-    """Everything that ``result.json`` says, but for the time of training and the size of the file.
+def measured(
+    unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters, stage: Stage
+) -> tuple[Result, dict[str, list[Any]]]:
+    """Everything that ``result.json`` says, but for the time of training and the size of the file; and the predictions.
 
     Args:
         unit: The unit, trained.
@@ -35,27 +40,20 @@ def measured(unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters,
         stage: What was put on the model.
     """
     task = shop.tasks[unit.task]
-    splits: dict[str, Rows] = {"dev": task.dev}
-    if task.test is not None and all(task.kind.answer(cells) is not None for cells in task.kind.cells(task.test)):
-        splits["test"] = task.test
     began = time.perf_counter()
-    scores = {split: trainer.measure(rows)[0] for split, rows in splits.items()}
-    seconds = (time.perf_counter() - began) / sum(len(rows) for rows in splits.values())
+    scores, predictions = scored_task(task, trainer.measured)
+    seconds = (time.perf_counter() - began) / sum(map(len, splits_of(task).values()))
     history = trainer.state.log_history
     curve = scores_of(trainer.state)
-    on = "test" if "test" in scores else "dev"
     result: Result = {
         "unit": unit.id,
         "kind": unit.kind,
         "task": unit.task,
         "seed": unit.seed,
-        "labels": list(task.labels),
+        **({"method": unit.method} if unit.method else {}),
         "members": [member.id for member in unit.members],
         "under": [member.id for member in unit.under],
-        "metric": task.metric,
-        "score": scores[on][task.metric],
-        "scored_on": on,
-        "scores": scores,
+        **scores,
         "epochs": len(curve),
         "best_epoch": curve.index(max(curve)) + 1,
         "steps": trainer.state.global_step,
@@ -66,14 +64,14 @@ def measured(unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters,
         },
         "timings": {"milliseconds_a_row": round(1000 * seconds, 2)},
     }
-    if unit.kind in ("fusion", "own", "copies"):
+    if UNIT_KINDS[unit.kind].fuses:
         result["attention"] = _attention(unit, shop, trainer, grafts)
     if unit.kind == "knowledge":
         result["cloze"] = _cloze(unit, shop, trainer, grafts)
     if task.elsewhere:
         result["language"] = task.spec.language
         result["elsewhere"] = _elsewhere(unit, shop, trainer, grafts, stage)
-    return result
+    return result, {task.name: predictions}
 
 
 def _attention(unit: Unit, shop: Workshop, trainer: TaskTrainer, grafts: Adapters) -> Result:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.attach import Headed
-from graftwork.tasks import Kind, Rows
+from graftwork.tasks import Kind, Prediction, Rows, Task
 from graftwork.training.encoding import Encoded, batch_of
 
 
@@ -59,11 +59,26 @@ def measure(
     autocast: Callable[[], Any] = contextlib.nullcontext,
 ) -> tuple[dict[str, float], float | None]:
     """A task's metrics on some rows of it, and the mean loss; with what is active."""
+    predictions, loss = predictions_of(model, encoded, rows, batch_size, autocast)
+    return scored(encoded.task, predictions, rows), loss
+
+
+def predictions_of(
+    model: Headed,
+    encoded: Encoded,
+    rows: Rows,
+    batch_size: int,
+    autocast: Callable[[], Any] = contextlib.nullcontext,
+) -> tuple[list[Prediction], float | None]:
+    """What a task says of some rows of it, and the mean loss; with what is active."""
     task, features = encoded.task, encoded.features(rows)
     outputs, loss = outputs_of(model, task.kind, features, encoded.processor, batch_size, autocast)
-    scores = task.score(task.decode(outputs, features, rows, encoded.processor), rows)
-    # a correlation of constants is no number; no score is worse
-    return {k: v if math.isfinite(v) else -1.0 for k, v in scores.items()}, loss
+    return task.decode(outputs, features, rows, encoded.processor), loss
+
+
+def scored(task: Task, predictions: Sequence[Prediction], rows: Rows) -> dict[str, float]:
+    """A task's metrics; a correlation of constants, which is no number, is the worst there is."""
+    return {k: v if math.isfinite(v) else -1.0 for k, v in task.score(predictions, rows).items()}
 
 
 @contextlib.contextmanager

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from graftwork.compose import FusionConfig
+from graftwork.compose import FusionConfig, ScaLearnConfig
 from graftwork.errors import GraftworkError, RecipeError
 from graftwork.methods import AdapterConfig, config_from_dict
 from graftwork.tasks import Kind, TaskSpec, kinds
 from graftwork.tasks.knowledge import KnowledgeSpec
 from graftwork.tasks.languages import LanguageSpec
 from graftwork.training.budget import Budget, StageBudget
+from graftwork.training.kinds import UNIT_KINDS
+from graftwork.training.tables import BaseTable, MixingTable, budget_of, method_of
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Control = Literal["head", "full", "average", "own", "copies"]
+Control = Literal[
+    "head",
+    "full",
+    "average",
+    "own",
+    "copies",
+    "adapter",
+    "fusion",
+    "scalearn",
+    "longer",
+    "intermediate",
+    "intermediate_full",
+    "sequential",
+    "sequential_adapters",
+    "multitask",
+    "mt_shared",
+    "mt_joint",
+    "fusion_mt",
+]
 CONTROLS: tuple[Control, ...] = ("head", "full", "average", "own", "copies")
+ALL, SHARED = "all-tasks", "shared"  # what units of all tasks are called, and their one adapter
+_OF_A_SOURCE = ("intermediate", "intermediate_full")
+# Those over adapters of tasks, whose norms therefore have to be the base's.
+_WEIGHING = ("average", "own", "copies", "fusion", "scalearn", "fusion_mt")
 
 # What a kind of adapter is where the recipe does not say: of arXiv:2005.00247, 2005.00052 and 2005.11787.
 _ADAPTERS: dict[str, dict[str, Any]] = {
@@ -32,32 +57,7 @@ _ADAPTERS: dict[str, dict[str, Any]] = {
 }
 
 
-class Table(BaseModel):
-    """A table of a recipe: a key that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BaseTable(Table):
-    """``[base]``: the pretrained model.
-
-    Attributes:
-        model: A folder (relative to the recipe), an installed package that carries a model in ``model/``, or a name on the
-            Hub.
-        revision: Of a model on the Hub.
-        dtype: Of its weights.
-        max_length: In tokens, where a task does not say.
-        tokenizer: Where the tokenizer is, if not with the model.
-    """
-
-    model: str
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    max_length: Annotated[int, Field(ge=4)] = 128
-    tokenizer: str | None = None
-
-
-class Recipe(Table):
+class Recipe(BaseModel):
     """A whole run, as `Recipe.read` reads it.
 
     Attributes:
@@ -71,14 +71,30 @@ class Recipe(Table):
         seeds: Every training for a target is repeated with each; sources use the first.
         controls: What stands beside the fusion in the table: ``head`` (the head only), ``full`` (full fine-tuning),
             ``average`` (a uniform mean of the same adapters), ``own`` (a fusion of the target's adapter alone), ``copies``
-            (a fusion of the target's adapter re-trained with other seeds).
+            (a fusion of the target's adapter re-trained with other seeds), ``scalearn`` (learned scales of the same
+            adapters), ``longer`` (a single adapter with as many steps as both stages have), ``intermediate`` (a single adapter
+            that starts from a source's) and ``intermediate_full`` (the same with the whole base).
+
+            Of all tasks at once: ``multitask`` (the base and a head a task), ``mt_shared`` (one adapter and a head a task on the
+            frozen base), ``mt_joint`` (an adapter a task, trained together with the base), ``fusion_mt`` (a fusion of those, on
+            the base that was trained with them), ``sequential`` (full fine-tuning on task after task, all earlier ones scored
+            after each) and ``sequential_adapters`` (adapters added task after task, the same scores).
+        fuse: Whether every target gets its single adapter and its fusion; without, only what ``controls`` and ``methods`` name.
+        methods: Other adapters for the targets, one row each: ``[methods.houlsby]``, or ``[methods.small]`` with ``method =
+            "pfeiffer"`` and options; ``training = {learning_rate = 1e-3}`` in it is its own budget.
+        source: The task that ``intermediate`` and ``intermediate_full`` learn first.
+        order: The order of the tasks in a sequence; by default that of the tasks with the targets last.
+        mixing: How often each task is drawn where all are trained at once.
         copies: How many adapters ``copies`` fuses.
         adapter: Of tasks: ``method`` and its options, such as ``{method = "pfeiffer", reduction_factor = 16}``.
         language_adapter: The same, of languages.
         knowledge_adapter: The same, of knowledge.
         fusion: Options of the fusions (`graftwork.FusionConfig`).
+        scalearn: Options of ``scalearn`` (`graftwork.ScaLearnConfig`).
         training: The budget of every training; tables inside it change that for one kind, such as ``[training.fusion]``.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base: BaseTable
     tasks: dict[str, TaskSpec] = {}
@@ -88,11 +104,17 @@ class Recipe(Table):
     targets: tuple[str, ...] = ()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     controls: tuple[Control, ...] = CONTROLS
+    fuse: bool = True
+    methods: dict[str, dict[str, Any]] = {}
+    source: str | None = None
+    order: tuple[str, ...] = ()
+    mixing: MixingTable = MixingTable()
     copies: Annotated[int, Field(ge=2)] = 3
     adapter: dict[str, Any] = _ADAPTERS["adapter"]
     language_adapter: dict[str, Any] = _ADAPTERS["language_adapter"]
     knowledge_adapter: dict[str, Any] = _ADAPTERS["knowledge_adapter"]
     fusion: dict[str, Any] = {}
+    scalearn: dict[str, Any] = {}
     training: Budget = Budget()
 
     @classmethod
@@ -126,9 +148,14 @@ class Recipe(Table):
             lines = [f"  {_key(e['loc'])}: {_said(e)}" for e in error.errors()]
             raise RecipeError("\n".join([f"{where} has {len(lines)} mistake(s):", *lines])) from error
 
-    def adapter_config(self, kind: str = "adapter") -> AdapterConfig:
-        """The configuration of the adapters of tasks (``"adapter"``), of ``"language"`` or of ``"knowledge"``."""
-        return config_from_dict(getattr(self, _table(kind)))
+    def adapter_config(self, kind: str = "adapter", method: str = "") -> AdapterConfig:
+        """The configuration of the adapters of ``"language"``, of ``"knowledge"``, and of every other kind of unit.
+
+        Args:
+            kind: The kind of unit.
+            method: Whose table says it, for the kind ``"method"``.
+        """
+        return method_of(method, self.methods[method]) if method else config_from_dict(getattr(self, _table(kind)))
 
     @property
     def kinds(self) -> set[type[Kind]]:
@@ -141,9 +168,25 @@ class Recipe(Table):
         """The configuration of every fusion."""
         return FusionConfig(**self.fusion)
 
-    def budget(self, kind: str) -> StageBudget:
-        """The budget of one kind of training."""
-        return self.training.of(kind)
+    @property
+    def scalearn_config(self) -> ScaLearnConfig:
+        """The configuration of the scales."""
+        return ScaLearnConfig(**self.scalearn)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The kinds of units that every target gets, beside its methods."""
+        both = ("adapter", "fusion") if self.fuse else ()
+        return tuple(dict.fromkeys([*both, *self.controls]))
+
+    @property
+    def sequence(self) -> tuple[str, ...]:
+        """The tasks in the order in which a sequence learns them."""
+        return self.order or tuple(sorted(self.tasks, key=lambda task: task in self.targets))
+
+    def budget(self, kind: str, method: str = "") -> StageBudget:
+        """The budget of one kind of training, for one method where it is of a method."""
+        return self.training.of(kind, budget_of(self.methods[method]) if method else None)
 
     @field_validator("adapter", "language_adapter", "knowledge_adapter")
     @classmethod
@@ -165,7 +208,35 @@ class Recipe(Table):
             raise ValueError(str(error)) from error
         return value
 
-    @field_validator("seeds", "targets", "controls")
+    @field_validator("scalearn")
+    @classmethod
+    def _scalearn(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            ScaLearnConfig(**value)
+        except GraftworkError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("methods")
+    @classmethod
+    def _methods(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, table in value.items():
+            if not re.fullmatch(r"[\w+.][\w+. -]*", name) or name.startswith("."):
+                raise ValueError(
+                    f"the method {name!r}: its name is a part of a folder's; use letters, digits, _ - + and ."
+                )
+            try:
+                method_of(name, table)
+            except GraftworkError as error:
+                raise ValueError(f"{name}: {error}") from error
+            try:
+                budget_of(table)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise ValueError(f"{name}.training.{_key(first['loc'])}: {_said(first)}") from error
+        return value
+
+    @field_validator("seeds", "targets", "controls", "order")
     @classmethod
     def _once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         twice = [v for v in value if value.count(v) > 1]
@@ -178,9 +249,11 @@ class Recipe(Table):
         for target in self.targets:
             if target not in self.tasks:
                 raise ValueError(f"the target {target!r} is no task; the tasks are {', '.join(self.tasks)}")
-            if len(self.tasks) + len(self.tasks[target].beside) < 2:
-                raise ValueError("a fusion needs two tasks or more; give more [tasks.NAME], or no targets")
-        fused = ["adapter"] * bool(self.targets)
+            if self._weighs and len(self.tasks) + len(self.tasks[target].beside) < 2:
+                raise ValueError(
+                    "a fusion needs two tasks or more; give more [tasks.NAME], fuse = false, or no targets"
+                )
+        fused = ["adapter"] * bool(self.targets and self._weighs)
         fused += ["knowledge"] * any(self.tasks[target].beside for target in self.targets)
         for kind in fused:
             if self.adapter_config(kind).norms == "own":
@@ -191,6 +264,35 @@ class Recipe(Table):
                 )
         return self
 
+    @property
+    def _weighs(self) -> bool:
+        return any(kind in _WEIGHING for kind in self.wanted)
+
+    @model_validator(mode="after")
+    def _sources_and_orders(self) -> Recipe:
+        asking = [control for control in self.controls if control in _OF_A_SOURCE]
+        if asking and self.source is None:
+            raise ValueError(f'controls: {asking[0]} starts from a task\'s training; say which: source = "NAME"')
+        if self.source is not None and self.source not in self.tasks:
+            raise ValueError(f"source: {self.source!r} is no task; the tasks are {', '.join(self.tasks)}")
+        if asking and self.targets == (self.source,):
+            raise ValueError(
+                f"source: {self.source!r} is the only target; {asking[0]} needs another task to start from"
+            )
+        if self.order and sorted(self.order) != sorted(self.tasks):
+            raise ValueError(
+                f"order names {', '.join(self.order)}; it must name every task once: {', '.join(self.tasks)}"
+            )
+        of_all = [control for control in self.controls if UNIT_KINDS[control].of_all]
+        if of_all and len(self.tasks) < 2:
+            raise ValueError(f"controls: {of_all[0]} is of several tasks; give more [tasks.NAME]")
+        over = [name for name, task in self.tasks.items() if task.language or task.knowledge]
+        if of_all and over:
+            raise ValueError(
+                f"controls: {of_all[0]} trains all tasks at once, and tasks.{over[0]} stands over another adapter; leave one out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _names(self) -> Recipe:
         names = [*self.tasks, *self.languages, *self.knowledge, *self.trained]
@@ -199,6 +301,8 @@ class Recipe(Table):
         for name in names:
             if not name.strip() or any(c in name for c in "/\\:") or name.startswith("."):
                 raise ValueError(f"the task {name!r}: its name is a folder's, so without / \\ : and no dot in front")
+            if name in (ALL, SHARED):
+                raise ValueError(f"the task {name!r}: what is trained for all tasks is called so; give it another name")
             if names.count(name) > 1:
                 raise ValueError(
                     f"{name!r} is the name of two of tasks, languages, knowledge and what is trained; their adapters stand on one "
@@ -229,7 +333,7 @@ class Recipe(Table):
 
 
 def _table(kind: str) -> str:
-    return "adapter" if kind == "adapter" else f"{kind}_adapter"
+    return f"{kind}_adapter" if f"{kind}_adapter" in _ADAPTERS else "adapter"
 
 
 def _key(location: tuple[int | str, ...]) -> str:

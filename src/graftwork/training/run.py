@@ -12,8 +12,9 @@ from graftwork.training.folder import claimed, settle_recipe
 from graftwork.training.plan import plan
 from graftwork.training.recipe import Recipe
 from graftwork.training.results import summarize, write_results
-from graftwork.training.unit import Workshop, read_result, run_unit
+from graftwork.training.unit import read_result, run_unit
 from graftwork.training.watching import Watcher
+from graftwork.training.workshop import Workshop
 
 
 def run(recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Watcher | None = None) -> dict[str, Any]:

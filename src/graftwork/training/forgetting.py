@@ -1,0 +1,92 @@
+"""What a sequence of tasks does to the earlier ones: a matrix of scores, and the figures that are read off it.
+
+    R[i][j]   score of task j when tasks 0 … i are learnt        T tasks
+
+    forgetting  F = 1/(T−1) Σ_{j<T−1} ( max_{j≤i<T−1} R[i][j] − R[T−1][j] )       (Chaudhry et al. 2018, arXiv:1801.10112)
+    backward    B = 1/(T−1) Σ_{j<T−1} ( R[T−1][j] − R[j][j] )                     (Lopez-Paz & Ranzato 2017, arXiv:1706.08840)
+    forward     W = 1/(T−1) Σ_{0<j}   ( R[j][j] − S[j] )
+
+with S[j] the score of a training on task j alone: what the earlier tasks did for it. (The second paper measures a task before it
+is learnt; with a head a task, which is then random, there is nothing to measure.) All are in the unit of the scores; forgetting
+is bad where positive, the two transfers where negative.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from graftwork.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Forgetting:
+    """The scores of a sequence.
+
+    Attributes:
+        order: The tasks in the order in which they were learnt.
+        scores: ``scores[i][j]`` of task j behind step i, for all ``j ≤ i``.
+
+    Raises:
+        ConfigError: If it is no triangle of finite numbers, a row a task.
+    """
+
+    order: tuple[str, ...]
+    scores: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        sizes = [len(row) for row in self.scores]
+        if sizes != list(range(1, len(self.order) + 1)):
+            raise ConfigError(
+                f"a sequence of {len(self.order)} tasks has rows of 1 to {len(self.order)} scores, not {sizes}"
+            )
+
+    @property
+    def forgotten(self) -> dict[str, float]:
+        """For each task but the last, how far it fell from its best; negative where it rose."""
+        last = self.scores[-1]
+        return {task: max(row[j] for row in self.scores[j:-1]) - last[j] for j, task in enumerate(self.order[:-1])}
+
+    @property
+    def average_forgetting(self) -> float | None:
+        """F; ``None`` for one task."""
+        return _mean(self.forgotten.values())
+
+    @property
+    def backward_transfer(self) -> float | None:
+        """B; ``None`` for one task."""
+        return _mean([self.scores[-1][j] - self.scores[j][j] for j in range(len(self.order) - 1)])
+
+    def forward_transfer(self, alone: Mapping[str, float]) -> float | None:
+        """W, over those tasks but the first that were trained alone too; ``None`` without any.
+
+        Args:
+            alone: The score of a training on a task alone, by task.
+        """
+        return _mean([self.scores[j][j] - alone[task] for j, task in enumerate(self.order) if j and task in alone])
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, with the figures."""
+        return {
+            "order": list(self.order),
+            "scores": [list(row) for row in self.scores],
+            "average_forgetting": self.average_forgetting,
+            "backward_transfer": self.backward_transfer,
+        }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Forgetting:
+        """What `to_dict` gave."""
+        return cls(tuple(told["order"]), tuple(tuple(row) for row in told["scores"]))
+
+
+def interference(alone: Mapping[str, float], together: Mapping[str, float]) -> dict[str, float]:
+    """How much better each task is when trained with others than alone; negative where they harm it."""
+    return {task: together[task] - alone[task] for task in together if task in alone}
+
+
+def _mean(values: Sequence[float] | Any) -> float | None:
+    found = list(values)
+    return statistics.fmean(found) if found else None

@@ -1,0 +1,129 @@
+"""Units of all tasks at once: one model for all of them, by a shared adapter, an adapter a task, or the base itself.
+
+mt_shared   one adapter and a head a task on the frozen base
+mt_joint    an adapter and a head a task, trained together with the base (Stickland & Murray 2019, arXiv:1902.02671;
+            MT-A of Pfeiffer et al. 2020, arXiv:2005.00247); kept with the difference of the base
+multitask   the base and a head a task
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import set_seed
+
+from graftwork.api import Adapters
+from graftwork.compose import Composition
+from graftwork.training.joint_trainer import JointTrainer, Way
+from graftwork.training.kept import size_of, trained_bytes
+from graftwork.training.plan import Unit
+from graftwork.training.recipe import SHARED
+from graftwork.training.recipe_trainer import scores_of
+from graftwork.training.scores import scored_task, splits_of
+from graftwork.training.stages import mt_folder
+from graftwork.training.workshop import Workshop
+
+Result = dict[str, Any]
+
+
+class Joint(NamedTuple):
+    """What was put on the model.
+
+    Attributes:
+        ways: How each task goes through it.
+        trains_base: Whether the base learns too.
+    """
+
+    ways: Mapping[str, Way]
+    trains_base: bool
+
+
+def set_up_joint(unit: Unit, shop: Workshop) -> tuple[Adapters, Joint]:
+    """A fresh base with what a unit trains on it."""
+    set_seed(unit.seed)
+    grafts, tasks = shop.fresh(), unit.tasks
+    config = shop.recipe.adapter_config()
+    if unit.kind == "mt_shared":
+        grafts.add(SHARED, config)
+    for task in tasks:
+        if unit.kind == "mt_joint":
+            grafts.add(task, config)
+        grafts.add_head(task, shop.tasks[task].head())
+    ways = {task: Way(_active(unit, task), task) for task in tasks}
+    learners = [SHARED, *tasks] if unit.kind == "mt_shared" else list(tasks)
+    trains_base = unit.kind != "mt_shared"
+    first = ways[tasks[0]]
+    grafts.train_only(learners, active=first.composition, head=first.head, base="trained" if trains_base else "frozen")
+    return grafts, Joint(ways, trains_base)
+
+
+def _active(unit: Unit, task: str) -> Composition:
+    return {"mt_shared": SHARED, "mt_joint": task}.get(unit.kind)
+
+
+def measured_joint(
+    unit: Unit, shop: Workshop, trainer: JointTrainer, grafts: Adapters
+) -> tuple[Result, dict[str, list[Any]]]:
+    """Everything that ``result.json`` says, but for the time of training and the size of the file; and the predictions."""
+    began = time.perf_counter()
+    tasks, predictions = {}, {}
+    for name in unit.tasks:
+        tasks[name], predictions[name] = scored_task(shop.tasks[name], functools.partial(trainer.measured, name))
+    seconds = time.perf_counter() - began
+    rows = sum(len(split) for name in unit.tasks for split in splits_of(shop.tasks[name]).values())
+    history, curve = trainer.state.log_history, scores_of(trainer.state)
+    result = {
+        **facts_of(unit, tasks),
+        "epochs": len(curve),
+        "best_epoch": curve.index(max(curve)) + 1,
+        "steps": trainer.state.global_step,
+        "trained_weights": sum(p.numel() for p in grafts.model.parameters() if p.requires_grad),
+        "curves": {
+            "loss": [[entry["step"], entry["loss"]] for entry in history if "loss" in entry],
+            "score": [[n + 1, value] for n, value in enumerate(curve)],
+            "tasks": {
+                name: [
+                    [n + 1, entry[f"eval_{name}"]] for n, entry in enumerate(e for e in history if "eval_score" in e)
+                ]
+                for name in unit.tasks
+            },
+        },
+        "timings": {"milliseconds_a_row": round(1000 * seconds / rows, 2)},
+    }
+    return result, predictions
+
+
+def facts_of(unit: Unit, tasks: Mapping[str, Result]) -> Result:
+    """What the result of every unit of all tasks says: which it is, and its scores by task."""
+    return {
+        "unit": unit.id,
+        "kind": unit.kind,
+        "task": unit.task,
+        "seed": unit.seed,
+        "members": [member.id for member in unit.members],
+        "under": [],
+        "tasks": dict(tasks),
+        "metric": "mean",
+        "score": statistics.fmean(one["score"] for one in tasks.values()),
+        "scored_on": " and ".join(sorted({one["scored_on"] for one in tasks.values()})),
+    }
+
+
+def keep_joint(unit: Unit, grafts: Adapters, joint: Joint, folder: Path) -> int:
+    """Save what was trained; the bytes on disk, for a whole base those that it would have."""
+    if unit.kind == "multitask":
+        return trained_bytes(grafts)
+    size = 0
+    for task in joint.ways:
+        at = mt_folder(unit, task, folder.parents[3]) if unit.kind == "mt_joint" else folder / "heads" / task
+        size += size_of(grafts.save(task, at))
+    if unit.kind == "mt_shared":
+        size += size_of(grafts.save(SHARED, folder / "adapter"))
+    if joint.trains_base:
+        size += size_of(grafts.save_base(folder / "base"))
+    return size

@@ -1,0 +1,41 @@
+"""What a task is scored on, and how what was trained does there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graftwork.tasks import Prediction, Rows, Task
+
+Result = dict[str, Any]
+Measure = Callable[[Rows], tuple[dict[str, float], list[Prediction]]]
+
+
+def scored_task(task: Task, measure: Measure) -> tuple[Result, list[Any]]:
+    """A task's scores on every split, and its predictions on the one that counts.
+
+    Args:
+        task: The task.
+        measure: Gives metrics and predictions for rows.
+    """
+    found: dict[str, tuple[dict[str, float], list[Prediction]]] = {
+        split: measure(rows) for split, rows in splits_of(task).items()
+    }
+    on = "test" if "test" in found else "dev"
+    scores = {split: metrics for split, (metrics, _) in found.items()}
+    result = {
+        "labels": list(task.labels),
+        "metric": task.metric,
+        "score": scores[on][task.metric],
+        "scored_on": on,
+        "scores": scores,
+    }
+    return result, [prediction.to_dict()["value"] for prediction in found[on][1]]
+
+
+def splits_of(task: Task) -> dict[str, Rows]:
+    """The rows that a task is scored on: its dev rows, and its test rows where they have answers."""
+    splits: dict[str, Rows] = {"dev": task.dev}
+    if task.test is not None and all(task.kind.answer(cells) is not None for cells in task.kind.cells(task.test)):
+        splits["test"] = task.test
+    return splits

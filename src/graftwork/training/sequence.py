@@ -1,0 +1,170 @@
+"""Task after task: after each, every earlier one is scored again. What is forgotten is seen, not guessed.
+
+sequential           full fine-tuning of one base on task after task, with a head a task
+sequential_adapters  an adapter a task on the frozen base, added one after the other: nothing is forgotten
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from graftwork.api import Adapters
+from graftwork.checkpoint.folders import replace_file
+from graftwork.training.arguments import make_trainer
+from graftwork.training.checkpoints import Finished, last_finished
+from graftwork.training.folder import read_json
+from graftwork.training.forgetting import Forgetting
+from graftwork.training.going import Clock, go_on
+from graftwork.training.joint import facts_of
+from graftwork.training.kept import size_of, trained_bytes
+from graftwork.training.outputs import autocast_as, predictions_of, scored
+from graftwork.training.plan import Unit
+from graftwork.training.recipe_trainer import scores_of
+from graftwork.training.scores import scored_task, splits_of
+from graftwork.training.stages import adapter_folder
+from graftwork.training.watching import Told, Watcher
+from graftwork.training.workshop import Workshop
+
+Result = dict[str, Any]
+STATE = "sequence.json"
+
+
+class Step(NamedTuple):
+    """The end of one step of a sequence.
+
+    Attributes:
+        grafts: The model with what all tasks so far have of it.
+        learnt: What was learnt in it: steps, epochs, best epoch, curves, weights.
+    """
+
+    grafts: Adapters
+    learnt: Result
+
+
+def go_through(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock) -> tuple[Result, dict[str, list[Any]]]:
+    """Go through a sequence of tasks, from the last step that was finished.
+
+    Args:
+        unit: The unit; its tasks are in order.
+        shop: Where it is trained.
+        watcher: Is told of everything.
+        clock: Counts the seconds of training.
+
+    Returns:
+        What ``result.json`` says, and the predictions of every task at the end.
+    """
+    folder = unit.folder(shop.run)
+    state: Result = read_json(folder / STATE) if (folder / STATE).is_file() else {"rows": [], "learnt": []}
+    watcher.begun(unit, bool(state["rows"]) or (folder / "checkpoints").is_dir())
+    predictions: dict[str, list[Any]] = {}
+    tasks: dict[str, Result] = {}
+    for step in _STEPS[unit.kind](unit, shop, watcher, clock, len(state["rows"])):
+        so_far = unit.tasks[: len(state["rows"]) + 1]
+        began = time.perf_counter()
+        for task in so_far:
+            tasks[task], predictions[task] = _scored(unit, shop, step.grafts, task)
+        step.learnt["milliseconds"] = 1000 * (time.perf_counter() - began) / _rows(shop, so_far)
+        state["rows"].append([tasks[task]["score"] for task in so_far])
+        state["learnt"].append(step.learnt)
+        state["tasks"], state["predictions"] = tasks, predictions
+        clock.stop()
+        replace_file(folder / STATE, (json.dumps(state) + "\n").encode())
+    shutil.rmtree(folder / "steps", ignore_errors=True)
+    return _result(unit, state), state["predictions"]
+
+
+def _fine_tuned(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock, done: int) -> Iterator[Step]:
+    """The base fine-tuned on a task, from where the task before left it."""
+    folder, budget = unit.folder(shop.run), shop.recipe.budget(unit.kind)
+    for number, task in enumerate(unit.tasks):
+        if number < done:
+            continue
+        single = Unit("full", task, unit.seed)
+        grafts, _ = shop.set_up(single)
+        if number:
+            grafts.load_base(folder / "steps" / str(number - 1) / "base")
+            for earlier in unit.tasks[:number]:
+                grafts.load(folder / "steps" / "heads" / earlier, earlier, other_base=True)  # the base has gone on
+            grafts.train_only(task, base="trained")
+        at = folder / "checkpoints" / task
+        callbacks = [Finished(), clock, Told(watcher, unit)]
+        trainer = make_trainer(single, shop.run, budget, grafts, shop.encoded(task), callbacks, at)
+        go_on(trainer, last_finished(at), budget)
+        grafts.save(task, folder / "steps" / "heads" / task)
+        grafts.save_base(folder / "steps" / str(number) / "base")
+        curve = scores_of(trainer.state)
+        history = trainer.state.log_history
+        yield Step(
+            grafts,
+            {
+                "steps": trainer.state.global_step,
+                "epochs": len(curve),
+                "trained_weights": sum(p.numel() for p in grafts.model.parameters() if p.requires_grad),
+                "file_bytes": trained_bytes(grafts),
+                "loss": [[entry["step"], entry["loss"]] for entry in history if "loss" in entry],
+            },
+        )
+        for old in (folder / "steps" / str(number - 1), at):  # what the next step needs is written by now
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _adapted(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock, done: int) -> Iterator[Step]:
+    """One adapter more on the model, as its own unit has trained it."""
+    grafts = shop.fresh()
+    for number, member in enumerate(unit.members):
+        at = adapter_folder(member, shop.recipe, shop.root, shop.run)
+        grafts.load(at, member.task, head=True)
+        if number >= done:
+            weights = next(row.weights for row in grafts.summary().rows if row.name == member.task)
+            learnt = {"steps": 0, "epochs": 0, "trained_weights": weights, "file_bytes": size_of(at), "loss": []}
+            yield Step(grafts, learnt)
+
+
+def _scored(unit: Unit, shop: Workshop, grafts: Adapters, task: str) -> tuple[Result, list[Any]]:
+    """A task's scores with the model as it is now."""
+    model: Any = grafts.model
+    budget, encoded = shop.recipe.budget(unit.kind), shop.encoded(task)
+
+    def measure(rows: Any) -> tuple[dict[str, float], list[Any]]:
+        autocast = autocast_as(model, budget.bf16)
+        found, _ = predictions_of(model, encoded, rows, budget.eval_batch_size, autocast)
+        return scored(encoded.task, found, rows), found
+
+    with grafts.using(task if task in grafts.names else None, head=task):
+        return scored_task(shop.tasks[task], measure)
+
+
+def _rows(shop: Workshop, tasks: tuple[str, ...]) -> int:
+    return sum(len(rows) for task in tasks for rows in splits_of(shop.tasks[task]).values())
+
+
+def _result(unit: Unit, state: Result) -> Result:
+    learnt = state["learnt"]
+    means = [sum(row) / len(row) for row in state["rows"]]
+    adapters = unit.kind == "sequential_adapters"
+    total: Callable[[str], int] = lambda key: sum(one[key] for one in learnt) if adapters else learnt[-1][key]  # noqa: E731
+    losses, before = [], 0
+    for one in learnt:
+        losses += [[before + step, loss] for step, loss in one["loss"]]
+        before += one["steps"]
+    return {
+        **facts_of(unit, state["tasks"]),
+        "sequence": Forgetting(unit.tasks, tuple(map(tuple, state["rows"]))).to_dict(),
+        "epochs": sum(one["epochs"] for one in learnt),
+        "best_epoch": len(learnt),
+        "steps": before,
+        "trained_weights": total("trained_weights"),
+        "file_bytes": total("file_bytes"),
+        "curves": {"loss": losses, "score": [[n + 1, mean] for n, mean in enumerate(means)]},
+        "timings": {"milliseconds_a_row": round(learnt[-1]["milliseconds"], 2)},
+    }
+
+
+_STEPS: dict[str, Callable[[Unit, Workshop, Watcher, Clock, int], Iterator[Step]]] = {
+    "sequential": _fine_tuned,
+    "sequential_adapters": _adapted,
+}
