@@ -182,7 +182,9 @@ def predict(
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="fusion, adapter, head, average, own or copies; by default the fusion, else the adapter."),
+        typer.Option(
+            help="fusion, adapter, head, ..., or a method of the recipe; by default the fusion, else the adapter."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the training; by default the first.")] = None,
     language: Annotated[

@@ -114,13 +114,13 @@ def facts_of(unit: Unit, tasks: Mapping[str, Result]) -> Result:
     }
 
 
-def keep_joint(unit: Unit, grafts: Adapters, joint: Joint, folder: Path) -> int:
+def keep_joint(unit: Unit, grafts: Adapters, joint: Joint, run: Path) -> int:
     """Save what was trained; the bytes on disk, for a whole base those that it would have."""
     if unit.kind == "multitask":
         return trained_bytes(grafts)
-    size = 0
+    size, folder = 0, unit.folder(run)
     for task in joint.ways:
-        at = mt_folder(unit, task, folder.parents[3]) if unit.kind == "mt_joint" else folder / "heads" / task
+        at = mt_folder(unit, task, run) if unit.kind == "mt_joint" else folder / "heads" / task
         size += size_of(grafts.save(task, at))
     if unit.kind == "mt_shared":
         size += size_of(grafts.save(SHARED, folder / "adapter"))

@@ -9,15 +9,16 @@ from typing import Any
 
 from graftwork.api import Adapters, attach
 from graftwork.attach import Headed
-from graftwork.compose import Average, Composition, Fuse
+from graftwork.compose import Average, Composition
 from graftwork.errors import RecipeError
 from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
 from graftwork.training.base import auto_class, load_base, load_processor
 from graftwork.training.folder import recipe_of, root_of
+from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.outputs import autocast_as, outputs_of
 from graftwork.training.plan import Unit, plan
-from graftwork.training.recipe import Recipe
-from graftwork.training.stages import adapter_folder, fusion_name, member_name, over
+from graftwork.training.recipe import SHARED, Recipe
+from graftwork.training.stages import adapter_folder, fusion_name, member_name, mt_folder, over, pool_of
 from graftwork.training.unit import read_result
 
 PREFERRED = ("fusion", "adapter")
@@ -29,8 +30,8 @@ class Predictor:
     Args:
         run: The run's folder.
         task: The task; may be left out where the run has one target, or one task.
-        kind: What predicts: ``"fusion"``, ``"adapter"``, ``"head"``, ``"average"``, ``"own"`` or ``"copies"``; by default
-            the fusion where the task has one, else its adapter.
+        kind: What predicts: ``"fusion"``, ``"adapter"``, ``"head"``, ``"average"`` and so on, or the name of a method; by default
+            the fusion where the task has one, else its adapter, else whatever else is done.
         seed: Of the unit; by default the first that is done.
         language: Whose adapter stands under what predicts; by default that of the task's own rows.
         root: What the recipe's paths are relative to; by default where the recipe lay when the run began.
@@ -63,7 +64,7 @@ class Predictor:
         every = self.recipe.kinds
         self.processor = load_processor(self.recipe.base, every, self._root)
         self.grafts: Adapters = attach(load_base(self.recipe.base, auto_class(every), self._root).eval())
-        composition, head = load_unit(self.grafts, self.unit, self.recipe, self._root, self.run, language)
+        composition, head = load_unit(self.grafts, self.unit, self.task, self.recipe, self._root, self.run, language)
         self.grafts.activate(composition, head=head)
 
     def typed(self, texts: Sequence[str]) -> Rows:
@@ -98,7 +99,9 @@ class Predictor:
         self.kind.check(rows, answered=False)
         features = self.kind.features(rows, self.processor, max_length=self.recipe.base.max_length, train=False)
         model: Headed = self.grafts.model  # type: ignore[assignment]
-        autocast = autocast_as(model, self.recipe.budget(self.unit.kind).bf16)  # as it was trained and scored
+        autocast = autocast_as(
+            model, self.recipe.budget(self.unit.kind, self.unit.method).bf16
+        )  # as it was trained and scored
         outputs, _ = outputs_of(model, self.kind, features, self.processor, batch_size, autocast)
         return self.kind.decode(outputs, features, rows, self.processor)
 
@@ -120,10 +123,10 @@ def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:
         RecipeError: If nothing of the task is done.
     """
     for unit in plan(recipe):
-        result = read_result(unit.folder(run)) if unit.task == task else None
+        result = read_result(unit.folder(run)) if task in (unit.task, *unit.tasks) else None
         if result is not None:
-            spec = recipe.tasks[task]
-            return kinds[spec.kind](spec, tuple(result["labels"]), task)
+            spec, labels = recipe.tasks[task], result.get("tasks", {}).get(task, result)["labels"]
+            return kinds[spec.kind](spec, tuple(labels), task)
     raise RecipeError(f"nothing of the task {task!r} is done in {run}; go on with `graftwork run`")
 
 
@@ -143,15 +146,16 @@ def unit_of(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | 
     Raises:
         RecipeError: If none such is done.
     """
-    units = [u for u in plan(recipe) if u.task == task and seed in (None, u.seed)]
-    done = [u for u in units if read_result(u.folder(run)) is not None and u.kind != "full"]
-    for wanted in PREFERRED if kind is None else (kind,):
-        found = next((u for u in done if u.kind == wanted), None)
+    units = [u for u in plan(recipe) if task in (u.task, *u.tasks) and seed in (None, u.seed)]
+    done = [u for u in units if read_result(u.folder(run)) is not None and UNIT_KINDS[u.kind].predicts]
+    rest = dict.fromkeys(u.kind for u in done) if kind is None else ()
+    for wanted in (*PREFERRED, *rest) if kind is None else (kind,):
+        found = next((u for u in done if wanted in (u.kind, u.method)), None)
         if found is not None:
             return found
-    if kind == "full":
-        raise RecipeError("full fine-tuning is measured and not kept; predict with another kind")
-    have = ", ".join(f"{u.kind} (seed {u.seed})" for u in done) or "nothing"
+    if kind in UNIT_KINDS and not UNIT_KINDS[kind].predicts:
+        raise RecipeError(f"{UNIT_KINDS[kind].title} is measured and not kept to predict with; give another kind")
+    have = ", ".join(f"{u.method or u.kind} (seed {u.seed})" for u in done) or "nothing"
     raise RecipeError(
         f"{run} has no {kind or 'fusion or adapter'} of {task!r}{'' if seed is None else f' with the seed {seed}'} that is "
         f"done; of that task it has {have}"
@@ -159,13 +163,14 @@ def unit_of(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | 
 
 
 def load_unit(
-    grafts: Adapters, unit: Unit, recipe: Recipe, root: Path, run: Path, language: str | None = None
+    grafts: Adapters, unit: Unit, task: str, recipe: Recipe, root: Path, run: Path, language: str | None = None
 ) -> tuple[Composition, str]:
     """Put a unit's files on the model, and say what computes it: the composition, and the head in use with it.
 
     Args:
         grafts: The handle of the base; what is there already under a name is not read again.
         unit: The unit.
+        task: The task that is predicted, one of the unit's.
         recipe: The run's recipe.
         root: What its paths are relative to.
         run: The run's folder.
@@ -184,19 +189,41 @@ def load_unit(
             raise RecipeError(f"{run} has no adapter of the {found.kind} {found.task!r}; {_others(found, recipe, run)}")
         if found.task not in grafts.names:
             grafts.load(at, found.task, head=False)
-    names = [member_name(unit, member) for member in unit.members]
-    for name, member in zip(names, unit.members, strict=True):
-        if name not in grafts.names:
-            grafts.load(adapter_folder(member, recipe, root, run), name, head=member.kind == "adapter")
     folder = unit.folder(run)
-    if unit.kind == "adapter":
-        if unit.task not in grafts.names:
-            grafts.load(folder / "adapter", unit.task, head=True)
-        return over(unit, unit.task, language), unit.task
-    if unit.kind in ("head", "average"):
+    if UNIT_KINDS[unit.kind].of_all:
+        return _load_of_all(grafts, unit, task, run)
+    if unit.kind == "fusion_mt":
+        (joint,) = unit.members
+        grafts.load_base(joint.folder(run) / "base")
+        for other in joint.tasks:
+            if other not in grafts.names:
+                grafts.load(mt_folder(joint, other, run), other, head=True)
+        names = list(joint.tasks)
+    elif (folder / "adapter").is_dir():
+        if task not in grafts.names:
+            grafts.load(folder / "adapter", task, head=True)
+        return over(unit, task, language), task
+    else:
+        names = [member_name(unit, member) for member in unit.members]
+        for name, member in zip(names, unit.members, strict=True):
+            if name not in grafts.names:
+                grafts.load(adapter_folder(member, recipe, root, run), name, head=member.kind == "adapter")
+    if (folder / "head").is_dir():
         return over(unit, Average(*names), language) if names else None, str(grafts.load(folder / "head"))
     grafts.load(folder / "fusion", head=True)
-    return over(unit, Fuse(*names, name=fusion_name(unit)), language), fusion_name(unit)
+    return over(unit, pool_of(unit, names), language), fusion_name(unit)
+
+
+def _load_of_all(grafts: Adapters, unit: Unit, task: str, run: Path) -> tuple[Composition, str]:
+    folder = unit.folder(run)
+    if unit.kind == "mt_shared":
+        if SHARED not in grafts.names:
+            grafts.load(folder / "adapter", SHARED)
+        grafts.load(folder / "heads" / task, task)
+        return SHARED, task
+    grafts.load_base(folder / "base")
+    grafts.load(mt_folder(unit, task, run), task, head=True)
+    return task, task
 
 
 def _others(unit: Unit, recipe: Recipe, run: Path) -> str:

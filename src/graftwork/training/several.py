@@ -15,6 +15,7 @@ from graftwork.tasks import Prediction, Rows, kinds
 from graftwork.training.base import auto_class, load_base, load_processor
 from graftwork.training.encoding import batch_of
 from graftwork.training.folder import recipe_of, root_of
+from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.outputs import autocast_as, evaluating
 from graftwork.training.plan import Unit
 from graftwork.training.predicting import kind_of, load_unit, unit_of
@@ -44,10 +45,13 @@ class Several:
         self.kinds = {task: kind_of(self.run, self.recipe, task) for task in self.tasks}
         self.units = {task: unit_of(self.recipe, self.run, task, None, seed) for task in self.tasks}
         _refuse_other_seeds(self.units)
+        _refuse_trained_bases(self.units)
         every = self.recipe.kinds
         self.processor = load_processor(self.recipe.base, every, root)
         self.grafts: Adapters = attach(load_base(self.recipe.base, auto_class(every), root).eval())
-        loaded = {task: load_unit(self.grafts, unit, self.recipe, root, self.run) for task, unit in self.units.items()}
+        loaded = {
+            task: load_unit(self.grafts, unit, task, self.recipe, root, self.run) for task, unit in self.units.items()
+        }
         self._parts: tuple[Composition, ...] = tuple(composition for composition, _ in loaded.values())
         self._heads = {task: head for task, (_, head) in loaded.items()}
 
@@ -145,3 +149,12 @@ def _refuse_other_seeds(units: Mapping[str, Unit]) -> None:
                     f"the adapter {member.task!r} stands in these fusions with the seeds {trained[member.task].seed} and "
                     f"{member.seed}; predict them by themselves, or with the first seed of the run"
                 )
+
+
+def _refuse_trained_bases(units: Mapping[str, Unit]) -> None:
+    """Adapters that were trained with a base of their own do not share one with others."""
+    for task, unit in units.items():
+        if UNIT_KINDS[unit.kind].trains_base or any(UNIT_KINDS[member.kind].trains_base for member in unit.members):
+            raise RecipeError(
+                f"{task!r} is answered by {unit.id}, which was trained with a base of its own; predict it by itself"
+            )

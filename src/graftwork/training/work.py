@@ -64,7 +64,7 @@ def joint_work(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock) -> Wo
         trainer,
         budget,
         lambda: measured_joint(unit, shop, trainer, grafts),
-        lambda: keep_joint(unit, grafts, joint, unit.folder(shop.run)),
+        lambda: keep_joint(unit, grafts, joint, shop.run),
     )
 
 
