@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from graftwork.attach import Handle, attach_to, handle_of
-from graftwork.checkpoint import load, save
+from graftwork.checkpoint import load, load_base, save, save_base, unload_base
 from graftwork.compose import Composition
 from graftwork.sites import Site, SiteMap
 
@@ -67,6 +67,52 @@ class Adapters(Handle):
             ConfigError: If the name cannot be one.
         """
         return load(self, Path(folder), name, head=head, other_base=other_base)
+
+    def save_base(self, folder: str | Path, *, against: nn.Module | Mapping[str, Tensor] | None = None) -> Path:
+        """Write what a trained base differs in from its original, to be shared with the adapters that learned with it.
+
+        Kept whole are the tensors that `train_only(..., base=...)` let learn, with the statistics of norms where the base
+        was trained whole, and a few values of the original, so that it is put on no other base. The model's own head is
+        kept only where it learned by itself, in ``train_only(None, base=...)``. Written aside and renamed, as `save` does.
+
+        Args:
+            folder: The folder; made, or replaced where it holds such a difference already.
+            against: The original, a model or its ``state_dict()``: then only tensors that differ from it in a bit are
+                kept, whoever changed them.
+
+        Returns:
+            The folder.
+
+        Raises:
+            CheckpointError: If nothing of the base was trained, ``against`` is another model, or the folder holds
+                something else.
+        """
+        return save_base(self, Path(folder), against=against)
+
+    def load_base(self, folder: str | Path, *, keep: bool = False) -> None:
+        """Make the base the trained one that `save_base` wrote; all of it, or nothing.
+
+        Tensors keep their identity, flags, dtype and device: the result is the trained base bit for bit where the model
+        has the dtype that it was trained in, and is rounded to the model's otherwise. On a base that is the trained one
+        already nothing changes. `detach` does not undo it.
+
+        Args:
+            folder: The folder.
+            keep: Keep the original of what is written over, in memory, for `unload_base`.
+
+        Raises:
+            CheckpointError: If the base is neither the original of the difference nor the trained one, or a tensor is
+                missing, not expected, of another shape or damaged; no tensor is changed then.
+        """
+        load_base(self, Path(folder), keep=keep)
+
+    def unload_base(self) -> None:
+        """Put back what ``load_base(..., keep=True)`` wrote over, bit for bit.
+
+        Raises:
+            CheckpointError: If nothing was kept.
+        """
+        unload_base(self)
 
 
 def attach(

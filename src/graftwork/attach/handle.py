@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.attach import building, learning, wiring
+from graftwork.attach.base import BaseHistory, buffer_names
 from graftwork.attach.checkpointing import Bound, unbind_checkpointing
 from graftwork.attach.headed import HANDLE, Headed, Together
 from graftwork.attach.heads import Labels, labelled
@@ -32,6 +33,8 @@ class Handle(Registry):
     Attributes:
         model: The user's own model, its classes and its forward untouched.
         sites: Where adapters can stand in it.
+        base_mode: How the base learns, as `train_only` was told.
+        base_history: What is known of the base before it learned.
     """
 
     def __init__(self, model: nn.Module, sites: SiteMap) -> None:
@@ -42,7 +45,8 @@ class Handle(Registry):
         self._still: dict[int, nn.Module] = {}
         self._homes = wiring.wire(model, sites, self.head_paths, self.runtime)
         self._base_norms = with_statistics(model)
-        self._base_mode = "frozen"
+        self.base_mode = "frozen"
+        self.base_history = BaseHistory(buffer_names(self))
         self._standing_still = list(self._base_norms)
         model.__dict__[HANDLE] = self
         for p in model.parameters():
@@ -204,7 +208,8 @@ class Handle(Registry):
             active = None
         self.activate(active, head=alone if alone is not None and head == OWN else head)
         learning.set_learning(self, learners, base)
-        self._learning, self._base_mode = learners, base
+        self._learning, self.base_mode = learners, base
+        self.base_history.note(self)
         for norm in self._still.values():
             norm.train(self.model.training)
         self._still.clear()
@@ -248,7 +253,11 @@ class Handle(Registry):
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def detach(self) -> None:
-        """Take everything off the model: it is as it was before `attach`, bit for bit."""
+        """Take everything off the model: it is as it was before `attach`, bit for bit.
+
+        A base that learned, or that `load_base` wrote into, stays what it became; `unload_base` first, where its original
+        was kept.
+        """
         self.runtime.plan, self.runtime.active, self.runtime.handle = None, None, None
         unbind_checkpointing(self)
         wiring.unwire(self.model)
@@ -312,7 +321,7 @@ class Handle(Registry):
         return f"<{len(self.names)} adapters on {type(self.model).__name__}, active: {self.active!r}>"
 
     def _hold_still(self) -> None:
-        self._standing_still = standing_still(self, self._base_norms, self._learning, self._base_mode)
+        self._standing_still = standing_still(self, self._base_norms, self._learning, self.base_mode)
 
     def _named(self, composition: Composition) -> Composition:
         if composition is not None and not isinstance(composition, (str, Block)):

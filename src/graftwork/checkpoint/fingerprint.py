@@ -2,7 +2,8 @@
 
 Type and sizes cannot tell two revisions of one model apart, sampled weights can. The sample is kept as values, not as a
 hash: so a copy of the base in half precision is recognised, and a difference can be named. Only weights inside the
-layers are looked at; a head, a pooler or a longer vocabulary do not make another base.
+layers are looked at; a head, a pooler or a longer vocabulary do not make another base. Norms are looked at for
+themselves, and so is what learned of a base that was trained: few weights may be all that tells it from its original.
 """
 
 from __future__ import annotations
@@ -10,21 +11,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from graftwork.attach.base import Sample, base_tensors, plain_name, sampled, samples
+from graftwork.checkpoint.reader import Reader
+
 if TYPE_CHECKING:
     from graftwork.attach import Handle
 
-# What peft calls the module that it stands around.
-WRAPPERS = ("base_layer", "original_module")
-_MATRICES, _VECTORS, _VALUES = 16, 8, 6
+_MATRICES, _VECTORS = 16, 8
 _HALVES = (torch.bfloat16, torch.float16)
 _PRECISIONS = (*_HALVES, torch.float32, torch.float64)
-
-Sample = tuple[float | None, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +49,33 @@ class Fingerprint:
         base = getattr(handle.model, "base_model", None)
         base = base if isinstance(base, torch.nn.Module) else handle.model
         kind = getattr(getattr(handle.model, "config", None), "model_type", None) or type(base).__name__
-        weights = base_weights(handle) if sample else {}
-        samples = {name: _values(weights[name]) for name in _chosen(weights)}
-        return cls(str(kind), type(base).__name__, _stacks(handle), samples)
+        return cls(str(kind), type(base).__name__, _stacks(handle), samples(_chosen(handle)) if sample else {})
+
+    @classmethod
+    def read(cls, reader: Reader) -> Fingerprint:
+        """That of a file.
+
+        Raises:
+            CheckpointError: If a field is missing, unknown or of the wrong type.
+        """
+        stacks, values = reader.inner("stacks"), reader.inner("samples")
+        found = cls(
+            reader.take("model_type", str),
+            reader.take("model_class", str),
+            {name: _stack(stacks.inner(name)) for name in stacks.data},
+            {name: _sample(values.take(name, str)) for name in values.data},
+        )
+        reader.done()
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "model_type": self.model_type,
+            "model_class": self.model_class,
+            "stacks": {name: {"layers": n, "width": w} for name, (n, w) in self.stacks.items()},
+            "samples": {name: " ".join(map(repr, values)) for name, values in self.samples.items()},
+        }
 
     def differences(self, other: Fingerprint) -> list[str]:
         """In words, what the type and the layers of another differ in; its weights are not compared."""
@@ -74,13 +98,13 @@ class Fingerprint:
 
     def changed_weights(self, handle: Handle) -> list[str]:
         """Which sampled weights an attached model has otherwise, or not at all; quantised ones cannot be told."""
-        weights = base_weights(handle)
+        weights = {**base_tensors(handle), **base_weights(handle)}
         changed, compared = [], 0
         for name, sample in self.samples.items():
             if name in weights and (weights[name].is_meta or not weights[name].is_floating_point()):
                 continue
             compared += 1
-            if name not in weights or not same(sample, _values(weights[name])):
+            if name not in weights or not same(sample, sampled(weights[name])):
                 changed.append(name)
         return list(self.samples) if self.samples and not compared else changed
 
@@ -96,8 +120,7 @@ def base_weights(handle: Handle) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, p in handle.model.named_parameters():
         if id(p) in own and name.startswith(blocks):
-            plain = ".".join(part for part in name.split(".") if part not in WRAPPERS)
-            found[plain.removeprefix(handle.sites.prefix)] = p
+            found[plain_name(handle, name)] = p
     return found
 
 
@@ -124,12 +147,27 @@ def _tensor(sample: Sample) -> Tensor:
     return torch.tensor([math.nan if v is None else v for v in sample], dtype=torch.float64)
 
 
-def _chosen(weights: dict[str, Tensor]) -> list[str]:
-    """Names spread evenly over all layers, matrices and vectors."""
-    usable = {n: p for n, p in sorted(weights.items()) if p.is_floating_point() and p.numel() and not p.is_meta}
-    matrices = [n for n, p in usable.items() if p.dim() > 1]
-    vectors = [n for n, p in usable.items() if p.dim() <= 1]
-    return [*_spread(matrices, _MATRICES), *_spread(vectors, _VECTORS)]
+def _chosen(handle: Handle) -> dict[str, Tensor]:
+    """Weights spread evenly over all layers: matrices, vectors, norms, and what learned of the base."""
+    inside = {name: p for name, p in base_weights(handle).items() if _has_values(p)}
+    learned = {
+        name: tensor
+        for name, tensor in base_tensors(handle).items()
+        if name in handle.base_history.changed and _has_values(tensor)
+    }
+    norms = {plain_name(handle, path) for path in handle.sites.norms}
+    names: list[str] = []
+    for weights in (inside, learned):
+        matrices = sorted(name for name, p in weights.items() if p.dim() > 1)
+        vectors = sorted(name for name, p in weights.items() if p.dim() <= 1)
+        names += [*_spread(matrices, _MATRICES), *_spread(vectors, _VECTORS)]
+        names += _spread([name for name in vectors if name.rpartition(".")[0] in norms], _VECTORS)
+    weights = {**inside, **learned}
+    return {name: weights[name] for name in dict.fromkeys(names)}
+
+
+def _has_values(tensor: Tensor) -> bool:
+    return bool(tensor.is_floating_point() and tensor.numel() and not tensor.is_meta)
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:
@@ -138,14 +176,14 @@ def _spread(names: Sequence[str], count: int) -> list[str]:
     return [names[n * (len(names) - 1) // (count - 1)] for n in range(count)]
 
 
-def _values(weight: Tensor) -> Sample:
-    """A few values of a weight, evenly spread, exact."""
-    if weight.is_meta or not weight.is_floating_point():
-        return ()
-    last = weight.numel() - 1
-    places = sorted({n * last // (_VALUES - 1) for n in range(_VALUES)}) if last >= 0 else []
-    values = weight.detach().reshape(-1)[places].double().tolist()
-    return tuple(v if math.isfinite(v) else None for v in values)
+def _stack(reader: Reader) -> tuple[int, int]:
+    found = reader.take("layers", int), reader.take("width", int)
+    reader.done()
+    return found
+
+
+def _sample(text: str) -> Sample:
+    return tuple(None if value == "None" else float(value) for value in text.split())
 
 
 def _stacks(handle: Handle) -> dict[str, tuple[int, int]]:

@@ -21,8 +21,8 @@ from typing import Any
 from graftwork.errors import CheckpointError
 
 MANIFEST = "graftwork.json"
-TENSORS = {kind: f"{kind}.safetensors" for kind in ("adapter", "fusion", "head")}
-_PART = r"(?:graftwork\.json|(?:adapter|fusion|head)\.safetensors)"
+TENSORS = {kind: f"{kind}.safetensors" for kind in ("adapter", "fusion", "head", "base")}
+_PART = r"(?:graftwork\.json|(?:adapter|fusion|head|base)\.safetensors)"
 _OURS = re.compile(rf"{_PART}|(?:adapters|fusions|heads)(?:/\d+(?:/{_PART})?)?")
 _LONGEST = 100
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from graftwork.attach import Labels
 from graftwork.checkpoint.fingerprint import Fingerprint
+from graftwork.checkpoint.reader import Reader
 from graftwork.compose import Composition, Learned, composition_from_dict, composition_to_dict
 from graftwork.errors import CheckpointError, GraftworkError
 
@@ -76,12 +77,7 @@ class Part:
             "name": self.name,
             "config": self.config,
             "pool": composition_to_dict(self.pool),
-            "base": {
-                "model_type": self.base.model_type,
-                "model_class": self.base.model_class,
-                "stacks": {name: {"layers": n, "width": w} for name, (n, w) in self.base.stacks.items()},
-                "samples": {name: " ".join(map(repr, values)) for name, values in self.base.samples.items()},
-            },
+            "base": self.base.to_dict(),
             "sites": self.sites,
             "head": None if self.head is None else self.head.to_dict(),
             **({"member_heads": members} if members else {}),
@@ -115,13 +111,40 @@ class Whole:
         }
 
 
-def parse(data: Mapping[str, Any], where: str) -> Part | Whole:
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """What a trained base differs in from its original.
+
+    Attributes:
+        original: The base that it was made over, a few values of every tensor of it.
+        model_class: The class of the model; one of the same takes its own head too, where that learned.
+        tensors: The names of the tensors that are kept whole.
+        sha256: That of the file with them.
+    """
+
+    original: Fingerprint
+    model_class: str
+    tensors: tuple[str, ...]
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The difference as JSON values."""
+        return {
+            **_preamble("base"),
+            "original": self.original.to_dict(),
+            "model_class": self.model_class,
+            "tensors": list(self.tensors),
+            "sha256": self.sha256,
+        }
+
+
+def parse(data: Mapping[str, Any], where: str) -> Part | Whole | Difference:
     """A manifest from its JSON values.
 
     Raises:
         CheckpointError: If a field is missing, unknown or of the wrong type, or the format is newer.
     """
-    reader = _Reader(data, where)
+    reader = Reader(data, where)
     number = reader.take("format", int)
     if number != FORMAT:
         raise CheckpointError(
@@ -139,6 +162,8 @@ def parse(data: Mapping[str, Any], where: str) -> Part | Whole:
             )
             reader.done()
             return whole
+        if kind == "base":
+            return _difference(reader)
         if kind in ("adapter", "fusion", "head"):
             return _part(kind, reader)
     except GraftworkError as error:
@@ -146,32 +171,31 @@ def parse(data: Mapping[str, Any], where: str) -> Part | Whole:
     except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError) as error:
         raise CheckpointError(f"{where} is damaged: {error}") from error
     raise CheckpointError(
-        f"{where} is of the kind {kind!r}; this graftwork reads adapter, fusion, head and composition"
+        f"{where} is of the kind {kind!r}; this graftwork reads adapter, fusion, head, composition and base"
     )
 
 
-def _part(kind: str, reader: _Reader) -> Part:
+def _difference(reader: Reader) -> Difference:
+    original = Fingerprint.read(reader.inner("original"))
+    found = Difference(
+        original, reader.take("model_class", str), tuple(reader.texts("tensors")), reader.take("sha256", str)
+    )
+    reader.done()
+    return found
+
+
+def _part(kind: str, reader: Reader) -> Part:
     pool = composition_from_dict(reader.take("pool", (dict, type(None))))
     if (kind == "fusion") != isinstance(pool, Learned):
         raise CheckpointError(f"{reader.where} is damaged: {kind} with the pool {pool!r}")
-    base = reader.inner("base")
-    stacks = base.inner("stacks")
-    samples = base.inner("samples")
-    fingerprint = Fingerprint(
-        base.take("model_type", str),
-        base.take("model_class", str),
-        {name: _stack(stacks.inner(name)) for name in stacks.data},
-        {name: _sample(samples.take(name, str)) for name in samples.data},
-    )
-    base.done()
     sites = reader.inner("sites")
-    members = reader.inner("member_heads") if "member_heads" in reader.data else _Reader({}, reader.where)
+    members = reader.inner("member_heads") if "member_heads" in reader.data else Reader({}, reader.where)
     part = Part(
         kind=kind,
         name=reader.take("name", str),
         config=reader.take("config", dict),
         pool=pool if isinstance(pool, Learned) else None,
-        base=fingerprint,
+        base=Fingerprint.read(reader.inner("base")),
         sites={key: sites.take(key, int) for key in sites.data},
         head=None if reader.take("head", (dict, type(None))) is None else _head(reader.inner("head")),
         sha256=reader.take("sha256", str),
@@ -181,57 +205,13 @@ def _part(kind: str, reader: _Reader) -> Part:
     return part
 
 
-def _stack(reader: _Reader) -> tuple[int, int]:
-    found = reader.take("layers", int), reader.take("width", int)
-    reader.done()
-    return found
-
-
-def _sample(text: str) -> tuple[float | None, ...]:
-    return tuple(None if value == "None" else float(value) for value in text.split())
-
-
-def _head(head: _Reader) -> HeadRecord:
+def _head(head: Reader) -> HeadRecord:
     modules = head.inner("modules")
     labels = Labels(tuple(head.texts("labels")), head.take("problem_type", (str, type(None))))
     paths = {path: modules.take(path, str) for path in modules.data}
     record = HeadRecord(head.take("model_class", str), labels, paths, head.take("config", (dict, type(None))))
     head.done()
     return record
-
-
-class _Reader:
-    """Fields of one JSON object, each asked for once and by its type."""
-
-    def __init__(self, data: Mapping[str, Any], where: str) -> None:
-        self.data = data
-        self.where = where
-        self._taken: set[str] = set()
-
-    def take(self, key: str, kind: type | tuple[type, ...]) -> Any:
-        if key not in self.data:
-            raise CheckpointError(f"{self.where} is damaged: it lacks {key!r}")
-        value = self.data[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-            raise CheckpointError(f"{self.where} is damaged: {key!r} is {value!r:.80}")
-        self._taken.add(key)
-        return value
-
-    def inner(self, key: str) -> _Reader:
-        return _Reader(self.take(key, dict), f"{self.where}, {key!r},")
-
-    def texts(self, key: str) -> list[str]:
-        values = self.take(key, list)
-        if not all(isinstance(v, str) for v in values):
-            raise CheckpointError(f"{self.where} is damaged: {key!r} is {values!r:.80}")
-        return values  # type: ignore[no-any-return]
-
-    def done(self) -> None:
-        unknown = [key for key in self.data if key not in self._taken]
-        if unknown:
-            raise CheckpointError(
-                f"{self.where} has unknown fields {unknown}; it was written by another version, or by hand"
-            )
 
 
 def _preamble(kind: str) -> dict[str, Any]:

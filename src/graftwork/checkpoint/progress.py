@@ -70,7 +70,7 @@ def other_learners(handle: Handle) -> Tensors:
     found: Tensors = {}
     for name, tensor in handle.model.state_dict(keep_vars=True).items():
         learns = tensor.requires_grad
-        if handle._base_mode == "trained" and id(tensor) not in parameters:
+        if handle.base_mode == "trained" and id(tensor) not in parameters:
             learns = RESERVED not in name.split(".")  # statistics of the base
         if learns and id(tensor) not in known:
             known.add(id(tensor))

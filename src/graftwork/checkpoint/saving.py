@@ -11,7 +11,7 @@ from torch import nn
 
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, dump, read_manifest, replace_folder
-from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
+from graftwork.checkpoint.manifest import Difference, HeadRecord, Part, Whole, parse
 from graftwork.checkpoint.tensors import HEAD, Tensors, encode, gather, has_weights
 from graftwork.compose import Block, Composition, Learned, fusions_in, names_in
 from graftwork.errors import CheckpointError
@@ -51,7 +51,7 @@ def save_part(handle: Handle, name: str, folder: Path) -> Path:
             f"own first: export({name!r}, …)"
         )
     files = part_files(handle, name, Fingerprint.of(handle))
-    _require_same(folder, kind, name)
+    require_same(folder, kind, name)
     return replace_folder(folder, files)
 
 
@@ -65,7 +65,7 @@ def save_composition(handle: Handle, composition: Composition, folder: Path, nam
     files = {MANIFEST: dump(whole.to_dict())}
     for place, _, name in whole.parts():
         files.update({f"{place}/{path}": data for path, data in part_files(handle, name, base).items()})
-    _require_same(folder, "composition", None)
+    require_same(folder, "composition", None)
     return replace_folder(folder, files)
 
 
@@ -171,7 +171,7 @@ def head_owner(tensor: str, part: Part) -> str:
     return next((m for m in part.member_heads if tensor.startswith(head_prefix(m))), "")
 
 
-def _require_same(folder: Path, kind: str, name: str | None) -> None:
+def require_same(folder: Path, kind: str, name: str | None) -> None:
     """Refuse to write one thing over another: a folder is replaced by what it already holds, of newer weights.
 
     Raises:
@@ -180,10 +180,16 @@ def _require_same(folder: Path, kind: str, name: str | None) -> None:
     if not folder.is_dir() or not (folder / MANIFEST).is_file():
         return
     held = parse(read_manifest(folder), str(folder / MANIFEST))
-    here = ("composition", None) if isinstance(held, Whole) else (held.kind, held.name)
+    here = _kind_and_name(held)
     if here != (kind, name):
         what = kind if name is None else f"{kind} {name!r}"
         other = here[0] if here[1] is None else f"{here[0]} {here[1]!r}"
         raise CheckpointError(
             f"{folder} holds the {other}, not the {what}; give each a folder of its own, or delete that one"
         )
+
+
+def _kind_and_name(held: Part | Whole | Difference) -> tuple[str, str | None]:
+    if isinstance(held, Part):
+        return held.kind, held.name
+    return ("composition" if isinstance(held, Whole) else "difference of a base"), None

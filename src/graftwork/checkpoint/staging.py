@@ -18,7 +18,7 @@ from graftwork.attach.members import full_name
 from graftwork.attach.named_heads import make_named_head
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_manifest
-from graftwork.checkpoint.manifest import HeadRecord, Part, Whole, parse
+from graftwork.checkpoint.manifest import Difference, HeadRecord, Part, Whole, parse
 from graftwork.checkpoint.saving import head_owner, head_prefix, head_records, parts
 from graftwork.checkpoint.tensors import HEAD, Tensors, decode, fill, gather, has_weights, require_fit
 from graftwork.compose import Learned, LearnedConfig, config_class
@@ -90,6 +90,8 @@ def read(folder: Path) -> File | Whole:
     found = parse(read_manifest(folder), str(folder / MANIFEST))
     if isinstance(found, Whole):
         return found
+    if isinstance(found, Difference):
+        raise CheckpointError(f"{folder} holds the difference of a trained base, not an adapter; call load_base")
     path = folder / TENSORS[found.kind]
     if not path.is_file():
         raise CheckpointError(
@@ -135,8 +137,8 @@ def require_base(handle: Handle, file: File, other_base: bool) -> None:
     if changed:
         raise CheckpointError(
             f"{file.where} was trained on another revision of the base: {len(changed)} of {len(base.samples)} sampled "
-            f"weights differ, such as {changed[0]!r}; load it on the weights it was trained on, or say "
-            "load(..., other_base=True)"
+            f"weights differ, such as {changed[0]!r}; if its base was trained with it, load the base's difference first "
+            "(load_base), else load it on the weights it was trained on, or say load(..., other_base=True)"
         )
 
 

@@ -107,10 +107,11 @@ def fill(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
 
 def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     """Whether two sets of tensors have the same names, dtypes and bits (a NaN equals itself)."""
-    return one.keys() == other.keys() and all(_same_bits(one[name], other[name]) for name in one)
+    return one.keys() == other.keys() and all(same_bits(one[name], other[name]) for name in one)
 
 
-def _same_bits(one: Tensor, other: Tensor) -> bool:
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same shape, dtype and bits, wherever they are."""
     one, other = one.detach().cpu().contiguous(), other.detach().cpu().contiguous()
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
