@@ -93,7 +93,7 @@ def test_what_is_kept_of_a_base(name: str, tmp_path: Path) -> None:
     assert sizes["norms"] < sizes["trained"]
 
 
-def test_norms_of_a_deep_base_are_looked_at(tmp_path: Path) -> None:
+def test_one_tensor_that_learned_is_looked_at(tmp_path: Path) -> None:
     """A single tensor that learned tells the base from its original, wherever it is."""
 
     def deep() -> gw.Adapters:
