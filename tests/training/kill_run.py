@@ -3,6 +3,7 @@
 `step`: after so many steps of the optimiser; `write`: when half of the so-manyth file of checkpoints is written.
 """
 
+import json
 import os
 import signal
 import sys
@@ -28,6 +29,11 @@ class Fuse(Watcher):
             die()
 
 
+def _read(path: Path) -> Recipe:
+    """A recipe as TOML, or as JSON."""
+    return Recipe.make(json.loads(path.read_text())) if path.suffix == ".json" else Recipe.read(path)
+
+
 def main() -> None:
     recipe, out, moment, count = sys.argv[1:]
     left = int(count)
@@ -45,7 +51,7 @@ def main() -> None:
 
         folders._write = half
     watcher = Fuse(left) if moment == "step" else Watcher()
-    run(Recipe.read(recipe), out, root=Path(recipe).parent, watcher=watcher)
+    run(_read(Path(recipe)), out, root=Path(recipe).parent, watcher=watcher)
 
 
 if __name__ == "__main__":
