@@ -24,7 +24,8 @@ def _root() -> None:
 
     A recipe (a TOML file) names a pretrained model and some tasks. `run`
     trains an adapter for each task, and for each target a fusion of all of
-    them beside what it has to be compared with; `show` says what came out.
+    them beside what it has to be compared with; `show` says what came out,
+    and `recommend` which method suits a task, also before anything is trained.
 
         graftwork run recipe.toml --dry-run
         graftwork run recipe.toml

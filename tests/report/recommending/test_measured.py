@@ -69,6 +69,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         read_figures(run)
 
 
+def test_results_that_lack_something_say_what(tmp_path: Path) -> None:
+    row = {key: value for key, value in result_row("adapter", 0.7).items() if key != "trained_weights"}
+    run = write_run(tmp_path / "run", [row])
+    with pytest.raises(RecipeError, match="have no 'trained_weights'; write them again"):
+        read_figures(run)
+
+
 def test_clearly_above_is_beyond_both_standard_deviations() -> None:
     assert figure("a", 0.80, 0.01).clearly_above(figure("b", 0.77, 0.01))
     assert not figure("a", 0.80, 0.01).clearly_above(figure("b", 0.785, 0.01))

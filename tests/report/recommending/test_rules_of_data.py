@@ -18,7 +18,9 @@ def test_a_small_target_with_larger_sources(rows: int, fires: bool) -> None:
     assert stances(found, "small_target_with_larger_sources") == dict.fromkeys(expected, "for")
     if fires:
         reason = str(said(found, "small_target_with_larger_sources")["fusion"])
-        assert reason.startswith(f"t has {rows:,d} rows, fewer than 5,000, and mnli more: ")
+        assert reason.startswith(
+            f"t has {rows:,d} rows, fewer than 5,000 (a bin of AdapterFusion, arXiv:2005.00247), and mnli more: "
+        )
         assert FACTS["fusion on small tasks"].text in reason and "BERT-base" in reason
     assert not said(advice(needs(rows)), "small_target_with_larger_sources")
     assert not said(advice(needs(rows, SMALLER)), "small_target_with_larger_sources")

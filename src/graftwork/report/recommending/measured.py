@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graftwork.errors import RecipeError
 from graftwork.report.recommending.candidates import CANDIDATES, KEYS
 from graftwork.report.recommending.evidence import Evidence
 from graftwork.report.words import kind_label, named_score, score
@@ -74,31 +75,38 @@ def read_figures(run: str | Path) -> tuple[Figure, ...]:
     """
     recipe, results = recipe_of(Path(run)), read_results(run)
     found: dict[tuple[str, str], Figure] = {}
-    for row in results["targets"]:
-        method = _method(row, str(recipe.adapter["method"]))
-        number = 2
-        while (row["task"], method) in found:  # the same method with other options
-            method, number = f"{method.partition(' #')[0]} #{number}", number + 1
-        found[row["task"], method] = Figure(
-            method,
-            _label(method, row),
-            row["task"],
-            row["mean"],
-            row["sd"],
-            len(row["seeds"]),
-            row["metric"],
-            row["scored_on"],
-            row["trained_weights"],
-            row.get("timings", {}).get("milliseconds_a_row"),
-            str(run),
-            recipe.base.model,
-        )
+    try:
+        for row in results["targets"]:
+            method = _method(row, str(recipe.adapter["method"]))
+            number = 2
+            while (row["task"], method) in found:  # the same method with other options
+                method, number = f"{method.partition(' #')[0]} #{number}", number + 1
+            found[row["task"], method] = _figure(row, method, str(run), recipe.base.model)
+    except KeyError as error:
+        raise RecipeError(f"the results of {run} have no {error}; write them again with `graftwork run`") from error
     return tuple(found.values())
 
 
 def of_task(figures: Sequence[Figure], task: str) -> dict[str, Figure]:
     """The figures of one task by method."""
     return {figure.method: figure for figure in figures if figure.task == task}
+
+
+def _figure(row: Mapping[str, Any], method: str, run: str, base: str) -> Figure:
+    return Figure(
+        method=method,
+        label=_label(method, row),
+        task=row["task"],
+        mean=row["mean"],
+        sd=row["sd"],
+        seeds=len(row["seeds"]),
+        metric=row["metric"],
+        scored_on=row.get("scored_on", ""),
+        weights=row["trained_weights"],
+        milliseconds=row.get("timings", {}).get("milliseconds_a_row"),
+        run=run,
+        base=base,
+    )
 
 
 def _method(row: Mapping[str, Any], adapter: str) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from graftwork.report.recommending.case import Case, Rule, expected, needed
 from graftwork.report.recommending.evidence import GIVEN, Reason, Stance, literature
-from graftwork.report.recommending.facts import LARGE_TARGET, SMALL_TARGET, SMALLEST
+from graftwork.report.recommending.facts import FUSION, LARGE_TARGET, SMALL_TARGET, SMALLEST
 from graftwork.report.recommending.measured import CONTROLS
+from graftwork.report.recommending.needs import Needs
 from graftwork.tasks import kinds
 
 
@@ -19,7 +20,7 @@ def small_target_with_larger_sources(case: Case) -> Iterator[Reason]:
     needs, rule = case.needs, "small_target_with_larger_sources"
     if needs.rows >= SMALL_TARGET or not needs.larger:
         return
-    text = f"{needs.target} has {needs.rows:,d} rows, fewer than {SMALL_TARGET:,d}, and {', '.join(needs.larger)} more"
+    text = f"{_size(needs)}, and {', '.join(needs.larger)} more"
     yield expected(rule, "fusion", "for", text, *literature("fusion on small tasks", "fusion on small tasks, RoBERTa"))
     yield expected(rule, "scalearn", "for", text, *literature("scalearn on RTE"))
     yield expected(rule, "together", "for", text, *literature("together on small tasks"))
@@ -68,8 +69,7 @@ def larger_target(case: Case) -> Iterator[Reason]:
     if needs.rows < SMALL_TARGET:
         return
     large = needs.rows > LARGE_TARGET
-    bound = f"more than {LARGE_TARGET:,d}" if large else f"{SMALL_TARGET:,d} or more"
-    text = f"{needs.target} has {needs.rows:,d} rows, {bound}"
+    text = _size(needs)
     yield expected(rule, "fusion", "against" if large else "note", text, *literature("fusion on larger tasks"))
     yield expected(rule, "together", "against", text, *literature("together on larger tasks"))
     yield expected(rule, "full", "note", text, *literature("full on larger tasks", "adapters and full"))
@@ -82,8 +82,7 @@ def small_target_alone(case: Case) -> Iterator[Reason]:
     """On few rows the whole base is too much to train."""
     needs = case.needs
     if needs.rows < SMALL_TARGET:
-        text = f"{needs.target} has {needs.rows:,d} rows, fewer than {SMALL_TARGET:,d}"
-        yield expected("small_target_alone", "full", "against", text, *literature("full on small tasks"))
+        yield expected("small_target_alone", "full", "against", _size(needs), *literature("full on small tasks"))
 
 
 def hardly_any_rows(case: Case) -> Iterator[Reason]:
@@ -153,6 +152,15 @@ def gain_of_the_sources(case: Case) -> Iterator[Reason]:
         )
         stance: Stance = "for" if clear else "note"
         yield expected("gain_of_the_sources", "fusion", stance, text, fusion.evidence, control.evidence)
+
+
+def _size(needs: Needs) -> str:
+    """The size of the target, and the bin of the paper that it falls into."""
+    if needs.rows < SMALL_TARGET:
+        bound = f"fewer than {SMALL_TARGET:,d}"
+    else:
+        bound = f"more than {LARGE_TARGET:,d}" if needs.rows > LARGE_TARGET else f"{SMALL_TARGET:,d} or more"
+    return f"{needs.target} has {needs.rows:,d} rows, {bound} (a bin of {FUSION})"
 
 
 RULES: tuple[Rule, ...] = (
