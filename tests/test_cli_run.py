@@ -156,7 +156,7 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
     assert "is no folder of a run" in refused(call("show", tmp_path))
 
 
-@pytest.mark.parametrize("command", ["run", "show", "predict", "sites", "methods"])
+@pytest.mark.parametrize("command", ["run", "show", "predict", "sites", "methods", "recommend"])
 def test_help_has_an_example(command: str) -> None:
     assert f"graftwork {command}" in call(command, "--help").stdout
     assert command in call("--help").stdout

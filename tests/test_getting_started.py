@@ -64,7 +64,7 @@ def test_the_guide_does_what_it_says(tmp_path: Path) -> None:
                 # columns stand further apart where names are longer
                 said = re.sub(r"\s+", r"\\s+", re.escape(line.strip()).replace(r"\ ", " "))
                 assert re.search(said, printed), f"{line!r} is not in what the command printed:\n{printed}"
-    assert ran == ["sh", "sh", "sh", "sh", "python"]
+    assert ran == ["sh", "sh", "sh", "sh", "sh", "python"]
     assert "'fusion'" in printed and printed.count("'complaint': ") == 2, printed
     assert (tmp_path / "runs" / "first" / "results.md").is_file()
 

@@ -24,7 +24,8 @@ def _root() -> None:
 
     A recipe (a TOML file) names a pretrained model and some tasks. `run`
     trains an adapter for each task, and for each target a fusion of all of
-    them beside what it has to be compared with; `show` says what came out.
+    them beside what it has to be compared with; `show` says what came out,
+    and `recommend` which method suits a task, also before anything is trained.
 
         graftwork run recipe.toml --dry-run
         graftwork run recipe.toml
@@ -303,6 +304,84 @@ def methods(
             typer.echo(methods_as_json(found))
         else:
             print_methods(found, f"{model} ({type(built).__name__})", Console())
+
+
+@app.command()
+def recommend(
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="[RECIPE]", help="A TOML file: its base, and its tasks with their rows.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="The task to be served best; by default the recipe's targets, or the only task.")
+    ] = None,
+    rows: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=ROWS", help="A task and its training rows; may be repeated.")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=ROWS]", help="A related task at hand; may be repeated. By default the recipe's other tasks."
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A model, as `graftwork sites` takes it; by default the recipe's.")
+    ] = None,
+    changing: Annotated[bool, typer.Option("--changing", help="Tasks come and go at run time.")] = False,
+    keep_base: Annotated[bool, typer.Option("--keep-base", help="The base's own weights may not be changed.")] = False,
+    keep_old: Annotated[
+        bool, typer.Option("--keep-old", help="What was learnt must stay what it is when a task is added.")
+    ] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="At most so many weights a task (1M, 800k), or the bytes of its file in float32 (4MB)."),
+    ] = None,
+    latency: Annotated[
+        float | None, typer.Option(help="At most so many times the bare model's time of inference, such as 1.1.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The folder of a run: its figures take the place of the literature's.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the advice as JSON.")] = False,
+) -> None:
+    """Say which method suits a task, and why.
+
+    Every reason is tied to a figure of your own run, to a count on your base,
+    or to a published figure, and marked which; where these do not separate
+    two methods it says so. Nothing is trained, and no weight is allocated.
+
+    For example:
+
+        graftwork recommend --base bert --rows rte=2490 --source mnli=392702
+
+        graftwork recommend recipe.toml --weights 1M --latency 1.1
+
+        graftwork recommend recipe.toml --run runs/recipe
+    """
+    with _one_line():
+        from graftwork.report.recommending import Asked, advice_as_dict, advise, print_advice
+
+        _quiet()
+        asked = Asked(
+            recipe=recipe,
+            run=run,
+            base=base,
+            target=target,
+            rows=rows or (),
+            sources=source or (),
+            weights=weights,
+            latency=latency,
+            changing=changing,
+            keep_base=keep_base,
+            keep_old=keep_old,
+        )
+        found = advise(asked, _on_meta)
+        if json:
+            import json as writer
+
+            typer.echo(writer.dumps([advice_as_dict(advice) for advice in found], indent=1, ensure_ascii=False))
+            return
+        for advice in found:
+            print_advice(advice, Console())
 
 
 if __name__ == "__main__":
