@@ -1,4 +1,4 @@
-"""Writes docs/methods/: a page for every registered method, and the table of all. `python -m docs.make_methods`, or `make docs`."""
+"""Writes docs/methods/: a page for every method and every block that learns, and the table of all. `make docs`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,21 @@ import transformers
 from torch import Tensor, nn
 
 import graftwork as gw
-from graftwork.report import all_facts, method_pages
+import graftwork.training as training
+from graftwork.report import all_blocks, all_facts, block_pages, block_table, method_pages
+from graftwork.report.docstrings import cell, paper_links, papers_in, papers_of, summary_of
 
 FOLDER = Path(__file__).parent / "methods"
+# What is neither a method with a page nor a block: how it is written, and what says what it is.
+BESIDE = {
+    'grafts.add("x", peft.LoraConfig(r=8))': gw.Peft,
+    'grafts.merge("new", {"a": 1.0, "b": -0.5}, start="s")': gw.Adapters.merge,
+    'grafts.prune_fusion("f", ...)': gw.Adapters.prune_fusion,
+    "graftwork.training.soup": training.soup,
+    "graftwork.training.RandomDepth": training.RandomDepth,
+    "graftwork.training.TaskMixing": training.TaskMixing,
+    "graftwork.training.TaskFinder": training.TaskFinder,
+}
 
 
 class Generator(nn.Sequential):
@@ -36,10 +48,23 @@ def pages() -> dict[str, str]:
             "ResNet-50": transformers.ResNetModel(transformers.ResNetConfig()),
         }
         generator = Generator()
-    found = {name: all_facts(gw.attach(model)) for name, model in models.items()}
+    attached = {name: gw.attach(model) for name, model in models.items()}
+    found = {name: all_facts(grafts) for name, grafts in attached.items()}
     found["a DCGAN's generator"] = all_facts(gw.attach(generator, sites=()))
     ours = {name: [f for f in facts if f.config.__module__.startswith("graftwork.")] for name, facts in found.items()}
-    return method_pages(ours)
+    blocks = all_blocks(attached["BERT-base"])
+    made = {**method_pages(ours), **block_pages("BERT-base", blocks)}
+    made["README.md"] += f"\n{block_table('BERT-base', blocks)}\n{beside()}"
+    return made
+
+
+def beside() -> str:
+    """The table of what is used beside methods and blocks."""
+    lines = []
+    for written, what in BESIDE.items():
+        papers = dict.fromkeys((*papers_in(what.__doc__ or ""), *papers_of(what)))
+        lines.append(f"| `{written}` | {cell(summary_of(what))} | {paper_links([*papers])} |")
+    return "\n".join(["## Beside them", "", "| | | paper |", "|---|---|---|", *lines, ""])
 
 
 def main() -> None:
@@ -50,7 +75,7 @@ def main() -> None:
             old.unlink()
     for name, text in written.items():
         (FOLDER / name).write_text(text, encoding="utf-8")
-    print(f"{len(written) - 1} methods in {FOLDER}")
+    print(f"{len(written) - 1} methods and blocks in {FOLDER}")
 
 
 if __name__ == "__main__":

@@ -284,7 +284,7 @@ def methods(
     auto: Annotated[str, typer.Option(help="The AutoModel class that is built.")] = "AutoModel",
     json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """List the adapter methods, each with its default options on a model.
+    """List the adapter methods and the blocks, with their default options on a model.
 
     What each is, its paper, where it stands there, what it reads and writes,
     how many weights it has, and how it composes. No weight is allocated.
@@ -295,15 +295,16 @@ def methods(
     """
     with _one_line():
         from graftwork import attach
-        from graftwork.report import all_facts, methods_as_json, print_methods
+        from graftwork.report import all_blocks, all_facts, methods_as_json, print_methods
 
         _quiet()
         built = _on_meta(model, auto)
-        found = all_facts(attach(built))
+        grafts = attach(built)
+        found, blocks = all_facts(grafts), all_blocks(grafts)
         if json:
-            typer.echo(methods_as_json(found))
+            typer.echo(methods_as_json(found, blocks))
         else:
-            print_methods(found, f"{model} ({type(built).__name__})", Console())
+            print_methods(found, f"{model} ({type(built).__name__})", Console(), blocks)
 
 
 @app.command()

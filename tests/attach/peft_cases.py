@@ -11,9 +11,25 @@ import graftwork as gw
 from tests.contract.cases import Case, sites_of
 from tests.zoo.models import build
 
-MODELS = ("bert", "t5", "gpt2")
-TARGETS = {"bert": ["query", "intermediate.dense"], "t5": ["q", "wi"], "gpt2": ["c_attn", "c_fc"]}
-NORMS = {"bert": ["LayerNorm"], "t5": ["layer_norm"], "gpt2": ["ln_1", "ln_2"]}
+MODELS = ("bert", "t5", "gpt2", "vit")
+FEED_FORWARD = {
+    "bert": ["intermediate.dense"],
+    "t5": ["wi"],
+    "gpt2": ["c_fc"],
+    "vit": ["fc1", "intermediate.dense"],  # the second in transformers 4, and so below
+}
+TARGETS = {
+    "bert": ["query", *FEED_FORWARD["bert"]],
+    "t5": ["q", *FEED_FORWARD["t5"]],
+    "gpt2": ["c_attn", *FEED_FORWARD["gpt2"]],
+    "vit": ["q_proj", "query", *FEED_FORWARD["vit"]],
+}
+NORMS = {
+    "bert": ["LayerNorm"],
+    "t5": ["layer_norm"],
+    "gpt2": ["ln_1", "ln_2"],
+    "vit": ["layernorm_before", "layernorm_after"],
+}
 # What peft itself cannot put around a module of a model.
 REFUSED = {("oft", "gpt2"): "Conv1D", ("miss", "gpt2"): "Conv1D", ("hra", "gpt2"): "Conv1D"}
 # These add nothing before they are trained.
@@ -28,7 +44,7 @@ def config(kind: str, model: str) -> Any:
     made = {
         "lora": lambda: peft.LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets),
         "dora": lambda: peft.LoraConfig(r=4, use_dora=True, target_modules=targets),
-        "ia3": lambda: peft.IA3Config(target_modules=targets, feedforward_modules=targets[1:]),
+        "ia3": lambda: peft.IA3Config(target_modules=targets, feedforward_modules=FEED_FORWARD[model]),
         "oft": lambda: peft.OFTConfig(oft_block_size=4, target_modules=targets),
         "vera": lambda: peft.VeraConfig(r=4, target_modules=targets),
         "miss": lambda: peft.MissConfig(r=4, target_modules=targets),

@@ -72,6 +72,27 @@ def test_other_models(name: str) -> None:
             torch.testing.assert_close(main_output(compiled(**zoo.inputs)), expected)
 
 
+@pytest.mark.parametrize("kind", ["lora", "prompt_tuning", "prefix_tuning"])
+def test_adapters_of_peft(kind: str) -> None:
+    """Around the base's layers, in front of the tokens, and in front of every attention: alone, with ours, and gone again."""
+    peft = pytest.importorskip("peft")
+    configs = {
+        "lora": lambda: peft.LoraConfig(r=4, lora_dropout=0.0, target_modules=["query", "value"]),
+        "prompt_tuning": lambda: peft.PromptTuningConfig(num_virtual_tokens=3, task_type="SEQ_CLS"),
+        "prefix_tuning": lambda: peft.PrefixTuningConfig(num_virtual_tokens=3, task_type="SEQ_CLS"),
+    }
+    model, grafts, inputs = setup(bert_classifier(num_hidden_layers=1))
+    grafts.add("x", configs[kind]())
+    lively(grafts, "x", seed=9)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    found = []
+    for composition in ("x", gw.Stack("x", "a"), None):
+        with torch.no_grad(), grafts.using(composition):
+            found.append(model(**inputs).logits)
+            torch.testing.assert_close(compiled(**inputs).logits, found[-1])
+    assert not torch.allclose(found[0], found[1]) and not torch.allclose(found[0], found[2])
+
+
 @pytest.mark.slow
 def test_inductor() -> None:
     model, grafts, inputs = setup(bert_classifier(num_hidden_layers=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,34 @@ def test_the_whole_learns_by_the_adapters_name() -> None:
     model(**INPUTS, labels=torch.tensor([0, 1, 2, 0])).loss.backward()
     assert all(p.grad is not None and p.grad.any() for p in here)
     assert grafts.learning == grafts.learning_parts == ("hyper",)
+
+
+@pytest.mark.parametrize(
+    ("norms", "base"), [("base", "frozen"), ("own", "frozen"), ("base", "norms"), ("base", "trained")]
+)
+def test_the_base_is_frozen_or_its_norms_or_all_of_it_learn(norms: str, base: str) -> None:
+    """Norms of the adapter's own in place of the base's, as published; those of the base itself; or the whole base."""
+    model, grafts = setup(dataclasses.replace(CONFIG, norms=norms))
+    here = [n for n, _ in model.named_parameters() if "graftwork" in n.split(".")]
+    mine = {id(p) for norm in grafts.norms_of("hyper").values() for p in norm.parameters()}
+    own = {n for n in here if id(model.get_parameter(n)) in mine}
+    grafts.train_only("hyper", active="hyper:mnli", base=base)
+    learning = {n for n, p in model.named_parameters() if p.requires_grad}
+    of_the_base = learning - set(here)
+    assert set(here) <= learning
+    assert bool(own) is (norms == "own")
+    expected = {
+        "frozen": set(),
+        "norms": {n for n, _ in model.named_parameters() if "LayerNorm" in n} - set(here),
+        "trained": {n for n, _ in model.named_parameters()} - set(here),
+    }
+    assert of_the_base == expected[base]
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    step(model, grafts)
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved <= learning
+    assert bool(moved - set(here)) is (base != "frozen")
+    assert own <= moved
 
 
 def test_made_weights_are_kept_until_what_they_are_made_of_changes(monkeypatch: pytest.MonkeyPatch) -> None:

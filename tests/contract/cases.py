@@ -18,17 +18,20 @@ CONVOLUTIONAL = {"resnet"}
 AT_CONVOLUTIONS = {"residual_adapter"}
 # Methods that need a generator, a model with a latent among its inputs: `test_generator.py` runs the contract for them.
 OF_A_LATENT = {"self_modulation"}
-# What a method is refused with by a model whose sites are none of its.
+# What a method is refused with by a model whose sites are none of its, or that has no latent.
 REFUSED: dict[tuple[str, str], str] = {
-    (method, model): "stands at" if method in AT_CONVOLUTIONS else "dimension 1|stands at"
-    for method in gw.methods()
-    for model in MODELS
-    if method not in OF_A_LATENT and (method in AT_CONVOLUTIONS) != (model in CONVOLUTIONAL)
+    **{
+        (method, model): "stands at" if method in AT_CONVOLUTIONS else "dimension 1|stands at"
+        for method in gw.methods()
+        for model in MODELS
+        if method not in OF_A_LATENT and (method in AT_CONVOLUTIONS) != (model in CONVOLUTIONAL)
+    },
+    **{(method, model): "latent cannot be guessed" for method in OF_A_LATENT for model in MODELS},
 }
 # Methods that stand at none of a model's sites, with the reason: an exception is made here or nowhere.
 STANDS_NOWHERE: dict[tuple[str, str], str] = {
-    **{(method, model): f"{model} has no latent" for method in OF_A_LATENT for model in MODELS},
-    **{(method, model): f"{method} stands at no site of {model}" for method, model in REFUSED},
+    (method, model): f"{model} has no latent" if method in OF_A_LATENT else f"{method} stands at no site of {model}"
+    for method, model in REFUSED
 }
 # Methods with an adapter that cannot be weighed (`AdapterModule.unweighable`), with what the refusal says.
 UNWEIGHABLE: dict[str, str] = {"invertible_pfeiffer": r"cannot be weighed at .*inverse.*invertible=False"}

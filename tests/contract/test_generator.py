@@ -26,6 +26,7 @@ from tests.contract.test_contract import (
     test_the_configuration_goes_to_json_and_back,
     test_the_seed_decides_and_no_two_sites_are_alike,
     test_three_steps_move_it_and_not_the_base,
+    test_weighing_two_whose_norms_differ_is_refused,
     test_what_learns_is_the_adapter_and_nothing_else,
 )
 
@@ -44,6 +45,7 @@ __all__ = [
     "test_the_configuration_goes_to_json_and_back",
     "test_the_seed_decides_and_no_two_sites_are_alike",
     "test_three_steps_move_it_and_not_the_base",
+    "test_weighing_two_whose_norms_differ_is_refused",
     "test_what_learns_is_the_adapter_and_nothing_else",
 ]
 

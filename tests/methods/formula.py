@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.compose import FusionModule
-from graftwork.methods import PAL, AdapterConfig, Bottleneck
+from graftwork.methods import PAL, AdapterConfig, Bottleneck, MoE
 
 PHI: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda x: x * (x > 0),
@@ -38,6 +38,8 @@ def adapter(config: AdapterConfig, module: Any, h: Tensor, mask: Tensor | None =
     """What an adapter adds, by the formula of its method."""
     if isinstance(config, PAL):
         return pal(config, module, h, mask, causal)
+    if isinstance(config, MoE):
+        return mixture(config, module, h)
     assert isinstance(config, Bottleneck)
     return bottleneck(config, module, h, mask, causal)
 
@@ -92,6 +94,16 @@ def bottleneck(
             gate = torch.stack(means)[:, None, None]
         z = z * gate
     return z
+
+
+def mixture(config: MoE, module: Any, h: Tensor) -> Tensor:
+    """Σ_i g_i E_i(h), g the softmax over the k largest of W_g h, as it is without noise."""
+    w = dict(module.named_parameters())
+    experts = []
+    for n in range(config.experts):
+        features = PHI[config.activation](h @ w["down"][n].T + w["down_bias"][n])
+        experts.append(features @ w["up"][n].T + (w["up_bias"][n] if config.up_bias else 0))
+    return route(h @ w["gate.weight"].T, config.top_k, experts)
 
 
 def product(module: Any, side: str) -> Tensor:

@@ -159,6 +159,41 @@ def test_the_published_presets() -> None:
     assert gw.LowRank().rank == 1
 
 
+@pytest.mark.parametrize(
+    ("config", "published"),
+    [
+        (
+            gw.Hyperformer(),
+            {
+                "sites": ("attention", "feed_forward"),
+                "reads": "output",
+                "activation": "gelu_tanh",
+                "embedding_size": 64,
+                "hidden_size": 128,
+                "init_std": 1e-2,
+                "norms": "own",
+            },
+        ),
+        (gw.PAL(), {"size": 204, "heads": 12, "activation": "identity", "init_std": 0.02}),
+        (gw.LowRankPAL(), {"bottleneck_size": 100, "reads": "layer_input", "activation": "gelu", "init_std": 0.02}),
+        (
+            gw.InvertiblePfeiffer(),
+            {"sites": ("feed_forward",), "reads": "normed", "reduction_factor": 2, "invertible_reduction": 2},
+        ),
+        (
+            gw.KAdapter(),
+            {"size": 768, "heads": 12, "inner": 3072, "depth": 2, "combine": "concat", "init_std": 2e-4},
+        ),
+        (gw.MoE(), {"noise": True, "importance": 0.1, "load": 0.1}),
+        (gw.ResidualAdapter(), {"mode": "parallel", "init": "he", "norms": "own"}),
+        (gw.SelfModulation(), {"hidden_size": 32, "classes": 0, "init_std": 0.02}),
+    ],
+    ids=lambda value: getattr(value, "method", None),
+)
+def test_the_published_options_of_the_others(config: gw.AdapterConfig, published: dict[str, Any]) -> None:
+    assert {name: getattr(config, name) for name in published} == published
+
+
 BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"reduction": 16}, ("reduction", "reduction_factor")),
     ({"k": 16}, ("'k'", "bottleneck_size", "leave_out")),

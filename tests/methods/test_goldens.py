@@ -25,6 +25,7 @@ def attached(name: str) -> gw.Adapters:
 def test_t5_base_is_the_published_one() -> None:
     grafts = attached("t5-base")
     assert grafts.summary().base == 222_882_048
+    assert sum(grafts.sites.stacks.values()) == 24
     assert len(grafts.sites.norms) == 62
     assert (
         sum(p.numel() for path in grafts.sites.norms for p in grafts.model.get_submodule(path).parameters()) == 47_616
@@ -75,36 +76,70 @@ def test_published_count(model: str, config: gw.AdapterConfig, weights: int) -> 
         grafts.remove("a")
 
 
-def test_standard_is_98_368_a_site() -> None:
-    grafts = attached("bert-base")
-    grafts.add("a", gw.Standard(up_bias=False))
+@pytest.mark.parametrize(
+    ("model", "config", "weights"),
+    [
+        ("bert-base", gw.Standard(up_bias=False), 98_368),
+        ("t5-base", gw.Houlsby(bottleneck_size=24), 37_656),
+        ("t5-base", gw.PHM(n=12), 7_320),
+        ("t5-base", gw.LowRank(), 2_376),
+        ("t5-base", gw.Compacter(), 2_376),  # and its rule, of 64, once
+    ],
+)
+def test_published_count_of_a_site(model: str, config: gw.AdapterConfig, weights: int) -> None:
+    grafts = attached(model)
+    grafts.add("a", config)
     try:
+        shared = grafts.shared_of("a")
         counts = [sum(p.numel() for p in m.parameters()) for m in grafts.modules_of("a").values()]
+        once = 0 if shared is None else sum(p.numel() for p in shared.parameters())
     finally:
         grafts.remove("a")
-    assert counts == [98_368] * 24
+    assert counts == [weights] * (48 if model == "t5-base" else 24)
+    assert once == (64 if isinstance(config, gw.Compacter) else 0)
 
 
 @pytest.mark.parametrize(
-    ("config", "percent"),
+    ("model", "config", "percent"),
     [
-        (gw.Houlsby(bottleneck_size=24), 0.832),
-        (gw.Compacter(), 0.073),
-        (gw.CompacterPlusPlus(), 0.047),
-        (gw.LowRank(), 0.073),
-        (gw.PHM(n=12), 0.179),
-        (gw.HyperformerPlusPlus(tasks=EIGHT), 2.338),
+        ("bert-base", gw.Pfeiffer(), 0.82),
+        ("t5-base", gw.Houlsby(bottleneck_size=24), 0.832),
+        ("t5-base", gw.Pfeiffer(bottleneck_size=24, norms="own"), 0.427),
+        ("t5-base", gw.Compacter(), 0.073),
+        ("t5-base", gw.CompacterPlusPlus(), 0.047),
+        ("t5-base", gw.LowRank(), 0.073),
+        ("t5-base", gw.PHM(n=12), 0.179),
+        ("t5-base", gw.HyperformerPlusPlus(tasks=EIGHT), 2.338),
     ],
-    ids=lambda value: getattr(value, "method", None),
 )
-def test_share_of_the_base_is_the_papers(config: gw.AdapterConfig, percent: float) -> None:
-    grafts = attached("t5-base")
+def test_share_of_the_base_is_the_papers(model: str, config: gw.AdapterConfig, percent: float) -> None:
+    """To the last digit that is published."""
+    digits = len(str(percent).partition(".")[2])
+    assert round(100 * share(model, config), digits) == percent
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "tasks", "published"),
+    [
+        ("t5-base", gw.HyperformerPlusPlus(tasks=EIGHT, norms="base"), 1 / 8, 0.00290),
+        ("t5-base", gw.HyperformerPlusPlus(tasks=EIGHT), 1 / 8, 0.00292),
+        ("bert-base", gw.PAL(), 8, 0.133),
+        ("bert-base", gw.LowRankPAL(), 8, 0.135),
+    ],
+)
+def test_share_by_tasks_is_the_papers(model: str, config: gw.AdapterConfig, tasks: float, published: float) -> None:
+    """An eighth of what serves eight tasks, and what eight tasks cost that each bring their own: 1.13 times the base."""
+    assert round(tasks * share(model, config), 5 if tasks < 1 else 3) == published
+
+
+def share(model: str, config: gw.AdapterConfig) -> float:
+    """The weights of an adapter, divided by those of the base."""
+    grafts = attached(model)
     grafts.add("a", config)
     try:
-        row = grafts.summary().rows[0]  # what is a member's alone has a row behind it
+        return grafts.summary().rows[0].share  # what is a member's alone has a row behind it
     finally:
         grafts.remove("a")
-    assert 100 * row.share == pytest.approx(percent, abs=5e-4)
 
 
 def test_a_fusion_of_bert_base() -> None:

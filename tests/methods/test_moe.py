@@ -16,7 +16,7 @@ from graftwork.methods.experts import BLOCK, Experts, all_of_them, block_for, ch
 from graftwork.methods.gating import NoisyGate, balance
 from graftwork.methods.moe import MoEModule
 from graftwork.sites import Site, Tap
-from tests.compose.interpreter import close, unsettle
+from tests.compose.interpreter import Lab, close, unsettle
 from tests.methods.formula import PHI
 
 WIDTH = 6
@@ -100,6 +100,19 @@ def test_it_is_its_formula(options: dict[str, Any]) -> None:
     around = Around()
     close(module(h, around), plain(module, h, None, None)[0], 1e-12)
     assert not around.losses
+
+
+@pytest.mark.parametrize("model", ["bert", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize(
+    "options", [{}, {"sites": ("attention", "feed_forward"), "reads": "output"}, {"writes": "stream"}], ids=str
+)
+def test_a_model_with_it_is_its_formula(model: str, options: dict[str, Any]) -> None:
+    here = Lab(model)
+    here.add("a", gw.MoE(bottleneck_size=4, experts=5, **options))
+    with torch.no_grad():
+        plain, actual, expected = here.run(None), here.run("a"), here.expect("a")
+    close(actual, expected)
+    assert float((actual - plain).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -16,7 +16,16 @@ from typer.testing import CliRunner
 
 import graftwork as gw
 from graftwork.cli import app
-from graftwork.report import MethodFacts, all_facts, method_pages, methods_as_json, print_methods
+from graftwork.report import (
+    BlockFacts,
+    MethodFacts,
+    all_blocks,
+    all_facts,
+    block_pages,
+    method_pages,
+    methods_as_json,
+    print_methods,
+)
 
 
 @functools.lru_cache
@@ -27,6 +36,16 @@ def bert_base() -> dict[str, MethodFacts]:
     assert grafts.names == ()
     assert not grafts.fusions
     return {facts.name: facts for facts in found}
+
+
+@functools.lru_cache
+def blocks_of_bert_base() -> tuple[BlockFacts, ...]:
+    with torch.device("meta"):
+        grafts = gw.attach(hf.BertModel(hf.BertConfig()))
+    found = tuple(all_blocks(grafts))
+    assert grafts.names == ()
+    assert not grafts.fusions
+    return found
 
 
 def test_every_registered_method_is_there_with_its_paper() -> None:
@@ -84,17 +103,40 @@ def test_the_first_model_that_a_method_stands_in_is_shown() -> None:
     assert "| on A | no site |" in method_pages({"A": [nowhere], "B": [nowhere]})["pfeiffer.md"]
 
 
+def test_blocks_are_counted_over_four_adapters_and_leave_nothing() -> None:
+    found = {facts.name: facts for facts in blocks_of_bert_base()}
+    assert found["fuse"].weights == 21_252_096  # whatever the pool's size
+    assert found["scalearn"].weights == 4 * 768 * 12
+    assert found["route"].weights == 2 * 4 * 768 * 12
+    assert found["concat"].weights == 12 * (4 * 768**2 + 768)
+    assert (found["drop"].papers, found["drop"].config, found["drop"].weights) == (("2010.11918",), None, 0)
+    assert found["scalearn"].papers == ("2310.01217",) and found["scalearn"].config is gw.ScaLearnConfig
+    page = block_pages("BERT-base", [*found.values()])["scalearn.md"]
+    assert "36,864" in page and "| `uniform` | `False` | One number a child" in page
+    assert "drop.md" not in block_pages("BERT-base", [*found.values()])
+
+
+def test_blocks_of_a_model_in_which_no_adapter_of_the_pool_stands() -> None:
+    with torch.device("meta"):
+        grafts = gw.attach(hf.ResNetModel(hf.ResNetConfig(depths=[1, 1, 1, 1])))
+    found = {facts.name: facts for facts in all_blocks(grafts)}
+    assert found["fuse"].weights == 0 and found["fuse"].config is gw.FusionConfig
+    assert grafts.names == ()
+
+
 def test_the_command_prints_a_list_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     print_methods([*bert_base().values()], "bert (BertModel)", Console(file=out, width=400))
     text = out.getvalue()
     assert "894,528 weights, 0.817% of the base, at 12 sites: feed_forward; reads normed, writes branch" in text
     assert 'Average with norms="base"' in text
-    plain: list[dict[str, Any]] = json.loads(methods_as_json([*bert_base().values()]))
-    assert {facts["name"] for facts in plain} == set(gw.methods())
+    plain: dict[str, list[dict[str, Any]]] = json.loads(methods_as_json([*bert_base().values()], blocks_of_bert_base()))
+    assert {facts["name"] for facts in plain["methods"]} == set(gw.methods())
+    assert {facts["name"]: facts["config"] for facts in plain["blocks"]}["scalearn"] == "ScaLearnConfig"
     monkeypatch.setattr("graftwork.report.all_facts", lambda grafts: [bert_base()["houlsby"]])
     ran = CliRunner().invoke(app, ["methods", "--model", "bert"])
     assert ran.exit_code == 0, ran.output
     assert "houlsby (graftwork.Houlsby)" in ran.output
+    assert "route (graftwork.Route)" in ran.output and "peft" in ran.output
     ran = CliRunner().invoke(app, ["methods", "--auto", "AutoNothing"])
     assert ran.exit_code == 1

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
+from typer.testing import CliRunner
 
 import graftwork as gw
+from graftwork.cli import app
 from graftwork.compose import Fuse, Stack
 from graftwork.report import gather, tables
 from graftwork.tasks import Task, TaskSpec
+from graftwork.tasks.knowledge import read_knowledge, read_triples
 from graftwork.training import Predictor, Recipe, Unit, Watcher, estimate, plan, run
 from graftwork.training.run import read_tasks
 from graftwork.training.workshop import Workshop
@@ -37,7 +40,7 @@ xx = {text = ["xx.txt", "more.jsonl"], rows = 24, dev = "xx-dev.txt"}
 
 [knowledge]
 facts = {triples = "facts.tsv", held_out = 0.2, walks = 2, templates = {likes = "{subject} likes the {object} ."}}
-more = {triples = "facts.tsv", walks = 1}
+more = {triples = "facts.jsonl", walks = 1, templates = {likes = "{object} : {subject} likes it ."}}
 
 [tasks.a]
 data = "a"
@@ -81,7 +84,10 @@ def prepare(folder: Path) -> Path:
     write_rows(folder / "more.jsonl", [{"text": text} for text in backwards[20:]])
     (folder / "xx-dev.txt").write_text("\n".join(backwards[:6]))
     pairs = [(a, b) for a in WORDS[:5] for b in WORDS[6:12]]
-    (folder / "facts.tsv").write_text("".join(f"{a}\t{draw.choice(['likes', 'is'])}\t{b}\n" for a, b in pairs))
+    triples = [(a, draw.choice(["likes", "is"]), b) for a, b in pairs]
+    (folder / "facts.tsv").write_text("".join("\t".join(triple) + "\n" for triple in triples))
+    names = ("subject", "predicate", "object")
+    write_rows(folder / "facts.jsonl", [dict(zip(names, triple, strict=True)) for triple in triples])
     for task in ("a", "b"):
         (folder / task).mkdir()
         for split, count in (("train", 24), ("dev", 12)):
@@ -184,6 +190,34 @@ def test_a_fresh_model_predicts_what_was_scored(
     rows = task.dev if language is None else task.elsewhere[language]
     expected = unit["scores"]["dev"] if language is None else unit["elsewhere"][language]
     assert task.score(predictor.predict(rows), rows) == pytest.approx(expected)
+
+
+def test_triples_are_told_in_the_words_of_the_recipe(folder: Path, recipe: Recipe) -> None:
+    """Both files of triples, each with a template of its own; a predicate without one is told by its name."""
+    first = read_triples(folder / "facts.tsv")[0]
+    assert first in read_triples(folder / "facts.jsonl")
+    told = {}
+    for name, spec in recipe.knowledge.items():
+        task = read_knowledge(name, spec, folder).task()
+        told[name] = {row["text"] for row in (*task.train, *task.dev)}
+    assert any(" likes the " in text for text in told["facts"])
+    assert any(" likes it ." in text for text in told["more"]) and not any(" likes the " in t for t in told["more"])
+    assert all(any(" is " in text for text in texts) for texts in told.values())
+
+
+def test_the_command_line_swaps_the_language(folder: Path, results: dict[str, Any]) -> None:
+    text = "good film the plot was nice"
+    answers = {}
+    for language in ("en", "xx"):
+        given = ["predict", str(folder / "run"), "--task", "a", "--kind", "adapter", "--language", language, text]
+        ran = CliRunner().invoke(app, given)
+        assert ran.exit_code == 0, ran.output
+        answers[language] = json.loads(ran.stdout)
+        predictor = Predictor(folder / "run", "a", kind="adapter", language=language)
+        assert answers[language]["value"] == predictor.predict([{"text": text}])[0].to_dict()["value"]
+    assert answers["en"] != answers["xx"]
+    wrong = CliRunner().invoke(app, ["predict", str(folder / "run"), "--task", "a", "--language", "yy", text])
+    assert wrong.exit_code == 1 and "there are those of en, xx" in wrong.stderr
 
 
 def test_the_language_makes_a_difference(folder: Path, results: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ and instance norms. With a class y the latent is enriched by it, once for all no
     z ← z + E(y) + z ⊙ E'(y)                 E and E' two embeddings of the class, as wide as z
 
 Kernels and embeddings start from N(0, 0.02), c_γ at 1, the other biases at 0: γ ≈ 1 and β ≈ 0, the norm without its own affine.
-The authors' code shares h between γ and β, which the formula above does too, and drops the hidden layer at ``hidden_size=0``.
+The authors' code shares h between γ and β, which the formula above does too, and drops the hidden layer at ``hidden_size=0``;
+it has no form with a class, which is the paper's alone.
 In training the whole generator learns with it: ``grafts.train_only("a", base="trained")``.
 """
 

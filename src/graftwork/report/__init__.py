@@ -1,5 +1,7 @@
 """What a run shows: a view while it is trained, and tables, plots and files of what came out."""
 
+from graftwork.report.block_facts import BlockFacts, all_blocks
+from graftwork.report.block_pages import block_pages, block_table
 from graftwork.report.files import can_plot, state, write_report
 from graftwork.report.gathered import Gathered, gather
 from graftwork.report.live import Live
@@ -12,11 +14,15 @@ from graftwork.report.table import Table
 from graftwork.report.tables import tables
 
 __all__ = [
+    "BlockFacts",
     "Gathered",
     "Live",
     "MethodFacts",
     "Table",
+    "all_blocks",
     "all_facts",
+    "block_pages",
+    "block_table",
     "can_plot",
     "gather",
     "method_pages",

@@ -7,9 +7,6 @@ is asked whether it would take it.
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import re
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +15,7 @@ from graftwork.compose import Block, Learned, MixedBatch
 from graftwork.errors import GraftworkError
 from graftwork.methods import AdapterConfig, AdapterModule, NormModule
 from graftwork.methods import methods as registered
+from graftwork.report.docstrings import papers_of, summary_of
 
 _A, _B = "method-a", "method-b"  # names that nobody else's adapters have
 
@@ -87,8 +85,7 @@ def all_facts(grafts: Adapters) -> list[MethodFacts]:
 def facts_of(grafts: Adapters, name: str) -> MethodFacts:
     """The facts of one registered method with its default options."""
     config = registered()[name]
-    summary = (inspect.getdoc(config) or "").partition("\n")[0].rstrip(".")
-    facts = MethodFacts(name, config, summary, papers_of(config))
+    facts = MethodFacts(name, config, summary_of(config), papers_of(config))
     try:
         made = config()
         grafts.add(_A, made)
@@ -101,11 +98,6 @@ def facts_of(grafts: Adapters, name: str) -> MethodFacts:
         for adapter in (_A, _B):
             if adapter in grafts.names:
                 grafts.remove(adapter)
-
-
-def papers_of(config: type[AdapterConfig]) -> tuple[str, ...]:
-    """The arXiv numbers at the head of a method's file, in order."""
-    return tuple(dict.fromkeys(re.findall(r"arXiv:(\d{4}\.\d{4,5})", sys.modules[config.__module__].__doc__ or "")))
 
 
 def _filled(grafts: Adapters, facts: MethodFacts) -> MethodFacts:
@@ -128,11 +120,11 @@ def _filled(grafts: Adapters, facts: MethodFacts) -> MethodFacts:
         share=row.share,
         bank=bool(built) and all(m.banked for m in built),
         folds=bool(built) and all(m.banked and m.foldable for m in built),
-        blocks=tuple((type(block).__name__, _verdict(grafts, block)) for block in _blocks()),
+        blocks=tuple((type(block).__name__, _verdict(grafts, block)) for block in blocks()),
     )
 
 
-def _blocks() -> Iterator[Block]:
+def blocks() -> Iterator[Block]:
     """One of every block, over two adapters of the method."""
     from graftwork import compose
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from graftwork.methods import AdapterConfig
+from graftwork.report.docstrings import cell, options_table, paper_links, sections
 from graftwork.report.method_facts import MethodFacts
-
-_ENTRY = re.compile(r"^    (\w+): (.*)$")
 
 
 def pages(by_model: Mapping[str, Sequence[MethodFacts]]) -> dict[str, str]:
@@ -35,22 +30,17 @@ def page(model: str, facts: MethodFacts) -> str:
     """The page of one method."""
     config = facts.config
     head = (sys.modules[config.__module__].__doc__ or "").strip()
-    said = _sections(inspect.getdoc(config) or "")[0].strip()
-    parts = [f"# `{config.__name__}`", said, head, _at_a_glance(model, facts), _options(config)]
+    said = sections(inspect.getdoc(config) or "")[0].strip()
+    parts = [f"# `{config.__name__}`", said, head, _at_a_glance(model, facts), options_table(config)]
     if facts.blocks:
         parts.append(_composition(facts))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def paper_links(facts: MethodFacts) -> str:
-    """Links to the papers at the head of a method's file."""
-    return ", ".join(f"[arXiv:{number}](https://arxiv.org/abs/{number})" for number in facts.papers)
-
-
 def _at_a_glance(model: str, facts: MethodFacts) -> str:
-    rows = [("in files", f"`{facts.name}`"), ("papers", paper_links(facts))]
+    rows = [("in files", f"`{facts.name}`"), ("papers", paper_links(facts.papers))]
     if facts.refused is not None:
-        rows.append((f"on {model}", _cell(facts.refused)))
+        rows.append((f"on {model}", cell(facts.refused)))
     else:
         norms = f", {facts.in_norms:,d} of them in norms" if facts.in_norms else ""
         rows += [
@@ -64,49 +54,9 @@ def _at_a_glance(model: str, facts: MethodFacts) -> str:
     return "\n".join(["## At a glance", "", "| | |", "|---|---|", *lines])
 
 
-def _options(config: type[AdapterConfig]) -> str:
-    said: dict[str, str] = {}
-    for owner in reversed(config.__mro__):
-        if dataclasses.is_dataclass(owner):
-            said |= _sections(inspect.cleandoc(owner.__doc__ or ""))[1]
-    try:
-        made: Any = config()
-    except ValueError:  # it has options without a default
-        made = None
-    lines = []
-    for field in dataclasses.fields(config):
-        value = getattr(made, field.name, None)
-        default = "" if made is None else f"`{value!r}`"
-        lines.append(f"| `{field.name}` | {_cell(default)} | {_cell(said.get(field.name, ''))} |")
-    return "\n".join(["## Options", "", "| option | default | |", "|---|---|---|", *lines])
-
-
 def _composition(facts: MethodFacts) -> str:
-    lines = [f"| `{block}` | {_cell(verdict) or 'yes'} |" for block, verdict in facts.blocks]
+    lines = [f"| `{block}` | {cell(verdict) or 'yes'} |" for block, verdict in facts.blocks]
     return "\n".join(["## Two of them in a block", "", "| block | |", "|---|---|", *lines])
-
-
-def _sections(doc: str) -> tuple[str, dict[str, str]]:
-    """A docstring's text without its sections, and what its section of attributes says of each."""
-    text: list[str] = []
-    entries: dict[str, str] = {}
-    section = name = None
-    for line in doc.splitlines():
-        if re.fullmatch(r"[A-Z][a-z]+:", line):
-            section, name = line[:-1], None
-        elif section is None:
-            text.append(line)
-        elif line and not line.startswith(" "):
-            section = None
-            text.append(line)
-        elif section == "Attributes":
-            entry = _ENTRY.match(line)
-            if entry:
-                name = entry[1]
-                entries[name] = entry[2]
-            elif name is not None and line.strip():
-                entries[name] += " " + line.strip()
-    return "\n".join(text).strip(), entries
 
 
 def _table(shown: Mapping[str, tuple[str, MethodFacts]]) -> str:
@@ -115,8 +65,8 @@ def _table(shown: Mapping[str, tuple[str, MethodFacts]]) -> str:
         weights = "" if facts.refused else f"{facts.weights:,d} ({facts.share:.3%}) on {model}"
         cells = (
             f"[`{facts.config.__name__}`]({name}.md)",
-            _cell(facts.summary),
-            paper_links(facts),
+            cell(facts.summary),
+            paper_links(facts.papers),
             ", ".join(facts.kinds),
             weights,
             facts.form if not facts.refused else "",
@@ -135,8 +85,3 @@ def _table(shown: Mapping[str, tuple[str, MethodFacts]]) -> str:
             "",
         ]
     )
-
-
-def _cell(text: str) -> str:
-    """A text that does not end its cell."""
-    return " ".join(text.replace("|", r"\|").replace("``", "`").split())

@@ -1,0 +1,78 @@
+"""What docstrings say, as parts of a page: the text, a table of options, links to papers."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+_ENTRY = re.compile(r"^    (\w+): (.*)$")
+
+
+def papers_in(text: str) -> tuple[str, ...]:
+    """The arXiv numbers in a text, in order."""
+    return tuple(dict.fromkeys(re.findall(r"arXiv:(\d{4}\.\d{4,5})", text)))
+
+
+def papers_of(config: type[Any]) -> tuple[str, ...]:
+    """The arXiv numbers at the head of the file that a class stands in."""
+    return papers_in(sys.modules[config.__module__].__doc__ or "")
+
+
+def paper_links(papers: Sequence[str]) -> str:
+    """Links to papers by their arXiv numbers."""
+    return ", ".join(f"[arXiv:{number}](https://arxiv.org/abs/{number})" for number in papers)
+
+
+def summary_of(thing: Any) -> str:
+    """The first line of what something says of itself."""
+    return (inspect.getdoc(thing) or "").partition("\n")[0].rstrip(".")
+
+
+def options_table(config: type[Any]) -> str:
+    """The options of a frozen dataclass, each with its default and what the docstring says of it."""
+    said: dict[str, str] = {}
+    for owner in reversed(config.__mro__):
+        if dataclasses.is_dataclass(owner):
+            said |= sections(inspect.cleandoc(owner.__doc__ or ""))[1]
+    try:
+        made: Any = config()
+    except ValueError:  # it has options without a default
+        made = None
+    lines = []
+    for field in dataclasses.fields(config):
+        value = getattr(made, field.name, None)
+        default = "" if made is None else f"`{value!r}`"
+        lines.append(f"| `{field.name}` | {cell(default)} | {cell(said.get(field.name, ''))} |")
+    return "\n".join(["## Options", "", "| option | default | |", "|---|---|---|", *lines])
+
+
+def sections(doc: str) -> tuple[str, dict[str, str]]:
+    """A docstring's text without its sections, and what its section of attributes says of each."""
+    text: list[str] = []
+    entries: dict[str, str] = {}
+    section = name = None
+    for line in doc.splitlines():
+        if re.fullmatch(r"[A-Z][a-z]+:", line):
+            section, name = line[:-1], None
+        elif section is None:
+            text.append(line)
+        elif line and not line.startswith(" "):
+            section = None
+            text.append(line)
+        elif section == "Attributes":
+            entry = _ENTRY.match(line)
+            if entry:
+                name = entry[1]
+                entries[name] = entry[2]
+            elif name is not None and line.strip():
+                entries[name] += " " + line.strip()
+    return "\n".join(text).strip(), entries
+
+
+def cell(text: str) -> str:
+    """A text that does not end its cell."""
+    return " ".join(text.replace("|", r"\|").replace("``", "`").split())
