@@ -13,7 +13,9 @@ from rich.console import Console
 import graftwork.report.files
 from graftwork.errors import GraftworkError, RecipeError
 from graftwork.report import Live, gather, write_report
-from graftwork.training import Recipe, run
+from graftwork.report.gathered import Gathered
+from graftwork.training import Recipe, plan, run
+from tests.report.made_up import MANY, many_results
 from tests.training.tiny_run import RECIPE, make_tiny
 
 SHORT = "controls = []\n" + RECIPE.replace("epochs = 3", "epochs = 1")
@@ -81,6 +83,25 @@ def test_a_report_of_a_run_that_has_only_begun(copy: Path) -> None:
     assert [path.name for path in write_report(copy)] == ["results.md", "results.txt"]
     assert "0 of 3 trainings are done." in (copy / "results.txt").read_text()
     assert "a: nothing is done yet" in (copy / "results.txt").read_text()
+
+
+def test_a_report_of_many_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Gathered(tmp_path, MANY, plan(MANY), many_results())
+    monkeypatch.setattr(graftwork.report.files, "gather", lambda run: found)
+    names = [path.stem for path in write_report(tmp_path)[2:]]
+    targets = ["rte", "mrpc", "cola"]
+    assert names == [
+        *(f"attention_fusion_mt-{target}" for target in targets),
+        "attention_fusion_mt",
+        "forgetting-sequential",
+        "forgetting-sequential_adapters",
+        "forgetting",
+        *(f"tasks-{kind}" for kind in ("sequential", "multitask", "mt_shared", "mt_joint", "sequential_adapters")),
+        *(f"curves-{target}" for target in targets),
+    ]
+    page = (tmp_path / "results.md").read_text()
+    assert "![forgetting-sequential](plots/forgetting-sequential.png)" in page
+    assert "## Together against alone" in page and "| 3 | cola | 61.0 | 71.0 | 80.0 |" in page
 
 
 def test_without_plots(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from graftwork.report.plots import new_figure
-from graftwork.report.sequences import Matrix, figures_in_words, full_colour
+from graftwork.report.sequences import Matrix, figures, full_colour
 from graftwork.report.words import metric_label
 from graftwork.training.kinds import UNIT_KINDS
 
-# The ends of matplotlib's RdBu, which the colour-blind tell apart.
+# Near the ends of matplotlib's RdBu, which the colour-blind tell apart.
 _LOST, _WON = (178, 24, 43), (33, 102, 172)
+_NOTHING = "#dcdcdc"  # where a task is not learnt yet, which is not white as what has not changed is
 
 
 def forgetting_html(seen: Sequence[Matrix]) -> str:
@@ -66,7 +67,7 @@ def _one(matrix: Matrix, full: int) -> str:
         f"{''.join(_cell(matrix, step, task, full) for task in tasks)}</tr>"
         for step in tasks
     )
-    said = "".join(f'<p class="note">{escape(line)}</p>' for line in figures_in_words(matrix))
+    said = "".join(f'<p class="note">{escape(figure)}</p>' for figure, _ in figures(matrix))
     return (
         f'<div class="wide"><h3>{escape(_title(matrix))}</h3>\n<table class="heat">\n<thead><tr><th scope="col">learnt</th>'
         f"{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>\n{said}</div>"
@@ -91,6 +92,7 @@ def _cell(matrix: Matrix, step: int, task: int, full: int) -> str:
 def _draw(ax: Any, one: Matrix, full: int) -> Any:
     changes = np.ma.masked_invalid(one.changes)
     image = ax.imshow(changes, cmap="RdBu", vmin=-full, vmax=full, aspect="auto", interpolation="nearest")
+    ax.set_facecolor(_NOTHING)
     names = [f"{n + 1}. {task}" for n, task in enumerate(one.order)]
     ax.set_xticks(range(len(names)), one.order, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     ax.set_yticks(range(len(names)), names, parse_math=False)

@@ -29,7 +29,7 @@ from graftwork.training.kinds import KINDS, UNIT_KINDS
 
 PAGE = "report.html"
 _UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-_NUMBER = re.compile(r"(-?[\d,]*\.?\d+)(?: ± [\d.]+)?(?: (KB|MB|GB|TB))?\*?(?: of \d+)?")
+_NUMBER = re.compile(r"([+-]?[\d,]*\.?\d+)(?: ± [\d.]+)?(?: (KB|MB|GB|TB))?\*?(?: of \d+)?")
 _PACKAGES = ("graftwork", "torch", "transformers", "accelerate", "safetensors")
 
 

@@ -120,7 +120,8 @@ def _table(one: Matrix) -> Table:
     mean = f", mean of {one.seeds} seeds" if one.seeds > 1 else ""
     title = f"What is forgotten, {UNIT_KINDS[one.kind].title}{measured} on {one.scored_on}{mean}"
     best = f"{BEST} the best of a task before the last step, which forgetting is counted from."
-    return Table(title, ["step", "learnt", *heads], lines, [*figures_in_words(one), best])
+    said = [f"{figure}: {meaning}." for figure, meaning in figures(one)]
+    return Table(title, ["step", "learnt", *heads], lines, [*said, best])
 
 
 def _is_best(one: Matrix, step: int, task: int) -> bool:
@@ -129,12 +130,11 @@ def _is_best(one: Matrix, step: int, task: int) -> bool:
     return bool(earlier.size) and step == task + int(np.argmax(earlier))
 
 
-def figures_in_words(one: Matrix) -> list[str]:
-    """The figures of a matrix, a sentence each: mean and spread over the seeds."""
-    metric = mean_metric(one.metrics)
-    lines = []
+def figures(one: Matrix) -> list[tuple[str, str]]:
+    """The figures of a matrix, each as it is read, the mean and the spread over the seeds; and what it says."""
+    metric, found = mean_metric(one.metrics), []
     for name, values in one.figures.items():
         title, printed, meaning = _FIGURES[name]
         spread = f" ± {score(statistics.stdev(values), metric)}" if len(values) > 1 else ""
-        lines.append(f"{title} {printed(statistics.fmean(values), metric)}{spread}{points(metric)}: {meaning}.")
-    return lines
+        found.append((f"{title} {printed(statistics.fmean(values), metric)}{spread}{points(metric)}", meaning))
+    return found
