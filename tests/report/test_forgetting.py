@@ -26,7 +26,7 @@ def found(results: dict, begin: str) -> list[Table]:
 
 def test_a_matrix_for_each_kind_of_sequence() -> None:
     full, adapters = found(many_results(ONE_SEED, dict.fromkeys(MANY.tasks, "accuracy"), "test"), "What is forgotten")
-    assert full.title == "What is forgotten, full fine-tuning, in sequence: accuracy, % on test"
+    assert full.title == "What is forgotten: full fine-tuning, in sequence (accuracy, % on test)"
     assert full.columns == ["step", "learnt", "rte", "mrpc", "cola"]
     assert full.rows == [
         ["1", "rte", "70.0", "", ""],
@@ -40,7 +40,7 @@ def test_a_matrix_for_each_kind_of_sequence() -> None:
         "Forward transfer +1.0 points",
     ]
     assert full.notes[3].startswith("* the best")
-    assert adapters.title.startswith("What is forgotten, adapters, in sequence")
+    assert adapters.title.startswith("What is forgotten: adapters, in sequence")
     assert [row[2:] for row in adapters.rows] == [
         ["70.0*", "", ""],
         ["70.0", "80.0*", ""],
@@ -58,7 +58,7 @@ def test_seeds_are_averaged_and_metrics_that_differ_stand_over_their_columns() -
     second = next(row for row in results["sequences"] if (row["kind"], row["seed"]) == ("sequential", 1))
     second["average_forgetting"] = 0.14
     full = found(results, "What is forgotten")[0]
-    assert full.title == "What is forgotten, full fine-tuning, in sequence on dev, mean of 2 seeds"
+    assert full.title == "What is forgotten: full fine-tuning, in sequence (on dev, mean of 2 seeds)"
     assert full.columns[2:] == ["rte: accuracy, %", "mrpc: f1, %", "cola: accuracy, %"]
     assert full.rows[2][2:] == ["61.0", "71.0", "80.0"]
     assert full.notes[0].startswith("Average forgetting 12.0 ± 2.8 points:")  # of 10 and 14
@@ -93,7 +93,7 @@ def test_what_was_not_trained_alone_is_held_against_nothing() -> None:
     done = [unit for unit in plan(MANY) if unit.kind == "mt_shared" or (unit.kind, unit.task) == ("adapter", "rte")]
     (table,) = found(many_results(done), "Together")
     assert [row[4:] for row in table.rows] == [["71.0", "+4.0"], ["", ""], ["", ""]]
-    assert [note for note in table.notes if "mean of 1 tasks" in note]
+    assert [note for note in table.notes if "mean of 1 task;" in note]
     (bare,) = found(many_results([u for u in done if u.kind == "mt_shared"]), "Together")
     assert bare.notes == []
 

@@ -108,8 +108,8 @@ def test_a_run_of_many_tasks_has_their_matrices_and_their_curves(gathered: Gathe
     assert not found.open and not found.links
     begins = [
         "Together against alone",
-        "What is forgotten, full fine-tuning, in sequence",
-        "What is forgotten, adapters, in sequence",
+        "What is forgotten: full fine-tuning, in sequence",
+        "What is forgotten: adapters, in sequence",
         "What is forgotten, task after task",
         "Where the fusion for rte looks: fusion of all, jointly trained",
         "rte: its trainings",

@@ -116,10 +116,11 @@ def _table(one: Matrix) -> Table:
     for step, learnt in enumerate(one.order):
         cells = [one.shown(step, task) + (BEST if _is_best(one, step, task) else "") for task in range(len(one.order))]
         lines.append([str(step + 1), learnt, *cells])
-    measured = f": {metric_label(one.metrics[0])}" if same else ""
+    measured = f"{metric_label(one.metrics[0])} on " if same else "on "
     mean = f", mean of {one.seeds} seeds" if one.seeds > 1 else ""
-    title = f"What is forgotten, {UNIT_KINDS[one.kind].title}{measured} on {one.scored_on}{mean}"
-    best = f"{BEST} the best of a task before the last step, which forgetting is counted from."
+    title = f"What is forgotten: {UNIT_KINDS[one.kind].title} ({measured}{one.scored_on}{mean})"
+    each = ", in each seed from its own" if one.seeds > 1 else ""
+    best = f"{BEST} the best of a task before the last step; forgetting is counted from it{each}."
     said = [f"{figure}: {meaning}." for figure, meaning in figures(one)]
     return Table(title, ["step", "learnt", *heads], lines, [*said, best])
 

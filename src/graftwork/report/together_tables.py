@@ -43,4 +43,5 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
         return []
     metric = mean_metric(row["scores"][task]["metric"] for task in held)
     mean = f"{change(statistics.fmean(held.values()), metric)}{points(metric)}"
-    return [f"{kind}, against {against}: {mean} in the mean of {len(held)} tasks; negative where the others do harm."]
+    over = "1 task" if len(held) == 1 else f"{len(held)} tasks"
+    return [f"{kind}, against {against}: {mean} in the mean of {over}; negative where the others do harm."]
