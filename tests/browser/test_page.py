@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from docs.make_screenshot import NAMES, browse, find_browser, shoot
 from graftwork.report.gathered import Gathered
 from graftwork.report.page import page
-from tests.report.made_up import RECIPE, UNITS, results_of
+from graftwork.training import plan
+from tests.report.made_up import MANY, RECIPE, UNITS, many_results, results_of
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = pytest.mark.skipif(
-    BROWSER is None and "NEEDS_BROWSER" not in os.environ,
+    find_browser() is None and "NEEDS_BROWSER" not in os.environ,
     reason=f"no Chromium: install one (any of {', '.join(NAMES)}), or say where it is in CHROMIUM",
 )
 # What a reader does: click on the head of a column, once and again; what is seen after each is kept for the test.
@@ -34,26 +35,46 @@ document.body.dataset.seen = JSON.stringify({ seen, wide, charts: document.query
 """
 
 
+# The same for every table of a run of many tasks: all of them sort by every column, there and back.
+ALL_TABLES = """
+<script>
+const tables = [...document.querySelectorAll("table.sortable")];
+const first = (table, place) => [...table.tBodies[0].rows].map((row) => row.cells[place].textContent);
+for (const table of tables)
+  for (const head of table.querySelectorAll("thead button")) { head.click(); head.click(); }
+const last = tables.at(-2), heads = last.querySelectorAll("thead button");
+heads[2].click();
+const painted = [...document.querySelectorAll(".beside td")].map((td) => getComputedStyle(td).backgroundColor);
+const boxes = [...document.querySelectorAll(".beside > *")].map((box) => box.getBoundingClientRect().top);
+document.body.dataset.seen = JSON.stringify({
+  tables: tables.length, column: first(last, 2), painted, boxes,
+  wide: document.documentElement.scrollWidth > document.documentElement.clientWidth,
+});
+</script>
+"""
+
+
 @pytest.fixture
-def text(tmp_path: Path) -> str:
+def gathered(tmp_path: Path) -> Gathered:
     (tmp_path / "recipe.json").write_text(json.dumps({"targets": ["rte", "mrpc"]}))
-    return page(Gathered(tmp_path, RECIPE, UNITS, results_of(UNITS[:-1])))
+    return Gathered(tmp_path, RECIPE, UNITS, results_of(UNITS[:-1]))
 
 
-def browse(folder: Path, html: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """The page opened without a window; what the browser says on its console comes with the errors."""
-    path = folder / "page.html"
-    path.write_text(html, encoding="utf-8")
-    command = [str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command += [
-        "--no-first-run",
-        f"--user-data-dir={folder / 'profile'}",
-        "--enable-logging=stderr",
-        "--window-size=1100,1400",
-    ]
-    return subprocess.run(
-        [*command, *options, path.as_uri()], capture_output=True, text=True, timeout=300, check=True, cwd=folder
-    )
+@pytest.fixture
+def text(gathered: Gathered) -> str:
+    return page(gathered)
+
+
+@pytest.fixture
+def many(gathered: Gathered) -> str:
+    return page(dataclasses.replace(gathered, recipe=MANY, units=plan(MANY), results=many_results()))
+
+
+def seen_in(ran: subprocess.CompletedProcess[str]) -> Any:
+    """What the script of a test has kept on the page."""
+    found = re.search(r'data-seen="([^"]*)"', ran.stdout)
+    assert found is not None, ran.stdout[-500:]
+    return json.loads(found[1].replace("&quot;", '"'))
 
 
 def said(ran: subprocess.CompletedProcess[str]) -> list[str]:
@@ -64,9 +85,7 @@ def said(ran: subprocess.CompletedProcess[str]) -> list[str]:
 def test_tables_sort_by_a_click_and_turn_round_by_a_second(text: str, tmp_path: Path) -> None:
     ran = browse(tmp_path, text.replace("</body>", f"{CLICKS}</body>"), "--dump-dom")
     assert not said(ran)
-    found = re.search(r'data-seen="([^"]*)"', ran.stdout)
-    assert found is not None, ran.stdout[-500:]
-    seen = json.loads(found[1].replace("&quot;", '"'))
+    seen = seen_in(ran)
     rising, falling, names, scores = seen["seen"]
 
     def size(cell: str) -> float:
@@ -88,6 +107,19 @@ def test_a_fault_in_a_page_would_be_seen(text: str, tmp_path: Path) -> None:
     assert any("broken" in line for line in said(ran))
 
 
-def test_it_is_shown(text: str, tmp_path: Path) -> None:
-    browse(tmp_path, text, f"--screenshot={tmp_path / 'shot.png'}")
-    assert (tmp_path / "shot.png").stat().st_size > 20_000
+def test_a_page_of_many_tasks_sorts_and_paints(many: str, tmp_path: Path) -> None:
+    ran = browse(tmp_path, many.replace("</body>", f"{ALL_TABLES}</body>"), "--dump-dom")
+    assert not said(ran)
+    seen = seen_in(ran)
+    assert seen["tables"] == 3 + 1 + 2 and not seen["wide"]
+    assert seen["column"] == ["61.0", "71.0", "73.0*"]  # full fine-tuning's first task, from the worst to the best
+    assert "rgb(178, 24, 43)" in seen["painted"] and "rgb(255, 255, 255)" in seen["painted"]
+    assert len(seen["boxes"]) == 2 and seen["boxes"][0] == seen["boxes"][1]  # beside each other
+
+
+@pytest.mark.parametrize("height", [None, 700])
+def test_a_picture_of_a_page(many: str, tmp_path: Path, height: int | None) -> None:
+    shoot(many, tmp_path / "new" / "shot.png", height=height)
+    picture = (tmp_path / "new" / "shot.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 20_000
+    assert (int.from_bytes(picture[20:24], "big") > 2000) == (height is None)  # the whole of it where nothing is said

@@ -12,8 +12,10 @@ from rich.console import Console
 
 import graftwork.report.files
 from graftwork.errors import GraftworkError, RecipeError
-from graftwork.report import Live, gather, write_report
-from graftwork.training import Recipe, run
+from graftwork.report import Live, gather, write_page, write_report
+from graftwork.report.gathered import Gathered
+from graftwork.training import Recipe, plan, run
+from tests.report.made_up import MANY, many_results
 from tests.training.tiny_run import RECIPE, make_tiny
 
 SHORT = "controls = []\n" + RECIPE.replace("epochs = 3", "epochs = 1")
@@ -81,6 +83,53 @@ def test_a_report_of_a_run_that_has_only_begun(copy: Path) -> None:
     assert [path.name for path in write_report(copy)] == ["results.md", "results.txt"]
     assert "0 of 3 trainings are done." in (copy / "results.txt").read_text()
     assert "a: nothing is done yet" in (copy / "results.txt").read_text()
+
+
+def test_a_report_of_many_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Gathered(tmp_path, MANY, plan(MANY), many_results())
+    monkeypatch.setattr(graftwork.report.files, "gather", lambda run: found)
+    names = [path.stem for path in write_report(tmp_path)[2:]]
+    targets = ["rte", "mrpc", "cola"]
+    assert names == [
+        *(f"attention_fusion_mt-{target}" for target in targets),
+        "attention_fusion_mt",
+        "forgetting-sequential",
+        "forgetting-sequential_adapters",
+        "forgetting",
+        *(f"tasks-{kind}" for kind in ("sequential", "multitask", "mt_shared", "mt_joint", "sequential_adapters")),
+        *(f"curves-{target}" for target in targets),
+    ]
+    page = (tmp_path / "results.md").read_text()
+    assert "![forgetting-sequential](plots/forgetting-sequential.png)" in page
+    assert "## Together against alone" in page and "| 3 | cola | 61.0 | 71.0 | 80.0 |" in page
+
+
+MANY_TASKS = 'fuse = false\ncontrols = ["adapter", "mt_shared", "sequential_adapters"]\n' + RECIPE.replace(
+    "epochs = 3", "epochs = 1"
+).replace('["a"]', '["a", "b"]')
+
+
+def test_a_real_run_on_all_tasks_is_shown(tmp_path: Path) -> None:
+    lines = StringIO()
+    recipe = Recipe.read(make_tiny(tmp_path, MANY_TASKS))
+    with Live(recipe, Console(file=lines)) as live:
+        results = run(recipe, tmp_path / "run", root=tmp_path, watcher=live)
+    shared = next(unit for unit in results["units"] if unit["kind"] == "mt_shared")
+    mean = (shared["tasks"]["a"]["score"] + shared["tasks"]["b"]["score"]) / 2
+    said = f"mean of accuracy {100 * mean:.1f} %"
+    assert f"  mt_shared/all-tasks/0 epoch 1 of 1: {said}" in lines.getvalue()  # while it learns, and when it is done
+    assert f"ended mt_shared/all-tasks/0: {said} on dev" in lines.getvalue()
+    assert [path.stem for path in write_report(tmp_path / "run")[2:]] == [
+        "forgetting-sequential_adapters",
+        "tasks-mt_shared",
+        "tasks-sequential_adapters",
+        "curves-a",
+        "curves-b",
+    ]
+    page = write_page(tmp_path / "run").read_text()
+    alone = {row["task"]: row["mean"] for row in results["targets"] if row["kind"] == "adapter"}
+    assert f'>{100 * alone["b"]:.1f}</td></tr>\n</tbody></table>\n<p class="note">Average forgetting 0.0 points' in page
+    assert "All tasks: shared adapter, all tasks" in page
 
 
 def test_without_plots(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from graftwork.report import Live
 from graftwork.training import Recipe, plan
-from tests.report.made_up import RECIPE, UNITS, unit_result
+from tests.report.made_up import MANY, RECIPE, UNITS, many_result, unit_result
 
 HEAD = next(unit for unit in UNITS if unit.kind == "head")
 EVALUATION = {"eval_accuracy": 0.6125, "eval_matthews": 0.1, "eval_score": 0.6125, "eval_loss": 0.61}
@@ -194,3 +194,46 @@ def test_training_goes_on_when_nobody_looks(is_terminal: bool, error: BaseExcept
         live.said("a word")
         assert file.tried == tried > 0
     assert sys.stdout is before
+
+
+def test_what_is_trained_on_all_tasks_has_a_row_and_a_mean() -> None:
+    units = plan(MANY)
+    shared, second = (unit for unit in units if unit.kind == "mt_shared")
+    scored = {"eval_mean of accuracy and f1": 0.76, "eval_rte": 0.76, "eval_mrpc": 0.76, "eval_score": 0.76}
+    console, clock = terminal(width=200), Clock()
+    with Live(MANY, console, clock=clock) as live:
+        live.planned(units, {})
+        live.begun(shared, False)
+        live.logged(shared, 1.0, scored)
+        live.ended(shared, many_result(shared))
+        shown(console)
+        live.begun(second, False)
+        picture = shown(console)
+    row = next(line for line in picture.splitlines() if line.lstrip().startswith("all-tasks"))
+    assert "●◐ 76.0" in row and "mt_shared · all-tasks · seed 1" in picture
+    lines = Console(file=StringIO())
+    with Live(MANY, lines, plain=True, clock=clock) as live:
+        live.planned(units, {})
+        live.begun(shared, False)
+        live.logged(shared, 1.0, scored)
+        live.ended(shared, many_result(shared))
+    said = shown(lines).splitlines()
+    assert said[2].startswith("  mt_shared/all-tasks/0 epoch 1 of 10: mean of accuracy and f1 76.0 %")
+    assert said[3].startswith("ended mt_shared/all-tasks/0: mean of accuracy and f1 76.0 % on dev")
+
+
+def test_a_sequence_says_the_best_of_the_task_in_hand() -> None:
+    unit = next(unit for unit in plan(MANY) if unit.kind == "sequential")
+    console, clock = terminal(width=200), Clock()
+    with Live(MANY, console, clock=clock) as live:
+        live.planned(plan(MANY), {})
+        live.begun(unit, False)
+        live.stepped(unit, 1, 10)
+        live.logged(unit, 1.0, {"eval_accuracy": 0.9, "eval_score": 0.9})
+        live.stepped(unit, 1, 20)  # of the next task
+        live.logged(unit, 1.0, {"eval_f1": 0.5, "eval_score": 0.5})
+        shown(console)
+        clock.now = 60
+        live.stepped(unit, 2, 20)
+        picture = shown(console)
+    assert "step 2 of 20" in picture and "f1 50.0 %, best 50.0" in picture

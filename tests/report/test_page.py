@@ -18,7 +18,7 @@ from graftwork.report.gathered import Gathered
 from graftwork.report.page import page, sort_key
 from graftwork.report.svg import Line, chart, ticks
 from graftwork.training import Recipe, plan
-from tests.report.made_up import RECIPE, UNITS, results_of
+from tests.report.made_up import MANY, RECIPE, UNITS, many_results, results_of
 
 VOID = {"meta", "br", "line", "circle", "polyline"}
 
@@ -101,6 +101,40 @@ def test_a_run_under_way_is_marked_so(gathered: Gathered) -> None:
     assert '<td data-sort="" class="missing">not done yet</td>' in text
 
 
+def test_a_run_of_many_tasks_has_their_matrices_and_their_curves(gathered: Gathered) -> None:
+    many = dataclasses.replace(gathered, recipe=MANY, units=plan(MANY), results=many_results())
+    text = page(many)
+    found = Outline(text)
+    assert not found.open and not found.links
+    begins = [
+        "Together against alone",
+        "What is forgotten: full fine-tuning, in sequence",
+        "What is forgotten: adapters, in sequence",
+        "What is forgotten, task after task",
+        "Where the fusion for rte looks: fusion of all, jointly trained",
+        "rte: its trainings",
+        "All tasks: full fine-tuning, in sequence",
+        "All tasks: shared adapter, all tasks",
+    ]
+    places = [next((n for n, head in enumerate(found.heads) if head.startswith(begin)), None) for begin in begins]
+    assert None not in places and places == sorted(places)  # type: ignore[type-var]
+    assert text.count('<table class="heat">') == 2 + 3  # side by side, and where the fusions look
+    assert "<title>mrpc, seed 1</title>" in text and "<title>mean, seed 0</title>" in text
+    assert "all-tasks: " not in text  # its name is of folders
+
+
+def test_a_run_without_sequences_says_nothing_of_them(gathered: Gathered) -> None:
+    text = page(gathered)
+    assert "forgotten" not in text and "All tasks" not in text
+
+
+def test_names_of_tasks_are_text_in_matrices_too(gathered: Gathered) -> None:
+    results = many_results()
+    raw = json.dumps(results).replace('"mrpc"', '"<i>x</i>"').replace('"all-tasks"', '"all"')
+    text = page(dataclasses.replace(gathered, recipe=MANY, units=(), results=json.loads(raw)))
+    assert not Outline(text).open and "<i>x" not in text and "&lt;i&gt;x" in text
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError):
         write_page(tmp_path)
@@ -115,6 +149,8 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         ("2,807,426", "2807426"),
         ("1.06 MB", "1060000"),
         ("91.4 MB*", "91400000"),
+        ("78.0*", "78"),
+        ("+1.5", "1.5"),
         ("2 of 3", "2"),
         ("fusion of all 2", "fusion of all 2"),
         ("", ""),

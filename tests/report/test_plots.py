@@ -11,11 +11,12 @@ import pytest
 
 import graftwork.report
 from graftwork.errors import GraftworkError
-from graftwork.report.attention import attention_of
+from graftwork.report.attention import attention_of, attentions
+from graftwork.report.by_task import by_task_figure, by_task_html, curves_of, kinds_of_all
 from graftwork.report.curves import curves
 from graftwork.report.plots import heat_map, heat_maps, png
 from graftwork.report.site_names import in_order
-from tests.report.made_up import UNITS, results_of
+from tests.report.made_up import UNITS, many_results, results_of
 
 # By layer and adapter, the mean of two seeds (see `weights` in made_up.py).
 DRAWN = [[0.3, 0.35, 0.35], [0.2, 0.4, 0.4], [0.4, 0.3, 0.3]]
@@ -47,6 +48,33 @@ def test_one_seed_is_drawn_as_it_is() -> None:
 
 def test_a_fusion_that_is_not_done_has_no_picture() -> None:
     assert attention_of(results_of([unit for unit in UNITS if unit.kind != "fusion"]), "rte") is None
+
+
+def test_every_fusion_that_has_a_choice_is_looked_at() -> None:
+    results = results_of(UNITS)
+    found = attentions(results, ["rte", "mrpc"])
+    kinds = [(one.kind, one.target, one.name, one.title) for one in found]
+    assert kinds == [  # the fusion of the own adapter alone gives it all
+        ("fusion", "rte", "attention", "rte"),
+        ("fusion", "mrpc", "attention", "mrpc"),
+        ("copies", "rte", "attention_copies", "rte, fusion, copies"),
+        ("copies", "mrpc", "attention_copies", "mrpc, fusion, copies"),
+    ]
+    joint = attentions(many_results(), ["rte", "mrpc", "cola"])
+    assert [(one.kind, one.own, one.seeds) for one in joint] == [("fusion_mt", n, 2) for n in range(3)]
+
+
+def test_of_copies_the_own_one_is_that_of_the_fusions_seed() -> None:
+    results = results_of(UNITS)
+    for unit in results["units"]:
+        if unit["kind"] == "copies":
+            unit["attention"]["adapters"] = [id.replace("adapter/", "").replace("/", "@") for id in unit["members"]]
+    first = attention_of(results, "rte", "copies")
+    assert first is not None and first.adapters == ["rte@0", "rte@1"] and first.own == 0
+    assert first.seeds == 1  # those of the other seed are other adapters
+    results["units"] = [unit for unit in results["units"] if unit["seed"] == 1]
+    second = attention_of(results, "rte", "copies")
+    assert second is not None and second.adapters == ["rte@1", "rte@0"] and second.own == 0
 
 
 def test_all_targets_share_one_scale_of_colours() -> None:
@@ -100,6 +128,51 @@ def test_curves_have_a_line_for_each_training() -> None:
         "own",
         "fusion",
     ]
+
+
+def of_kind(kind: str, metrics: dict[str, str] | None = None) -> list[dict]:
+    given = {"rte": "accuracy", "mrpc": "f1", "cola": "accuracy"} | (metrics or {})
+    return kinds_of_all(many_results(metrics=given)["units"])[kind]
+
+
+def test_a_training_on_all_tasks_has_a_curve_for_each_and_their_mean() -> None:
+    first, second = of_kind("mt_shared")
+    drawn = {curve.task: (curve.points, curve.best) for curve in curves_of(first)}
+    assert {task: best for task, (_, best) in drawn.items()} == {"rte": 1, "mrpc": 1, "cola": 1, "": 1}
+    assert np.allclose(drawn["rte"][0], [(1, 37.0), (2, 74.0)])
+    assert np.allclose(drawn[""][0], [(1, 38.0), (2, 76.0)])  # of 74, 79 and 75
+    losses, scores = by_task_figure([first, second], "shared").axes
+    assert len(losses.lines) == 2 and [text.get_text() for text in scores.get_legend().texts] == [
+        *first["tasks"],
+        "mean",
+    ]
+    assert scores.get_ylabel() == "accuracy, % and f1, % on dev" and scores.get_xlabel() == "epoch"
+    text = by_task_html([first, second])
+    assert text.count("<polyline") == 2 + 2 * 4 and "dotted" in text and "<i style" in text
+
+
+def test_a_mean_of_percents_and_others_is_not_drawn() -> None:
+    drawn = {curve.task: curve.points for curve in curves_of(of_kind("mt_shared", {"mrpc": "pearson"})[0])}
+    assert set(drawn) == {"rte", "mrpc", "cola"} and np.allclose(drawn["mrpc"], [(1, 0.395), (2, 0.79)])
+
+
+def test_a_sequence_has_a_curve_for_each_task_from_where_it_is_learnt() -> None:
+    units = of_kind("sequential")
+    drawn = {curve.task: curve.points for curve in curves_of(units[0])}
+    assert list(drawn) == ["rte", "mrpc", "cola"]
+    assert np.allclose(drawn["rte"], [(1, 70), (2, 72), (3, 60)]) and np.allclose(drawn["cola"], [(3, 79)])
+    _, scores = by_task_figure(units, "in sequence").axes
+    assert scores.get_xlabel() == "tasks learnt" and len(scores.lines) == 2 * 3
+    assert "score of each task by tasks learnt" in by_task_html(units) and "dotted" not in by_task_html(units)
+
+
+def test_adapters_in_sequence_have_no_loss_of_their_own() -> None:
+    units = of_kind("sequential_adapters")
+    for unit in units:
+        unit["curves"]["loss"] = []  # each was trained by its own unit
+    assert not any(len(line.get_xdata()) for line in by_task_figure(units, "adapters").axes[0].lines)
+    text = by_task_html(units)
+    assert text.count("<svg") == 1 and "Left the loss" not in text
 
 
 def test_a_training_too_short_for_a_loss_is_drawn_too() -> None:

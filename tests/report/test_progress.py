@@ -7,6 +7,7 @@ import pytest
 from graftwork.report.board import run_line
 from graftwork.report.progress import Progress
 from graftwork.training import Recipe, Unit, plan
+from tests.report.made_up import MANY, many_result
 from tests.report.test_live import Clock
 
 RECIPE = Recipe.make(
@@ -91,3 +92,36 @@ def test_steps_follow_the_batches_and_epochs_of_a_kind(kind: str, steps: int) ->
     progress, _ = started({ADAPTER_A.id: result(ADAPTER_A, steps=40, epochs=4)})
     assert progress.steps_of(kind, "a") == steps
     assert progress.steps_of(kind, "b") is None
+
+
+def test_a_sequence_counts_the_steps_of_all_its_tasks() -> None:
+    first, second = (unit for unit in plan(MANY) if unit.kind == "sequential")
+    clock = Clock()
+    progress = Progress(MANY, clock)
+    progress.planned((first, second), {})
+    progress.begun(first, resumed=False)
+    for steps in (10, 20, 30):
+        for step in range(1, steps + 1):
+            progress.stepped(step, steps)
+    clock.now = 120.0
+    assert progress.now is not None and progress.now.made == 60 and progress.speed("sequential") == 2.0
+    assert progress.left() == (0.0, [first, second])  # how many steps all tasks have is not known before one is done
+    progress.ended(first, many_result(first))
+    assert progress.speed("sequential") == 2.0
+
+
+def test_a_sequence_that_is_done_tells_how_long_another_takes() -> None:
+    first, second = (unit for unit in plan(MANY) if unit.kind == "sequential")
+    # 40 steps in 2 epochs over all tasks: 60 steps if each of three tasks is gone through once, and 10 times that at most
+    done = many_result(first)
+    progress = Progress(MANY, Clock())
+    progress.planned((first, second), {first.id: done})
+    assert progress.left() == (pytest.approx(600 * 60.0 / 40), [])
+
+
+def test_adapters_that_are_only_added_make_no_steps_and_tell_none() -> None:
+    adapters = next(unit for unit in plan(MANY) if unit.kind == "sequential_adapters")
+    shared = next(unit for unit in plan(MANY) if unit.kind == "mt_shared")
+    progress = Progress(MANY, Clock())
+    progress.planned((adapters, shared), {adapters.id: many_result(adapters) | {"steps": 0, "epochs": 0}})
+    assert progress.steps_of("mt_shared", "all-tasks") is None

@@ -37,7 +37,12 @@ def colour(unit: Mapping[str, Any], methods: Sequence[str] = ()) -> str:
     """
     if unit["kind"] != "method":
         return _OF_KINDS[unit["kind"]]
-    return _OF_METHODS[list(methods).index(unit["method"]) % len(_OF_METHODS)] if unit["method"] in methods else _GREEN
+    return colour_among(unit["method"], methods) if unit["method"] in methods else _GREEN
+
+
+def colour_among(name: str, names: Sequence[str]) -> str:
+    """The colour of one of several methods or tasks: each has its own as long as there are enough."""
+    return _OF_METHODS[list(names).index(name) % len(_OF_METHODS)]
 
 
 def curves(units: Sequence[Mapping[str, Any]], title: str) -> Any:

@@ -9,11 +9,15 @@ from typing import Any
 from urllib.parse import quote
 
 from graftwork.checkpoint.folders import replace_file
-from graftwork.report.attention import attention_of
+from graftwork.report.attention import attentions
+from graftwork.report.by_task import by_task_figure, kinds_of_all
 from graftwork.report.curves import curves
 from graftwork.report.gathered import Gathered, gather
+from graftwork.report.matrix_pictures import forgetting_figure
 from graftwork.report.plots import heat_map, heat_maps, png
+from graftwork.report.sequences import matrices
 from graftwork.report.tables import tables
+from graftwork.training.kinds import UNIT_KINDS
 
 MARKDOWN, TEXT, PLOTS = "results.md", "results.txt", "plots"
 
@@ -67,12 +71,21 @@ def _write_tables(found: Gathered, plots: list[Path]) -> None:
 def _figures(found: Gathered) -> Iterator[tuple[str, Any]]:
     """Every picture that something is known for, with its name."""
     results, targets = found.results, found.recipe.targets
-    seen = [one for target in targets if (one := attention_of(results, target)) is not None]
-    for one in seen:
-        yield f"attention-{one.target}", heat_map(one)
-    if len(seen) > 1:
-        yield "attention", heat_maps(seen)
-    for task in dict.fromkeys(unit.task for unit in found.units):
+    looks = attentions(results, targets)
+    for name in dict.fromkeys(one.name for one in looks):
+        seen = [one for one in looks if one.name == name]
+        for one in seen:
+            yield f"{name}-{one.target}", heat_map(one)
+        if len(seen) > 1:
+            yield name, heat_maps(seen)
+    sequences = matrices(results)
+    for matrix in sequences:
+        yield f"forgetting-{matrix.kind}", forgetting_figure([matrix])
+    if len(sequences) > 1:
+        yield "forgetting", forgetting_figure(sequences)
+    for kind, units in kinds_of_all(results["units"]).items():
+        yield f"tasks-{kind}", by_task_figure(units, f"all tasks: {UNIT_KINDS[kind].title}")
+    for task in dict.fromkeys(unit.task for unit in found.units if not UNIT_KINDS[unit.kind].of_all):
         units = [unit for unit in results["units"] if unit["task"] == task]
         if units:
             kind = units[0]["kind"]

@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.checkpoint.folders import replace_file
-from graftwork.report.attention import Attention, attention_of
+from graftwork.report.attention import Attention, attentions
+from graftwork.report.by_task import by_task_html, kinds_of_all
 from graftwork.report.curves import colour, label_of, methods_in
 from graftwork.report.files import state
 from graftwork.report.gathered import Gathered, gather
+from graftwork.report.matrix_pictures import forgetting_html
+from graftwork.report.sequences import matrices
 from graftwork.report.svg import Line, chart
 from graftwork.report.table import MISSING, Table
 from graftwork.report.tables import tables
-from graftwork.report.words import column_label, is_share, metric_label
+from graftwork.report.words import column_label, is_share, kind_label, metric_label
 from graftwork.training.folder import RECIPE, read_json
-from graftwork.training.kinds import KINDS
+from graftwork.training.kinds import KINDS, UNIT_KINDS
 
 PAGE = "report.html"
 _UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-_NUMBER = re.compile(r"(-?[\d,]*\.?\d+)(?: ± [\d.]+)?(?: (KB|MB|GB|TB))?\*?(?: of \d+)?")
+_NUMBER = re.compile(r"([+-]?[\d,]*\.?\d+)(?: ± [\d.]+)?(?: (KB|MB|GB|TB))?\*?(?: of \d+)?")
 _PACKAGES = ("graftwork", "torch", "transformers", "accelerate", "safetensors")
 
 
@@ -56,6 +59,7 @@ def page(found: Gathered) -> str:
         f"<h1>{title}</h1>",
         f'<p class="state">{escape(state(found))}</p>',
         *(_section(table.title, _table(table)) for table in tables(found.results, found.units)),
+        *_forgetting(found),
         *_heat_maps(found),
         *_curves(found),
         _section(
@@ -117,8 +121,15 @@ def sort_key(text: str) -> str:
 
 
 def _heat_maps(found: Gathered) -> list[str]:
-    seen = [one for target in found.recipe.targets if (one := attention_of(found.results, target)) is not None]
-    return [_section(f"Where the fusion for {one.target} looks", _heat_map(one)) for one in seen]
+    return [
+        _section(f"Where the fusion for {one.target} looks: {kind_label(one.kind, len(one.adapters))}", _heat_map(one))
+        for one in attentions(found.results, found.recipe.targets)
+    ]
+
+
+def _forgetting(found: Gathered) -> list[str]:
+    seen = matrices(found.results)
+    return [_section("What is forgotten, task after task", forgetting_html(seen))] if seen else []
 
 
 def _heat_map(one: Attention) -> str:
@@ -154,6 +165,8 @@ def _curves(found: Gathered) -> list[str]:
         if units:
             what = "its trainings" if task in found.recipe.targets else "a source"
             sections.append(_section(f"{task}: {what}", _two_charts(units)))
+    for kind, units in kinds_of_all(found.results["units"]).items():
+        sections.append(_section(f"All tasks: {UNIT_KINDS[kind].title}", by_task_html(units)))
     return sections
 
 

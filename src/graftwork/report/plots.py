@@ -76,7 +76,7 @@ def _draw(ax: Any, one: Attention) -> Any:
         height = len(one.sites)
         ax.add_patch(Rectangle((one.own - 0.5, -0.5), 1, height, fill=False, edgecolor="red", linewidth=1.5))
     over = f" (mean of {one.seeds} seeds)" if one.seeds > 1 else ""
-    ax.set_title(f"{one.target}{over}", fontsize="medium", parse_math=False)
+    ax.set_title(f"{one.title}{over}", fontsize="medium", parse_math=False)
     ax.set_xlabel("adapter")
     ax.set_ylabel("layer")
     if one.weights.size <= _READABLE:

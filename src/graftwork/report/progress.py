@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.plan import Unit
 from graftwork.training.recipe import Recipe
 
@@ -22,22 +23,29 @@ class InHand:
         resumed: Whether it goes on from a checkpoint.
         began: When it did, in this process.
         before: Steps that were made before that.
-        step: Steps made in all.
+        earlier: Steps made for the earlier tasks of a sequence, in this process.
+        step: Steps made in all, of a sequence for the task in hand.
         steps: At most.
         loss: The last one that is known.
         metric: What the scores are of.
-        scores: Of the evaluations in this process.
+        scores: Of the evaluations in this process, of a sequence of those of the task in hand.
     """
 
     unit: Unit
     resumed: bool
     began: float
     before: int | None = None
+    earlier: int = 0
     step: int = 0
     steps: int = 0
     loss: float | None = None
     metric: str = "score"
     scores: list[float] = dataclasses.field(default_factory=list)
+
+    @property
+    def made(self) -> int:
+        """Steps of this process."""
+        return self.earlier + (0 if self.before is None else self.step - self.before)
 
 
 class Progress:
@@ -62,7 +70,9 @@ class Progress:
         """Take the plan."""
         self.units, self.results, self._found = tuple(units), dict(done), frozenset(done)
         for result in done.values():
-            self._epochs[result["kind"], result["task"]] = result["steps"] / max(result["epochs"], 1)
+            if result["steps"]:
+                rounds = len(result["sequence"]["order"]) if "sequence" in result else 1  # an epoch is one of each task
+                self._epochs[result["kind"], result["task"]] = rounds * result["steps"] / max(result["epochs"], 1)
 
     def begun(self, unit: Unit, resumed: bool) -> None:
         """Take a unit in hand."""
@@ -72,10 +82,13 @@ class Progress:
         """Count a step."""
         if (now := self.now) is None:
             return
+        if now.before is not None and step <= now.step:  # a sequence counts anew for its next task
+            now.earlier, now.before, now.scores = now.made, None, []
         if now.before is None:
             now.before = step - 1
             epochs = self.recipe.budget(now.unit.kind, now.unit.method).epochs
-            self._epochs[now.unit.kind, now.unit.task] = steps / epochs
+            if UNIT_KINDS[now.unit.kind].over != "sequence":  # whose other tasks are of other sizes
+                self._epochs[now.unit.kind, now.unit.task] = steps / epochs
         now.step, now.steps = step, steps
 
     def logged(self, values: Mapping[str, float]) -> bool:
@@ -97,7 +110,7 @@ class Progress:
         self.results[unit.id] = result
         if now is not None and now.before is not None:
             steps, seconds = self._made.get(unit.kind, (0, 0.0))
-            self._made[unit.kind] = (steps + now.step - now.before, seconds + self.clock() - now.began)
+            self._made[unit.kind] = (steps + now.made, seconds + self.clock() - now.began)
 
     def elapsed(self) -> float:
         """Seconds of this process."""
@@ -110,8 +123,8 @@ class Progress:
         """
         steps, seconds = self._made.get(kind, (0, 0.0))
         now = self.now
-        if now is not None and now.unit.kind == kind and now.before is not None and now.step - now.before >= _ENOUGH:
-            steps, seconds = steps + now.step - now.before, seconds + self.clock() - now.began
+        if now is not None and now.unit.kind == kind and now.before is not None and now.made >= _ENOUGH:
+            steps, seconds = steps + now.made, seconds + self.clock() - now.began
         if steps:
             return seconds / steps
         found = [r for id, r in self.results.items() if id in self._found and r["kind"] == kind and r["steps"]]
@@ -142,7 +155,7 @@ class Progress:
             if speed is None or steps is None:
                 unknown.append(unit)
             else:
-                seconds += speed * max(steps - (now.step if now is not None else 0), 0)
+                seconds += speed * max(steps - (now.earlier + now.step if now is not None else 0), 0)
         return seconds, unknown
 
     def to_come(self) -> Iterable[Unit]:

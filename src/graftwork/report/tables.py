@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from graftwork.report.sequences import forgetting_tables
 from graftwork.report.table import MISSING, Table
+from graftwork.report.together_tables import together_tables
 from graftwork.report.transfer import cloze_tables, elsewhere_tables
 from graftwork.report.words import kind_label, metric_label, score, size
 from graftwork.training.kinds import KINDS, UNIT_KINDS
@@ -21,7 +23,7 @@ _COSTS = ["trained", "file", "seconds", "ms/row"]
 
 
 def tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> list[Table]:
-    """A table for each target, and one of the sources.
+    """A table for each target, one of the sources, and what there is besides: of other languages, of many tasks, of knowledge.
 
     Args:
         results: What ``results.json`` says.
@@ -38,6 +40,7 @@ def tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> list[Table
         planned = [unit for unit in units if unit.kind == kind]
         if planned or results.get(title.lower()):
             found.append(source_table(results.get(title.lower(), []), planned, title))
+    found += [*together_tables(results), *forgetting_tables(results)]
     return [*found, *cloze_tables(results.get("knowledge", []))]
 
 

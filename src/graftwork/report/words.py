@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graftwork.training.kinds import UNIT_KINDS
+from graftwork.training.scores import metrics_in
 
 
 def column_label(kind: str, method: str = "") -> str:
@@ -24,13 +25,13 @@ def kind_label(kind: str, members: int, method: str = "") -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is a share of what is right, 0 to 1, that is read in percent."""
-    return metric.endswith(("accuracy", "f1")) or metric == "exact_match"
+    """Whether a metric is a share of what is right, 0 to 1, that is read in percent; a mean is where all its metrics are."""
+    return all(one.endswith(("accuracy", "f1")) or one == "exact_match" for one in metrics_in(metric))
 
 
 def is_of_hundred(metric: str) -> bool:
-    """Whether a metric goes from 0 to 100 by itself."""
-    return metric in ("bleu", "chrf")
+    """Whether a metric goes from 0 to 100 by itself; a mean does where all its metrics do."""
+    return all(one in ("bleu", "chrf") for one in metrics_in(metric))
 
 
 def metric_label(metric: str) -> str:
@@ -40,9 +41,25 @@ def metric_label(metric: str) -> str:
 
 def score(value: float, metric: str, sd: float | None = None) -> str:
     """A score, with its standard deviation where there is one; shares in percent, without the sign."""
-    factor, digits = (100, 1) if is_share(metric) else (1, 1) if is_of_hundred(metric) else (1, 3)
+    factor, digits = scale(metric)
     spread = "" if sd is None else f" ± {factor * sd:.{digits}f}"
     return f"{factor * value:.{digits}f}{spread}"
+
+
+def scale(metric: str) -> tuple[int, int]:
+    """What a score is multiplied by to be read, and its digits behind the point."""
+    return (100, 1) if is_share(metric) else (1, 1) if is_of_hundred(metric) else (1, 3)
+
+
+def change(value: float, metric: str) -> str:
+    """A difference of two scores, with its sign: ``-2.1``."""
+    factor, digits = scale(metric)
+    return f"{round(factor * value, digits) + 0.0:+.{digits}f}"
+
+
+def points(metric: str) -> str:
+    """The unit of differences, behind a space: points of a hundred, or nothing."""
+    return " points" if is_share(metric) or is_of_hundred(metric) else ""
 
 
 def size(count: int) -> str:

@@ -14,6 +14,7 @@ is bad where positive, the two transfers where negative.
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,18 +31,26 @@ class Forgetting:
         scores: ``scores[i][j]`` of task j behind step i, for all ``j ≤ i``.
 
     Raises:
-        ConfigError: If it is no triangle of finite numbers, a row a task.
+        ConfigError: If it is no triangle of finite numbers, a row a task, or of no task at all.
     """
 
     order: tuple[str, ...]
     scores: tuple[tuple[float, ...], ...]
 
     def __post_init__(self) -> None:
+        if not self.order:
+            raise ConfigError("a sequence has one task or more, and none is given")
         sizes = [len(row) for row in self.scores]
         if sizes != list(range(1, len(self.order) + 1)):
             raise ConfigError(
                 f"a sequence of {len(self.order)} tasks has rows of 1 to {len(self.order)} scores, not {sizes}"
             )
+        for step, row in enumerate(self.scores):
+            for task, score in zip(self.order, row, strict=False):
+                if not math.isfinite(score):
+                    raise ConfigError(
+                        f"the score of {task!r} after {self.order[step]!r} is {score}; give a finite number"
+                    )
 
     @property
     def forgotten(self) -> dict[str, float]:

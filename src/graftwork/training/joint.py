@@ -24,7 +24,7 @@ from graftwork.training.kept import size_of, trained_bytes
 from graftwork.training.plan import Unit
 from graftwork.training.recipe import SHARED
 from graftwork.training.recipe_trainer import scores_of
-from graftwork.training.scores import scored_task, splits_of
+from graftwork.training.scores import mean_metric, scored_task, splits_of
 from graftwork.training.stages import mt_folder
 from graftwork.training.workshop import Workshop
 
@@ -108,7 +108,7 @@ def facts_of(unit: Unit, tasks: Mapping[str, Result]) -> Result:
         "members": [member.id for member in unit.members],
         "under": [],
         "tasks": dict(tasks),
-        "metric": "mean",
+        "metric": mean_metric(one["metric"] for one in tasks.values()),
         "score": statistics.fmean(one["score"] for one in tasks.values()),
         "scored_on": " and ".join(sorted({one["scored_on"] for one in tasks.values()})),
     }

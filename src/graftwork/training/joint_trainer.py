@@ -18,6 +18,7 @@ from graftwork.training.encoding import Encoded, Feature
 from graftwork.training.outputs import predictions_of, scored
 from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
 from graftwork.training.sampling import TaskMixing, TaskSampler
+from graftwork.training.scores import mean_metric
 
 Row = tuple[str, int]
 
@@ -91,11 +92,16 @@ class JointTrainer(RecipeTrainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Score every task on its dev rows, and say the mean of the main metrics."""
-        metrics: dict[str, float] = {}
+        of_tasks: dict[str, float] = {}
         for task, encoded in self.encoded.items():
             scores, _ = self.measured(task, encoded.task.dev)
-            metrics[f"{metric_key_prefix}_{task}"] = scores[encoded.task.metric]
-        metrics[f"{metric_key_prefix}_score"] = statistics.fmean(metrics.values())
+            of_tasks[f"{metric_key_prefix}_{task}"] = scores[encoded.task.metric]
+        mean, named = statistics.fmean(of_tasks.values()), mean_metric(one.task.metric for one in self.encoded.values())
+        metrics = {
+            f"{metric_key_prefix}_{named}": mean,
+            **of_tasks,
+            f"{metric_key_prefix}_score": mean,
+        }  # its name first
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

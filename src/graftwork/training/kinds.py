@@ -81,7 +81,7 @@ _ALL = (
     UnitKind("scalearn", "ScaLearn, all", "ScaLearn of all {}", ("scalearn",)),
     UnitKind("fusion", "fusion, all", "fusion of all {}", ("fusion",), fuses=True),
     UnitKind(
-        "fusion_mt", "fusion, jointly trained", "fusion of {} jointly trained", ("fusion", "fusion_mt"), fuses=True
+        "fusion_mt", "fusion, jointly trained", "fusion of all, jointly trained", ("fusion", "fusion_mt"), fuses=True
     ),
 )
 UNIT_KINDS = {kind.name: kind for kind in _ALL}

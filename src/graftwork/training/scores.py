@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from graftwork.tasks import Prediction, Rows, Task
 
 Result = dict[str, Any]
 Measure = Callable[[Rows], tuple[dict[str, float], list[Prediction]]]
+_MEAN, _AND = "mean of ", " and "
+
+
+def mean_metric(metrics: Iterable[str]) -> str:
+    """What the mean of the scores of several tasks is called: ``mean of accuracy and f1``."""
+    return _MEAN + _AND.join(dict.fromkeys(metrics))
+
+
+def metrics_in(metric: str) -> list[str]:
+    """The metrics that one is the mean of: those of `mean_metric`; of any other, itself."""
+    return metric.removeprefix(_MEAN).split(_AND) if metric.startswith(_MEAN) else [metric]
 
 
 def scored_task(task: Task, measure: Measure) -> tuple[Result, list[Any]]:

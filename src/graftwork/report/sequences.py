@@ -1,0 +1,141 @@
+"""What sequences of tasks forget, by kind of training: the scores after every step and the figures, the mean over the seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftwork.report.table import Table
+from graftwork.report.words import change, is_of_hundred, metric_label, points, score
+from graftwork.training.kinds import KINDS, UNIT_KINDS
+from graftwork.training.scores import mean_metric
+
+BEST = "*"
+_LEAST = 5  # points: so that a change by chance is not painted as a loss
+# How each figure of `graftwork.training.forgetting` is called, is printed, and what it says.
+_FIGURES = {
+    "average_forgetting": ("Average forgetting", score, "how far the tasks but the last fell from their best"),
+    "backward_transfer": ("Backward transfer", change, "how the tasks but the last changed since each was learnt"),
+    "forward_transfer": (
+        "Forward transfer",
+        change,
+        "how much better the tasks but the first were learnt here than alone",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """The scores of the sequences of one kind.
+
+    Attributes:
+        kind: Of training.
+        order: The tasks in the order in which they were learnt.
+        scores: ``scores[i, j]`` of task j after step i, the mean over the seeds; not a number where j is not learnt yet.
+        metrics: Of the tasks, in that order.
+        seeds: Over how many it is the mean.
+        figures: By name, of each seed the value; without those that no seed has.
+        scored_on: On what rows.
+    """
+
+    kind: str
+    order: list[str]
+    scores: NDArray[np.float64]
+    metrics: list[str]
+    seeds: int
+    figures: dict[str, list[float]]
+    scored_on: str
+
+    @property
+    def changes(self) -> NDArray[np.float64]:
+        """How much each score has changed since its task was learnt, in points of a hundred."""
+        hundred = [1.0 if is_of_hundred(metric) else 100.0 for metric in self.metrics]
+        return (self.scores - np.diag(self.scores)) * np.array(hundred)
+
+    def shown(self, step: int, task: int) -> str:
+        """A score as it is read; nothing where the task is not learnt yet."""
+        value = float(self.scores[step, task])
+        return "" if math.isnan(value) else score(value, self.metrics[task])
+
+
+def matrices(results: Mapping[str, Any]) -> list[Matrix]:
+    """One for each kind of sequence of which something is done, in the order of the kinds.
+
+    Args:
+        results: What ``results.json`` says.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(results.get("sequences", []), key=lambda row: KINDS.index(row["kind"])):
+        found.setdefault(row["kind"], []).append(row)
+    return [_matrix(kind, rows, results.get("units", [])) for kind, rows in found.items()]
+
+
+def forgetting_tables(results: Mapping[str, Any]) -> list[Table]:
+    """A table for each kind of sequence: a line after each step, a column for each task.
+
+    Args:
+        results: What ``results.json`` says.
+    """
+    return [_table(one) for one in matrices(results)]
+
+
+def full_colour(seen: Sequence[Matrix]) -> int:
+    """The change, in points, that has the full colour in pictures of some matrices side by side."""
+    largest = max(float(np.nanmax(np.abs(one.changes))) for one in seen)
+    return max(_LEAST, math.ceil(largest - 1e-9))
+
+
+def _matrix(kind: str, rows: Sequence[Mapping[str, Any]], units: Sequence[Mapping[str, Any]]) -> Matrix:
+    order = list(rows[0]["order"])
+    scores = np.full((len(order), len(order)), np.nan)
+    for step in range(len(order)):
+        scores[step, : step + 1] = np.mean([row["scores"][step] for row in rows], axis=0)
+    values = {name: [row[name] for row in rows if row.get(name) is not None] for name in _FIGURES}
+    scored_on = sorted({unit["scored_on"] for unit in units if unit["kind"] == kind})
+    return Matrix(
+        kind,
+        order,
+        scores,
+        [rows[0]["metrics"][task] for task in order],
+        len(rows),
+        {name: found for name, found in values.items() if found},
+        " and ".join(scored_on),
+    )
+
+
+def _table(one: Matrix) -> Table:
+    same = len(set(one.metrics)) == 1
+    heads = one.order if same else [f"{t}: {metric_label(m)}" for t, m in zip(one.order, one.metrics, strict=True)]
+    lines = []
+    for step, learnt in enumerate(one.order):
+        cells = [one.shown(step, task) + (BEST if _is_best(one, step, task) else "") for task in range(len(one.order))]
+        lines.append([str(step + 1), learnt, *cells])
+    measured = f"{metric_label(one.metrics[0])} on " if same else "on "
+    mean = f", mean of {one.seeds} seeds" if one.seeds > 1 else ""
+    title = f"What is forgotten: {UNIT_KINDS[one.kind].title} ({measured}{one.scored_on}{mean})"
+    each = ", in each seed from its own" if one.seeds > 1 else ""
+    best = f"{BEST} the best of a task before the last step; forgetting is counted from it{each}."
+    said = [f"{figure}: {meaning}." for figure, meaning in figures(one)]
+    return Table(title, ["step", "learnt", *heads], lines, [*said, best])
+
+
+def _is_best(one: Matrix, step: int, task: int) -> bool:
+    """Whether a score is its task's best before the last step; the first such where several are."""
+    earlier = one.scores[task:-1, task]
+    return bool(earlier.size) and step == task + int(np.argmax(earlier))
+
+
+def figures(one: Matrix) -> list[tuple[str, str]]:
+    """The figures of a matrix, each as it is read, the mean and the spread over the seeds; and what it says."""
+    metric, found = mean_metric(one.metrics), []
+    for name, values in one.figures.items():
+        title, printed, meaning = _FIGURES[name]
+        spread = f" ± {score(statistics.stdev(values), metric)}" if len(values) > 1 else ""
+        found.append((f"{title} {printed(statistics.fmean(values), metric)}{spread}{points(metric)}", meaning))
+    return found

@@ -1,0 +1,47 @@
+"""What is trained on all tasks at once, held against what is trained on each alone, as a table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from graftwork.report.table import Table
+from graftwork.report.words import change, metric_label, points, score
+from graftwork.training.kinds import UNIT_KINDS
+from graftwork.training.scores import mean_metric
+
+
+def together_tables(results: Mapping[str, Any]) -> list[Table]:
+    """A line for each task and kind of training; none where nothing was trained together.
+
+    Args:
+        results: What ``results.json`` says.
+    """
+    rows = results.get("together", [])
+    if not rows:
+        return []
+    lines = [_line(row, task, results) for task in rows[0]["scores"] for row in rows]
+    columns = ["task", "metric", "trained", "together", "alone", "difference"]
+    return [Table("Together against alone", columns, lines, [note for row in rows for note in _notes(row)])]
+
+
+def _line(row: Mapping[str, Any], task: str, results: Mapping[str, Any]) -> list[str]:
+    scored = row["scores"][task]
+    metric = scored["metric"]
+    cells = [task, metric_label(metric), UNIT_KINDS[row["kind"]].title, score(scored["mean"], metric)]
+    if task not in row["interference"]:
+        return [*cells, "", ""]
+    alone = next(r for r in results["targets"] if (r["task"], r["kind"]) == (task, row["against"]))
+    return [*cells, score(alone["mean"], metric), change(row["interference"][task], metric)]
+
+
+def _notes(row: Mapping[str, Any]) -> list[str]:
+    """What a kind is held against, and how it comes out in the mean."""
+    kind, against, held = UNIT_KINDS[row["kind"]].title, UNIT_KINDS[row["against"]].title, row["interference"]
+    if not held:
+        return []
+    metric = mean_metric(row["scores"][task]["metric"] for task in held)
+    mean = f"{change(statistics.fmean(held.values()), metric)}{points(metric)}"
+    over = "1 task" if len(held) == 1 else f"{len(held)} tasks"
+    return [f"{kind}, against {against}: {mean} in the mean of {over}; negative where the others do harm."]
