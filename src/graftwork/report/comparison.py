@@ -66,18 +66,19 @@ class Part:
             [
                 _name(row),
                 score(row["mean"], self.metric, row["sd"]),
+                interval(row["against_full"], self.metric),
                 f"{row['trained_weights']:,}",
                 f"{100 * row['share']:.3g}",
                 *([f"{row['weights_a_task']:,}"] if apart else []),
                 size(row["file_bytes"]) + ("" if kept(row["kind"]) else "*"),
                 *(_ratio(self._costs.get(row["line"], {}).get(key)) for key in ratios),
-                interval(row["against_full"], self.metric),
             ]
             for row in self.rows
         ]
-        columns = ["", self.label, "weights", "% of full", *(["a task"] if apart else []), "file", *ratios.values()]
+        counts = ["weights", "% of full", *(["a task"] if apart else []), "file"]
+        columns = ["", self.label, "to full [95 %]", *counts, *ratios.values()]
         spread = ", mean ± sd over the seeds" if self._several else ""
-        return Table(f"{self.title}{spread}", [*columns, "against full [95 %]"], lines, self._notes(bool(ratios), apart))
+        return Table(f"{self.title}{spread}", columns, lines, self._notes(bool(ratios), apart))
 
     def _apart(self) -> Table:
         names = {row["line"]: _name(row) for row in self.rows}
@@ -91,7 +92,7 @@ class Part:
             ]
             for row in self.rows
         ]
-        columns = ["", "than full", "p", "best other", "against it [95 %]", "than it", "p"]
+        columns = ["", "than full", "p", "best other", "to it [95 %]", "than it", "p"]
         notes = ["Cannot be told apart: the interval holds 0. p: two-sided. No interval is widened for their number."]
         return Table(f"{self.title.split(':')[0]}: what can be told apart", columns, lines, notes)
 
@@ -117,7 +118,7 @@ class Part:
 def parts(comparison: Mapping[str, Any]) -> list[Part]:
     """The mean of all targets where there are several, and every target."""
     targets = comparison["targets"]
-    found = []
+    found: list[Part] = []
     if comparison["mean"]:
         metrics = list(dict.fromkeys(target["metric"] for target in targets))
         shares = all(map(is_share, metrics))

@@ -8,8 +8,7 @@ from typing import Any
 
 from graftwork.report.comparison import Part, parts
 from graftwork.report.plots import new_figure
-from graftwork.report.scatter import count_label, decades, labels, points_of
-from graftwork.report.svg import ticks
+from graftwork.report.scatter import count_label, decades, heights, labels, points_of
 
 _COLUMNS = 3
 _WIDTH, _HEIGHT = 4.4, 3.4  # inches of a panel
@@ -41,7 +40,7 @@ def comparison_plot(comparison: Mapping[str, Any]) -> Any:
 def _draw(ax: Any, part: Part) -> None:
     points = points_of(part.rows, part.metric)
     across = decades([p.weights for p in points])
-    up = ticks([value for p in points for value in (p.score - p.sd, p.score + p.sd)])
+    up = heights(points)
     ax.set(xscale="log", xlim=(across[0], across[-1]), ylim=(up[0], up[-1]), ylabel=part.label)
     ax.set_xticks(across, [count_label(count) for count in across])
     ax.grid(alpha=0.3)
@@ -54,7 +53,9 @@ def _draw(ax: Any, part: Part) -> None:
         )
         for p in points
     ]
-    for point, place, label in zip(points, places, labels(places, [p.name for p in points], wide, high), strict=True):
+    for point, place, label in zip(
+        points, places, labels(places, [p.name for p in points], (0, wide, 0, high)), strict=True
+    ):
         ax.errorbar(point.weights, point.score, point.sd or None, fmt="o", markersize=6, color=point.colour)
         ax.annotate(
             point.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -12,7 +12,8 @@ from graftwork.report.svg import HEIGHT, WIDTH, ticks
 from graftwork.report.words import column_label, is_share
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 12, 34
-_CHARACTER, _LINE = 6.3, 13.0  # of a label, about
+_CHARACTER, _LINE = 6.3, 13.0  # of a name, about
+_DOT, _TRIES = 4.5, 8
 
 
 class Point(NamedTuple):
@@ -67,6 +68,13 @@ def count_label(count: float) -> str:
     return f"{count:g}"
 
 
+def heights(points: Sequence[Point]) -> list[float]:
+    """Round scores from below the lowest point to above the highest, with some room."""
+    low, high = min(p.score - p.sd for p in points), max(p.score + p.sd for p in points)
+    room = 0.1 * (high - low)
+    return ticks([low - room, high + room])
+
+
 class Label(NamedTuple):
     """Where a name is written: the place of its start, or of its end where it stands to the left."""
 
@@ -75,41 +83,60 @@ class Label(NamedTuple):
     left: bool
 
 
-def labels(places: Sequence[tuple[float, float]], names: Sequence[str], width: float, height: float) -> list[Label]:
-    """Places for the names of points, beside them and none over another.
+Box = tuple[float, float, float, float]  # left, right, top, bottom
+
+
+def labels(places: Sequence[tuple[float, float]], names: Sequence[str], frame: Box) -> list[Label]:
+    """Places for the names of points: beside them, in the frame, over no other name and no point as far as there is room.
 
     Args:
         places: Of the points, in pixels, downwards.
         names: What is written.
-        width: Of the picture: a name that would leave it stands to the left of its point.
-        height: Of the picture: one that would leave it below goes up.
+        frame: Where names may stand.
     """
-    taken: list[tuple[float, float, float]] = []  # from, to, height
+    taken: list[Box] = [(x - _DOT, x + _DOT, y - _DOT, y + _DOT) for x, y in places]
     found: dict[int, Label] = {}
     for n in sorted(range(len(places)), key=lambda n: (places[n][1], n)):
-        x, y = places[n]
-        long = _CHARACTER * len(names[n])
-        left = x + 7 + long > width
-        start = x - 7 - long if left else x + 7
-        low = next(shifted for shifted in _shifts(y, height) if not _meets(taken, start, start + long, shifted))
-        taken.append((start, start + long, low))
-        found[n] = Label(x - 7 if left else x + 7, low, left)
+        own = (*_candidates(places[n], names[n], frame),)
+        box, label = min(own, key=lambda one: (_covered(one[0], taken), _off(one[1], places[n])))
+        taken.append(box)
+        found[n] = label
     return [found[n] for n in range(len(places))]
 
 
-def _shifts(y: float, height: float):  # type: ignore[no-untyped-def]
-    """Heights near one, the nearest first, and without an end."""
-    yield y
-    for n in range(1, 200):
-        if y + n * _LINE / 2 < height:
-            yield y + n * _LINE / 2
-        yield y - n * _LINE / 2
+def _candidates(place: tuple[float, float], name: str, frame: Box) -> Iterator[tuple[Box, Label]]:
+    """Places to the right and to the left of a point, a little or more above and below it, those in the frame first."""
+    x, y = place
+    long, gap, inside = _CHARACTER * len(name), _DOT + 3, False
+    for left in (False, True):
+        start = x - gap - long if left else x + gap
+        if start < frame[0] or start + long > frame[1]:
+            continue
+        for n in range(-_TRIES, _TRIES + 1):
+            low = y + n * _LINE / 2
+            if frame[2] + _LINE / 2 <= low <= frame[3] - _LINE / 2:
+                inside = True
+                yield (
+                    (start, start + long, low - _LINE / 2, low + _LINE / 2),
+                    Label(x - gap if left else x + gap, low, left),
+                )
+    if not inside:  # a name longer than the picture
+        yield (x + gap, x + gap + long, y - _LINE / 2, y + _LINE / 2), Label(x + gap, y, False)
 
 
-def _meets(taken: Sequence[tuple[float, float, float]], start: float, end: float, y: float) -> bool:
-    return any(
-        start < other_end and other_start < end and abs(y - low) < _LINE for other_start, other_end, low in taken
-    )
+def _covered(box: Box, taken: Sequence[Box]) -> float:
+    """How much of a place others have."""
+    found = 0.0
+    for other in taken:
+        wide = min(box[1], other[1]) - max(box[0], other[0])
+        high = min(box[3], other[3]) - max(box[2], other[2])
+        found += max(wide, 0.0) * max(high, 0.0)
+    return found
+
+
+def _off(label: Label, place: tuple[float, float]) -> tuple[float, bool]:
+    """How far a name is from its point; of two as far the one to the right."""
+    return abs(label.y - place[1]), label.left
 
 
 def scatter(points: Sequence[Point], y: str) -> str:
@@ -122,7 +149,7 @@ def scatter(points: Sequence[Point], y: str) -> str:
     if not points:
         return ""
     across = decades([p.weights for p in points])
-    up = ticks([value for p in points for value in (p.score - p.sd, p.score + p.sd)])
+    up = heights(points)
 
     def right(weights: float) -> float:
         share = math.log10(weights / across[0]) / math.log10(across[-1] / across[0])
@@ -138,12 +165,12 @@ def scatter(points: Sequence[Point], y: str) -> str:
         drawn.append(f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{high:.1f}" y2="{high:.1f}"/>')
         drawn.append(f'<text x="{_LEFT - 5}" y="{high + 4:.1f}" text-anchor="end">{value:g}</text>')
     for count in across:
-        place = f'<text x="{right(count):.1f}" y="{HEIGHT - _BOTTOM + 14}" text-anchor="middle">'
-        drawn.append(f"{place}{count_label(count)}</text>")
+        begun = f'<text x="{right(count):.1f}" y="{HEIGHT - _BOTTOM + 14}" text-anchor="middle">'
+        drawn.append(f"{begun}{count_label(count)}</text>")
     middle = (WIDTH + _LEFT) / 2
     drawn.append(f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">trained weights a task</text>')
     places = [(right(p.weights), down(p.score)) for p in points]
-    beside = labels(places, [p.name for p in points], WIDTH, HEIGHT - _BOTTOM)
+    beside = labels(places, [p.name for p in points], (_LEFT, WIDTH, 0, HEIGHT - _BOTTOM))
     for point, place, label in zip(points, places, beside, strict=True):
         drawn.append(_point(point, place, label, (down(point.score - point.sd), down(point.score + point.sd))))
     return "".join([*drawn, "</svg>"])

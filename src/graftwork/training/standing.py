@@ -73,21 +73,21 @@ class Standing:
 
     def __init__(self, asked: Asked, shop: Workshop) -> None:
         grafts, self._way = _set_up(asked.unit, shop, asked.task)
-        self.model: Any = grafts.model
-        self._grafts = grafts
+        model: Any = grafts.model
+        self._model, self._grafts = model, grafts
         if asked.budget.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self._batch = batch_of(self.model, shop.tasks[asked.task].kind, asked.features, shop.processor)
-        self._autocast = autocast_as(self.model, asked.budget.bf16)
-        learning = [p for p in self.model.parameters() if p.requires_grad]
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self._batch = batch_of(model, shop.tasks[asked.task].kind, asked.features, shop.processor)
+        self._autocast = autocast_as(model, asked.budget.bf16)
+        learning = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(learning, lr=0.0)  # it moves nothing, in the time that it takes
 
     def learn(self) -> None:
         """One step of training: forward, backward, and the optimiser's."""
-        self.model.train()
+        self._model.train()
         with self._active():
             with self._autocast():
-                loss = self.model(**self._batch).loss
+                loss = self._model(**self._batch).loss
             loss.backward()
         self._optimizer.step()
         self._optimizer.zero_grad()
@@ -95,9 +95,9 @@ class Standing:
 
     def answer(self) -> None:
         """One forward pass in which nothing is learnt."""
-        self.model.eval()
+        self._model.eval()
         with self._active(), torch.no_grad(), self._autocast():
-            self.model(**self._batch).logits.float().cpu()
+            self._model(**self._batch).logits.float().cpu()
 
     def _active(self) -> Any:
         return contextlib.nullcontext() if self._way is None else self._grafts.using(self._way[0], head=self._way[1])
