@@ -92,18 +92,74 @@ def run(
 
             typer.echo(str(estimate(read, root=root, run=folder)))
             return
-        from graftwork.report import Live, can_plot, gather, print_files, print_next, print_tables, write_report
+        from graftwork.report import Live, print_all
         from graftwork.training import run as train
 
         with Live(read, plain=plain) as live:
             train(read, folder, root=root, watcher=live)
-        written = write_report(folder)  # before anything is printed: who reads the output may be gone
-        found, console = gather(folder), Console()
-        print_tables(found, console)
-        print_files(written, console)
-        if not can_plot():
-            typer.echo("no plots: pip install graftwork[reports], then graftwork show")
-        print_next(found, console)
+        print_all(folder, Console())
+
+
+@app.command()
+def compare(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="What is compared, with commas between: a [methods.NAME] of the recipe, a method (houlsby), one of peft "
+            "(peft:lora), or a kind of training (head, fusion, multitask, ...).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for everything that is written; by default runs/ and the recipe's name with -compare."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing: say what would be trained, and how long it takes.")
+    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines of text in place of the live view.")] = False,
+    costs: Annotated[
+        bool, typer.Option("--costs/--no-costs", help="Measure time and memory of a batch, each in its own process.")
+    ] = True,
+) -> None:
+    """Compare methods on the same tasks, seeds and budget.
+
+    Each is trained for every target of the recipe (every task, where it names
+    none), and so is the whole model: weights, file, time and memory are
+    ratios to that, and scores differ from it by so much, with an interval of
+    95 % from a paired bootstrap over the scored rows.
+
+    Without --methods, the head alone and the [methods.NAME] of the recipe;
+    where it has none, pfeiffer, houlsby, compacter, and peft:lora where peft
+    is installed. Interrupted, the same command goes on; with other --methods
+    it adds them to what the folder has.
+
+    For example:
+
+        graftwork compare recipe.toml --methods head,pfeiffer,houlsby --dry-run
+
+        graftwork compare recipe.toml --methods head,pfeiffer,houlsby
+    """
+    with _one_line():
+        from graftwork.training import Recipe, comparison, estimate
+
+        read, root = Recipe.read(recipe), recipe.absolute().parent
+        names = None if methods is None else methods.split(",")
+        folder = Path("runs") / f"{recipe.stem}-compare" if out is None else out
+        asked = comparison(read, names)
+        _quiet()
+        if dry_run:
+            typer.echo(str(estimate(asked, root=root, run=folder)))
+            return
+        from graftwork.report import Live, print_all
+        from graftwork.training import compare as train
+
+        with Live(asked, plain=plain) as live:
+            train(read, names, run=folder, root=root, watcher=live, costs=costs)
+        print_all(folder, Console())
 
 
 @app.command()
@@ -128,7 +184,8 @@ def show(
         if json:
             import json as writer
 
-            typer.echo(writer.dumps(found.results, indent=1))
+            more = {} if found.comparison is None else {"comparison": found.comparison}
+            typer.echo(writer.dumps({**found.results, **more}, indent=1))
             return
         print_tables(found, console)
         if plots is not False:

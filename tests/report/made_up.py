@@ -122,3 +122,92 @@ def of_all_result(unit: Unit, metrics: Mapping[str, str], scored_on: str = "dev"
     else:
         result["curves"] |= {"tasks": {task: [[1, score / 2], [2, score]] for task, score in scores.items()}}
     return result
+
+
+def difference(value: float, half: float) -> dict[str, Any]:
+    """A difference with an interval as far to both sides."""
+    low, high = value - half, value + half
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "p": 0.0004 if low > 0 else 0.31,
+        "draws": 1000,
+        "clear": low * high > 0,
+    }
+
+
+def comparison_of(costs: bool = True, seeds: int = 2) -> dict[str, Any]:
+    """What comparison.json says of five lines on two targets, and of their mean."""
+    lines = {  # weights, bytes, rte, mrpc
+        "head": (770, 4_200, 0.55, 0.70),
+        "full": (22_700_000, 90_800_000, 0.62, 0.80),
+        "method-houlsby": (620_000, 2_500_000, 0.63, 0.79),
+        "method-a <b>": (300_000, 1_200_000, 0.66, 0.78),
+        "mt_shared": (602_000, 2_410_000, 0.60, 0.81),
+    }
+
+    def rows(place: int, metric: str) -> list[dict[str, Any]]:
+        full, found = lines["full"][place], []
+        for line, (weights, size, *scores) in lines.items():
+            kind, _, method = line.partition("-")
+            mean = scores[place - 2] if place < 4 else sum(scores) / 2
+            best = "method-a <b>" if line != "method-a <b>" else "method-houlsby"
+            found.append(
+                {
+                    "line": line,
+                    "kind": kind,
+                    **({"method": method} if method else {}),
+                    "metric": metric,
+                    "members": [],
+                    "mean": mean,
+                    "sd": 0.01 if seeds > 1 else None,
+                    "seeds": list(range(seeds)),
+                    "scores": [mean] * seeds,
+                    "trained_weights": weights,
+                    "weights_a_task": weights // (2 if kind == "mt_shared" else 1),
+                    "share": weights / lines["full"][0],
+                    "file_bytes": size,
+                    "against_full": None if line == "full" else difference(mean - full, 0.03),
+                    "best_other": best,
+                    "against_best": difference(-0.01, 0.03),
+                }
+            )
+        return found
+
+    targets = [
+        {
+            "task": task,
+            "metric": metric,
+            "scored_on": "test",
+            "rows_scored": 277,
+            "draws": 1000,
+            "rows": rows(n, metric),
+        }
+        for n, (task, metric) in enumerate((("rte", "accuracy"), ("mrpc", "f1")), start=2)
+    ]
+    mean = rows(2, "accuracy")
+    for row, one, other in zip(mean, *(target["rows"] for target in targets), strict=True):
+        row["mean"] = (one["mean"] + other["mean"]) / 2
+    measured = {
+        line: {
+            "train_seconds": 0.1 + 0.1 * n,
+            "inference_seconds": 0.05,
+            "train_ratio": 0.5 + 0.1 * n,
+            "inference_ratio": 1 + 0.01 * n,
+            "train_bytes": 100_000_000 * (n + 1),
+            "inference_bytes": 90_000_000,
+            "train_memory_ratio": 0.4 + 0.1 * n,
+            "inference_memory_ratio": 1.0,
+        }
+        for n, line in enumerate(lines)
+    }
+    batch = {"task": "rte", "rows": 16, "length": 64, "bf16": False, "gradient_checkpointing": False}
+    return {
+        "format": 1,
+        "reference": "full",
+        "seeds": list(range(seeds)),
+        "targets": targets,
+        "mean": mean,
+        "costs": {"batch": {**batch, "device": "CPU, 2 threads", "rounds": 7}, "lines": measured} if costs else None,
+    }

@@ -2,6 +2,7 @@
 
 from graftwork.report.block_facts import BlockFacts, all_blocks
 from graftwork.report.block_pages import block_pages, block_table
+from graftwork.report.comparison import comparison_tables
 from graftwork.report.files import can_plot, state, write_report
 from graftwork.report.gathered import Gathered, gather
 from graftwork.report.live import Live
@@ -9,7 +10,7 @@ from graftwork.report.method_facts import MethodFacts, all_facts
 from graftwork.report.method_list import methods_as_json, print_methods
 from graftwork.report.method_pages import pages as method_pages
 from graftwork.report.page import write_page
-from graftwork.report.printing import print_files, print_next, print_tables
+from graftwork.report.printing import print_all, print_files, print_next, print_tables
 from graftwork.report.table import Table
 from graftwork.report.tables import tables
 
@@ -24,9 +25,11 @@ __all__ = [
     "block_pages",
     "block_table",
     "can_plot",
+    "comparison_tables",
     "gather",
     "method_pages",
     "methods_as_json",
+    "print_all",
     "print_files",
     "print_methods",
     "print_next",

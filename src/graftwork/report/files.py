@@ -11,6 +11,8 @@ from urllib.parse import quote
 from graftwork.checkpoint.folders import replace_file
 from graftwork.report.attention import attentions
 from graftwork.report.by_task import by_task_figure, kinds_of_all
+from graftwork.report.comparison import comparison_tables
+from graftwork.report.comparison_plot import comparison_plot
 from graftwork.report.curves import curves
 from graftwork.report.gathered import Gathered, gather
 from graftwork.report.matrix_pictures import forgetting_figure
@@ -60,7 +62,7 @@ def state(found: Gathered) -> str:
 
 
 def _write_tables(found: Gathered, plots: list[Path]) -> None:
-    made = tables(found.results, found.units)
+    made = [*comparison_tables(found.comparison), *tables(found.results, found.units)]
     links = [f"![{path.stem}]({PLOTS}/{quote(path.name)})\n" for path in plots]
     page = [f"# {found.run.resolve().name}\n", f"{state(found)}\n", *(table.markdown() for table in made), *links]
     text = [f"{state(found)}\n", *(table.text() for table in made)]
@@ -71,6 +73,8 @@ def _write_tables(found: Gathered, plots: list[Path]) -> None:
 def _figures(found: Gathered) -> Iterator[tuple[str, Any]]:
     """Every picture that something is known for, with its name."""
     results, targets = found.results, found.recipe.targets
+    if found.comparison is not None:
+        yield "comparison", comparison_plot(found.comparison)
     looks = attentions(results, targets)
     for name in dict.fromkeys(one.name for one in looks):
         seen = [one for one in looks if one.name == name]

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from graftwork.training.comparing import read_comparison
 from graftwork.training.folder import recipe_of
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import Recipe
@@ -22,12 +23,14 @@ class Gathered:
         recipe: Its recipe.
         units: All its units.
         results: What ``results.json`` says (see `graftwork.training.results.summarize`).
+        comparison: What ``comparison.json`` says (see `graftwork.training.comparing.compared`), where methods were compared.
     """
 
     run: Path
     recipe: Recipe
     units: tuple[Unit, ...]
     results: dict[str, Any]
+    comparison: dict[str, Any] | None = None
 
 
 def gather(run: str | Path) -> Gathered:
@@ -42,4 +45,4 @@ def gather(run: str | Path) -> Gathered:
     recipe = recipe_of(run)
     units = plan(recipe)
     done = {unit.id: result for unit in units if (result := read_result(unit.folder(run))) is not None}
-    return Gathered(run, recipe, units, summarize(units, done, recipe))
+    return Gathered(run, recipe, units, summarize(units, done, recipe), read_comparison(run))

@@ -15,6 +15,7 @@ from typing import Any
 from graftwork.checkpoint.folders import replace_file
 from graftwork.report.attention import Attention, attentions
 from graftwork.report.by_task import by_task_html, kinds_of_all
+from graftwork.report.comparison import comparison_sections
 from graftwork.report.curves import colour, label_of, methods_in
 from graftwork.report.files import state
 from graftwork.report.gathered import Gathered, gather
@@ -29,7 +30,7 @@ from graftwork.training.kinds import KINDS, UNIT_KINDS
 
 PAGE = "report.html"
 _UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-_NUMBER = re.compile(r"([+-]?[\d,]*\.?\d+)(?: ± [\d.]+)?(?: (KB|MB|GB|TB))?\*?(?: of \d+)?")
+_NUMBER = re.compile(r"([+-]?[\d,]*\.?\d+)(?: ± [\d.]+)?(?: (KB|MB|GB|TB))?\*?(?: of \d+)?(?: \[[^]]*\])?")
 _PACKAGES = ("graftwork", "torch", "transformers", "accelerate", "safetensors")
 
 
@@ -58,6 +59,7 @@ def page(found: Gathered) -> str:
     parts = [
         f"<h1>{title}</h1>",
         f'<p class="state">{escape(state(found))}</p>',
+        *(_section(title, body) for title, body in comparison_sections(found.comparison, _table)),
         *(_section(table.title, _table(table)) for table in tables(found.results, found.units)),
         *_forgetting(found),
         *_heat_maps(found),

@@ -10,15 +10,28 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from graftwork.report.files import state
-from graftwork.report.gathered import Gathered
+from graftwork.report.comparison import comparison_tables
+from graftwork.report.files import can_plot, state, write_report
+from graftwork.report.gathered import Gathered, gather
 from graftwork.report.tables import tables
 from graftwork.tasks import kinds
+from graftwork.training.predicting import PREFERRED
+
+
+def print_all(run: Path, console: Console) -> None:
+    """Write the report of a run that has ended, and print its tables, its files, and what can be done with it."""
+    written = write_report(run)  # before anything is printed: who reads the output may be gone
+    found = gather(run)
+    print_tables(found, console)
+    print_files(written, console)
+    if not can_plot():
+        _print("no plots: pip install graftwork[reports], then graftwork show", console)
+    print_next(found, console)
 
 
 def print_tables(found: Gathered, console: Console) -> None:
     """Print every table, for a terminal or for a pipe, and how far the run is."""
-    for table in tables(found.results, found.units):
+    for table in [*comparison_tables(found.comparison), *tables(found.results, found.units)]:
         if console.is_terminal:
             console.print()
             console.print(table.rich())
@@ -37,7 +50,9 @@ def print_next(found: Gathered, console: Console) -> None:
     """Print what to type next; a question names the columns that a row of the task has to have."""
     run, tasks = shlex.quote(str(found.run)), [*found.recipe.targets, *found.recipe.tasks]
     lines = ["", "Next:", f"  graftwork show {run}"]
-    if tasks:
+    if found.comparison is not None:
+        lines.append(f"  graftwork report {run}")
+    if tasks and any(unit.kind in PREFERRED and unit.task == tasks[0] for unit in found.units):
         spec = found.recipe.tasks[tasks[0]]
         asked = " ".join(f'"<{column}>"' for column in kinds[spec.kind].columns(spec, train=False))
         lines.append(f"  graftwork predict {run} --task {shlex.quote(tasks[0])} {asked}")

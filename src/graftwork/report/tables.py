@@ -9,7 +9,7 @@ from graftwork.report.sequences import forgetting_tables
 from graftwork.report.table import MISSING, Table
 from graftwork.report.together_tables import together_tables
 from graftwork.report.transfer import cloze_tables, elsewhere_tables
-from graftwork.report.words import kind_label, metric_label, score, size
+from graftwork.report.words import kept, kind_label, metric_label, score, size
 from graftwork.training.kinds import KINDS, UNIT_KINDS
 from graftwork.training.plan import Unit
 
@@ -105,18 +105,13 @@ def _seeds(done: int, planned: int) -> str:
 
 def _costs(row: Mapping[str, Any]) -> list[str]:
     timings = row["timings"]
-    kept = size(row["file_bytes"]) + ("" if _kept(row["kind"]) else "*")
+    file = size(row["file_bytes"]) + ("" if kept(row["kind"]) else "*")
     return [
         f"{row['trained_weights']:,}",
-        kept,
+        file,
         f"{timings['train_seconds']:,.0f}",
         f"{timings['milliseconds_a_row']:.1f}",
     ]
-
-
-def _kept(kind: str) -> bool:
-    """Whether what was trained is in the run's folder."""
-    return UNIT_KINDS[kind].predicts or not UNIT_KINDS[kind].trains_base
 
 
 def _splits(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -131,6 +126,6 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         notes.append("Weights trained, file and seconds are a row's own, without the adapters that it stands over.")
     if any(UNIT_KINDS[row["kind"]].of_all for row in rows):
         notes.append("What is trained on all tasks is counted whole, for all of them.")
-    if any(not _kept(row["kind"]) for row in rows):
+    if any(not kept(row["kind"]) for row in rows):
         notes.append("* not kept: what a file of it would take.")
     return notes

@@ -24,6 +24,11 @@ def kind_label(kind: str, members: int, method: str = "") -> str:
     return (UNIT_KINDS[kind].row or UNIT_KINDS[kind].title).format(members)
 
 
+def kept(kind: str) -> bool:
+    """Whether what such a unit trained is in the run's folder."""
+    return UNIT_KINDS[kind].predicts or not UNIT_KINDS[kind].trains_base
+
+
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of what is right, 0 to 1, that is read in percent; a mean is where all its metrics are."""
     return all(one.endswith(("accuracy", "f1")) or one == "exact_match" for one in metrics_in(metric))

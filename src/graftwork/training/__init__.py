@@ -2,6 +2,8 @@
 
 from graftwork.training.asking import answers
 from graftwork.training.callback import GraftCallback
+from graftwork.training.choosing import comparison
+from graftwork.training.comparing import compare, read_comparison
 from graftwork.training.estimate import Estimate, estimate
 from graftwork.training.finding import Found, TaskFinder
 from graftwork.training.learner import Learner
@@ -36,10 +38,13 @@ __all__ = [
     "Unit",
     "Watcher",
     "answers",
+    "compare",
+    "comparison",
     "depth_at",
     "estimate",
     "nearest",
     "plan",
+    "read_comparison",
     "read_results",
     "run",
     "similarities",

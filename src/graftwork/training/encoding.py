@@ -40,3 +40,15 @@ def batch_of(model: Headed, kind: Kind, features: Sequence[Feature], processor: 
     """Features as one batch, where the model is."""
     batch = kind.collate(features, processor, for_model=model.base)
     return {key: value.to(model.device) for key, value in batch.items()}
+
+
+def middling(features: Sequence[Feature], lengths: Sequence[int], count: int) -> list[Feature]:
+    """Features of middling length, which stand for all where a few have to be measured.
+
+    Args:
+        features: All of them.
+        lengths: How long each is.
+        count: How many are wanted.
+    """
+    order = sorted(range(len(features)), key=lambda n: lengths[n])
+    return [features[n] for n in order[max(0, (len(order) - count) // 2) :][:count]]

@@ -15,7 +15,7 @@ import torch
 from graftwork.api import Adapters
 from graftwork.tasks import Task
 from graftwork.training.budget import StageBudget
-from graftwork.training.encoding import batch_of
+from graftwork.training.encoding import batch_of, middling
 from graftwork.training.joint import set_up_joint
 from graftwork.training.joint_trainer import Way
 from graftwork.training.kinds import UNIT_KINDS
@@ -171,11 +171,8 @@ def _seconds(
     model: Any, task: Task, features: list[dict[str, Any]], shop: Workshop, budget: Any
 ) -> tuple[float, float]:
     """The seconds of a batch that is learnt from, and of a row that is scored; of rows of middling length."""
-    lengths = task.lengths(features)
-    middling = sorted(range(len(features)), key=lambda n: lengths[n])
-    middle = len(middling) // 2
-    chosen = middling[max(0, middle - budget.batch_size // 2) :][: budget.batch_size]
-    batch = batch_of(model, task.kind, [features[n] for n in chosen], shop.processor)
+    chosen = middling(features, task.lengths(features), budget.batch_size)
+    batch = batch_of(model, task.kind, chosen, shop.processor)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0)
     autocast = autocast_as(model, budget.bf16)
     model.train()

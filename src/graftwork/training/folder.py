@@ -21,7 +21,7 @@ RECIPE = "recipe.json"
 RESULTS = "results.json"
 _LOCK, _HOLDER, _ROOT = ".lock", ".holder.json", ".root"
 # What may grow in a run that has begun: what is done stays what it is.
-_GROWING = ("targets", "seeds", "controls")
+_GROWING = ("targets", "seeds", "controls", "methods")
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def settle_recipe(run: Path, recipe: Recipe, root: Path) -> None:
         if differing:
             raise RecipeError(
                 f"{run} was begun with another recipe: {', '.join(differing[:5])} {'differ' if len(differing) > 1 else 'differs'}. "
-                "Give another --out, or take the change back; targets, seeds and controls may grow"
+                f"Give another --out, or take the change back; {', '.join(_GROWING[:-1])} and {_GROWING[-1]} may grow"
             )
     elif (run / "units").exists():
         raise RecipeError(f"{run} has units and no {RECIPE}; give another --out")
@@ -124,5 +124,10 @@ def _differences(one: Any, other: Any, key: str = "") -> list[str]:
 
 
 def _grown(key: str, before: Any, now: Any) -> bool:
-    """Whether a list got more behind what was there, the first seed still the first."""
-    return key in _GROWING and now[key][: len(before[key])] == before[key]
+    """Whether a list got more behind what was there, the first seed still the first; or a table one that was not there."""
+    table, _, name = key.partition(".")
+    if table not in _GROWING:
+        return False
+    if name:
+        return name not in before[table]
+    return bool(now[key][: len(before[key])] == before[key])

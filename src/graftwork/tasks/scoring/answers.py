@@ -17,14 +17,14 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-@metric("exact_match", ANSWER, TEXT)
+@metric("exact_match", ANSWER, TEXT, by_row=True)
 def exact_match(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The share that is right but for case, punctuation, articles and spaces."""
     right = sum(any(normal(p) == normal(one) for one in g) for p, g in zip(predicted, gold, strict=True))
     return right / len(gold)
 
 
-@metric("squad_f1", ANSWER, TEXT)
+@metric("squad_f1", ANSWER, TEXT, by_row=True)
 def squad_f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The mean F1 of words, after the same normalisation."""
     return sum(max(_f1(p, one) for one in g) for p, g in zip(predicted, gold, strict=True)) / len(gold)

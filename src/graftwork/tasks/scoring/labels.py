@@ -16,7 +16,7 @@ def _sklearn() -> Any:
     return needed("sklearn.metrics", "this metric")
 
 
-@metric("accuracy", LABEL, CHOICE, LABEL_SET, TEXT)
+@metric("accuracy", LABEL, CHOICE, LABEL_SET, TEXT, by_row=True)
 def accuracy(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The share of rows that are right altogether."""
     return sum(_right(p, g) for p, g in zip(predicted, gold, strict=True)) / len(gold)

@@ -20,11 +20,13 @@ class Metric:
         name: Under which it is registered.
         forms: The forms of values that it takes; a `Kind` says the form of its own.
         function: Of what was predicted, what is right, and the labels' names.
+        by_row: Whether it is the mean over rows of what each row has alone, which can be resampled by rows at once.
     """
 
     name: str
     forms: tuple[str, ...]
     function: Function
+    by_row: bool = False
 
     def __call__(self, predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str] = ()) -> float:
         """The metric of two sequences of the same length."""
@@ -36,13 +38,19 @@ class Metric:
 metrics: dict[str, Metric] = {}
 
 
-def metric(name: str, *forms: str) -> Callable[[Function], Function]:
-    """Decorator: make a function known as a metric of values of such forms."""
+def metric(name: str, *forms: str, by_row: bool = False) -> Callable[[Function], Function]:
+    """Decorator: make a function known as a metric of values of such forms.
+
+    Args:
+        name: The metric's.
+        forms: Of the values that it takes.
+        by_row: Whether it is the mean over rows of what each row has alone.
+    """
 
     def add(function: Function) -> Function:
         if name in metrics:
             raise TaskError(f"a metric {name!r} is registered already; choose another name")
-        metrics[name] = Metric(name, forms, function)
+        metrics[name] = Metric(name, forms, function, by_row)
         return function
 
     return add

@@ -23,19 +23,19 @@ def chrf(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -
     return needed("sacrebleu", "the metric chrf").corpus_chrf(list(predicted), _streams(gold)).score
 
 
-@metric("rouge1", TEXT)
+@metric("rouge1", TEXT, by_row=True)
 def rouge1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The mean F1 of words, 0 to 1, of the Latin alphabet alone."""
     return _rouge("rouge1", predicted, gold)
 
 
-@metric("rouge2", TEXT)
+@metric("rouge2", TEXT, by_row=True)
 def rouge2(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The mean F1 of pairs of words, 0 to 1."""
     return _rouge("rouge2", predicted, gold)
 
 
-@metric("rougeL", TEXT)
+@metric("rougeL", TEXT, by_row=True)
 def rouge_l(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The mean F1 of the longest common subsequence of words, 0 to 1."""
     return _rouge("rougeL", predicted, gold)

@@ -1,0 +1,232 @@
+"""Methods beside one another: a table for each target, one of their mean, one of what can be told apart, one of costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from graftwork.report.scatter import points_of, scatter
+from graftwork.report.table import Table
+from graftwork.report.words import column_label, is_share, kept, metric_label, score, size
+
+Row = Mapping[str, Any]
+_RATIOS = {"train_ratio": "train", "inference_ratio": "infer", "train_memory_ratio": "memory"}
+_UNKNOWN = "–"
+
+
+def comparison_tables(comparison: Mapping[str, Any] | None) -> list[Table]:
+    """Every table of a comparison; none where nothing was compared.
+
+    Args:
+        comparison: What ``comparison.json`` says.
+    """
+    if comparison is None:
+        return []
+    found = [table for part in parts(comparison) for table in part.tables]
+    return [*found, *costs_tables(comparison)]
+
+
+class Part:
+    """A target, or the mean of all: what is said of it.
+
+    Args:
+        title: What it is called.
+        metric: Of its scores, as it is shown.
+        rows: Its rows.
+        comparison: What it is a part of.
+        notes: What is to be said of its scores.
+    """
+
+    def __init__(
+        self, title: str, metric: str, rows: Sequence[Row], comparison: Mapping[str, Any], notes: Sequence[str]
+    ) -> None:
+        self.title, self.metric, self.rows, self.notes = title, metric, rows, list(notes)
+        self._costs = (comparison["costs"] or {"lines": {}})["lines"]
+        self._several = len(comparison["seeds"]) > 1
+
+    @property
+    def tables(self) -> list[Table]:
+        """Scores with costs, and what can be told apart."""
+        return [self._scores(), self._apart()]
+
+    @property
+    def picture(self) -> str:
+        """Score by weights, as SVG."""
+        return scatter(points_of(self.rows, self.metric), self.label)
+
+    @property
+    def label(self) -> str:
+        """What its scores are."""
+        return metric_label(self.metric)
+
+    def _scores(self) -> Table:
+        ratios = {key: head for key, head in _RATIOS.items() if any(key in one for one in self._costs.values())}
+        apart = any(row["weights_a_task"] != row["trained_weights"] for row in self.rows)
+        lines = [
+            [
+                _name(row),
+                score(row["mean"], self.metric, row["sd"]),
+                interval(row["against_full"], self.metric),
+                f"{row['trained_weights']:,}",
+                f"{100 * row['share']:.3g}",
+                *([f"{row['weights_a_task']:,}"] if apart else []),
+                size(row["file_bytes"]) + ("" if kept(row["kind"]) else "*"),
+                *(_ratio(self._costs.get(row["line"], {}).get(key)) for key in ratios),
+            ]
+            for row in self.rows
+        ]
+        counts = ["weights", "% of full", *(["a task"] if apart else []), "file"]
+        columns = ["", self.label, "to full [95 %]", *counts, *ratios.values()]
+        spread = ", mean ± sd over the seeds" if self._several else ""
+        return Table(f"{self.title}{spread}", columns, lines, self._notes(bool(ratios), apart))
+
+    def _apart(self) -> Table:
+        names = {row["line"]: _name(row) for row in self.rows}
+        lines = [
+            [
+                _name(row),
+                *_verdict(row["against_full"]),
+                names.get(row["best_other"], _UNKNOWN),
+                interval(row["against_best"], self.metric),
+                *_verdict(row["against_best"]),
+            ]
+            for row in self.rows
+        ]
+        columns = ["", "than full", "p", "best other", "to it [95 %]", "than it", "p"]
+        notes = ["Cannot be told apart: the interval holds 0. p: two-sided. No interval is widened for their number."]
+        return Table(f"{self.title.split(':')[0]}: what can be told apart", columns, lines, notes)
+
+    def _notes(self, ratios: bool, apart: bool) -> list[str]:
+        notes = [*self.notes, "Weights: what is trained, the head with it; % of full: of those of full fine-tuning."]
+        if apart:
+            notes.append("What is trained on all tasks is counted whole; a task: its share.")
+        if any(row["members"] for row in self.rows):
+            notes.append("Weights and file are a row's own, without the adapters that it stands over.")
+        if any(not kept(row["kind"]) for row in self.rows):
+            notes.append("* not kept: what a file of it would take.")
+        if ratios:
+            notes.append("Train, infer, memory: times and the peak of training, as ratios to full fine-tuning.")
+        if not self._several:
+            notes.append(
+                "One seed: the intervals have the noise of the rows, not that of training. Give two seeds or more."
+            )
+        if any(row["against_full"] is None and row["kind"] != "full" for row in self.rows):
+            notes.append(f"{_UNKNOWN}: the predictions that are kept do not tell.")
+        return notes
+
+
+def parts(comparison: Mapping[str, Any]) -> list[Part]:
+    """The mean of all targets where there are several, and every target."""
+    targets = comparison["targets"]
+    found: list[Part] = []
+    if comparison["mean"]:
+        metrics = list(dict.fromkeys(target["metric"] for target in targets))
+        shares = all(map(is_share, metrics))
+        metric = metrics[0] if len(metrics) == 1 else "accuracy" if shares else "mean"
+        said = f"The mean of {len(targets)} targets, rows drawn anew of each."
+        mixed = [f"Of different metrics: {', '.join(metrics)}."] if len(metrics) > 1 else []
+        title = f"all targets: mean {' and '.join(metrics)}"
+        found.append(_Mean(title, metric, comparison["mean"], comparison, [said, *mixed]))
+    for target in targets:
+        rows = f"{target['rows_scored']:,} rows of {target['scored_on']}"
+        notes = [f"Intervals: paired bootstrap over {rows}, {target['draws']:,} draws."] if target["draws"] else []
+        title = f"{target['task']}: {target['metric']} on {target['scored_on']}"
+        found.append(Part(title, target["metric"], target["rows"], comparison, notes))
+    return found
+
+
+class _Mean(Part):
+    @property
+    def label(self) -> str:
+        """A mean, perhaps of different metrics."""
+        return "mean, %" if is_share(self.metric) else "mean"
+
+
+def costs_tables(comparison: Mapping[str, Any]) -> list[Table]:
+    """Times and memory of one batch; none where they were not measured."""
+    costs = comparison["costs"]
+    if costs is None:
+        return []
+    names = {row["line"]: _name(row) for target in comparison["targets"] for row in target["rows"]}
+    lines = [
+        [
+            names.get(line, line),
+            *(f"{1000 * one[f'{what}_seconds']:.3g}" for what in ("train", "inference")),
+            *(_ratio(one[f"{what}_ratio"]) for what in ("train", "inference")),
+            *(size(one[f"{what}_bytes"]) for what in ("train", "inference")),
+            *(_ratio(one.get(f"{what}_memory_ratio")) for what in ("train", "inference")),
+        ]
+        for line, one in costs["lines"].items()
+    ]
+    batch = costs["batch"]
+    notes = [
+        f"One batch of {batch['rows']} rows of {batch['task']}, {batch['length']} long ({batch['device']}"
+        f"{', bfloat16' if batch['bf16'] else ''}{', gradient checkpointing' if batch['gradient_checkpointing'] else ''}).",
+        f"Times: the median of {batch['rounds']} rounds in turn with full fine-tuning. Memory: the peak of a process of its own "
+        "beyond what it has without a model.",
+    ]
+    columns = [
+        "",
+        "ms a step",
+        "ms an answer",
+        "step, ×",
+        "answer, ×",
+        "peak, step",
+        "peak, answer",
+        "step, ×",
+        "answer, ×",
+    ]
+    return [Table("Costs, and their ratios to full fine-tuning", columns, lines, notes)]
+
+
+def comparison_sections(comparison: Mapping[str, Any] | None, drawn: Callable[[Table], str]) -> list[tuple[str, str]]:
+    """The sections of a page: a title and a body each.
+
+    Args:
+        comparison: What ``comparison.json`` says; ``None`` where nothing was compared.
+        drawn: Makes a table.
+    """
+    if comparison is None:
+        return []
+    found = []
+    for part in parts(comparison):
+        scores, apart = part.tables
+        caption = (
+            "<figcaption>Score by trained weights a task; where there are several seeds, with their sd.</figcaption>"
+        )
+        found.append((scores.title, f"{drawn(scores)}<figure>{part.picture}{caption}</figure>"))
+        found.append((apart.title, drawn(apart)))
+    return [*found, *((table.title, drawn(table)) for table in costs_tables(comparison))]
+
+
+def interval(difference: Mapping[str, Any] | None, metric: str) -> str:
+    """A difference with its interval, as scores are shown."""
+    if difference is None:
+        return ""
+    value, low, high = (_signed(difference[key], metric) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _signed(value: float, metric: str) -> str:
+    text = score(value, metric)
+    if not float(text):
+        return text.lstrip("-")
+    return text if text.startswith("-") else f"+{text}"
+
+
+def _verdict(difference: Mapping[str, Any] | None) -> tuple[str, str]:
+    """In words, and the p."""
+    if difference is None:
+        return "", ""
+    p = f"{difference['p']:.2g}" if difference["p"] >= 0.001 else "< 0.001"
+    if not difference["clear"]:
+        return "cannot be told apart", p
+    return "better" if difference["value"] > 0 else "worse", p
+
+
+def _name(row: Row) -> str:
+    return column_label(row["kind"], row.get("method", ""))
+
+
+def _ratio(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{value:.2f}"

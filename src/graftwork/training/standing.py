@@ -1,0 +1,155 @@
+"""One training with one batch in front of it: its step and its answer, to be timed; and what they take of memory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import logging
+
+from graftwork.api import Adapters
+from graftwork.tasks import Rows, Task
+from graftwork.training.budget import StageBudget
+from graftwork.training.encoding import Feature, batch_of
+from graftwork.training.joint import set_up_joint
+from graftwork.training.joint_trainer import Way
+from graftwork.training.kinds import UNIT_KINDS
+from graftwork.training.outputs import autocast_as
+from graftwork.training.plan import Unit
+from graftwork.training.recipe import Recipe
+from graftwork.training.workshop import Workshop
+
+_STATUS, _REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a process is told that measures: all of it can be sent there.
+
+    Attributes:
+        recipe: The tables of the recipe.
+        root: What its paths are relative to.
+        run: The run's folder.
+        tasks: Its tasks, without their rows.
+        unit: What is measured.
+        task: Whose batch it is.
+        features: The batch.
+        budget: Its ``bf16`` and ``gradient_checkpointing`` count.
+    """
+
+    recipe: Mapping[str, Any]
+    root: Path
+    run: Path
+    tasks: Mapping[str, Task]
+    unit: Unit
+    task: str
+    features: list[Feature]
+    budget: StageBudget
+
+    def shop(self) -> Workshop:
+        """Where it is set up."""
+        return Workshop(Recipe.make(self.recipe), self.root, self.run, self.tasks)
+
+
+def without_rows(task: Task) -> Task:
+    """A task that still knows its kind and its labels."""
+    return dataclasses.replace(task, train=Rows(()), dev=Rows(()), test=None, elsewhere={})
+
+
+class Standing:
+    """A fresh base with what a unit trains on it, and one batch; adapters that it stands over are made anew.
+
+    Args:
+        asked: What is measured.
+        shop: Where it is set up.
+    """
+
+    def __init__(self, asked: Asked, shop: Workshop) -> None:
+        grafts, self._way = _set_up(asked.unit, shop, asked.task)
+        model: Any = grafts.model
+        self._model, self._grafts = model, grafts
+        if asked.budget.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self._batch = batch_of(model, shop.tasks[asked.task].kind, asked.features, shop.processor)
+        self._autocast = autocast_as(model, asked.budget.bf16)
+        learning = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(learning, lr=0.0)  # it moves nothing, in the time that it takes
+
+    def learn(self) -> None:
+        """One step of training: forward, backward, and the optimiser's."""
+        self._model.train()
+        with self._active():
+            with self._autocast():
+                loss = self._model(**self._batch).loss
+            loss.backward()
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        float(loss.detach())  # wait for the accelerator
+
+    def answer(self) -> None:
+        """One forward pass in which nothing is learnt."""
+        self._model.eval()
+        with self._active(), torch.no_grad(), self._autocast():
+            self._model(**self._batch).logits.float().cpu()
+
+    def _active(self) -> Any:
+        return contextlib.nullcontext() if self._way is None else self._grafts.using(self._way[0], head=self._way[1])
+
+
+def _set_up(unit: Unit, shop: Workshop, task: str) -> tuple[Adapters, Way | None]:
+    over = UNIT_KINDS[unit.kind].over
+    if over == "all":
+        grafts, joint = set_up_joint(unit, shop)
+        return grafts, joint.ways[task]
+    if over == "sequence":  # each of its steps is that of one task
+        unit = Unit("adapter" if unit.members else "full", task, unit.seed)
+    return shop.set_up(unit, trained=False)[0], None
+
+
+def peaks(asked: Asked) -> dict[str, int]:
+    """The highest memory of two answers, then of two steps, in bytes beyond what the process has without a model.
+
+    To be called in a process of its own. On an accelerator its memory counts, else that of the process.
+    """
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    nn.Linear(8, 8)(torch.ones(8, 8)).sum().backward()  # what torch sets up once is no model's
+    shop = asked.shop()
+    bare = 0 if torch.cuda.is_available() else _high()
+    standing, found = Standing(asked, shop), {}
+    for name, work in (("inference_bytes", standing.answer), ("train_bytes", standing.learn)):
+        _forget()
+        for _ in range(2):
+            work()
+        found[name] = max(0, _high() - bare)
+    return found
+
+
+def _forget() -> None:
+    """Let the highest so far be what is in use now, where the system can."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with contextlib.suppress(OSError):
+        _REFS.write_text("5")
+
+
+def _high() -> int:
+    """The highest memory so far, in bytes.
+
+    Not by ``ru_maxrss`` where there is another way: on Linux a new process takes over that of the one that began it.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if _STATUS.is_file():
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
