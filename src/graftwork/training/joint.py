@@ -88,7 +88,7 @@ def measured_joint(
             "score": [[n + 1, value] for n, value in enumerate(curve)],
             "tasks": {
                 name: [
-                    [n + 1, entry[f"eval_{name}"]] for n, entry in enumerate(e for e in history if "eval_score" in e)
+                    [n + 1, entry[f"eval_of_{name}"]] for n, entry in enumerate(e for e in history if "eval_score" in e)
                 ]
                 for name in unit.tasks
             },

@@ -95,7 +95,7 @@ class JointTrainer(RecipeTrainer):
         of_tasks: dict[str, float] = {}
         for task, encoded in self.encoded.items():
             scores, _ = self.measured(task, encoded.task.dev)
-            of_tasks[f"{metric_key_prefix}_{task}"] = scores[encoded.task.metric]
+            of_tasks[f"{metric_key_prefix}_of_{task}"] = scores[encoded.task.metric]
         mean, named = statistics.fmean(of_tasks.values()), mean_metric(one.task.metric for one in self.encoded.values())
         metrics = {
             f"{metric_key_prefix}_{named}": mean,

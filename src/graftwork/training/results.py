@@ -42,7 +42,8 @@ def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Reci
     """
     done = [results[unit.id] for unit in units if unit.id in results]
     sources = [r for r in done if r["kind"] == "adapter" and r["task"] not in recipe.targets]
-    rows = []
+    rows: list[dict[str, Any]] = []
+    alone = [_row([r]) for r in sources]
     for target in recipe.targets:
         ours = [r for r in (_of_task(one, target) for one in done) if r is not None]
         for kind, method in lines_of(recipe):
@@ -56,9 +57,9 @@ def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Reci
         "complete": len(done) == len(units),
         "languages": [_row([r]) for r in done if r["kind"] == "language"],
         "knowledge": [_row([r]) for r in done if r["kind"] == "knowledge"],
-        "sources": [_row([r]) for r in sources],
+        "sources": alone,
         "targets": rows,
-        "together": [row for row in (_together(kind, done, rows) for kind in KINDS) if row is not None],
+        "together": [row for row in (_together(kind, done, [*alone, *rows]) for kind in KINDS) if row is not None],
         "sequences": [_sequence(r, done) for r in done if "sequence" in r],
         "units": done,
     }
@@ -77,7 +78,7 @@ def _of_task(result: Result, task: str) -> Result | None:
 
 
 def _together(kind: str, done: Sequence[Result], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """All units of a kind that were trained on all tasks, with the mean score of each task."""
+    """All units of a kind that were trained on all tasks, with the mean score of each task, and what that is to training alone."""
     found = [r for r in done if r["kind"] == kind]
     if not found or UNIT_KINDS[kind].over != "all":
         return None

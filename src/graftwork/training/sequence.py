@@ -119,8 +119,14 @@ def _adapted(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock, done: i
         at = adapter_folder(member, shop.recipe, shop.root, shop.run)
         grafts.load(at, member.task, head=True)
         if number >= done:
-            weights = next(row.weights for row in grafts.summary().rows if row.name == member.task)
-            learnt = {"steps": 0, "epochs": 0, "trained_weights": weights, "file_bytes": size_of(at), "loss": []}
+            told = read_json(member.folder(shop.run) / "result.json")
+            learnt = {
+                "steps": 0,
+                "epochs": 0,
+                "trained_weights": told["trained_weights"],
+                "file_bytes": size_of(at),
+                "loss": [],
+            }
             yield Step(grafts, learnt)
 
 

@@ -16,6 +16,7 @@ from graftwork.training.results import read_results
 
 # Kinds that say where a fusion's gain comes from: compared with it, never chosen.
 CONTROLS = ("own", "copies")
+_SAME = {"mt_shared": "together"}  # kinds that a candidate has another name for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,9 @@ def read_figures(run: str | Path) -> tuple[Figure, ...]:
                 method, number = f"{method.partition(' #')[0]} #{number}", number + 1
             found[row["task"], method] = _figure(row, method, str(run), recipe.base.model)
     except KeyError as error:
-        raise RecipeError(f"the results of {run} have no {error}; write them again with `graftwork run`") from error
+        raise RecipeError(
+            f"the results of {run} have no {error}; write them again with the command that made the folder"
+        ) from error
     return tuple(found.values())
 
 
@@ -110,13 +113,11 @@ def _figure(row: Mapping[str, Any], method: str, run: str, base: str) -> Figure:
 
 
 def _method(row: Mapping[str, Any], adapter: str) -> str:
-    """The candidate of a row: its variant where that is one, its kind where that is one, for an adapter the recipe's method."""
-    kind, variant = str(row["kind"]), row.get("variant")
-    if variant in KEYS:
-        return str(variant)
+    """The candidate of a row: its method, or its kind, where that is one; for an adapter the recipe's method."""
+    kind = str(row["kind"])
     if kind == "adapter":
-        return str(variant or adapter)
-    return f"{kind} {variant}" if variant else kind
+        return adapter
+    return str(row["method"]) if kind == "method" else _SAME.get(kind, kind)
 
 
 def _label(method: str, row: Mapping[str, Any]) -> str:
