@@ -1,0 +1,125 @@
+"""The AdapterFusion table at small scale, with controls: ``python examples/study/study.py --out runs/study``.
+
+Runs `recipe.toml` beside this file as a profile says, or goes on with it, and prints a table of targets and columns in which
+every cell that was not run is marked. ``--table FILE`` writes it as Markdown from what is done, and runs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from graftwork.report import Live, gather, write_report
+from graftwork.report.words import kind_label, score
+from graftwork.training import Recipe, run
+
+HERE = Path(__file__).resolve().parent
+NOT_RUN = "not run"
+# small is that of recipe.toml; full takes whole data sets and the paper's numbers of epochs, for a GPU.
+PROFILES: dict[str, dict[str, Any]] = {
+    "tiny": {"rows": 256, "epochs": 2, "seeds": [0], "bf16": False},
+    "quick": {"rows": 500, "epochs": 3, "seeds": [0, 1, 2], "bf16": False},
+    "small": {},
+    "full": {"rows": None, "epochs": 30, "patience": 4, "bf16": True},
+}
+# The columns of the table: the paper's, then the controls.
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("head", ""),
+    ("full", ""),
+    ("sequential", ""),
+    ("multitask", ""),
+    ("intermediate", ""),
+    ("method", "pfeiffer 2"),
+    ("adapter", ""),
+    ("method", "pfeiffer 64"),
+    ("method", "houlsby"),
+    ("mt_shared", ""),
+    ("mt_joint", ""),
+    ("fusion", ""),
+    ("fusion_mt", ""),
+    ("scalearn", ""),
+    ("own", ""),
+    ("copies", ""),
+    ("average", ""),
+    ("longer", ""),
+)
+
+
+def main() -> None:
+    """Run, and print."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--out", type=Path, default=Path("runs/study"), help="the run's folder")
+    arguments.add_argument("--profile", choices=PROFILES, default="small", help="how many rows, epochs and seeds")
+    arguments.add_argument("--seeds", type=int, help="the first so many seeds alone")
+    arguments.add_argument("--controls", help="these columns alone, with commas between them; they may grow later")
+    arguments.add_argument("--table", type=Path, help="write the table of what is done as Markdown, and run nothing")
+    given = arguments.parse_args()
+    if given.table is None:
+        recipe = study(given.profile, given.seeds, given.controls.split(",") if given.controls else None)
+        with Live(recipe) as live:
+            run(recipe, given.out, root=HERE, watcher=live)
+    found = gather(given.out)
+    text = table(found.results, found.recipe)
+    if given.table is not None:
+        given.table.write_text(text, encoding="utf-8")
+    else:
+        write_report(given.out)
+    print(text)
+
+
+def study(profile: str = "small", seeds: int | None = None, controls: list[str] | None = None) -> Recipe:
+    """The recipe of a profile.
+
+    Args:
+        profile: One of `PROFILES`.
+        seeds: The first so many alone.
+        controls: In the place of the recipe's.
+    """
+    changes = PROFILES[profile]
+    told = Recipe.read(HERE / "recipe.toml").model_dump(exclude_unset=True)
+    for task in told["tasks"].values():
+        if "rows" in changes:
+            task.pop("rows")
+            task |= {} if changes["rows"] is None else {"rows": changes["rows"]}
+    told["training"] |= {key: changes[key] for key in ("epochs", "patience", "bf16") if key in changes}
+    told["seeds"] = [*changes.get("seeds", told["seeds"])][:seeds]
+    if controls is not None:
+        told["controls"] = controls
+    return Recipe.make(told)
+
+
+def table(results: Mapping[str, Any], recipe: Recipe) -> str:
+    """Ways as rows and targets as columns, with the mean over targets where a way has all of them."""
+    rows = {(row["kind"], row.get("method", ""), row["task"]): row for row in results["targets"]}
+    lines = []
+    for kind, method in COLUMNS:
+        found = [rows.get((kind, method, target)) for target in recipe.targets]
+        cells = [_cell(row) for row in found]
+        means = [row["mean"] for row in found if row is not None]
+        mean = f"{100 * sum(means) / len(means):.1f}" if len(means) == len(found) else ""
+        members = next((len(row["members"]) for row in found if row is not None), 0)
+        weights = next((f"{row['trained_weights']:,}" for row in found if row is not None), "")
+        label = kind_label(kind, members, method) if members or kind != "fusion_mt" else "fusion, jointly trained"
+        lines.append(
+            f"| {label.replace('of all 0', 'of all').replace('of 0', 'of')} | {' | '.join(cells)} | {mean} | {weights} |"
+        )
+    heads = " | ".join(f"{target}" for target in recipe.targets)
+    train = recipe.training
+    sizes = sorted({task.rows or 0 for task in recipe.tasks.values()})
+    said = (
+        f"{len(recipe.seeds)} seed(s), at most {' or '.join(map(str, sizes))} rows a task (0: all), {train.epochs} epochs, "
+        f"{recipe.base.max_length} tokens, {'bfloat16' if train.bf16 else 'float32'}; metric in percent, mean ± sd over seeds "
+        f"that are done; {len(results['units'])} trainings done."
+    )
+    top = [f"| | {heads} | mean | trained weights |", f"|---|{'---:|' * (len(recipe.targets) + 2)}"]
+    return "\n".join([*top, *lines, "", said, ""])
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    return NOT_RUN if row is None else score(row["mean"], row["metric"], row["sd"])
+
+
+if __name__ == "__main__":
+    main()

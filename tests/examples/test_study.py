@@ -1,0 +1,41 @@
+"""The study: its recipe by profile, and a table that marks what was not run."""
+
+from __future__ import annotations
+
+import pytest
+
+from examples.study.study import COLUMNS, NOT_RUN, PROFILES, study, table
+from graftwork.training import plan
+from graftwork.training.results import summarize
+from tests.report.made_up import unit_result
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_column_is_planned_for_every_target(profile: str) -> None:
+    recipe = study(profile)
+    units = plan(recipe)
+    for kind, method in COLUMNS:
+        for target in recipe.targets:
+            found = [u for u in units if (u.kind, u.method) == (kind, method) and target in (u.task, *u.tasks)]
+            assert len(found) >= len(recipe.seeds), (kind, method, target)
+
+
+def test_the_small_profile_is_that_of_the_recipe() -> None:
+    recipe = study()
+    assert {task.rows for task in recipe.tasks.values()} == {2000} and recipe.training.epochs == 3
+    assert recipe.base.max_length == 64 and len(recipe.seeds) == 3 and recipe.training.bf16
+    whole = study("full")
+    assert all(task.rows is None for task in whole.tasks.values())
+
+
+def test_what_was_not_run_is_marked_and_never_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = study("quick", controls=["head", "full"])
+    monkeypatch.setattr("tests.report.made_up.METRICS", dict.fromkeys(recipe.tasks, "accuracy"))
+    units = plan(recipe)
+    done = {u.id: unit_result(u, 0.5 + 0.01 * u.seed) for u in units if u.kind == "head" and u.task in ("rte", "mrpc")}
+    lines = table(summarize(units, done, recipe), recipe).splitlines()
+    assert len([line for line in lines if line.startswith("| ")]) == len(COLUMNS) + 1
+    head = next(line for line in lines if line.startswith("| head only"))
+    assert head.count("51.0 ± 1.0") == 2 and head.count(NOT_RUN) == 2
+    others = [line for line in lines[2:] if line.startswith("| ") and not line.startswith("| head only")]
+    assert all(line.count(NOT_RUN) == 4 and not any(c in line.split("|")[6] for c in "0123456789") for line in others)
