@@ -176,7 +176,7 @@ def test_names_stand_on_no_other_name_and_inside() -> None:
     for label, name in zip(found, names, strict=True):
         start = label.x - 6.3 * len(name) if label.left else label.x
         boxes.append((start, start + 6.3 * len(name), label.y))
-        assert 0 <= start and start + 6.3 * len(name) <= 440 and 0 <= label.y <= 200
+        assert start >= 0 and start + 6.3 * len(name) <= 440 and 0 <= label.y <= 200
     for one, other in itertools.combinations(boxes, 2):
         assert one[1] <= other[0] or other[1] <= one[0] or abs(one[2] - other[2]) >= 13 - 1e-9
 
