@@ -160,3 +160,49 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
 def test_help_has_an_example(command: str) -> None:
     assert f"graftwork {command}" in call(command, "--help").stdout
     assert command in call("--help").stdout
+
+
+@pytest.fixture(scope="module")
+def compared(recipe: Path) -> tuple[Result, Path]:
+    out = recipe.parent / "compared"
+    return call("compare", recipe, "--methods", "head", "--out", out, "--no-costs"), out
+
+
+def test_compare_trains_what_is_named_and_shows_its_differences(compared: tuple[Result, Path]) -> None:
+    told, out = compared
+    assert told.exit_code == 0, told.output
+    lines = told.stdout.splitlines()
+    assert lines[:2] == ["2 trainings, 0 of them done already", "begun full/a/0 (1 of 2)"]
+    assert "a: what can be told apart" in lines and any("to full [95 %]" in line for line in lines)
+    assert f"  {out}: results.md, results.txt" in lines and (out / "plots" / "comparison.png").is_file()
+    assert lines[lines.index("Next:") + 1 :] == [f"  graftwork show {out}", f"  graftwork report {out}"]
+    assert not (out / "costs.json").exists()
+
+
+def test_a_folder_that_compared_is_shown_and_reported_so(compared: tuple[Result, Path]) -> None:
+    _, out = compared
+    assert "a: what can be told apart" in call("show", out, "--no-plots").stdout
+    shown = json.loads(call("show", out, "--json").stdout)
+    assert shown["comparison"] == json.loads((out / "comparison.json").read_text())
+    assert call("report", out).exit_code == 0 and "trained weights a task" in (out / "report.html").read_text()
+
+
+def test_compare_tells_of_a_name_that_is_not_known(recipe: Path, tmp_path: Path) -> None:
+    said = refused(call("compare", recipe, "--methods", "head,houlsbi", "--out", tmp_path / "new"))
+    assert said.startswith("'houlsbi' is not known to compare; did you mean 'houlsby'?")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_dry_comparison_is_of_its_own_plan(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def estimate(read: Any, **options: object) -> str:
+        asked.update(options, methods=[*read.methods], controls=read.controls)
+        return "as long as it takes"
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("graftwork.training.estimate", estimate)
+    told = call("compare", recipe, "--methods", "pfeiffer,head", "--dry-run")
+    assert told.exit_code == 0 and told.stdout == "as long as it takes\n" and not [*tmp_path.iterdir()]
+    assert asked["methods"] == ["pfeiffer"] and asked["controls"] == ("full", "head")
+    assert asked["run"] == Path("runs/recipe-compare") and asked["root"] == recipe.parent

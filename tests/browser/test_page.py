@@ -16,7 +16,7 @@ from docs.make_screenshot import NAMES, browse, find_browser, shoot
 from graftwork.report.gathered import Gathered
 from graftwork.report.page import page
 from graftwork.training import plan
-from tests.report.made_up import MANY, RECIPE, UNITS, many_results, results_of
+from tests.report.made_up import MANY, RECIPE, UNITS, comparison_of, many_results, results_of
 
 pytestmark = pytest.mark.skipif(
     find_browser() is None and "NEEDS_BROWSER" not in os.environ,
@@ -123,3 +123,44 @@ def test_a_picture_of_a_page(many: str, tmp_path: Path, height: int | None) -> N
     picture = (tmp_path / "new" / "shot.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 20_000
     assert (int.from_bytes(picture[20:24], "big") > 2000) == (height is None)  # the whole of it where nothing is said
+
+
+# In a comparison: sort its first table by the difference to full fine-tuning, by the weights, and by the file.
+COMPARED = """
+<script>
+const table = document.querySelector("table.sortable"), seen = {};
+const heads = [...table.querySelectorAll("thead button")];
+for (const name of ["to full [95 %]", "weights", "file"]) {
+  const place = heads.findIndex((head) => head.textContent === name);
+  heads[place].click();
+  seen[name] = [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
+}
+const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
+const points = [...document.querySelectorAll("svg circle[r='4']")].map((c) => [c.closest("svg"), c.getBoundingClientRect()]);
+const inside = points.every(([svg, p]) => {
+  const frame = svg.getBoundingClientRect();
+  return p.left >= frame.left && p.right <= frame.right && p.top >= frame.top && p.bottom <= frame.bottom;
+});
+const names = [...document.querySelectorAll("svg g text")].filter((t) => t.closest("svg") === document.querySelector("svg"));
+const boxes = names.map((name) => name.getBoundingClientRect());
+const over = boxes.some((a, n) => boxes.some((b, m) => n < m
+  && a.left < b.right && b.left < a.right && a.top + 3 < b.bottom - 3 && b.top + 3 < a.bottom - 3));
+document.body.dataset.seen = JSON.stringify({ ...seen, wide, inside, over, points: points.length, names: names.length });
+</script>
+"""
+
+
+def test_a_comparison_sorts_and_its_picture_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({"targets": ["rte", "mrpc"]}))
+    text = page(Gathered(tmp_path, RECIPE, UNITS, results_of(UNITS), comparison_of()))
+    ran = browse(tmp_path, text.replace("</body>", f"{COMPARED}</body>"), "--dump-dom")
+    assert not said(ran)
+    found = re.search(r'data-seen="([^"]*)"', ran.stdout)
+    assert found is not None, ran.stdout[-500:]
+    seen = json.loads(found[1].replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    differences = ["head only", "shared adapter, all tasks", "houlsby", "a <b>"]
+    assert [name for name in seen["to full [95 %]"] if name != "full fine-tuning"] == differences
+    smallest = ["head only", "a <b>", "shared adapter, all tasks", "houlsby", "full fine-tuning"]
+    assert seen["weights"] == seen["file"] == smallest
+    assert seen["points"] == 15 and seen["names"] == 5
+    assert seen["inside"] and not seen["over"] and not seen["wide"]

@@ -26,6 +26,7 @@ from graftwork.training.budget import StageBudget
 from graftwork.training.choosing import REFERENCE
 from graftwork.training.encoding import Encoded, middling
 from graftwork.training.folder import read_json
+from graftwork.training.kinds import KINDS
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import Recipe
 from graftwork.training.standing import Asked, Standing, peaks, without_rows
@@ -91,7 +92,7 @@ def read_costs(run: Path) -> dict[str, Any] | None:
 def _lines(units: Sequence[Unit], target: str) -> dict[str, Unit]:
     """One unit of each line that the target has, full fine-tuning first."""
     found: dict[str, Unit] = {}
-    for unit in units:
+    for unit in sorted(units, key=lambda unit: KINDS.index(unit.kind)):
         if target in (unit.task, *unit.tasks):
             found.setdefault(unit.label, unit)
     return {REFERENCE: found[REFERENCE], **found}

@@ -57,7 +57,7 @@ def settle_recipe(run: Path, recipe: Recipe, root: Path) -> None:
     path = run / RECIPE
     if path.is_file():
         before = recipe_of(run).model_dump(mode="json")
-        differing = [key for key in _differences(before, now) if not _grown(key, before, now)]
+        differing = [".".join(at) for at in _differences(before, now) if not _grown(at, before, now)]
         if differing:
             raise RecipeError(
                 f"{run} was begun with another recipe: {', '.join(differing[:5])} {'differ' if len(differing) > 1 else 'differs'}. "
@@ -111,23 +111,20 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def _differences(one: Any, other: Any, key: str = "") -> list[str]:
+def _differences(one: Any, other: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Where two recipes differ: keys, and keys in tables."""
     if isinstance(one, dict) and isinstance(other, dict):
         keys = dict.fromkeys((*one, *other))
         missing = object()
-        return [
-            found
-            for k in keys
-            for found in _differences(one.get(k, missing), other.get(k, missing), f"{key}.{k}".removeprefix("."))
-        ]
-    return [] if one == other else [key]
+        return [found for k in keys for found in _differences(one.get(k, missing), other.get(k, missing), (*at, k))]
+    return [] if one == other else [at]
 
 
-def _grown(key: str, before: Any, now: Any) -> bool:
+def _grown(at: tuple[str, ...], before: Any, now: Any) -> bool:
     """Whether a list got more behind what was there, the first seed still the first; or a table one that was not there."""
-    table, _, name = key.partition(".")
-    if table not in _GROWING:
+    key, *names = at
+    if key not in _GROWING:
         return False
-    if name:
-        return name not in before[table]
-    return bool(now[key][: len(before[key])] == before[key])
+    if not names:
+        return bool(now[key][: len(before[key])] == before[key])
+    return len(names) == 1 and names[0] not in before[key]

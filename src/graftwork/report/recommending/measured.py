@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.errors import RecipeError
-from graftwork.report.recommending.candidates import CANDIDATES, KEYS
+from graftwork.report.recommending.candidates import CANDIDATES
 from graftwork.report.recommending.evidence import Evidence
 from graftwork.report.words import kind_label, named_score, score
 from graftwork.training.folder import recipe_of
