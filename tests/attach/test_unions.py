@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -371,6 +373,69 @@ def test_layers_that_compute_past_those_of_another_part_are_refused() -> None:
     grafts.active = "x"
     with pytest.raises(gw.CompositionError, match="compute without"):
         output(zoo.model, zoo.inputs)
+
+
+def test_a_gate_stays_on_a_layer_that_others_are_put_around() -> None:
+    """The layer is where a site writes too, whose hooks move on to what stands outermost."""
+    zoo = build("bert")
+    whole = sites_of("bert")
+    moved = [s for s in whole if s.kind == "feed_forward"]
+    sites = [dataclasses.replace(s, output=gw.Tap(f"{s.block}.output.dense", "output")) for s in moved]
+    grafts = gw.attach(zoo.model, sites=sites)
+    targets = peft.LoraConfig(r=4, target_modules=[r"output.dense"], exclude_modules=r".*attention.*")
+    grafts.add("ours", gw.Bottleneck(sites=("feed_forward",)))
+    grafts.add("x", gw.Peft(peft=targets, gate=True))
+    lively(grafts, "x")
+    lively(grafts, "ours")
+    with grafts.using(gw.Stack("x", "ours")):
+        expected = output(zoo.model, zoo.inputs)
+        grafts.add("y", targets)
+        assert torch.equal(output(zoo.model, zoo.inputs), expected)
+        assert torch.equal(output(zoo.model, zoo.inputs), expected)
+    for p in grafts.shared_of("x").parameters():
+        p.grad = None
+    grafts.train_only("x")
+    loss(main_output(zoo.model(**zoo.inputs))).backward()
+    gates = [p for n, p in zoo.model.named_parameters() if ".gate." in n]
+    assert len(gates) == 4
+    assert all(p.grad is not None and p.grad.any() for p in gates)
+
+
+def test_compiled_it_computes_the_same() -> None:
+    here = PeftUnionCase("lora_and_ours", "bert")
+    here.grafts.add("gated", UNIONS["gated_lora"]("bert"))
+    lively(here.grafts, "gated")
+    here.grafts.active = gw.Stack("b", "gated")
+    inputs = clone_inputs(here.zoo.inputs)
+    with torch.no_grad():
+        expected = main_output(here.model(**inputs))
+        compiled = torch.compile(here.model, backend="eager", fullgraph=True)
+        torch.testing.assert_close(main_output(compiled(**inputs)), expected)
+
+
+def test_threads_have_gates_of_their_own() -> None:
+    here = PeftUnionCase("unipelt", "bert")
+    here.unsettle("a")
+    one = clone_inputs(here.zoo.inputs)
+    work = {"a": one, "b": {k: v[:2, :5] for k, v in one.items()}}
+    expected = {}
+    for name, inputs in work.items():
+        with torch.no_grad(), here.grafts.using(name):
+            expected[name] = main_output(here.model(**inputs))
+    wrong: list[str] = []
+
+    def run(name: str) -> None:
+        with torch.no_grad(), here.grafts.using(name):
+            for _ in range(6):
+                if not torch.equal(main_output(here.model(**work[name])), expected[name]):
+                    wrong.append(name)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_an_adapter_that_is_gone_is_beneath_nobody() -> None:
