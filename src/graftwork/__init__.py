@@ -45,6 +45,7 @@ from graftwork.errors import (
     UnknownNameError,
 )
 from graftwork.methods import (
+    MAM,
     PAL,
     PHM,
     AdapterConfig,
@@ -67,6 +68,8 @@ from graftwork.methods import (
     ResidualAdapter,
     SelfModulation,
     Standard,
+    Union,
+    UniPELT,
     config_from_dict,
     methods,
 )
@@ -75,6 +78,7 @@ from graftwork.sites import Site, SiteMap, Tap, discover
 __version__ = "0.1.0"
 
 __all__ = [
+    "MAM",
     "PAL",
     "PHM",
     "AdapterConfig",
@@ -132,6 +136,8 @@ __all__ = [
     "Tap",
     "TaskError",
     "TrainingError",
+    "UniPELT",
+    "Union",
     "UnknownNameError",
     "attach",
     "composition_from_dict",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import graftwork as gw
 from tests.attach.common import bert_classifier, ids, lively, made, output
-from tests.contract.cases import STANDS_NOWHERE, Case
+from tests.contract.cases import METHODS, STANDS_NOWHERE, Case
 
 INPUTS = {"input_ids": ids()}
 
@@ -41,7 +41,7 @@ def run(model: Any, grafts: gw.Adapters, composition: gw.Composition, **how: Any
 # -- every method ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", gw.methods())
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_merges_with_all_that_it_owns(method: str) -> None:
     if (method, "bert") in STANDS_NOWHERE:
         pytest.skip(STANDS_NOWHERE[method, "bert"])

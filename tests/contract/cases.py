@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
+from graftwork.methods.union import UnionBase
 from tests.compose.interpreter import unsettle
 from tests.zoo.models import ZooModel, build, clone_inputs, main_output
 
@@ -16,13 +17,16 @@ MODELS = ("bert", "t5", "gpt2", "vit", "resnet")
 CONVOLUTIONAL = {"resnet"}
 # The methods that stand at convolutions and mix channels there; all others mix the last dimension.
 AT_CONVOLUTIONS = {"residual_adapter"}
+# Methods with parts that peft computes, for which some of the contract's laws are said: `tests/attach/test_unions.py`.
+BY_PEFT = {name for name, config in gw.methods().items() if issubclass(config, UnionBase)}
+METHODS = [name for name in gw.methods() if name not in BY_PEFT]
 # Methods that need a generator, a model with a latent among its inputs: `test_generator.py` runs the contract for them.
 OF_A_LATENT = {"self_modulation"}
 # What a method is refused with by a model whose sites are none of its, or that has no latent.
 REFUSED: dict[tuple[str, str], str] = {
     **{
         (method, model): "stands at" if method in AT_CONVOLUTIONS else "dimension 1|stands at"
-        for method in gw.methods()
+        for method in METHODS
         for model in MODELS
         if method not in OF_A_LATENT and (method in AT_CONVOLUTIONS) != (model in CONVOLUTIONAL)
     },

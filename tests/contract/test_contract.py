@@ -19,6 +19,7 @@ from tests.contract.cases import (
     CROSSING,
     HAS_A_LOSS,
     LEARNS_IN_TRAINING,
+    METHODS,
     MODELS,
     OF_A_LATENT,
     OPTIONS,
@@ -42,7 +43,7 @@ def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=gw.methods())
+@pytest.fixture(params=METHODS)
 def case(request: pytest.FixtureRequest, model: str) -> MakeCase:
     """Makes the case; ``case(torch.float64, init="zero")`` in another dtype, with other options."""
     method = str(request.param)
@@ -438,7 +439,7 @@ def normed_sites() -> list[gw.Site]:
     return sites
 
 
-@pytest.mark.parametrize("method", [m for m in gw.methods() if m not in OF_A_LATENT | AT_CONVOLUTIONS])
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in OF_A_LATENT | AT_CONVOLUTIONS])
 def test_a_frozen_base_in_training_does_not_move_its_batch_norms(method: str) -> None:
     base = Normed()
     x = torch.randn(4, 5, 12) + 3

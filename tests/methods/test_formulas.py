@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import graftwork as gw
+from tests.attach import test_unions
 from tests.methods import (
     test_hyperformer,
     test_invertible,
@@ -23,10 +24,12 @@ FORMULAS: dict[str, Callable[..., None]] = {
     "hyperformer_plus_plus": test_hyperformer.test_t5_equals_the_formula_for_each_task,
     "invertible_pfeiffer": test_invertible.test_with_its_layers_it_equals_the_formula,
     "k_adapter": test_k_adapter.test_equals_its_formula,
+    "mam": test_unions.test_mam_is_a_prefix_and_a_parallel_adapter_in_a_stack,
     "moe": test_moe.test_a_model_with_it_is_its_formula,
     "pal": test_pal.test_equals_its_formula,
     "residual_adapter": test_residual_adapter.test_resnet_equals_the_formula,
     "self_modulation": test_self_modulation.test_it_is_its_formula,
+    "unipelt": test_unions.test_unipelt_is_its_formula,
 }
 
 

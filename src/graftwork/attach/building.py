@@ -52,12 +52,16 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
         with made_on(device):
             module = config.build(place, shared)
         if module is not None:
-            require_read(site, module.reads, module.writes, type(config).__name__, module.dimension)
-            require_hidden(sites, site, module)
+            for number, part in module.parts.items():
+                owner = type(config.made_of[number]).__name__
+                require_read(site, part.reads, part.writes, owner, part.dimension)
+                require_hidden(sites, site, part)
             built[index] = module.to(device).train(model.training)
     norms = build_norms(model, sites, config, shared)
-    if not (norms if config.norms_alone else built):
-        raise _nowhere(sites, config)
+    there = {number for module in built.values() for number in module.parts}
+    for number, one in enumerate(config.made_of):
+        if not one.injected and not (norms if one.norms_alone else number in there):
+            raise _nowhere(sites, one)
     return Built(built, norms)
 
 

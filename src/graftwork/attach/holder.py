@@ -121,6 +121,13 @@ def holder_or_none(model: nn.Module, path: str) -> Holder | None:
     return found if isinstance(found, Holder) else None
 
 
+def drop_empty(model: nn.Module) -> None:
+    """Take the root's holder out where it keeps nothing."""
+    root = holder_or_none(model, "")
+    if root is not None and not any(map(len, (root.sites, root.norms, root.heads, root.shared, root.tuners))):
+        del model.get_submodule(host_path(model, ""))._modules[RESERVED]
+
+
 def made_on(device: torch.device) -> torch.device:
     """Where new weights are made before they move to their device: random numbers are drawn on the CPU."""
     return torch.device("meta" if device.type == "meta" else "cpu")

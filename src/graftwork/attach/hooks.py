@@ -41,8 +41,8 @@ def before(
             value = _input(ports, slot, *given)
             given = _with_input(ports, slot, *given, written(frame, ports, site, stream, value))
     for at, slot, site, role in ports.inputs:
-        if at == call and role in frame.plan.taps.get(site, ()):
-            frame.taps[site, role] = _input(ports, slot, *given)
+        if at == call and frame.wants(site, role):
+            frame.carry(site, role, _input(ports, slot, *given))
     return None if given is start else given
 
 
@@ -64,8 +64,8 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         if at == call:
             changed = write(frame, ports, site, stream, slot, changed)
     for at, slot, site, role in ports.outputs:
-        if at == call and role in frame.plan.taps.get(site, ()):
-            frame.taps[site, role] = pick(changed, slot)
+        if at == call and frame.wants(site, role):
+            frame.carry(site, role, pick(changed, slot))
     return changed
 
 

@@ -68,10 +68,13 @@ class Call:
         beams: Whether rows may be repeated behind one another: a cache or an encoder's output came in from outside.
         mask: The attention mask ``(batch, positions)`` of the encoder or only stack, or ``None``.
         decoder_mask: That of the decoder, or ``None``.
+        hidden: How many columns at the front of the mask are of no position in hand (a prefix of keys and values).
         two_stacks: Whether the call has inputs for a decoder apart from those for its encoder.
     """
 
-    def __init__(self, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, hidden: int = 0
+    ) -> None:
         named = {**dict(zip(names, args, strict=False)), **kwargs}
         for value in (*args, *kwargs.values()):  # a SentenceTransformer takes one mapping of features
             if isinstance(value, Mapping):
@@ -83,6 +86,9 @@ class Call:
         padding = _two_dimensional(named.get("src_key_padding_mask"))
         if self.mask is None and padding is not None and padding.dtype is torch.bool:
             self.mask = ~padding
+        self.hidden = hidden
+        if self.mask is not None and hidden:
+            self.mask = self.mask[:, hidden:]
         self.two_stacks = any(name.startswith("decoder_") for name in (*names, *named))
         self.decoder_mask = _two_dimensional(named.get("decoder_attention_mask"))
 

@@ -7,7 +7,7 @@ from torch import nn
 from graftwork.attach import members
 from graftwork.attach.heads import Labels, head_paths
 from graftwork.attach.holder import Holder, SiteAdapters, holder_at, holder_or_none
-from graftwork.attach.injected import Table
+from graftwork.attach.injected import Table, together
 from graftwork.attach.names import parted, unknown
 from graftwork.attach.norms import own_norms
 from graftwork.attach.runtime import Runtime
@@ -39,7 +39,7 @@ class Known:
         self._head_configs: dict[str, HeadConfig] = {}
         self._own_labels = Labels.of(getattr(model, "config", None))
         self._site_modules: dict[int, SiteAdapters] = {}
-        self._injected = Table(model, self.runtime, sites.prefix)
+        self._injected = Table(model, self.runtime, sites)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,13 +127,15 @@ class Known:
     def shared_of(self, name: str) -> nn.Module | None:
         """What the modules of an adapter or a fusion at all its sites have in common, ``None`` where that is nothing.
 
-        Of an adapter of peft these are all its weights.
+        Of an adapter of peft these are all its weights, and so they are of the parts of peft in a union.
         """
         self._require(name)
-        if name in self._injected:
-            return self._injected.weights(name)
         root = holder_or_none(self.model, "")
-        return None if root is None else root.shared.find(self.owner_of(name))
+        ours = None if root is None else root.shared.find(self.owner_of(name))
+        theirs = self._injected.weights(name)
+        if ours is None or theirs is None:
+            return ours if theirs is None else theirs
+        return together({**dict(ours.named_children()), **dict(theirs.named_children())})
 
     def norms_of(self, name: str) -> dict[str, nn.Module]:
         """The norms that an adapter owns, those of its members too: path in the base to module."""

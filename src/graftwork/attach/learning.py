@@ -57,12 +57,12 @@ def set_learning(handle: Handle, names: Sequence[str], base: str) -> None:
     known = (*handle.names, *handle.fusions)
     for name in known:
         for module in handle.modules_of(name).values():
-            module.learning = name in names
+            module.learn(name in names)
             if name in names:
                 _learn(module)
     for member in handle.members:
         for module in handle.modules_of(member).values():
-            module.learning = member in names or handle.owner_of(member) in names
+            module.learn(member in names or handle.owner_of(member) in names)
     for name in names:
         if name in handle.members:
             adapter, member = parted(name)

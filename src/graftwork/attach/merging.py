@@ -114,7 +114,7 @@ def merge(
     first = next(iter(parts))
     made = copy.deepcopy(parts[first])  # at once, so that the copies refer to the copy of what they share
     for module in made.modules.values():
-        module.learning = False
+        module.learn(False)
     base = {f"norm {n}": registry.model.get_submodule(registry.sites.norms[n]) for n in made.norms}
     sources = [(parts[member].named(), factor) for member, factor in factors.items()]
     if start is None and rest:

@@ -106,7 +106,7 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, sites: Si
             found = here.adapter(name)
             if found is not None and found.mixes_positions:
                 plan.mixing[name] = plan.mixing.get(name, False) or found.causal
-            return found if found is not None and found.writes == writes else None
+            return None if found is None else found.writing(writes)
 
         def leaves_out(block: Drop) -> bool:
             return site.kind not in _EDGES and block.leaves_out(stack, site.layer)
@@ -143,7 +143,8 @@ def _refuse_two_places(composition: Composition, here: SiteAdapters, key: str) -
         for name in names_in(block):
             module = here.adapter(name)
             if module is not None:
-                places.setdefault(module.writes, name)
+                for part in module.parts.values():
+                    places.setdefault(part.writes, name)
         if len(places) > 1:
             raise CompositionError(
                 f"{block!r}: at {key} {places['branch']!r} writes into the branch and {places['stream']!r} into the "

@@ -9,7 +9,7 @@ from graftwork.sites import Site, Tap
 
 PORTS = "_graftwork_ports"
 ENTRY = "_graftwork_entry"
-_OURS = "graftwork.attach."
+_OURS = ("graftwork.attach.hooks", "graftwork.attach.entry")
 
 
 class Entry:
@@ -62,7 +62,7 @@ class Ports:
 def uninstall(module: nn.Module) -> None:
     """Take every hook of ours, and the ports, off a module."""
     for hooks in (module._forward_pre_hooks, module._forward_hooks):
-        for key in [k for k, hook in hooks.items() if getattr(hook, "__module__", "").startswith(_OURS)]:
+        for key in [k for k, hook in hooks.items() if getattr(hook, "__module__", "") in _OURS]:
             del hooks[key]
             for extra in (
                 "_forward_pre_hooks_with_kwargs",

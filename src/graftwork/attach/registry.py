@@ -9,8 +9,7 @@ from torch import nn
 
 from graftwork.attach import building, members
 from graftwork.attach.headed import Headed
-from graftwork.attach.holder import SiteAdapters, holder_or_none
-from graftwork.attach.injected import Weights
+from graftwork.attach.holder import SiteAdapters, drop_empty, holder_or_none
 from graftwork.attach.known import Known
 from graftwork.attach.merging import Merged, merge
 from graftwork.attach.named_heads import OwnHead, make_named_head
@@ -52,28 +51,29 @@ class Registry(Known):
             config = Peft(peft=config)
         if not isinstance(config, AdapterConfig):
             raise ConfigError(f"add({name!r}, {config!r}): that is no configuration; give one, such as gw.Pfeiffer()")
-        if config.injected:
-            self.inject(name, config)
-            self.adopt(name, config, {}, {})
-            return
-        self.adopt(name, config, *building.build(self.model, self.sites, config))
+        built = building.build(self.model, self.sites, config)
+        self.inject(name, config)
+        self.adopt(name, config, *built)
 
-    def inject(self, name: str, config: AdapterConfig) -> Weights:
-        """Have another library put an adapter into the model, which `adopt` then takes up, or `forsake` takes out.
+    def inject(self, name: str, config: AdapterConfig) -> nn.Module | None:
+        """Have another library put what is its own of an adapter into the model.
+
+        `adopt` then takes it up, or `forsake` takes it out.
+
+        Returns:
+            Its weights, ``None`` where all of the adapter is ours.
 
         Raises:
             ConfigError: If it refuses the configuration, or what it does cannot be taken back; nothing is there then.
             AttachError: If it works on the model already, without graftwork.
         """
-        assert isinstance(config, Peft)
-        self._injected.add(name, config, self.head_paths)
-        weights = self._injected.weights(name)
-        assert weights is not None
-        return weights
+        self._injected.add(name, config.injected, self.head_paths)
+        return self._injected.weights(name)
 
     def forsake(self, name: str) -> None:
         """Take out what `inject` put in and nobody adopted."""
         self._injected.drop(name)
+        drop_empty(self.model)
 
     def adopt(
         self,

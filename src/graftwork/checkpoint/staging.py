@@ -173,7 +173,8 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
     config: AdapterConfig | LearnedConfig | HeadConfig
     modules: Mapping[int, nn.Module] = {}
     norms: dict[int, nn.Module] = {}
-    pool, injected = None, False
+    pool = None
+    theirs: tuple[str, ...] = ()
     if part.pool is not None:
         config = config_class(part.pool).from_dict(part.config)
         pool = type(part.pool)(*part.pool.children, **{**part.pool.options, "name": name})
@@ -182,9 +183,8 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
         config, head = head_from_dict(part.config), True
     else:
         config = config_from_dict(part.config)
-        injected = config.injected
-        if not injected:
-            modules, norms = building.build(model, sites, config)
+        theirs = _injected_names(config)
+        modules, norms = building.build(model, sites, config)
     keys = [sites.key_of(site) for site in sites]
     _require_sites(file, {keys[index] for index, module in modules.items() if has_weights(module)})
     chosen = _heads(handle, file, head)
@@ -193,23 +193,25 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
     heads = {member: one.modules for member, one in chosen.items()}
     named = parts(by_key, paths, heads, building.shared_by(modules, norms))
     given = {k: t for k, t in file.tensors.items() if not k.startswith(HEAD) or head_owner(k, part) in chosen}
-    if injected:  # its own weights are made and filled in the model itself
-        given = {k: t for k, t in given.items() if k.startswith(HEAD)}
+    if theirs:  # these weights are made and filled in the model itself
+        given = {k: t for k, t in given.items() if not k.startswith(theirs)}
     wanted = gather(named)
     require_fit(wanted, given, file.where)
     require_intact(file)
     fill(wanted, given)
     for tensor in wanted.values():
         tensor.requires_grad_(False)  # what is loaded is fixed until train_only says otherwise
-    return Staged(name, config, pool, modules, norms, chosen, file if injected else None)
+    return Staged(name, config, pool, modules, norms, chosen, file if theirs else None)
 
 
 def _inject(handle: Handle, name: str, config: AdapterConfig, file: File) -> None:
-    """Have another library put an adapter into the model, with the weights of a file; in no part where they do not fit."""
+    """Have another library put its own into the model, with the weights of a file; in no part where they do not fit."""
     try:
         with torch.random.fork_rng(devices=[]):
-            wanted = gather({"shared": handle.inject(name, config)})
-        given = {k: t for k, t in file.tensors.items() if not k.startswith(HEAD)}
+            made = handle.inject(name, config)
+        assert made is not None
+        wanted = gather({"shared": made})
+        given = {k: t for k, t in file.tensors.items() if k.startswith(_injected_names(config))}
         require_fit(wanted, given, file.where)
         fill(wanted, given)
     except BaseException as error:
@@ -217,6 +219,11 @@ def _inject(handle: Handle, name: str, config: AdapterConfig, file: File) -> Non
         if isinstance(error, GraftworkError) and not isinstance(error, CheckpointError):
             raise CheckpointError(f"{file.where} cannot be loaded: {error}") from error
         raise
+
+
+def _injected_names(config: AdapterConfig) -> tuple[str, ...]:
+    """What the names of those tensors in a file begin with that another library computes with."""
+    return tuple(f"shared/{part}" for part in config.injected)
 
 
 def _require_sites(file: File, here: set[str]) -> None:

@@ -50,6 +50,10 @@ class LearnedModule(nn.Module):
         self.reads = reads
         self.learning = False
 
+    def learn(self, learning: bool) -> None:
+        """Say whether it is being trained."""
+        self.learning = learning
+
     def weights(self) -> list[Tensor]:
         """Every weight that it computes with: its own, and those shared by its sites."""
         return [*self.parameters(), *(() if self.shared is None else self.shared.parameters())]

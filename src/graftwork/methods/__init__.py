@@ -5,10 +5,12 @@ from graftwork.methods.bapna_firat import BapnaFirat
 from graftwork.methods.bottleneck import Bottleneck
 from graftwork.methods.compacter import PHM, Compacter, CompacterPlusPlus, LowRank
 from graftwork.methods.contract import AdapterConfig, AdapterModule, Context, Place, Segment
+from graftwork.methods.gates import Gate
 from graftwork.methods.houlsby import Houlsby, Standard
 from graftwork.methods.hyperformer import Hyperformer, HyperformerPlusPlus
 from graftwork.methods.invertible import InvertiblePfeiffer
 from graftwork.methods.k_adapter import KAdapter
+from graftwork.methods.mam import MAM
 from graftwork.methods.moe import MoE
 from graftwork.methods.norms import NormModule, NormPlace
 from graftwork.methods.pal import PAL, LowRankPAL
@@ -18,8 +20,11 @@ from graftwork.methods.pfeiffer import Pfeiffer
 from graftwork.methods.registry import config_from_dict, methods, register
 from graftwork.methods.residual_adapter import ResidualAdapter
 from graftwork.methods.self_modulation import SelfModulation
+from graftwork.methods.union import Union
+from graftwork.methods.unipelt import UniPELT
 
 __all__ = [
+    "MAM",
     "PAL",
     "PHM",
     "AdapterConfig",
@@ -30,6 +35,7 @@ __all__ = [
     "Compacter",
     "CompacterPlusPlus",
     "Context",
+    "Gate",
     "Houlsby",
     "Hyperformer",
     "HyperformerPlusPlus",
@@ -48,6 +54,8 @@ __all__ = [
     "Segment",
     "SelfModulation",
     "Standard",
+    "UniPELT",
+    "Union",
     "config_from_dict",
     "is_peft",
     "methods",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from graftwork.methods.affine import normed
 from graftwork.methods.contract import AdapterModule, Context, Segment, cast
+from graftwork.methods.gates import gate_values, mean_of_unpadded
 
 INITS = ("houlsby", "normal", "xavier", "parallel", "zero")
 SKIPS = ("scalar", "diagonal", "low_rank", "dense")
@@ -140,9 +141,9 @@ class BottleneckModule(AdapterModule):
     def gain(self, read: Tensor, context: Context) -> Tensor | None:
         gain = None
         if self.gate is not None:
-            gain = torch.sigmoid(nn.functional.linear(read, cast(self.gate, read), cast(self.gate_bias, read)))
+            gain = gate_values(read, self.gate, self.gate_bias)  # type: ignore[arg-type]  # there with the gate
             if not self.causal:
-                gain = _mean_of_unpadded(gain, context.padding_mask(read))
+                gain = mean_of_unpadded(gain, context.padding_mask(read))
         if self.stochastic_depth and self.random:
             keep = 1.0 - self.stochastic_depth
             rows = read.new_empty((read.shape[0],) + (1,) * (read.dim() - 1)).bernoulli_(keep) / keep
@@ -166,15 +167,6 @@ class BottleneckModule(AdapterModule):
         delta = delta * (self.scale if isinstance(self.scale, float) else cast(self.scale, delta))
         gain = self.gain(read, context)
         return delta if gain is None else delta * gain.to(delta.dtype)
-
-
-def _mean_of_unpadded(gate: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean over all positions ``(batch, …, 1)`` that are not padding, as ``(batch, 1, …, 1)``."""
-    positions = tuple(range(1, gate.dim() - 1))
-    if mask is None:
-        return gate.mean(dim=positions, keepdim=True)
-    weights = mask.to(gate.dtype).unsqueeze(-1)
-    return (gate * weights).sum(dim=positions, keepdim=True) / weights.sum(dim=positions, keepdim=True).clamp(min=1)
 
 
 def start_projections(down: Tensor, up: Tensor, init: str, first_init: str, std: float) -> None:

@@ -91,8 +91,9 @@ class AdapterModule(nn.Module):
         writes: ``"branch"`` (y ← y + δ) or ``"stream"`` (after the site's norm).
         learning: Whether this adapter is being trained. Randomness (dropout, stochastic depth) is on only while it is
             and the module is in training mode: a frozen adapter in a fusion is a fixed function.
-        also_reads: Hidden states that `forward` is given behind the context, such as ``"hidden:0"``: the stream as it enters
-            the layer of that number. Only the site of kind ``layer`` at the end of a stack has them.
+        also_reads: What `forward` is given behind the context: other tensors of the site, and hidden states such as
+            ``"hidden:0"``, the stream as it enters the layer of that number. Only the site of kind ``layer`` at the end of a
+            stack has these.
         has_randomness: Whether the method has any.
         unweighable: Why its addition cannot be weighed against others, with the way out; ``None`` where it can.
         mixes_positions: Whether an output position depends on other positions.
@@ -101,9 +102,9 @@ class AdapterModule(nn.Module):
         dimension: The dimension of features that it mixes: the last, or 1 where it stands at images.
     """
 
-    mixes_positions: ClassVar[bool] = False
-    unweighable: ClassVar[str | None] = None
-    dimension: ClassVar[int] = -1
+    mixes_positions: bool = False
+    unweighable: str | None = None
+    dimension: int = -1
     shared: nn.Module | None
 
     def __init__(self, *, reads: str, writes: str, shared: nn.Module | None = None) -> None:
@@ -117,6 +118,19 @@ class AdapterModule(nn.Module):
         self.also_reads: tuple[str, ...] = ()
         self.learning = False
         self.has_randomness = False
+
+    @property
+    def parts(self) -> Mapping[int, AdapterModule]:
+        """The modules that add up to this one, by the number of their configuration in `AdapterConfig.made_of`."""
+        return {0: self}
+
+    def learn(self, learning: bool) -> None:
+        """Say whether this adapter is being trained."""
+        self.learning = learning
+
+    def writing(self, where: str) -> AdapterModule | None:
+        """What of it is written into the ``"branch"`` or the ``"stream"``, the same module each time; ``None`` for nothing."""
+        return self if self.writes == where else None
 
     def weights(self) -> list[Tensor]:
         """Every weight that this adapter is computed with: its own, and those shared by its sites."""
@@ -193,7 +207,6 @@ class AdapterConfig(Options):
     """Base of every method's configuration: pure data, JSON both ways.
 
     Attributes:
-        injected: Whether another library puts the weights into the model (`Peft`), so that nothing is built for a site.
         norms: ``"base"``, or ``"own"``: the adapter owns and trains a copy of every norm of the base (Houlsby et al.).
         norms_alone: Whether the method is made of norms and stands at no site.
         dtype: Name of the dtype of the trained weights, ``"float32"`` or another; they are computed in the base's.
@@ -201,7 +214,6 @@ class AdapterConfig(Options):
 
     method: ClassVar[str] = ""
     norms_alone: ClassVar[bool] = False
-    injected: ClassVar[bool] = False
 
     norms: str = "base"
     dtype: str = "float32"
@@ -214,6 +226,16 @@ class AdapterConfig(Options):
     def display_name(self) -> str:
         """What tables call the method."""
         return self.method
+
+    @property
+    def made_of(self) -> tuple[AdapterConfig, ...]:
+        """The configurations that one adapter is at once: this one alone, or the parts of a union."""
+        return (self,)
+
+    @property
+    def injected(self) -> Mapping[str, AdapterConfig]:
+        """Those that another library puts into the model (`Peft`), by what the names of their weights in a file begin with."""
+        return {}
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -126,7 +126,7 @@ class Coupling(nn.Module):
 class InvertibleModule(AdapterModule):
     """N behind the embeddings, or N⁻¹ in front of the vocabulary; its weights are what is shared."""
 
-    unweighable: ClassVar[str | None] = (
+    unweighable = (
         "its invertible adapter would have another inverse; use Stack, or compositions by rows or positions, or make it with "
         "InvertiblePfeiffer(invertible=False)"
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +63,7 @@ class KAdapterModule(AdapterModule):
         bias: With ``concat``, b ``(width,)``.
     """
 
-    mixes_positions: ClassVar[bool] = True
+    mixes_positions = True
 
     def __init__(
         self,

@@ -113,7 +113,7 @@ class Projections(nn.Module):
 class PALModule(AdapterModule):
     """``φ(V_D attention(V_E h))`` of one layer; V_E and V_D are what is shared."""
 
-    mixes_positions: ClassVar[bool] = True
+    mixes_positions = True
 
     def __init__(self, config: PAL, place: Place, shared: nn.ModuleDict) -> None:
         super().__init__(reads="layer_input", writes="branch", shared=shared)

@@ -20,7 +20,10 @@ from torch import nn
 from graftwork.errors import ConfigError
 from graftwork.methods.contract import AdapterConfig, AdapterModule, Place
 from graftwork.methods.registry import register_unlisted
+from graftwork.options import flags
 
+# What adds something that a gate can be put on.
+GATED = ("lora", "prefix_tuning")
 # Of the machine and the model that a configuration was used with, not of the method.
 _NOT_KEPT = ("auto_mapping", "base_model_name_or_path", "revision", "runtime_config")
 
@@ -32,12 +35,17 @@ class Peft(AdapterConfig):
 
     Attributes:
         peft: The configuration, or its values with the ``peft_type`` among them.
+        gate: A learned gate a layer (Mao et al. 2021, arXiv:2110.07577) on what LoRA adds there, or on a prefix's keys and
+            values: the mean over unpadded positions of sigmoid(w · h + b), each position for itself in decoders.
+
+    Raises:
+        ConfigError: If the configuration is none of peft's, or has nothing that could be gated.
     """
 
     method: ClassVar[str] = "peft"
-    injected: ClassVar[bool] = True
 
     peft: Any
+    gate: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,7 +55,17 @@ class Peft(AdapterConfig):
             raise ConfigError(f"Peft: peft is {given!r}; give a configuration of peft, such as peft.LoraConfig(r=8)")
         if self.norms != "base":
             raise ConfigError("Peft: norms is 'own'; what peft trains is in its own configuration (LNTuningConfig)")
+        flags(self, "gate")
+        if self.gate and (self.kind not in GATED or getattr(self.peft, "use_dora", False)):
+            raise ConfigError(
+                f"Peft: gate is True, and {type(self.peft).__name__} adds nothing of its own that could be gated; give a plain "
+                "LoraConfig or a PrefixTuningConfig"
+            )
         self.to_dict()
+
+    @property
+    def injected(self) -> Mapping[str, AdapterConfig]:
+        return {"": self}
 
     @property
     def kind(self) -> str:
@@ -56,7 +74,7 @@ class Peft(AdapterConfig):
 
     @property
     def display_name(self) -> str:
-        return f"peft {self.kind}"
+        return f"{'gated ' if self.gate else ''}peft {self.kind}"
 
     def build(self, place: Place, shared: nn.Module | None = None) -> AdapterModule | None:
         """Nothing: peft puts its modules into the model itself."""
@@ -73,7 +91,7 @@ class Peft(AdapterConfig):
             json.dumps(values, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{type(self.peft).__name__} has an option that cannot be written: {error}") from error
-        return {"method": self.method, "norms": self.norms, "dtype": self.dtype, "peft": values}
+        return {"method": self.method, "norms": self.norms, "dtype": self.dtype, "peft": values, "gate": self.gate}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Peft) and _told(self) == _told(other)

@@ -86,7 +86,7 @@ class ResidualAdapter(AdapterConfig):
 class ResidualAdapterModule(AdapterModule):
     """The weights ``(out, in, 1, 1)`` of one place and how they start."""
 
-    dimension: ClassVar[int] = 1
+    dimension = 1
 
     def __init__(self, reads: str, *, width: int, width_in: int, init: str, dropout: float, dtype: torch.dtype) -> None:
         super().__init__(reads=reads, writes="branch")

@@ -37,6 +37,7 @@ class MethodFacts:
         weights: Number of its weights, norms of its own included.
         in_norms: Those of them in norms.
         share: Its weights over those of the base.
+        by_peft: The methods of peft that it has parts of, which stand where peft puts them.
         bank: Whether adapters of it run as one bank of stacked weights; else they compose by their outputs.
         folds: Whether a fusion of them is folded at inference.
         blocks: Each block's name, and ``""`` where it takes two of them, else what is needed or why it does not.
@@ -54,6 +55,7 @@ class MethodFacts:
     weights: int = 0
     in_norms: int = 0
     share: float = 0.0
+    by_peft: tuple[str, ...] = ()
     bank: bool = False
     folds: bool = False
     blocks: tuple[tuple[str, str], ...] = ()
@@ -63,6 +65,8 @@ class MethodFacts:
         """How it composes, in a few words."""
         if self.config.norms_alone:
             return "as norms: the last of a `Stack`, or by rows"
+        if self.by_peft:
+            return "alone, or in a `Stack`"
         if not self.bank:
             return "by its outputs"
         return "as a bank, folded into a fusion at inference" if self.folds else "as a bank"
@@ -108,16 +112,20 @@ def _filled(grafts: Adapters, facts: MethodFacts) -> MethodFacts:
     built = [m for m in modules.values() if isinstance(m, AdapterModule)]
     norms = grafts.norms_of(_A)
     asked = [name for norm in norms.values() if isinstance(norm, NormModule) for name in norm.inputs]
+    parts = [part for m in built for part in m.parts.values()]
+    config = grafts.config(_A)
+    injected = config.injected.values() if isinstance(config, AdapterConfig) else ()
     alone = facts.config.norms_alone
     return dataclasses.replace(
         facts,
         kinds=("norm",) if alone else tuple(dict.fromkeys(sites[key].kind for key in modules)),
         places=len(norms) if alone else len(modules),
-        reads=tuple(dict.fromkeys((*(m.reads for m in built), *asked))),
-        writes=("norm",) if alone else tuple(dict.fromkeys(m.writes for m in built)),
+        reads=tuple(dict.fromkeys((*(m.reads for m in parts), *asked))),
+        writes=("norm",) if alone else tuple(dict.fromkeys(m.writes for m in parts)),
         weights=row.weights,
         in_norms=sum(p.numel() for norm in norms.values() for p in norm.parameters()),
         share=row.share,
+        by_peft=tuple(part.display_name for part in injected),
         bank=bool(built) and all(m.banked for m in built),
         folds=bool(built) and all(m.banked and m.foldable for m in built),
         blocks=tuple((type(block).__name__, _verdict(grafts, block)) for block in blocks()),

@@ -59,7 +59,7 @@ def _lines(facts: MethodFacts) -> list[str]:
     if facts.refused is not None:
         return [line for line in (papers, f"stands nowhere in this model: {facts.refused}") if line]
     norms = f" ({facts.in_norms:,d} in norms)" if facts.in_norms else ""
-    where = f"at {facts.where}: {', '.join(facts.kinds)}"
+    where = f"at {facts.where}: {', '.join((*facts.kinds, *facts.by_peft))}"
     flow = f"reads {', '.join(facts.reads)}, writes {', '.join(facts.writes)}"
     lines = [papers, f"{facts.weights:,d} weights, {facts.share:.3%} of the base{norms}, {where}; {flow}"]
     refused = [f"{block} {verdict.replace('`', '')}" for block, verdict in facts.blocks if verdict]

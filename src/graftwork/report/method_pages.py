@@ -44,7 +44,7 @@ def _at_a_glance(model: str, facts: MethodFacts) -> str:
     else:
         norms = f", {facts.in_norms:,d} of them in norms" if facts.in_norms else ""
         rows += [
-            ("stands at", ", ".join(facts.kinds)),
+            ("stands at", ", ".join((*facts.kinds, *facts.by_peft))),
             ("reads", ", ".join(facts.reads)),
             ("writes", ", ".join(facts.writes)),
             (f"weights on {model}", f"{facts.weights:,d} ({facts.share:.3%}) at {facts.where}{norms}"),
@@ -67,7 +67,7 @@ def _table(shown: Mapping[str, tuple[str, MethodFacts]]) -> str:
             f"[`{facts.config.__name__}`]({name}.md)",
             cell(facts.summary),
             paper_links(facts.papers),
-            ", ".join(facts.kinds),
+            ", ".join((*facts.kinds, *facts.by_peft)),
             weights,
             facts.form if not facts.refused else "",
         )

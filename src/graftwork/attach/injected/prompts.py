@@ -9,16 +9,20 @@ positions in front, and none for a prefix.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from graftwork.attach.injected.gates import entrances, padding_mask, refuse_ahead
 from graftwork.attach.injected.weights import Weights, spots
 from graftwork.attach.names import encode
-from graftwork.errors import CompositionError, ConfigError
-from graftwork.methods import Peft
+from graftwork.attach.runtime import Frame
+from graftwork.errors import AttachError, CompositionError, ConfigError
+from graftwork.methods import Gate, Peft
+from graftwork.sites import Site, SiteMap
 
 KINDS = ("prompt_tuning", "p_tuning", "prefix_tuning")
 _NEEDED = ("input_ids", "inputs_embeds", "attention_mask")
@@ -32,13 +36,17 @@ class Prompted:
         tuner: peft's encoder.
         options: Its configuration, with the sizes of the model filled in.
         prefix: Whether it makes keys and values.
+        gates: Where the gate of each layer of a prefix reads, by the place of a site; ``None`` for a prefix without.
     """
 
-    def __init__(self, name: str, tuner: nn.Module, options: Any, config: Peft) -> None:
+    def __init__(
+        self, name: str, tuner: nn.Module, options: Any, config: Peft, gates: Mapping[int, Site] | None = None
+    ) -> None:
         self.name = name
         self.tuner = tuner
         self.options = options
         self.prefix = config.kind == "prefix_tuning"
+        self.gates = gates
         self.spots = spots(tuner, "prompt", encode(name), set())
         for spot in self.spots.values():
             spot.tensor.requires_grad_(False)
@@ -52,6 +60,35 @@ class Prompted:
 
     def take_out(self) -> None:
         """Nothing: no module stands elsewhere."""
+
+    @property
+    def hidden(self) -> int:
+        """How many columns at the front of the mask are of no position of the layers."""
+        return int(self.options.num_virtual_tokens) if self.prefix else 0
+
+    def wait(self, frame: Frame) -> None:
+        """Have the prefix of each layer gated when it is known what enters the layer."""
+        if self.gates is None:
+            return
+        cache = frame.call.named["past_key_values"]
+        for layer, (index, site) in enumerate(self.gates.items()):
+            gate = self.tuner.get_submodule(f"gates.{layer}")
+            opening = functools.partial(self._open, frame, cache.layers[layer], gate, site.stack)
+            frame.waiting[index, "layer_input"] = opening
+
+    def _open(self, frame: Frame, held: Any, gate: nn.Module, stack: str, entering: Tensor) -> None:
+        """Multiply a layer's keys and values ``(batch, heads, tokens, size)`` by its gate.
+
+        Raises:
+            AttachError: If attention has taken them already.
+        """
+        if held.keys.shape[-2] != self.hidden:
+            raise AttachError(
+                f"{self.name!r}: what enters a layer is seen behind its attention, too late for the gate of a prefix; give the "
+                "sites with layer_input=gw.Tap(...) in front of it, or gate=False"
+            )
+        value = gate(entering, padding_mask(frame, stack, entering)).unsqueeze(-1).to(held.keys)
+        held.keys, held.values = held.keys * value, held.values * value
 
     def follow(self, learning: bool) -> None:
         """Have its dropout on only while it learns."""
@@ -128,11 +165,11 @@ class Prompted:
         return cache
 
 
-def prompted(model: Any, name: str, config: Peft) -> Prompted:
+def prompted(model: Any, sites: SiteMap, name: str, config: Peft) -> Prompted:
     """Have peft make the encoder of an adapter of virtual tokens.
 
     Raises:
-        ConfigError: If the model is none that peft's prompts enter, or peft refuses the configuration.
+        ConfigError: If the model is none that peft's prompts enter, peft refuses the configuration, or a gate cannot be had.
     """
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
     from peft.utils import _prepare_prompt_learning_config
@@ -152,7 +189,29 @@ def prompted(model: Any, name: str, config: Peft) -> Prompted:
         tuner = encoder(options, embeddings) if config.kind == "prompt_tuning" else encoder(options)
     except Exception as error:  # peft raises what it likes; nothing is in the model yet
         raise ConfigError(f"peft refuses {config.peft!r}: {error}") from error
-    return Prompted(name, tuner.to(embeddings.weight.device).train(model.training), options, config)
+    gates = _gates(model, sites, tuner, int(options.num_layers), config) if config.gate else None
+    return Prompted(name, tuner.to(embeddings.weight.device).train(model.training), options, config, gates)
+
+
+def _gates(model: nn.Module, sites: SiteMap, tuner: nn.Module, layers: int, config: Peft) -> dict[int, Site]:
+    """Give a prefix a gate for each layer; where each reads, in the order of the layers.
+
+    Raises:
+        ConfigError: If the model is a decoder, or it is not known what enters a layer.
+    """
+    refuse_ahead(model, sites)
+    known = entrances(sites, layers)
+    lacking = [str(n) for n in range(layers) if n not in known]
+    if lacking:
+        raise ConfigError(
+            f"the gate of a prefix reads what enters a layer, which is not known of layer {', '.join(lacking)}; give the sites of "
+            "these with layer_input=gw.Tap(...), or gate=False"
+        )
+    every = list(sites)
+    found = {known[n]: every[known[n]] for n in range(layers)}
+    gates = [Gate(site.width, causal=False, dtype=config.torch_dtype) for site in found.values()]
+    tuner.add_module("gates", nn.ModuleList(gates))
+    return found
 
 
 def _require_text(model: Any, config: Peft, kind: str) -> None:

@@ -70,7 +70,7 @@ class Active:
             if other.name in self.runtime.frame.plan.injected and id(other) not in asked:  # type: ignore[union-attr]
                 raise CompositionError(
                     f"{composition!r}: the layers of {self.name!r} stand around those of {other.name!r} and compute without "
-                    f"them; add {self.name!r} first, or let the two stand around other modules"
+                    f"them; add {self.name!r} first (in a union, name that part first), or let the two stand around other modules"
                 )
 
     def __len__(self) -> int:

@@ -20,6 +20,13 @@ class Weights(nn.Module):
             (self._parameters if name in learns else self._buffers)[name] = tensor  # type: ignore[assignment]
 
 
+def together(parts: Mapping[str, nn.Module]) -> nn.Module:
+    """Modules as the children of one, which is part of no model either."""
+    whole = nn.Module()
+    whole._modules.update(parts)
+    return whole
+
+
 class Spot:
     """Where one tensor is: a module and the name it has there. The tensor itself may be replaced by a move."""
 

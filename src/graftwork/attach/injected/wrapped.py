@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from graftwork.attach.injected.gates import add_gate, connect
 from graftwork.attach.injected.plain import Change, plain_model
 from graftwork.attach.injected.switch import Active, Disabled
 from graftwork.attach.injected.weights import Spot, Weights, spots
@@ -21,6 +22,7 @@ from graftwork.attach.ports import uninstall
 from graftwork.attach.runtime import Runtime
 from graftwork.errors import AttachError, ConfigError
 from graftwork.methods import Peft
+from graftwork.sites import SiteMap
 
 
 @dataclasses.dataclass
@@ -84,6 +86,7 @@ class Wrapped:
         """Take every layer out, wherever it stands by now: others may have been put around it."""
         for layer in self.layers:
             top = layer.parent._modules[layer.child]
+            _forget(top, layer.wrapper.__dict__.get("_active_adapter"))
             holders = [(layer.parent, layer.child)]
             if top is not layer.wrapper and top is not None:
                 holders = [(m, n) for m in top.modules() for n, c in m._modules.items() if c is layer.wrapper]
@@ -111,7 +114,7 @@ class Wrapped:
 
 
 def wrapped(
-    model: nn.Module, name: str, config: Peft, runtime: Runtime, others: Sequence[Wrapped], prefix: str
+    model: nn.Module, name: str, config: Peft, runtime: Runtime, others: Sequence[Wrapped], sites: SiteMap
 ) -> Wrapped:
     """Have peft make the layers of an adapter; they stand nowhere yet.
 
@@ -121,7 +124,7 @@ def wrapped(
         config: Its configuration.
         runtime: The state that the model's hooks share.
         others: The adapters that stand around modules already.
-        prefix: The path of the base model in the model, which a file does not say.
+        sites: The model's sites: in what stack a path is, and the path of the base model, which a file does not say.
 
     Raises:
         ConfigError: If peft refuses the configuration, or it does what cannot be taken back.
@@ -142,12 +145,16 @@ def wrapped(
         if not changes:
             raise ConfigError(f"{type(config.peft).__name__} stands around no module of this {type(model).__name__}")
         layers = [_layer(change, config) for change in changes]
+        for layer in layers if config.gate else ():
+            add_gate(model, sites, layer.wrapper, key, layer.path, config.torch_dtype)
         found = spots(tuner, "tuner", key, known)
         for layer in layers:
-            found.update(spots(layer.wrapper, layer.path.removeprefix(prefix), key, known))
+            found.update(spots(layer.wrapper, layer.path.removeprefix(sites.prefix), key, known))
         made = Wrapped(layers, tuner, found)
     for layer in layers:
-        _settle(layer, Active(runtime, name, key))
+        active = Active(runtime, name, key)
+        _settle(layer, active)
+        connect(layer.wrapper, key, active)
     made.follow(model.training)
     return made
 
@@ -199,6 +206,14 @@ def _layer(change: Change, config: Peft) -> Layer:
             f"peft's {config.kind} replaces the module {change.path!r} instead of standing around it; use peft.get_peft_model"
         )
     return Layer(change.path, change.parent, change.child, change.wrapper, slots[0])
+
+
+def _forget(top: nn.Module | None, gone: object) -> None:
+    """Take what a layer asks off the lists of those that stand around it."""
+    for module in () if top is None else top.modules():
+        asks = module.__dict__.get("_active_adapter")
+        if isinstance(asks, Active):
+            asks.beneath = [one for one in asks.beneath if one is not gone]
 
 
 def _own(layer: Layer) -> list[nn.Module]:

@@ -1,0 +1,99 @@
+"""UniPELT: a prefix, LoRA and an adapter, each behind a learned gate (Mao et al. 2021, arXiv:2110.07577).
+
+    K, V ← [G_P P_K ; K], [G_P P_V ; V]        a prefix of l tokens in front of every attention
+    q ← W_q x + G_q (α / r) B_q A_q x        and v likewise: LoRA
+    y ← y + G_A(h) (U relu(D h + b_D) + b_U)        a Pfeiffer adapter behind every feed-forward
+
+G is the mean over the positions that are not padding of sigmoid(w · h + b), h being what enters the layer (for the prefix), the
+linear map (for LoRA), or the adapter; every layer, and there each of q and v, has a w and a b of its own. In a decoder each
+position has a gate of its own. A prefix cannot have that: all positions of a layer attend to the same keys and values, so that one
+number would look ahead. There `gated=("lora", "adapter")` leaves its gate out, and with the prefix's gate UniPELT is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+from graftwork.errors import ConfigError
+from graftwork.methods.contract import AdapterConfig
+from graftwork.methods.mam import prefix
+from graftwork.methods.peft import Peft
+from graftwork.methods.pfeiffer import Pfeiffer
+from graftwork.methods.registry import register
+from graftwork.methods.union import UnionBase
+from graftwork.options import within
+
+PARTS = ("prefix", "lora", "adapter")
+
+
+@register
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UniPELT(UnionBase):
+    """A prefix of 10 tokens, LoRA of rank 8 and a Pfeiffer adapter of reduction 16, each with a gate a layer.
+
+    The prefix and LoRA are peft's; a prefix enters models of one stack that is given tokens (`prefix_tokens=0` for others).
+
+    Attributes:
+        prefix_tokens: Number of the prefix's tokens, l; 0 for no prefix.
+        prefix_size: Width of the network that makes the prefix, ``None`` for one that is learned itself.
+        lora_rank: Rank r of LoRA; 0 for no LoRA.
+        lora_alpha: Its α.
+        lora_dropout: On what LoRA reads, while it learns.
+        lora_targets: Names of the linear maps that it stands around; by default those that peft knows for the model: the
+            queries and values, in most.
+        reduction_factor: Width of the model over that of the adapter.
+        gated: What has a gate, of ``"prefix"``, ``"lora"`` and ``"adapter"``.
+
+    Raises:
+        ConfigError: If a value is refused, or peft is not installed.
+    """
+
+    method: ClassVar[str] = "unipelt"
+
+    prefix_tokens: int = 10
+    prefix_size: int | None = 512
+    lora_rank: int = 8
+    lora_alpha: float = 16
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] | None = None
+    reduction_factor: float = 16
+    gated: tuple[str, ...] = PARTS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, "prefix_tokens", 0, whole=True)
+        if self.prefix_size is not None:
+            within(self, "prefix_size", 1, whole=True)
+        within(self, "lora_rank", 0, whole=True)
+        within(self, "lora_alpha", 0.0)
+        within(self, "lora_dropout", 0.0, 0.999)
+        for field in ("lora_targets", "gated"):
+            value = getattr(self, field)
+            object.__setattr__(
+                self, field, (value,) if isinstance(value, str) else None if value is None else tuple(value)
+            )
+        if self.gated is None or any(part not in PARTS for part in self.gated):
+            raise ConfigError(f"UniPELT: gated is {self.gated!r}; name some of {', '.join(map(repr, PARTS))}")
+        assert self.made_of  # the parts refuse what is theirs
+
+    @functools.cached_property
+    def made_of(self) -> tuple[AdapterConfig, ...]:
+        parts: list[AdapterConfig] = []
+        if self.prefix_tokens:
+            parts.append(prefix(self.prefix_tokens, self.prefix_size, gate="prefix" in self.gated))
+        if self.lora_rank:
+            parts.append(Peft(peft=self._lora(), gate="lora" in self.gated))
+        gate = "adapter" in self.gated
+        parts.append(Pfeiffer(reduction_factor=self.reduction_factor, gate=gate, norms=self.norms, dtype=self.dtype))
+        return tuple(parts)
+
+    def _lora(self) -> dict[str, Any]:
+        return {
+            "peft_type": "LORA",
+            "r": int(self.lora_rank),
+            "lora_alpha": self.lora_alpha,
+            "lora_dropout": self.lora_dropout,
+            "target_modules": None if self.lora_targets is None else list(self.lora_targets),
+        }
