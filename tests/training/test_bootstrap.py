@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from graftwork.tasks import Task, TaskSpec
+from graftwork.tasks import Task, TaskSpec, metrics
 from graftwork.training.bootstrap import FEWER, Difference, Resampling, difference, mean_difference
 
 LABELS = ("no", "yes")
@@ -47,18 +47,52 @@ def test_an_interval_is_that_of_scipy() -> None:
     assert found.clear and found.p < 0.01 and found.draws == 10_000
 
 
-def test_a_metric_that_is_no_mean_is_computed_on_the_same_rows_of_both() -> None:
-    from sklearn.metrics import f1_score
+@pytest.mark.parametrize("metric", ["f1", "macro_f1", "micro_f1", "matthews"])
+def test_a_metric_of_labels_that_is_no_mean_is_that_of_scikit_learn_on_the_same_rows_of_both(metric: str) -> None:
+    from sklearn.metrics import f1_score, matthews_corrcoef
 
-    found = between("f1", GOOD, BAD, draws=50, seed=3)
+    theirs = {
+        "f1": lambda g, p: f1_score(g, p, pos_label="yes"),
+        "macro_f1": lambda g, p: f1_score(g, p, average="macro"),
+        "micro_f1": lambda g, p: f1_score(g, p, average="micro"),
+        "matthews": matthews_corrcoef,
+    }[metric]
+    found = between(metric, GOOD, BAD, draws=50, seed=3)
     random, expected = np.random.default_rng(3), []
     for _ in range(50):
         rows = random.integers(0, len(GOLD), len(GOLD))
         gold = np.array(GOLD)[rows]
-        one, other = (f1_score(gold, np.array(v)[rows], pos_label="yes") for v in (GOOD, BAD))
+        one, other = (theirs(gold, np.array(v)[rows]) for v in (GOOD, BAD))
         expected.append(one - other)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(expected, [0.025, 0.975])))
-    assert found.draws == 50 and Resampling(task("f1"), task("f1").dev).draws == FEWER
+    assert found.draws == 50 and Resampling(task(metric), task(metric).dev).draws == 10_000
+
+
+def test_any_other_metric_is_computed_anew_on_every_draw() -> None:
+    values = DRAW.normal(size=60)
+    rows = [{"text": f"row {n}", "label": float(v)} for n, v in enumerate(values)]
+    made = Task.from_rows("t", TaskSpec(kind="regression", metrics="spearman"), train=rows, dev=rows)
+    assert Resampling(made, made.dev).draws == FEWER
+    said = (values + DRAW.normal(size=60)).tolist()
+    drawn = Resampling(made, made.dev, draws=30, seed=5)(said)
+    chosen = np.random.default_rng(5).integers(0, 60, (30, 60))
+    expected = [scipy.stats.spearmanr(np.array(said)[c], values[c])[0] for c in chosen]
+    assert drawn is not None and drawn.draws.tolist() == pytest.approx(expected)
+
+
+def test_counts_of_labels_that_are_not_there_are_those_of_scikit_learn() -> None:
+    """Three labels, few rows: a draw may lack one, or have nothing but one."""
+    from sklearn.metrics import f1_score, matthews_corrcoef
+
+    labels, random = ("a", "b", "c"), np.random.default_rng(0)
+    gold, said = (random.integers(0, 3, (200, 4)) for _ in range(2))
+    counts = np.zeros((200, 3, 3), int)
+    for draw in range(200):
+        np.add.at(counts[draw], (said[draw], gold[draw]), 1)
+    macro = [f1_score(g, s, average="macro", zero_division=0.0) for g, s in zip(gold, said, strict=True)]
+    correlation = [matthews_corrcoef(g, s) for g, s in zip(gold, said, strict=True)]
+    assert metrics["f1"].of_counts(counts, labels).tolist() == pytest.approx(macro)  # type: ignore[misc]
+    assert metrics["matthews"].of_counts(counts, labels).tolist() == pytest.approx(correlation)  # type: ignore[misc]
 
 
 def test_a_mean_by_rows_is_what_the_metric_gives_on_each_draw() -> None:

@@ -14,15 +14,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from graftwork.tasks import Prediction, Rows, Task
 from graftwork.tasks.scoring import find_metric
+from graftwork.tasks.scoring.labels import LABEL
 
-DRAWS = 10_000  # of a metric that is a mean over rows
+DRAWS = 10_000  # of a metric that is computed for all draws at once
 FEWER = 1_000  # of one that has to be computed anew for each
 _AT_ONCE = 2_000_000  # numbers of rows in memory
 _LEVEL = 0.95
@@ -69,14 +70,20 @@ class Resampling:
     Args:
         task: The task; its main metric counts.
         rows: The rows, with answers.
-        draws: How many; by default 10,000 of a metric that is a mean over rows, 1,000 of one that is not.
+        draws: How many; by default 10,000 of a metric that is a mean over rows or tells from counts of labels, 1,000 of one
+            that has to be computed anew for each.
         seed: Of the draws.
     """
 
     def __init__(self, task: Task, rows: Rows, *, draws: int | None = None, seed: int = 0) -> None:
         self.task, self.rows, self.seed = task, rows, seed
         self.metric = find_metric(task.metric, task.kind.form, f"task {task.name!r}")
-        self.draws = draws or (DRAWS if self.metric.by_row else FEWER)
+        self._drawn = self._whole
+        if self.metric.by_row:
+            self._drawn = self._by_row
+        elif self.metric.of_counts is not None and task.kind.form == LABEL:
+            self._drawn = self._by_counts
+        self.draws = draws or (FEWER if self._drawn == self._whole else DRAWS)
 
     def __call__(self, values: Sequence[Any]) -> Drawn | None:
         """The score of some predictions, and that of every draw.
@@ -94,25 +101,38 @@ class Resampling:
         except KeyError:  # it reads what a prediction has beside its value
             return None
         score = self._score(predicted, gold)
-        return Drawn(score, self._by_row(predicted, gold) if self.metric.by_row else self._whole(predicted, gold))
+        return Drawn(score, self._drawn(predicted, gold))
 
     def _by_row(self, predicted: Sequence[Any], gold: Sequence[Any]) -> np.ndarray:
         each = np.array([self._score([p], [g]) for p, g in zip(predicted, gold, strict=True)])
-        random, parts = np.random.default_rng(self.seed), []
-        size = max(1, _AT_ONCE // len(each))
+        return np.concatenate([each[chosen].mean(1) for chosen in self._chosen(len(each))])
+
+    def _by_counts(self, predicted: Sequence[Any], gold: Sequence[Any]) -> np.ndarray:
+        """One label a row: how often each was said for each is all that the metric needs."""
+        assert self.metric.of_counts is not None
+        names = {name: n for n, name in enumerate(dict.fromkeys([*self.task.labels, *gold, *predicted]))}
+        cells = np.array([names[p] * len(names) + names[g] for p, g in zip(predicted, gold, strict=True)])
+        found = []
+        for chosen in self._chosen(len(cells)):
+            places = cells[chosen] + len(names) ** 2 * np.arange(len(chosen))[:, None]
+            counts = np.bincount(places.ravel(), minlength=len(chosen) * len(names) ** 2)
+            found.append(self.metric.of_counts(counts.reshape(-1, len(names), len(names)), self.task.labels))
+        return np.concatenate(found)
+
+    def _chosen(self, count: int) -> Iterator[np.ndarray]:
+        """The rows of every draw ``(draws, rows)``, so many at once as there is room for."""
+        random, size = np.random.default_rng(self.seed), max(1, _AT_ONCE // count)
         for start in range(0, self.draws, size):
-            chosen = random.integers(0, len(each), (min(size, self.draws - start), len(each)))
-            parts.append(each[chosen].mean(1))
-        return np.concatenate(parts)
+            yield random.integers(0, count, (min(size, self.draws - start), count))
 
     def _whole(self, predicted: Sequence[Any], gold: Sequence[Any]) -> np.ndarray:
-        random, found = np.random.default_rng(self.seed), np.empty(self.draws)
+        found = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a draw may lack a label, and that is no news
-            for number in range(self.draws):
-                chosen = random.integers(0, len(gold), len(gold)).tolist()
-                found[number] = self._score([predicted[n] for n in chosen], [gold[n] for n in chosen])
-        return found
+            for chosen in self._chosen(len(gold)):
+                for rows in chosen.tolist():
+                    found.append(self._score([predicted[n] for n in rows], [gold[n] for n in rows]))
+        return np.array(found)
 
     def _score(self, predicted: Sequence[Any], gold: Sequence[Any]) -> float:
         value = self.metric(predicted, gold, self.task.labels)

@@ -6,10 +6,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from graftwork.errors import TaskError
 from graftwork.tasks.needs import nearest
 
 Function = Callable[[Sequence[Any], Sequence[Any], Sequence[str]], float]
+OfCounts = Callable[[np.ndarray, Sequence[str]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +24,15 @@ class Metric:
         forms: The forms of values that it takes; a `Kind` says the form of its own.
         function: Of what was predicted, what is right, and the labels' names.
         by_row: Whether it is the mean over rows of what each row has alone, which can be resampled by rows at once.
+        of_counts: The same for values that are one label each, of many tables of counts at once (see
+            `graftwork.tasks.scoring.counts`).
     """
 
     name: str
     forms: tuple[str, ...]
     function: Function
     by_row: bool = False
+    of_counts: OfCounts | None = None
 
     def __call__(self, predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str] = ()) -> float:
         """The metric of two sequences of the same length."""
@@ -38,19 +44,22 @@ class Metric:
 metrics: dict[str, Metric] = {}
 
 
-def metric(name: str, *forms: str, by_row: bool = False) -> Callable[[Function], Function]:
+def metric(
+    name: str, *forms: str, by_row: bool = False, of_counts: OfCounts | None = None
+) -> Callable[[Function], Function]:
     """Decorator: make a function known as a metric of values of such forms.
 
     Args:
         name: The metric's.
         forms: Of the values that it takes.
         by_row: Whether it is the mean over rows of what each row has alone.
+        of_counts: The same of tables of counts, for values that are one label each.
     """
 
     def add(function: Function) -> Function:
         if name in metrics:
             raise TaskError(f"a metric {name!r} is registered already; choose another name")
-        metrics[name] = Metric(name, forms, function, by_row)
+        metrics[name] = Metric(name, forms, function, by_row, of_counts)
         return function
 
     return add
