@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor
 import graftwork as gw
 from benchmarks.models import SEQUENCE, VOCABULARY, bare, described
 from benchmarks.timing import paired
+from graftwork.training.memory import highest_memory
 
 LABELS = 3
 
@@ -97,7 +97,7 @@ def _peak(tasks: int, rows: int, together: bool) -> int:
     step = steps(tasks, rows)[together]
     for _ in range(2):
         step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return highest_memory() // 1_000_000
 
 
 if __name__ == "__main__":

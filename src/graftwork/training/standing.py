@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import resource
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,11 @@ from graftwork.training.encoding import Feature, batch_of
 from graftwork.training.joint import set_up_joint
 from graftwork.training.joint_trainer import Way
 from graftwork.training.kinds import UNIT_KINDS
+from graftwork.training.memory import forget_highest, highest_memory
 from graftwork.training.outputs import autocast_as
 from graftwork.training.plan import Unit
 from graftwork.training.recipe import Recipe
 from graftwork.training.workshop import Workshop
-
-_STATUS, _REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,34 +119,11 @@ def peaks(asked: Asked) -> dict[str, int]:
     logging.disable_progress_bar()
     nn.Linear(8, 8)(torch.ones(8, 8)).sum().backward()  # what torch sets up once is no model's
     shop = asked.shop()
-    bare = 0 if torch.cuda.is_available() else _high()
+    bare = 0 if torch.cuda.is_available() else highest_memory()
     standing, found = Standing(asked, shop), {}
     for name, work in (("inference_bytes", standing.answer), ("train_bytes", standing.learn)):
-        _forget()
+        forget_highest()
         for _ in range(2):
             work()
-        found[name] = max(0, _high() - bare)
+        found[name] = max(0, highest_memory() - bare)
     return found
-
-
-def _forget() -> None:
-    """Let the highest so far be what is in use now, where the system can."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return
-    with contextlib.suppress(OSError):
-        _REFS.write_text("5")
-
-
-def _high() -> int:
-    """The highest memory so far, in bytes.
-
-    Not by ``ru_maxrss`` where there is another way: on Linux a new process takes over that of the one that began it.
-    """
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    if _STATUS.is_file():
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
