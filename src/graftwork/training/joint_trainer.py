@@ -97,11 +97,8 @@ class JointTrainer(RecipeTrainer):
             scores, _ = self.measured(task, encoded.task.dev)
             of_tasks[f"{metric_key_prefix}_of_{task}"] = scores[encoded.task.metric]
         mean, named = statistics.fmean(of_tasks.values()), mean_metric(one.task.metric for one in self.encoded.values())
-        metrics = {
-            f"{metric_key_prefix}_{named}": mean,
-            **of_tasks,
-            f"{metric_key_prefix}_score": mean,
-        }  # its name first
+        # its name first: whoever looks on takes it from there
+        metrics = {f"{metric_key_prefix}_{named}": mean, **of_tasks, f"{metric_key_prefix}_score": mean}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

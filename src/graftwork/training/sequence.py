@@ -151,8 +151,7 @@ def _rows(shop: Workshop, tasks: tuple[str, ...]) -> int:
 def _result(unit: Unit, state: Result) -> Result:
     learnt = state["learnt"]
     means = [sum(row) / len(row) for row in state["rows"]]
-    adapters = unit.kind == "sequential_adapters"
-    total: Callable[[str], int] = lambda key: sum(one[key] for one in learnt) if adapters else learnt[-1][key]  # noqa: E731
+    counted = learnt if unit.members else learnt[-1:]  # an adapter more each step; or the same base again
     losses, before = [], 0
     for one in learnt:
         losses += [[before + step, loss] for step, loss in one["loss"]]
@@ -163,8 +162,8 @@ def _result(unit: Unit, state: Result) -> Result:
         "epochs": sum(one["epochs"] for one in learnt),
         "best_epoch": len(learnt),
         "steps": before,
-        "trained_weights": total("trained_weights"),
-        "file_bytes": total("file_bytes"),
+        "trained_weights": sum(one["trained_weights"] for one in counted),
+        "file_bytes": sum(one["file_bytes"] for one in counted),
         "curves": {"loss": losses, "score": [[n + 1, mean] for n, mean in enumerate(means)]},
         "timings": {"milliseconds_a_row": round(learnt[-1]["milliseconds"], 2)},
     }
