@@ -19,8 +19,8 @@ HERE = Path(__file__).resolve().parent
 NOT_RUN = "not run"
 # small is that of recipe.toml; full takes whole data sets and the paper's numbers of epochs, for a GPU.
 PROFILES: dict[str, dict[str, Any]] = {
-    "tiny": {"rows": 256, "epochs": 2, "seeds": [0], "bf16": False},
-    "quick": {"rows": 500, "epochs": 3, "seeds": [0, 1, 2], "bf16": False},
+    "tiny": {"rows": 256, "scored_rows": 300, "epochs": 2, "seeds": [0], "bf16": False},
+    "quick": {"rows": 500, "scored_rows": 500, "epochs": 3, "bf16": False},
     "small": {},
     "full": {"rows": None, "epochs": 30, "patience": 4, "bf16": True},
 }
@@ -80,9 +80,9 @@ def study(profile: str = "small", seeds: int | None = None, controls: list[str] 
     changes = PROFILES[profile]
     told = Recipe.read(HERE / "recipe.toml").model_dump(exclude_unset=True)
     for task in told["tasks"].values():
-        if "rows" in changes:
+        task |= {key: changes[key] for key in ("rows", "scored_rows") if key in changes}
+        if task["rows"] is None:
             task.pop("rows")
-            task |= {} if changes["rows"] is None else {"rows": changes["rows"]}
     told["training"] |= {key: changes[key] for key in ("epochs", "patience", "bf16") if key in changes}
     told["seeds"] = [*changes.get("seeds", told["seeds"])][:seeds]
     if controls is not None:
@@ -108,8 +108,10 @@ def table(results: Mapping[str, Any], recipe: Recipe) -> str:
     heads = " | ".join(f"{target}" for target in recipe.targets)
     train = recipe.training
     sizes = sorted({task.rows or 0 for task in recipe.tasks.values()})
+    most = {task.scored_rows for task in recipe.tasks.values()} - {None}
+    scored = f", scored on at most {' or '.join(map(str, sorted(most)))}" if most else ""
     said = (
-        f"{len(recipe.seeds)} seed(s), at most {' or '.join(map(str, sizes))} rows a task (0: all), {train.epochs} epochs, "
+        f"{len(recipe.seeds)} seed(s), at most {' or '.join(map(str, sizes))} rows a task (0: all){scored}, {train.epochs} epochs, "
         f"{recipe.base.max_length} tokens, {'bfloat16' if train.bf16 else 'float32'}; metric in percent, mean ± sd over seeds "
         f"that are done; {len(results['units'])} trainings done."
     )

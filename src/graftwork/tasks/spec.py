@@ -41,6 +41,7 @@ class TaskSpec(BaseModel):
         image: Column of the image: a path relative to the file, an image, or numbers.
         labels: Names of the labels in order. By default those of ``meta.json``, else what stands in ``train``, sorted.
         rows: At most so many training rows, drawn once and for all.
+        scored_rows: At most so many dev rows, and so many test rows, drawn once and for all: less to wait for, and less sure.
         max_length: In tokens; by default the recipe's.
         max_target_length: In tokens, of what is to be written.
         metrics: By default those of the kind. The first one decides the best epoch; higher is better for each.
@@ -82,6 +83,7 @@ class TaskSpec(BaseModel):
 
     labels: tuple[str, ...] | None = None
     rows: Positive | None = None
+    scored_rows: Positive | None = None
     max_length: Annotated[int, Field(ge=4)] | None = None
     max_target_length: Positive | None = None
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None

@@ -161,7 +161,8 @@ def _made(name: str, spec: TaskSpec, kind: type[Kind], splits: Splits) -> Task:
         asked.check(dev, answered=True)
     if splits.test is not None:
         asked.check(splits.test, answered=False)
-    return Task(name, spec, asked, labels, draw(train, spec.rows), dev, splits.test)
+    test = None if splits.test is None else draw(splits.test, spec.scored_rows)
+    return Task(name, spec, asked, labels, draw(train, spec.rows), draw(dev, spec.scored_rows), test)
 
 
 def _rows(given: GivenRows, source: str) -> Rows:

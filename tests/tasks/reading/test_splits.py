@@ -57,6 +57,15 @@ def test_a_share_is_held_out_and_no_text_is_on_both_sides(tmp_path: Path) -> Non
     assert places[0] < places[1] < places[2]
 
 
+def test_fewer_rows_are_scored_and_the_same_ones_each_time(tmp_path: Path) -> None:
+    rows = [{"text": f"row {n}", "label": n % 2} for n in range(60)]
+    spec = TaskSpec(scored_rows=10)
+    one, again = (Task.from_rows("t", spec, rows[:20], rows[20:40], rows[40:]) for _ in range(2))
+    assert len(one.train) == 20 and len(one.dev) == 10 and one.test is not None and len(one.test) == 10
+    assert list(one.dev) == list(again.dev) and list(one.test) == list(again.test or ())
+    assert all(row in rows[20:40] for row in one.dev)
+
+
 def test_one_text_cannot_be_held_out(tmp_path: Path) -> None:
     folder(tmp_path / "a", ["yes", "no"], train=rows(6, texts=1))
     with pytest.raises(TaskError, match=r"train\.jsonl:1: the 6 train rows all have the same 'text'.*give dev = FILE"):

@@ -18,7 +18,9 @@ from graftwork.tasks.spec import TaskSpec
 Feature = dict[str, Any]
 
 # What every kind makes use of; the rest is each one's own.
-_COMMON = frozenset("kind data train dev test dev_share rows metrics language evaluate_in knowledge beside".split())
+_COMMON = frozenset(
+    "kind data train dev test dev_share rows scored_rows metrics language evaluate_in knowledge beside".split()
+)
 
 
 class Kind(ABC):
