@@ -64,8 +64,8 @@ def results(folder: Path, recipe: Recipe) -> dict[str, Any]:
     return run(recipe, folder / "run", root=folder)
 
 
-def unit_of(results: dict[str, Any], kind: str) -> dict[str, Any]:
-    return next(u for u in results["units"] if kind in (u["kind"], u.get("method")))
+def unit_of(results: dict[str, Any], kind: str, task: str | None = None) -> dict[str, Any]:
+    return next(u for u in results["units"] if kind in (u["kind"], u.get("method")) and task in (None, u["task"]))
 
 
 # -- the plan ----------------------------------------------------------------------------------------------------------
@@ -138,7 +138,11 @@ def test_what_is_trained_on_all_tasks_has_a_score_for_each(results: dict[str, An
     assert [row["kind"] for row in results["together"]] == ["multitask", "mt_shared", "mt_joint"]
     alone = {r["kind"]: r["mean"] for r in results["targets"]}
     shared = results["together"][1]
-    assert shared["interference"] == {"a": shared["scores"]["a"]["mean"] - alone["adapter"]}
+    alone_b = unit_of(results, "adapter", "b")["score"]  # a source has been trained alone too
+    assert shared["interference"] == {
+        "a": shared["scores"]["a"]["mean"] - alone["adapter"],
+        "b": shared["scores"]["b"]["mean"] - alone_b,
+    }
 
 
 def test_weights_are_counted_where_they_learn(results: dict[str, Any]) -> None:
