@@ -13,9 +13,9 @@ import torch
 import graftwork as gw
 from graftwork.tasks import Task
 from graftwork.training import Predictor, Recipe, Unit, Watcher, estimate, plan, run
+from graftwork.training.folder import read_predictions
 from graftwork.training.joint_trainer import JointBatches
 from graftwork.training.sampling import TaskMixing
-from graftwork.training.unit import read_predictions
 from tests.training.test_kills import go, untimed
 from tests.training.tiny_run import RECIPE, make_tiny
 

@@ -41,8 +41,8 @@ def run_line(progress: Progress) -> str:
 
 def _plan(progress: Progress, console: Console) -> Table:
     """Tasks × kinds, a mark for each seed and the mean score of those that are done."""
-    planned = dict.fromkeys(unit.label for unit in sorted(progress.units, key=lambda unit: KINDS.index(unit.kind)))
-    kinds = [*planned]
+    in_order = sorted(progress.units, key=lambda unit: KINDS.index(unit.kind))
+    kinds = list(dict.fromkeys(unit.label for unit in in_order))
     tasks = list(dict.fromkeys(unit.task for unit in progress.units))
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("task", no_wrap=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from graftwork.report.curves import colour_among
+from graftwork.report.curves import colour_among, finish
 from graftwork.report.plots import new_figure
 from graftwork.report.svg import Line, chart
 from graftwork.report.words import metric_label, scale
@@ -114,12 +114,7 @@ def by_task_figure(units: Sequence[Mapping[str, Any]], title: str) -> Any:
     x, y = _axes(units)
     losses.set(xlabel="step", ylabel="loss")
     scores.set(xlabel=x, ylabel=y)
-    for ax in (losses, scores):
-        ax.grid(alpha=0.3)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    handles = dict(zip(*reversed(scores.get_legend_handles_labels()), strict=True))
-    scores.legend(handles.values(), handles.keys(), fontsize="small")
-    figure.suptitle(title, parse_math=False)
+    finish(figure, losses, scores, title)
     return figure
 
 

@@ -71,13 +71,18 @@ def curves(units: Sequence[Mapping[str, Any]], title: str) -> Any:
     losses.set(xlabel="step", ylabel="loss")
     metrics = sorted({unit["metric"] for unit in units})
     scores.set(xlabel="epoch (the best one is dotted)", ylabel=f"{', '.join(map(metric_label, metrics))} on dev")
+    finish(figure, losses, scores, title)
+    return figure
+
+
+def finish(figure: Any, losses: Any, scores: Any, title: str) -> None:
+    """What two panels of curves have beside their lines: grids, whole steps, and each name once in a legend."""
     for ax in (losses, scores):
         ax.grid(alpha=0.3)
         ax.xaxis.get_major_locator().set_params(integer=True)
     handles = dict(zip(*reversed(scores.get_legend_handles_labels()), strict=True))
     scores.legend(handles.values(), handles.keys(), fontsize="small")
     figure.suptitle(title, parse_math=False)
-    return figure
 
 
 def label_of(unit: Mapping[str, Any]) -> str:

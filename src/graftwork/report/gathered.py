@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.training.comparing import read_comparison
-from graftwork.training.folder import recipe_of
+from graftwork.training.folder import read_result, recipe_of
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import Recipe
 from graftwork.training.results import summarize
-from graftwork.training.unit import read_result
 
 
 @dataclasses.dataclass(frozen=True)

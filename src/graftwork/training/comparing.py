@@ -17,13 +17,12 @@ from graftwork.tasks import Task
 from graftwork.training.bootstrap import Difference, Drawn, Resampling, difference, mean_difference
 from graftwork.training.choosing import REFERENCE, comparison, grown
 from graftwork.training.costs import measure_costs, read_costs
-from graftwork.training.folder import claimed, read_json
+from graftwork.training.folder import claimed, read_json, read_predictions
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import Recipe
 from graftwork.training.run import read_tasks
 from graftwork.training.run import run as train
 from graftwork.training.scores import splits_of
-from graftwork.training.unit import read_predictions
 from graftwork.training.watching import Watcher
 
 COMPARISON = "comparison.json"

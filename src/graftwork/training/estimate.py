@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import tempfile
@@ -16,14 +17,15 @@ from graftwork.api import Adapters
 from graftwork.tasks import Task
 from graftwork.training.budget import StageBudget
 from graftwork.training.encoding import batch_of, middling
+from graftwork.training.folder import read_result
 from graftwork.training.joint import set_up_joint
 from graftwork.training.joint_trainer import Way
+from graftwork.training.kept import trained_weights
 from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.outputs import autocast_as, outputs_of
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import Recipe
 from graftwork.training.run import read_tasks
-from graftwork.training.unit import read_result
 from graftwork.training.workshop import Workshop
 
 _STEPS = 4
@@ -133,35 +135,29 @@ class _Part:
 
     def measured(self, shop: Workshop, budget: StageBudget) -> tuple[float, float]:
         """The seconds of a batch that is learnt from, and of a row that is scored."""
-        if self.way is None:
-            return _seconds(self.grafts.model, self.task, self.features, shop, budget)
-        with self.grafts.using(self.way.composition, head=self.way.head):
+        with contextlib.nullcontext() if self.way is None else self.way.on(self.grafts):
             return _seconds(self.grafts.model, self.task, self.features, shop, budget)
 
 
-def _part(
-    unit: Unit, shop: Workshop, task: str, grafts: Adapters, way: Way | None = None, learns: bool = True
-) -> _Part:
+def _part(shop: Workshop, task: str, grafts: Adapters, way: Way | None = None, learns: bool = True) -> _Part:
     features = shop.encoded(task).features(shop.tasks[task].train, train=True)
-    weights = sum(p.numel() for p in grafts.model.parameters() if p.requires_grad)
-    return _Part(grafts, shop.tasks[task], features, weights, way, learns)
+    return _Part(grafts, shop.tasks[task], features, trained_weights(grafts), way, learns)
 
 
 def _of_a_task(unit: Unit, shop: Workshop) -> Iterator[_Part]:
-    yield _part(unit, shop, unit.task, shop.set_up(unit, trained=False)[0])
+    yield _part(shop, unit.task, shop.set_up(unit, trained=False)[0])
 
 
 def _of_all(unit: Unit, shop: Workshop) -> Iterator[_Part]:
-    grafts, joint = set_up_joint(unit, shop)
-    for task, way in joint.ways.items():
-        yield _part(unit, shop, task, grafts, way)
+    grafts, ways = set_up_joint(unit, shop)
+    for task, way in ways.items():
+        yield _part(shop, task, grafts, way)
 
 
 def _of_a_sequence(unit: Unit, shop: Workshop) -> Iterator[_Part]:
-    kind = "adapter" if unit.members else "full"
     for task in unit.tasks:
-        grafts, _ = shop.set_up(Unit(kind, task, unit.seed), trained=False)
-        yield _part(unit, shop, task, grafts, learns=not unit.members)
+        grafts, _ = shop.set_up(unit.step(task), trained=False)
+        yield _part(shop, task, grafts, learns=not unit.members)
 
 
 _PARTS = {"task": _of_a_task, "all": _of_all, "sequence": _of_a_sequence}

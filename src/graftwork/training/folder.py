@@ -19,6 +19,7 @@ from graftwork.training.recipe import Recipe
 
 RECIPE = "recipe.json"
 RESULTS = "results.json"
+RESULT, PREDICTIONS = "result.json", "predictions.json"  # in the folder of a unit
 _LOCK, _HOLDER, _ROOT = ".lock", ".holder.json", ".root"
 # What may grow in a run that has begun: what is done stays what it is.
 _GROWING = ("targets", "seeds", "controls", "methods")
@@ -109,6 +110,17 @@ def read_json(path: Path) -> Any:
         raise RecipeError(
             f"{path} is damaged ({error}); delete it, and the same `graftwork run` makes it again where it can"
         ) from error
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The result of a unit that is done."""
+    path = folder / RESULT
+    return read_json(path) if path.is_file() else None
+
+
+def read_predictions(folder: Path) -> dict[str, list[Any]]:
+    """What a unit that is done says of the rows that it was scored on, by task: a value a row."""
+    return read_json(folder / PREDICTIONS)  # type: ignore[no-any-return]
 
 
 def _differences(one: Any, other: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

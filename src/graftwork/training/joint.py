@@ -13,17 +13,18 @@ import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import set_seed
 
 from graftwork.api import Adapters
 from graftwork.compose import Composition
 from graftwork.training.joint_trainer import JointTrainer, Way
-from graftwork.training.kept import size_of, trained_bytes
+from graftwork.training.kept import size_of, trained_bytes, trained_weights
+from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.plan import Unit
 from graftwork.training.recipe import SHARED
-from graftwork.training.recipe_trainer import scores_of
+from graftwork.training.recipe_trainer import learnt
 from graftwork.training.scores import mean_metric, scored_task, splits_of
 from graftwork.training.stages import mt_folder
 from graftwork.training.workshop import Workshop
@@ -31,20 +32,8 @@ from graftwork.training.workshop import Workshop
 Result = dict[str, Any]
 
 
-class Joint(NamedTuple):
-    """What was put on the model.
-
-    Attributes:
-        ways: How each task goes through it.
-        trains_base: Whether the base learns too.
-    """
-
-    ways: Mapping[str, Way]
-    trains_base: bool
-
-
-def set_up_joint(unit: Unit, shop: Workshop) -> tuple[Adapters, Joint]:
-    """A fresh base with what a unit trains on it."""
+def set_up_joint(unit: Unit, shop: Workshop) -> tuple[Adapters, dict[str, Way]]:
+    """A fresh base with what a unit trains on it, and how each task goes through it."""
     set_seed(unit.seed)
     grafts, tasks = shop.fresh(), unit.tasks
     config = shop.recipe.adapter_config()
@@ -56,10 +45,10 @@ def set_up_joint(unit: Unit, shop: Workshop) -> tuple[Adapters, Joint]:
         grafts.add_head(task, shop.tasks[task].head())
     ways = {task: Way(_active(unit, task), task) for task in tasks}
     learners = [SHARED, *tasks] if unit.kind == "mt_shared" else list(tasks)
-    trains_base = unit.kind != "mt_shared"
+    base = "trained" if UNIT_KINDS[unit.kind].trains_base else "frozen"
     first = ways[tasks[0]]
-    grafts.train_only(learners, active=first.composition, head=first.head, base="trained" if trains_base else "frozen")
-    return grafts, Joint(ways, trains_base)
+    grafts.train_only(learners, active=first.composition, head=first.head, base=base)
+    return grafts, ways
 
 
 def _active(unit: Unit, task: str) -> Composition:
@@ -76,23 +65,15 @@ def measured_joint(
         tasks[name], predictions[name] = scored_task(shop.tasks[name], functools.partial(trainer.measured, name))
     seconds = time.perf_counter() - began
     rows = sum(len(split) for name in unit.tasks for split in splits_of(shop.tasks[name]).values())
-    history, curve = trainer.state.log_history, scores_of(trainer.state)
+    said = learnt(trainer.state)
+    epochs = [entry for entry in trainer.state.log_history if "eval_score" in entry]
+    said["curves"]["tasks"] = {
+        name: [[n + 1, entry[f"eval_of_{name}"]] for n, entry in enumerate(epochs)] for name in unit.tasks
+    }
     result = {
         **facts_of(unit, tasks),
-        "epochs": len(curve),
-        "best_epoch": curve.index(max(curve)) + 1,
-        "steps": trainer.state.global_step,
-        "trained_weights": sum(p.numel() for p in grafts.model.parameters() if p.requires_grad),
-        "curves": {
-            "loss": [[entry["step"], entry["loss"]] for entry in history if "loss" in entry],
-            "score": [[n + 1, value] for n, value in enumerate(curve)],
-            "tasks": {
-                name: [
-                    [n + 1, entry[f"eval_of_{name}"]] for n, entry in enumerate(e for e in history if "eval_score" in e)
-                ]
-                for name in unit.tasks
-            },
-        },
+        **said,
+        "trained_weights": trained_weights(grafts),
         "timings": {"milliseconds_a_row": round(1000 * seconds / rows, 2)},
     }
     return result, predictions
@@ -114,16 +95,16 @@ def facts_of(unit: Unit, tasks: Mapping[str, Result]) -> Result:
     }
 
 
-def keep_joint(unit: Unit, grafts: Adapters, joint: Joint, run: Path) -> int:
+def keep_joint(unit: Unit, grafts: Adapters, run: Path) -> int:
     """Save what was trained; the bytes on disk, for a whole base those that it would have."""
     if unit.kind == "multitask":
         return trained_bytes(grafts)
     size, folder = 0, unit.folder(run)
-    for task in joint.ways:
+    for task in unit.tasks:
         at = mt_folder(unit, task, run) if unit.kind == "mt_joint" else folder / "heads" / task
         size += size_of(grafts.save(task, at))
     if unit.kind == "mt_shared":
         size += size_of(grafts.save(SHARED, folder / "adapter"))
-    if joint.trains_base:
+    if UNIT_KINDS[unit.kind].trains_base:
         size += size_of(grafts.save_base(folder / "base"))
     return size

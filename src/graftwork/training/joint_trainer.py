@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import TrainerCallback, TrainingArguments
 
-from graftwork.attach import Headed
+from graftwork.attach import Handle, Headed
 from graftwork.compose import Composition
 from graftwork.tasks import Prediction, Rows
 from graftwork.training.encoding import Encoded, Feature
@@ -33,6 +34,10 @@ class Way(NamedTuple):
 
     composition: Composition
     head: str
+
+    def on(self, grafts: Handle) -> AbstractContextManager[None]:
+        """A model with the task on its way."""
+        return grafts.using(self.composition, head=self.head)
 
 
 class JointTrainer(RecipeTrainer):
@@ -74,7 +79,8 @@ class JointTrainer(RecipeTrainer):
     def get_train_dataloader(self) -> DataLoader:
         """The batches that are drawn, from the epoch that the training is in."""
         self.batches.epoch = lambda: self.state.epoch or 0.0
-        return DataLoader(_Everything(self.encoded), batch_sampler=self.batches, collate_fn=self._parts)
+        everything: Any = self.train_dataset
+        return DataLoader(everything, batch_sampler=self.batches, collate_fn=self._parts)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -82,8 +88,7 @@ class JointTrainer(RecipeTrainer):
         """The loss of a batch: of each task's part, weighed by its rows."""
         losses = []
         for task, share, batch in inputs["parts"]:
-            way = self.ways[task]
-            with self.grafts.using(way.composition, head=way.head):
+            with self.ways[task].on(self.grafts):
                 losses.append(share * model(**batch).loss)
         loss = torch.stack(losses).sum()
         return (loss, {}) if return_outputs else loss
@@ -109,8 +114,8 @@ class JointTrainer(RecipeTrainer):
         Raises:
             TrainingError: If the loss is not a number.
         """
-        encoded, way = self.encoded[task], self.ways[task]
-        with self.grafts.using(way.composition, head=way.head):
+        encoded = self.encoded[task]
+        with self.ways[task].on(self.grafts):
             found, loss = predictions_of(self._headed, encoded, rows, self.args.eval_batch_size, self.autocast)
         if loss is not None:
             self.require_finite(torch.tensor(loss), f"the loss on rows of {task}")

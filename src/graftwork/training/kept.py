@@ -1,4 +1,4 @@
-"""How large what is kept of a unit is."""
+"""How large what a unit trains is, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from graftwork.api import Adapters
 def size_of(folder: Path) -> int:
     """The bytes of all files in a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def trained_weights(grafts: Adapters) -> int:
+    """How many weights learn."""
+    return sum(p.numel() for p in grafts.model.parameters() if p.requires_grad)
 
 
 def trained_bytes(grafts: Adapters) -> int:

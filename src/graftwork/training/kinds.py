@@ -38,6 +38,11 @@ class UnitKind:
         """Whether it serves all tasks, with a score for each."""
         return self.over != "task"
 
+    @property
+    def alone(self) -> str:
+        """The kind that trains as much of the model on a task by itself."""
+        return "full" if self.trains_base else "adapter"
+
 
 _ALL = (
     UnitKind("language", "language adapter", budget=("language",), predicts=False),

@@ -13,9 +13,10 @@ from graftwork.tasks import Rows
 from graftwork.tasks.knowledge import cloze_ranks, commonest, read_knowledge, scores_of_ranks
 from graftwork.tasks.reading import draw
 from graftwork.training.attention import mean_attention
+from graftwork.training.kept import trained_weights
 from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.plan import Unit
-from graftwork.training.recipe_trainer import scores_of
+from graftwork.training.recipe_trainer import learnt
 from graftwork.training.scores import scored_task, splits_of
 from graftwork.training.stages import Stage, adapter_folder, fusion_name, over
 from graftwork.training.task_trainer import TaskTrainer
@@ -43,8 +44,6 @@ def measured(
     began = time.perf_counter()
     scores, predictions = scored_task(task, trainer.measured)
     seconds = (time.perf_counter() - began) / sum(map(len, splits_of(task).values()))
-    history = trainer.state.log_history
-    curve = scores_of(trainer.state)
     result: Result = {
         "unit": unit.id,
         "kind": unit.kind,
@@ -54,14 +53,8 @@ def measured(
         "members": [member.id for member in unit.members],
         "under": [member.id for member in unit.under],
         **scores,
-        "epochs": len(curve),
-        "best_epoch": curve.index(max(curve)) + 1,
-        "steps": trainer.state.global_step,
-        "trained_weights": sum(p.numel() for p in grafts.model.parameters() if p.requires_grad),
-        "curves": {
-            "loss": [[entry["step"], entry["loss"]] for entry in history if "loss" in entry],
-            "score": [[n + 1, value] for n, value in enumerate(curve)],
-        },
+        **learnt(trainer.state),
+        "trained_weights": trained_weights(grafts),
         "timings": {"milliseconds_a_row": round(1000 * seconds, 2)},
     }
     if UNIT_KINDS[unit.kind].fuses:

@@ -41,6 +41,10 @@ class Unit:
         """Its name, also that of its folder: ``adapter/rte/0``."""
         return f"{self.label}/{self.task}/{self.seed}"
 
+    def step(self, task: str) -> Unit:
+        """What one step of a sequence does: its adapter where it goes on from some, else the whole base."""
+        return Unit("adapter" if self.members else "full", task, self.seed)
+
     def folder(self, run: Path) -> Path:
         """Where its files are in a run."""
         return run / "units" / self.label / self.task / str(self.seed)

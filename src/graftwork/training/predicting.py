@@ -13,13 +13,12 @@ from graftwork.compose import Average, Composition
 from graftwork.errors import RecipeError
 from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
 from graftwork.training.base import auto_class, load_base, load_processor
-from graftwork.training.folder import recipe_of, root_of
+from graftwork.training.folder import read_result, recipe_of, root_of
 from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.outputs import autocast_as, outputs_of
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import SHARED, Recipe
 from graftwork.training.stages import adapter_folder, fusion_name, member_name, mt_folder, over, pool_of
-from graftwork.training.unit import read_result
 
 PREFERRED = ("fusion", "adapter")
 

@@ -199,20 +199,11 @@ class Recipe(BaseModel):
             raise ValueError(str(error)) from error
         return whole
 
-    @field_validator("fusion")
+    @field_validator("fusion", "scalearn")
     @classmethod
-    def _fusion(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _learned(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         try:
-            FusionConfig(**value)
-        except GraftworkError as error:
-            raise ValueError(str(error)) from error
-        return value
-
-    @field_validator("scalearn")
-    @classmethod
-    def _scalearn(cls, value: dict[str, Any]) -> dict[str, Any]:
-        try:
-            ScaLearnConfig(**value)
+            (FusionConfig if info.field_name == "fusion" else ScaLearnConfig)(**value)
         except GraftworkError as error:
             raise ValueError(str(error)) from error
         return value

@@ -86,6 +86,20 @@ def scores_of(state: TrainerState) -> list[float]:
     return [entry["eval_score"] for entry in state.log_history if "eval_score" in entry]
 
 
+def learnt(state: TrainerState) -> dict[str, Any]:
+    """What a training that has ended says of itself: its epochs and steps, the best epoch, and the curves of loss and score."""
+    curve = scores_of(state)
+    return {
+        "epochs": len(curve),
+        "best_epoch": curve.index(max(curve)) + 1,
+        "steps": state.global_step,
+        "curves": {
+            "loss": [[entry["step"], entry["loss"]] for entry in state.log_history if "loss" in entry],
+            "score": [[n + 1, value] for n, value in enumerate(curve)],
+        },
+    }
+
+
 def run_out(scores: Sequence[float], patience: int | None) -> bool:
     """Whether the best score is so many epochs old."""
     return patience is not None and bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= patience

@@ -83,7 +83,7 @@ def _together(kind: str, done: Sequence[Result], rows: Sequence[Mapping[str, Any
     if not found or UNIT_KINDS[kind].over != "all":
         return None
     means = {task: statistics.fmean(r["tasks"][task]["score"] for r in found) for task in found[0]["tasks"]}
-    alone = "adapter" if kind == "mt_shared" else "full"
+    alone = UNIT_KINDS[kind].alone
     single = {row["task"]: row["mean"] for row in rows if row["kind"] == alone}
     return {
         "kind": kind,
@@ -97,7 +97,7 @@ def _together(kind: str, done: Sequence[Result], rows: Sequence[Mapping[str, Any
 
 def _sequence(result: Result, done: Sequence[Result]) -> dict[str, Any]:
     """A sequence, with what the earlier tasks did for the later ones where those were trained alone too."""
-    alone = "adapter" if result["kind"] == "sequential_adapters" else "full"
+    alone = UNIT_KINDS[result["kind"]].alone
     scores = {r["task"]: r["score"] for r in done if r["kind"] == alone and r["seed"] == result["seed"]}
     forward = Forgetting.from_dict(result["sequence"]).forward_transfer(scores)
     metrics = {task: one["metric"] for task, one in result["tasks"].items()}

@@ -8,11 +8,11 @@ from typing import Any
 from graftwork.tasks import Task
 from graftwork.tasks.knowledge import read_knowledge
 from graftwork.tasks.languages import language_task
-from graftwork.training.folder import claimed, settle_recipe
+from graftwork.training.folder import claimed, read_result, settle_recipe
 from graftwork.training.plan import plan
 from graftwork.training.recipe import Recipe
 from graftwork.training.results import summarize, write_results
-from graftwork.training.unit import read_result, run_unit
+from graftwork.training.unit import run_unit
 from graftwork.training.watching import Watcher
 from graftwork.training.workshop import Workshop
 

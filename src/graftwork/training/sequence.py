@@ -6,30 +6,35 @@ sequential_adapters  an adapter a task on the frozen base, added one after the o
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+from transformers import TrainerCallback
 
 from graftwork.api import Adapters
 from graftwork.checkpoint.folders import replace_file
 from graftwork.training.arguments import make_trainer
 from graftwork.training.checkpoints import Finished, last_finished
-from graftwork.training.folder import read_json
+from graftwork.training.encoding import Encoded
+from graftwork.training.folder import RESULT, read_json
 from graftwork.training.forgetting import Forgetting
 from graftwork.training.going import Clock, go_on
 from graftwork.training.joint import facts_of
-from graftwork.training.kept import size_of, trained_bytes
+from graftwork.training.kept import size_of, trained_bytes, trained_weights
 from graftwork.training.outputs import autocast_as, predictions_of, scored
 from graftwork.training.plan import Unit
-from graftwork.training.recipe_trainer import scores_of
+from graftwork.training.recipe_trainer import learnt
 from graftwork.training.scores import scored_task, splits_of
 from graftwork.training.stages import adapter_folder
 from graftwork.training.watching import Told, Watcher
 from graftwork.training.workshop import Workshop
 
 Result = dict[str, Any]
+Encode = Callable[[str], Encoded]
 STATE = "sequence.json"
 
 
@@ -62,11 +67,12 @@ def go_through(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock) -> tu
     watcher.begun(unit, bool(state["rows"]) or (folder / "checkpoints").is_dir())
     predictions: dict[str, list[Any]] = {}
     tasks: dict[str, Result] = {}
-    for step in _STEPS[unit.kind](unit, shop, watcher, clock, len(state["rows"])):
+    encoded = functools.cache(shop.encoded)  # every task is asked for again in each later step
+    for step in _STEPS[unit.kind](unit, shop, encoded, len(state["rows"]), [clock, Told(watcher, unit)]):
         so_far = unit.tasks[: len(state["rows"]) + 1]
         began = time.perf_counter()
         for task in so_far:
-            tasks[task], predictions[task] = _scored(unit, shop, step.grafts, task)
+            tasks[task], predictions[task] = _scored(unit, shop, step.grafts, encoded(task))
         step.learnt["milliseconds"] = 1000 * (time.perf_counter() - began) / _rows(shop, so_far)
         state["rows"].append([tasks[task]["score"] for task in so_far])
         state["learnt"].append(step.learnt)
@@ -77,13 +83,15 @@ def go_through(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock) -> tu
     return _result(unit, state), state["predictions"]
 
 
-def _fine_tuned(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock, done: int) -> Iterator[Step]:
+def _fine_tuned(
+    unit: Unit, shop: Workshop, encoded: Encode, done: int, callbacks: Sequence[TrainerCallback]
+) -> Iterator[Step]:
     """The base fine-tuned on a task, from where the task before left it."""
     folder, budget = unit.folder(shop.run), shop.recipe.budget(unit.kind)
     for number, task in enumerate(unit.tasks):
         if number < done:
             continue
-        single = Unit("full", task, unit.seed)
+        single = unit.step(task)
         grafts, _ = shop.set_up(single)
         if number:
             grafts.load_base(folder / "steps" / str(number - 1) / "base")
@@ -91,35 +99,27 @@ def _fine_tuned(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock, done
                 grafts.load(folder / "steps" / "heads" / earlier, earlier, other_base=True)  # the base has gone on
             grafts.train_only(task, base="trained")
         at = folder / "checkpoints" / task
-        callbacks = [Finished(), clock, Told(watcher, unit)]
-        trainer = make_trainer(single, shop.run, budget, grafts, shop.encoded(task), callbacks, at)
+        trainer = make_trainer(single, shop.run, budget, grafts, encoded(task), [Finished(), *callbacks], at)
         go_on(trainer, last_finished(at), budget)
         grafts.save(task, folder / "steps" / "heads" / task)
         grafts.save_base(folder / "steps" / str(number) / "base")
-        curve = scores_of(trainer.state)
-        history = trainer.state.log_history
-        yield Step(
-            grafts,
-            {
-                "steps": trainer.state.global_step,
-                "epochs": len(curve),
-                "trained_weights": sum(p.numel() for p in grafts.model.parameters() if p.requires_grad),
-                "file_bytes": trained_bytes(grafts),
-                "loss": [[entry["step"], entry["loss"]] for entry in history if "loss" in entry],
-            },
-        )
+        said = learnt(trainer.state)
+        told = {"steps": said["steps"], "epochs": said["epochs"], "loss": said["curves"]["loss"]}
+        yield Step(grafts, {**told, "trained_weights": trained_weights(grafts), "file_bytes": trained_bytes(grafts)})
         for old in (folder / "steps" / str(number - 1), at):  # what the next step needs is written by now
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _adapted(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock, done: int) -> Iterator[Step]:
+def _adapted(
+    unit: Unit, shop: Workshop, encoded: Encode, done: int, callbacks: Sequence[TrainerCallback]
+) -> Iterator[Step]:
     """One adapter more on the model, as its own unit has trained it."""
     grafts = shop.fresh()
     for number, member in enumerate(unit.members):
         at = adapter_folder(member, shop.recipe, shop.root, shop.run)
         grafts.load(at, member.task, head=True)
         if number >= done:
-            told = read_json(member.folder(shop.run) / "result.json")
+            told = read_json(member.folder(shop.run) / RESULT)
             learnt = {
                 "steps": 0,
                 "epochs": 0,
@@ -130,10 +130,10 @@ def _adapted(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock, done: i
             yield Step(grafts, learnt)
 
 
-def _scored(unit: Unit, shop: Workshop, grafts: Adapters, task: str) -> tuple[Result, list[Any]]:
+def _scored(unit: Unit, shop: Workshop, grafts: Adapters, encoded: Encoded) -> tuple[Result, list[Any]]:
     """A task's scores with the model as it is now."""
     model: Any = grafts.model
-    budget, encoded = shop.recipe.budget(unit.kind), shop.encoded(task)
+    budget, task = shop.recipe.budget(unit.kind), encoded.task.name
 
     def measure(rows: Any) -> tuple[dict[str, float], list[Any]]:
         autocast = autocast_as(model, budget.bf16)
@@ -141,7 +141,7 @@ def _scored(unit: Unit, shop: Workshop, grafts: Adapters, task: str) -> tuple[Re
         return scored(encoded.task, found, rows), found
 
     with grafts.using(task if task in grafts.names else None, head=task):
-        return scored_task(shop.tasks[task], measure)
+        return scored_task(encoded.task, measure)
 
 
 def _rows(shop: Workshop, tasks: tuple[str, ...]) -> int:
@@ -169,7 +169,7 @@ def _result(unit: Unit, state: Result) -> Result:
     }
 
 
-_STEPS: dict[str, Callable[[Unit, Workshop, Watcher, Clock, int], Iterator[Step]]] = {
+_STEPS: dict[str, Callable[[Unit, Workshop, Encode, int, Sequence[TrainerCallback]], Iterator[Step]]] = {
     "sequential": _fine_tuned,
     "sequential_adapters": _adapted,
 }

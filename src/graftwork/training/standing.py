@@ -97,16 +97,16 @@ class Standing:
             self._model(**self._batch).logits.float().cpu()
 
     def _active(self) -> Any:
-        return contextlib.nullcontext() if self._way is None else self._grafts.using(self._way[0], head=self._way[1])
+        return contextlib.nullcontext() if self._way is None else self._way.on(self._grafts)
 
 
 def _set_up(unit: Unit, shop: Workshop, task: str) -> tuple[Adapters, Way | None]:
     over = UNIT_KINDS[unit.kind].over
     if over == "all":
-        grafts, joint = set_up_joint(unit, shop)
-        return grafts, joint.ways[task]
+        grafts, ways = set_up_joint(unit, shop)
+        return grafts, ways[task]
     if over == "sequence":  # each of its steps is that of one task
-        unit = Unit("adapter" if unit.members else "full", task, unit.seed)
+        unit = unit.step(task)
     return shop.set_up(unit, trained=False)[0], None
 
 

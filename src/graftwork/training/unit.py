@@ -12,7 +12,7 @@ from typing import Any
 from graftwork.checkpoint.folders import replace_file
 from graftwork.errors import TrainingError
 from graftwork.training.checkpoints import last_finished
-from graftwork.training.folder import read_json
+from graftwork.training.folder import PREDICTIONS, RESULT
 from graftwork.training.going import Clock, go_on
 from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.plan import Unit
@@ -21,7 +21,6 @@ from graftwork.training.watching import Watcher
 from graftwork.training.work import Work, joint_work, single_work
 from graftwork.training.workshop import Workshop
 
-RESULT, PREDICTIONS = "result.json", "predictions.json"
 _CLOCK = "seconds"
 Result = dict[str, Any]
 
@@ -69,14 +68,3 @@ def _nothing_lost(unit: Unit, folder: Path) -> Iterator[None]:
             f"{unit.id}: {folder} cannot be written ({error.strerror or error}); what was finished is kept: make room, and "
             "start the same command again"
         ) from error
-
-
-def read_result(folder: Path) -> Result | None:
-    """The result of a unit that is done."""
-    path = folder / RESULT
-    return read_json(path) if path.is_file() else None
-
-
-def read_predictions(folder: Path) -> dict[str, list[Any]]:
-    """What a unit that is done says of the rows that it was scored on, by task: a value a row."""
-    return read_json(folder / PREDICTIONS)  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +11,8 @@ from graftwork.training.arguments import checkpoints_of, make_trainer, settle, t
 from graftwork.training.budget import StageBudget
 from graftwork.training.checkpoints import Finished
 from graftwork.training.going import Clock
-from graftwork.training.joint import Joint, keep_joint, measured_joint, set_up_joint
-from graftwork.training.joint_trainer import JointBatches, JointTrainer
+from graftwork.training.joint import keep_joint, measured_joint, set_up_joint
+from graftwork.training.joint_trainer import JointBatches, JointTrainer, Way
 from graftwork.training.kept import size_of, trained_bytes
 from graftwork.training.measuring import measured
 from graftwork.training.plan import Unit
@@ -56,19 +56,21 @@ def single_work(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock) -> W
 
 def joint_work(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock) -> Work:
     """What is trained on all tasks at once."""
-    grafts, joint = set_up_joint(unit, shop)
-    trainer, budget = joint_trainer(unit, shop, grafts, joint)
+    grafts, ways = set_up_joint(unit, shop)
+    trainer, budget = joint_trainer(unit, shop, grafts, ways)
     for callback in (Finished(), clock, Told(watcher, unit)):
         trainer.add_callback(callback)
     return Work(
         trainer,
         budget,
         lambda: measured_joint(unit, shop, trainer, grafts),
-        lambda: keep_joint(unit, grafts, joint, shop.run),
+        lambda: keep_joint(unit, grafts, shop.run),
     )
 
 
-def joint_trainer(unit: Unit, shop: Workshop, grafts: Adapters, joint: Joint) -> tuple[JointTrainer, StageBudget]:
+def joint_trainer(
+    unit: Unit, shop: Workshop, grafts: Adapters, ways: Mapping[str, Way]
+) -> tuple[JointTrainer, StageBudget]:
     """The Trainer of a unit of all tasks, and its budget."""
     model: Any = grafts.model
     budget, mixing = shop.recipe.budget(unit.kind), shop.recipe.mixing
@@ -82,7 +84,7 @@ def joint_trainer(unit: Unit, shop: Workshop, grafts: Adapters, joint: Joint) ->
         seed=unit.seed,
     )
     arguments = training_arguments(budget, unit.seed, checkpoints_of(unit, shop.run))
-    trainer = JointTrainer(model, arguments, encoded, joint.ways, batches, [Patience(budget.patience)])
+    trainer = JointTrainer(model, arguments, encoded, ways, batches, [Patience(budget.patience)])
     settle(trainer, budget, len(batches), shop.run / "tensorboard" / unit.id)
     return trainer, budget
 
