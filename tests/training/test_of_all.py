@@ -11,10 +11,12 @@ import pytest
 import torch
 
 import graftwork as gw
+from graftwork.report.together_tables import together_tables
 from graftwork.tasks import Task
 from graftwork.training import Predictor, Recipe, Unit, Watcher, estimate, plan, run
 from graftwork.training.folder import read_predictions
 from graftwork.training.joint_trainer import JointBatches
+from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.sampling import TaskMixing
 from tests.training.test_kills import go, untimed
 from tests.training.tiny_run import RECIPE, make_tiny
@@ -143,6 +145,16 @@ def test_what_is_trained_on_all_tasks_has_a_score_for_each(results: dict[str, An
         "a": shared["scores"]["a"]["mean"] - alone["adapter"],
         "b": shared["scores"]["b"]["mean"] - alone_b,
     }
+
+
+def test_sources_and_targets_are_shown_against_what_they_are_alone(results: dict[str, Any], recipe: Recipe) -> None:
+    (table,) = together_tables(results)
+    cells = {(row[0], row[2]): row[3:] for row in table.rows}
+    kind = UNIT_KINDS["mt_shared"].title
+    for task in ("a", "b"):
+        together, alone = unit_of(results, "mt_shared")["tasks"][task], unit_of(results, "adapter", task)
+        assert cells[task, kind][:2] == [f"{100 * one['score']:.1f}" for one in (together, alone)]
+    assert cells["b", UNIT_KINDS["multitask"].title][1:] == ["", ""]  # the base is trained whole on targets alone
 
 
 def test_weights_are_counted_where_they_learn(results: dict[str, Any]) -> None:

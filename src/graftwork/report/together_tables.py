@@ -21,19 +21,18 @@ def together_tables(results: Mapping[str, Any]) -> list[Table]:
     rows = results.get("together", [])
     if not rows:
         return []
-    lines = [_line(row, task, results) for task in rows[0]["scores"] for row in rows]
+    lines = [_line(row, task) for task in rows[0]["scores"] for row in rows]
     columns = ["task", "metric", "trained", "together", "alone", "difference"]
     return [Table("Together against alone", columns, lines, [note for row in rows for note in _notes(row)])]
 
 
-def _line(row: Mapping[str, Any], task: str, results: Mapping[str, Any]) -> list[str]:
+def _line(row: Mapping[str, Any], task: str) -> list[str]:
     scored = row["scores"][task]
     metric = scored["metric"]
     cells = [task, metric_label(metric), UNIT_KINDS[row["kind"]].title, score(scored["mean"], metric)]
-    if task not in row["interference"]:
+    if task not in row["alone"]:
         return [*cells, "", ""]
-    alone = next(r for r in results["targets"] if (r["task"], r["kind"]) == (task, row["against"]))
-    return [*cells, score(alone["mean"], metric), change(row["interference"][task], metric)]
+    return [*cells, score(row["alone"][task], metric), change(row["interference"][task], metric)]
 
 
 def _notes(row: Mapping[str, Any]) -> list[str]:

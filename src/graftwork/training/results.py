@@ -35,9 +35,9 @@ def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Reci
         of a task that is scored elsewhere, in other languages say, ``language`` and ``elsewhere``: mean and sd for each place;
         one of a method its ``method``.
 
-        ``together`` has a row for each kind of unit that was trained on all tasks, with the scores of all of them, and how much
-        better each target is than alone (``interference``); ``sequences`` the scores after every step of each sequence, with
-        the figures of `graftwork.training.forgetting`.
+        ``together`` has a row for each kind of unit that was trained on all tasks, with the scores of all of them, those of the
+        tasks that were trained by themselves too (``alone``), and how much better than that they are (``interference``);
+        ``sequences`` has the scores after every step of each sequence, with the figures of `graftwork.training.forgetting`.
         Times stand under ``timings`` alone: the rest of a resumed run is the same.
     """
     done = [results[unit.id] for unit in units if unit.id in results]
@@ -84,12 +84,13 @@ def _together(kind: str, done: Sequence[Result], rows: Sequence[Mapping[str, Any
         return None
     means = {task: statistics.fmean(r["tasks"][task]["score"] for r in found) for task in found[0]["tasks"]}
     alone = UNIT_KINDS[kind].alone
-    single = {row["task"]: row["mean"] for row in rows if row["kind"] == alone}
+    single = {row["task"]: row["mean"] for row in rows if row["kind"] == alone and row["task"] in means}
     return {
         "kind": kind,
         "seeds": [r["seed"] for r in found],
         "scores": {task: {"mean": mean, "metric": found[0]["tasks"][task]["metric"]} for task, mean in means.items()},
         "against": alone,
+        "alone": single,
         "interference": interference(single, means),
         **{key: found[0][key] for key in ("trained_weights", "file_bytes")},
     }
