@@ -42,6 +42,10 @@ class Summary:
     rows: tuple[Row, ...]
     base: int
 
+    def row(self, name: str) -> Row:
+        """The row of one that is on the model."""
+        return next(row for row in self.rows if row.name == name)
+
     def __str__(self) -> str:
         lines = [f"{'name':20s} {'method':14s} {'weights':>12s} {'of base':>8s} {'head':>10s}"]
         for row in self.rows:

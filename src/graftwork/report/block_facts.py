@@ -70,7 +70,7 @@ def _facts(grafts: Adapters, example: Block, *, counted: bool) -> BlockFacts:
     pool = block(*POOL)
     grafts.add_fusion(pool)
     try:
-        row = next(row for row in grafts.summary().rows if row.name == pool.name)
+        row = grafts.summary().row(pool.name)
         return dataclasses.replace(facts, weights=row.weights, share=row.share)
     finally:
         grafts.remove(pool)

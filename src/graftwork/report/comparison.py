@@ -7,7 +7,7 @@ from typing import Any
 
 from graftwork.report.scatter import points_of, scatter
 from graftwork.report.table import Table
-from graftwork.report.words import column_label, is_share, kept, metric_label, score, size
+from graftwork.report.words import change, column_label, is_share, kept, metric_label, score, size
 
 Row = Mapping[str, Any]
 _RATIOS = {"train_ratio": "train", "inference_ratio": "infer", "train_memory_ratio": "memory"}
@@ -208,10 +208,8 @@ def interval(difference: Mapping[str, Any] | None, metric: str) -> str:
 
 
 def _signed(value: float, metric: str) -> str:
-    text = score(value, metric)
-    if not float(text):
-        return text.lstrip("-")
-    return text if text.startswith("-") else f"+{text}"
+    text = change(value, metric)
+    return text if float(text) else text[1:]  # nothing has no sign
 
 
 def _verdict(difference: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -108,7 +108,7 @@ def _filled(grafts: Adapters, facts: MethodFacts) -> MethodFacts:
     found = grafts.modules_of(_A)
     sites = {grafts.sites.key_of(site): site for site in grafts.sites}
     modules = {key: found[key] for key in sites if key in found}  # in the order in which they run
-    row = next(row for row in grafts.summary().rows if row.name == _A)
+    row = grafts.summary().row(_A)
     built = [m for m in modules.values() if isinstance(m, AdapterModule)]
     norms = grafts.norms_of(_A)
     asked = [name for norm in norms.values() if isinstance(norm, NormModule) for name in norm.inputs]

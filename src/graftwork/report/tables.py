@@ -16,9 +16,9 @@ from graftwork.training.plan import Unit
 # Kinds of adapters that stand under others, and what they are called together, in the results too.
 PRETRAINED = {"language": "Languages", "knowledge": "Knowledge"}
 _FOR_SOURCES = ("language", "knowledge", "trunk", "adapter")
-# Together with the rest as wide as a terminal of 80 columns.
 # Kinds that are trained for targets alone: who has one is a target.
 FOR_TARGETS = tuple(k.name for k in UNIT_KINDS.values() if k.name not in _FOR_SOURCES and not k.of_all)
+# Together with the rest as wide as a terminal of 80 columns.
 _COSTS = ["trained", "file", "seconds", "ms/row"]
 
 

@@ -12,7 +12,6 @@ there are seeds to average over.
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ import numpy as np
 from graftwork.tasks import Prediction, Rows, Task
 from graftwork.tasks.scoring import find_metric
 from graftwork.tasks.scoring.labels import LABEL
+from graftwork.training.outputs import number
 
 DRAWS = 10_000  # of a metric that is computed for all draws at once
 FEWER = 1_000  # of one that has to be computed anew for each
@@ -135,8 +135,7 @@ class Resampling:
         return np.array(found)
 
     def _score(self, predicted: Sequence[Any], gold: Sequence[Any]) -> float:
-        value = self.metric(predicted, gold, self.task.labels)
-        return value if math.isfinite(value) else -1.0
+        return number(self.metric(predicted, gold, self.task.labels))
 
 
 def difference(one: Mapping[int, Drawn], other: Mapping[int, Drawn]) -> Difference | None:

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from graftwork.api import Adapters
 from graftwork.tasks import Task
 from graftwork.training.budget import StageBudget
@@ -26,6 +24,7 @@ from graftwork.training.outputs import autocast_as, outputs_of
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import Recipe
 from graftwork.training.run import read_tasks
+from graftwork.training.standing import step_of
 from graftwork.training.workshop import Workshop
 
 _STEPS = 4
@@ -169,18 +168,11 @@ def _seconds(
     """The seconds of a batch that is learnt from, and of a row that is scored; of rows of middling length."""
     chosen = middling(features, task.lengths(features), budget.batch_size)
     batch = batch_of(model, task.kind, chosen, shop.processor)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0)
     autocast = autocast_as(model, budget.bf16)
-    model.train()
-    times = []
+    step, times = step_of(model, batch, autocast), []
     for _ in range(_STEPS):
         began = time.perf_counter()
-        with autocast():
-            loss = model(**batch).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        float(loss.detach())  # wait for the accelerator
+        step()
         times.append(time.perf_counter() - began)
     rows = features[: min(len(features), budget.eval_batch_size)]
     began = time.perf_counter()

@@ -19,7 +19,8 @@ class UnitKind:
         row: What a row of a target's table says, ``{}`` the number of its adapters; by default the title.
         budget: The tables of ``[training]`` that it follows, the last one first.
         over: What it is trained on: ``"task"``, ``"all"`` tasks at once, or a ``"sequence"`` of them.
-        fuses: Whether it weighs adapters by an attention that can be looked at.
+        weighs: Whether it weighs adapters against one another, whose norms therefore have to be the base's.
+        fuses: Whether it does so by an attention that can be looked at.
         trains_base: Whether the base itself is trained.
         predicts: Whether its files are enough to predict with.
     """
@@ -29,6 +30,7 @@ class UnitKind:
     row: str = ""
     budget: tuple[str, ...] = ()
     over: str = "task"
+    weighs: bool = False
     fuses: bool = False
     trains_base: bool = False
     predicts: bool = True
@@ -80,13 +82,18 @@ _ALL = (
     UnitKind("mt_shared", "shared adapter, all tasks", budget=("adapter", "mt_shared"), over="all"),
     UnitKind("mt_joint", "adapters and base, all tasks", budget=("full", "mt_joint"), over="all", trains_base=True),
     UnitKind("sequential_adapters", "adapters, in sequence", budget=("adapter",), over="sequence", predicts=False),
-    UnitKind("average", "uniform mean", "uniform mean of {}", ("average",)),
-    UnitKind("own", "fusion, own adapter", "fusion of own alone", ("fusion",), fuses=True),
-    UnitKind("copies", "fusion, copies", "fusion of {} copies", ("fusion",), fuses=True),
-    UnitKind("scalearn", "ScaLearn, all", "ScaLearn of all {}", ("scalearn",)),
-    UnitKind("fusion", "fusion, all", "fusion of all {}", ("fusion",), fuses=True),
+    UnitKind("average", "uniform mean", "uniform mean of {}", ("average",), weighs=True),
+    UnitKind("own", "fusion, own adapter", "fusion of own alone", ("fusion",), weighs=True, fuses=True),
+    UnitKind("copies", "fusion, copies", "fusion of {} copies", ("fusion",), weighs=True, fuses=True),
+    UnitKind("scalearn", "ScaLearn, all", "ScaLearn of all {}", ("scalearn",), weighs=True),
+    UnitKind("fusion", "fusion, all", "fusion of all {}", ("fusion",), weighs=True, fuses=True),
     UnitKind(
-        "fusion_mt", "fusion, jointly trained", "fusion of all, jointly trained", ("fusion", "fusion_mt"), fuses=True
+        "fusion_mt",
+        "fusion, jointly trained",
+        "fusion of all, jointly trained",
+        ("fusion", "fusion_mt"),
+        weighs=True,
+        fuses=True,
     ),
 )
 UNIT_KINDS = {kind.name: kind for kind in _ALL}

@@ -77,8 +77,13 @@ def predictions_of(
 
 
 def scored(task: Task, predictions: Sequence[Prediction], rows: Rows) -> dict[str, float]:
-    """A task's metrics; a correlation of constants, which is no number, is the worst there is."""
-    return {k: v if math.isfinite(v) else -1.0 for k, v in task.score(predictions, rows).items()}
+    """A task's metrics, each a number."""
+    return {name: number(value) for name, value in task.score(predictions, rows).items()}
+
+
+def number(score: float) -> float:
+    """A score; a correlation of constants, which is no number, is the worst there is."""
+    return score if math.isfinite(score) else -1.0
 
 
 @contextlib.contextmanager

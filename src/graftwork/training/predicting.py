@@ -18,7 +18,7 @@ from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.outputs import autocast_as, outputs_of
 from graftwork.training.plan import Unit, plan
 from graftwork.training.recipe import SHARED, Recipe
-from graftwork.training.stages import adapter_folder, fusion_name, member_name, mt_folder, over, pool_of
+from graftwork.training.stages import adapter_folder, fusion_name, load_joint, member_name, over, pool_of
 
 PREFERRED = ("fusion", "adapter")
 
@@ -193,10 +193,7 @@ def load_unit(
         return _load_of_all(grafts, unit, task, run)
     if unit.kind == "fusion_mt":
         (joint,) = unit.members
-        grafts.load_base(joint.folder(run) / "base")
-        for other in joint.tasks:
-            if other not in grafts.names:
-                grafts.load(mt_folder(joint, other, run), other, head=True)
+        load_joint(grafts, joint, run, joint.tasks)
         names = list(joint.tasks)
     elif (folder / "adapter").is_dir():
         if task not in grafts.names:
@@ -220,8 +217,7 @@ def _load_of_all(grafts: Adapters, unit: Unit, task: str, run: Path) -> tuple[Co
             grafts.load(folder / "adapter", SHARED)
         grafts.load(folder / "heads" / task, task)
         return SHARED, task
-    grafts.load_base(folder / "base")
-    grafts.load(mt_folder(unit, task, run), task, head=True)
+    load_joint(grafts, unit, run, [task])
     return task, task
 
 

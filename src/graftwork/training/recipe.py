@@ -46,8 +46,6 @@ Control = Literal[
 CONTROLS: tuple[Control, ...] = ("head", "full", "average", "own", "copies")
 ALL, SHARED = "all-tasks", "shared"  # what units of all tasks are called, and their one adapter
 _OF_A_SOURCE = ("intermediate", "intermediate_full")
-# Those over adapters of tasks, whose norms therefore have to be the base's.
-_WEIGHING = ("average", "own", "copies", "fusion", "scalearn", "fusion_mt")
 
 # What a kind of adapter is where the recipe does not say: of arXiv:2005.00247, 2005.00052 and 2005.11787.
 _ADAPTERS: dict[str, dict[str, Any]] = {
@@ -257,7 +255,7 @@ class Recipe(BaseModel):
 
     @property
     def _weighs(self) -> bool:
-        return any(kind in _WEIGHING for kind in self.wanted)
+        return any(UNIT_KINDS[kind].weighs for kind in self.wanted)
 
     @model_validator(mode="after")
     def _sources_and_orders(self) -> Recipe:

@@ -62,6 +62,13 @@ def mt_folder(unit: Unit, task: str, run: Path) -> Path:
     return unit.folder(run) / "adapters" / task
 
 
+def load_joint(grafts: Adapters, unit: Unit, run: Path, tasks: Sequence[str], *, head: bool = True) -> None:
+    """Put the base that a unit has trained on the model, and the adapters of some of its tasks that learned with it."""
+    grafts.load_base(unit.folder(run) / "base")
+    for task in tasks:
+        grafts.load(mt_folder(unit, task, run), task, head=head)
+
+
 def adapter_folder(unit: Unit, recipe: Recipe, root: Path, run: Path) -> Path:
     """Where the adapter of a unit is: in the run, or where the recipe says that it is trained already.
 

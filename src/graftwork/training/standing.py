@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import logging
 
 from graftwork.api import Adapters
@@ -76,19 +76,12 @@ class Standing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._batch = batch_of(model, shop.tasks[asked.task].kind, asked.features, shop.processor)
         self._autocast = autocast_as(model, asked.budget.bf16)
-        learning = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(learning, lr=0.0)  # it moves nothing, in the time that it takes
+        self._step = step_of(model, self._batch, self._autocast)
 
     def learn(self) -> None:
         """One step of training: forward, backward, and the optimiser's."""
-        self._model.train()
         with self._active():
-            with self._autocast():
-                loss = self._model(**self._batch).loss
-            loss.backward()
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        float(loss.detach())  # wait for the accelerator
+            self._step()
 
     def answer(self) -> None:
         """One forward pass in which nothing is learnt."""
@@ -98,6 +91,22 @@ class Standing:
 
     def _active(self) -> Any:
         return contextlib.nullcontext() if self._way is None else self._way.on(self._grafts)
+
+
+def step_of(model: Any, batch: Mapping[str, Tensor], autocast: Callable[[], Any]) -> Callable[[], None]:
+    """One step of training that moves nothing, in the time that it takes: forward, backward, and the optimiser's."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0)
+
+    def step() -> None:
+        model.train()
+        with autocast():
+            loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        float(loss.detach())  # wait for the accelerator
+
+    return step
 
 
 def _set_up(unit: Unit, shop: Workshop, task: str) -> tuple[Adapters, Way | None]:

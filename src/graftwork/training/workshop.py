@@ -14,7 +14,7 @@ from graftwork.training.encoding import Encoded
 from graftwork.training.kinds import UNIT_KINDS
 from graftwork.training.plan import Unit
 from graftwork.training.recipe import Recipe
-from graftwork.training.stages import Stage, adapter_folder, mt_folder, set_up
+from graftwork.training.stages import Stage, adapter_folder, load_joint, set_up
 
 
 class Workshop:
@@ -65,17 +65,16 @@ class Workshop:
         """Put what another unit has trained on the model: its adapter, or its base with the adapters of all its tasks."""
         if UNIT_KINDS[member.kind].trains_base:
             if trained:
-                grafts.load_base(member.folder(self.run) / "base")
-            for task in member.tasks:
-                self._adapter(grafts, member, task, mt_folder(member, task, self.run), head, trained)
+                load_joint(grafts, member, self.run, member.tasks, head=head)
+            for task in () if trained else member.tasks:
+                self._add(grafts, member, task, task if head else None)
+        elif trained or member.task in self.recipe.trained:
+            grafts.load(adapter_folder(member, self.recipe, self.root, self.run), name, head=head)
         else:
-            at = adapter_folder(member, self.recipe, self.root, self.run)
-            self._adapter(grafts, member, name, at, head, trained or member.task in self.recipe.trained)
+            self._add(grafts, member, name, member.task if head else None)
 
-    def _adapter(self, grafts: Adapters, member: Unit, name: str, at: Path, head: bool, trained: bool) -> None:
-        if trained:
-            grafts.load(at, name, head=head)
-            return
+    def _add(self, grafts: Adapters, member: Unit, name: str, answers: str | None) -> None:
+        """An adapter anew, as a unit would begin with it; with the head of a task, if it is to have one."""
         grafts.add(name, self.recipe.adapter_config(member.kind))
-        if head:
-            grafts.add_head(name, self.tasks[name if member.tasks else member.task].head())
+        if answers is not None:
+            grafts.add_head(name, self.tasks[answers].head())

@@ -136,4 +136,4 @@ def _learned(grafts: Adapters, kind: type[Learned], pool: int) -> Count:
 
 
 def _weights(grafts: Adapters, name: str) -> int:
-    return next(row.weights for row in grafts.summary().rows if row.name == name)
+    return grafts.summary().row(name).weights
