@@ -17,12 +17,13 @@ from graftwork.training import Recipe, run
 
 HERE = Path(__file__).resolve().parent
 NOT_RUN = "not run"
-# small is that of recipe.toml; full takes whole data sets and the paper's numbers of epochs, for a GPU.
+# small is that of recipe.toml; full takes whole data sets and the paper's numbers of epochs, for a GPU; quick has targets of
+# half the sources' rows, so that there is something for a source to give.
 PROFILES: dict[str, dict[str, Any]] = {
-    "tiny": {"rows": 256, "scored_rows": 300, "epochs": 2, "seeds": [0], "bf16": False},
-    "quick": {"rows": 500, "scored_rows": 500, "epochs": 3, "bf16": False},
+    "tiny": {"rows": 256, "scored_rows": 300, "epochs": 2, "seeds": [0]},
+    "quick": {"rows": 1000, "target_rows": 500, "scored_rows": 500, "epochs": 3},
     "small": {},
-    "full": {"rows": None, "epochs": 30, "patience": 4, "bf16": True},
+    "full": {"rows": None, "epochs": 30, "patience": 4},
 }
 # The columns of the table: the paper's, then the controls.
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -53,11 +54,17 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=Path("runs/study"), help="the run's folder")
     arguments.add_argument("--profile", choices=PROFILES, default="small", help="how many rows, epochs and seeds")
     arguments.add_argument("--seeds", type=int, help="the first so many seeds alone")
+    arguments.add_argument(
+        "--bf16",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="bfloat16 autocast; slow where a CPU has none",
+    )
     arguments.add_argument("--controls", help="these columns alone, with commas between them; they may grow later")
     arguments.add_argument("--table", type=Path, help="write the table of what is done as Markdown, and run nothing")
     given = arguments.parse_args()
     if given.table is None:
-        recipe = study(given.profile, given.seeds, given.controls.split(",") if given.controls else None)
+        recipe = study(given.profile, given.seeds, given.controls.split(",") if given.controls else None, given.bf16)
         with Live(recipe) as live:
             run(recipe, given.out, root=HERE, watcher=live)
     found = gather(given.out)
@@ -69,21 +76,26 @@ def main() -> None:
     print(text)
 
 
-def study(profile: str = "small", seeds: int | None = None, controls: list[str] | None = None) -> Recipe:
+def study(
+    profile: str = "small", seeds: int | None = None, controls: list[str] | None = None, bf16: bool = True
+) -> Recipe:
     """The recipe of a profile.
 
     Args:
         profile: One of `PROFILES`.
         seeds: The first so many alone.
         controls: In the place of the recipe's.
+        bf16: Whether matrix products are in bfloat16.
     """
     changes = PROFILES[profile]
     told = Recipe.read(HERE / "recipe.toml").model_dump(exclude_unset=True)
-    for task in told["tasks"].values():
+    for name, task in told["tasks"].items():
         task |= {key: changes[key] for key in ("rows", "scored_rows") if key in changes}
+        if name in told["targets"] and "target_rows" in changes:
+            task["rows"] = changes["target_rows"]
         if task["rows"] is None:
             task.pop("rows")
-    told["training"] |= {key: changes[key] for key in ("epochs", "patience", "bf16") if key in changes}
+    told["training"] |= {key: changes[key] for key in ("epochs", "patience") if key in changes} | {"bf16": bf16}
     told["seeds"] = [*changes.get("seeds", told["seeds"])][:seeds]
     if controls is not None:
         told["controls"] = controls

@@ -7,9 +7,7 @@ from typing import Any
 import peft
 import torch
 
-import graftwork as gw
-from tests.contract.cases import Case, sites_of
-from tests.zoo.models import build
+from tests.contract.cases import Case
 
 MODELS = ("bert", "t5", "gpt2", "vit")
 FEED_FORWARD = {
@@ -59,13 +57,5 @@ class PeftCase(Case):
     """A fresh model with two adapters of one method of peft, ``"a"`` at its start and ``"b"`` anywhere else."""
 
     def __init__(self, kind: str, model: str, dtype: torch.dtype = torch.float32) -> None:
-        self.name = model
         self.kind = kind
-        self.zoo = build(model, dtype)
-        self.model: Any = self.zoo.model
-        self.grafts = gw.attach(self.model, sites=sites_of(model))
-        torch.manual_seed(11)
-        self.grafts.add("a", config(kind, model))
-        self.grafts.add("b", config(kind, model))
-        self.config = self.grafts.config("a")
-        self.unsettle("b")
+        self.stand(config(kind, model), model, dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ import graftwork as gw
 from tests.attach.common import assert_same, checkpoint, snapshot
 from tests.attach.test_peft_prompts import KINDS
 from tests.contract import test_contract as contract
-from tests.contract.cases import Case, loss, sites_of
+from tests.contract.cases import Case, loss
 from tests.zoo.models import build
 
 peft = pytest.importorskip("peft")
@@ -36,16 +35,8 @@ class PromptCase(Case):
     """A fresh model with two prompts of one kind, ``"a"`` at its start and ``"b"`` anywhere else."""
 
     def __init__(self, kind: str, model: str, dtype: torch.dtype = torch.float32) -> None:
-        self.name = model
         self.kind = kind
-        self.zoo = build(model, dtype)
-        self.model: Any = self.zoo.model
-        self.grafts = gw.attach(self.model, sites=sites_of(model))
-        torch.manual_seed(11)
-        self.grafts.add("a", KINDS[kind]())
-        self.grafts.add("b", KINDS[kind]())
-        self.config = self.grafts.config("a")
-        self.unsettle("b")
+        self.stand(KINDS[kind](), model, dtype)
 
 
 @pytest.fixture(params=MODELS)
@@ -118,24 +109,13 @@ def test_checkpointing_gives_the_same_gradients_or_is_refused(case: MakeCase, re
     here.grafts.train_only(["a", "b"], active="a")
     here.model.train()
 
-    def gradients() -> dict[str, Tensor]:
-        torch.manual_seed(5)
-        sum(loss(here.run(name)) for name in ("a", "b")).backward()
-        found = {n: p.grad.clone() for n, p in here.model.named_parameters() if p.grad is not None}
-        here.model.zero_grad(set_to_none=True)
-        return found
-
-    expected = gradients()
+    expected = here.gradients("a", "b")
     checkpoint(here.model, reentrant)
     if here.config.kind == "prefix_tuning":
         with pytest.raises(gw.CompositionError, match=r"'a' enters as keys and values.*gradient checkpointing"):
-            gradients()
+            here.gradients("a", "b")
         return
-    actual = gradients()
-    assert actual.keys() == expected.keys() == {**here.weights("a"), **here.weights("b")}.keys()
-    largest = max(float(g.abs().max()) for g in expected.values())
-    for name, grad in expected.items():
-        assert float((actual[name] - grad).abs().max()) <= 1e-5 * largest, name
+    here.require_gradients(here.gradients("a", "b"), expected)
 
 
 def test_right_padding_never_changes_an_unpadded_position(case: MakeCase) -> None:

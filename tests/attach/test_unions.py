@@ -80,21 +80,9 @@ def test_checkpointing_gives_the_same_gradients(kind: str, reentrant: bool) -> N
     here.grafts.train_only(["a", "b"], active="a")
     here.model.train()
 
-    def gradients() -> dict[str, Tensor]:
-        torch.manual_seed(5)
-        outputs = [here.run(name) for name in ("a", "b")]
-        sum(loss(one) for one in outputs).backward()
-        found = {n: p.grad.clone() for n, p in here.model.named_parameters() if p.grad is not None}
-        here.model.zero_grad(set_to_none=True)
-        return found
-
-    expected = gradients()
+    expected = here.gradients("a", "b")
     here.model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-    actual = gradients()
-    assert actual.keys() == expected.keys() == {**here.weights("a"), **here.weights("b")}.keys()
-    largest = max(float(g.abs().max()) for g in expected.values())
-    for name, grad in expected.items():
-        assert float((actual[name] - grad).abs().max()) <= 1e-5 * largest, name
+    here.require_gradients(here.gradients("a", "b"), expected)
 
 
 def test_in_a_bfloat16_base_it_stays_float32_and_learns(case: MakeCase) -> None:

@@ -62,14 +62,18 @@ class Case:
     """A fresh model with adapters of one method, ``"a"`` at its start and ``"b"`` anywhere else."""
 
     def __init__(self, method: str, model: str, dtype: torch.dtype = torch.float32, **options: Any) -> None:
+        self.stand(gw.methods()[method](**{**OPTIONS.get(method, {}), **options}), model, dtype)
+
+    def stand(self, config: Any, model: str, dtype: torch.dtype) -> None:
+        """Put two adapters of a configuration, ours or peft's, on a fresh model."""
         self.name = model
         self.zoo: ZooModel = build(model, dtype)
         self.model: Any = self.zoo.model
         self.grafts = gw.attach(self.model, sites=sites_of(model))
-        self.config = gw.methods()[method](**{**OPTIONS.get(method, {}), **options})
         torch.manual_seed(11)
-        self.grafts.add("a", self.config)
-        self.grafts.add("b", self.config)
+        self.grafts.add("a", config)
+        self.grafts.add("b", config)
+        self.config = self.grafts.config("a")
         self.unsettle("b")
 
     def unsettle(self, *names: str) -> None:
@@ -98,6 +102,22 @@ class Case:
         ours = {id(t) for m in modules for t in (*m.parameters(), *m.buffers())}
         tensors = [*self.model.named_parameters(), *self.model.named_buffers()]
         return {n: t.detach().clone() for n, t in tensors if id(t) not in ours}
+
+    def gradients(self, *compositions: Any) -> dict[str, Tensor]:
+        """The gradients of all that learns, by name, for one loss over some compositions, all forwarded before one backward."""
+        torch.manual_seed(5)
+        outputs = [self.run(composition) for composition in compositions]
+        sum(loss(output) for output in outputs).backward()
+        found = {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
+        self.model.zero_grad(set_to_none=True)
+        return found
+
+    def require_gradients(self, actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+        """The same, of every weight of ``"a"`` and ``"b"``, as far as float32 tells."""
+        assert actual.keys() == expected.keys() == {**self.weights("a"), **self.weights("b")}.keys()
+        largest = max(float(g.abs().max()) for g in expected.values())
+        for name, grad in expected.items():
+            assert float((actual[name] - grad).abs().max()) <= 1e-5 * largest, name
 
     def run(self, composition: Any, **changes: Any) -> Tensor:
         """The main output under a composition."""

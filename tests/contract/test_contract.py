@@ -201,16 +201,9 @@ def test_checkpointing_gives_the_same_gradients(case: MakeCase, reentrant: bool)
     here.grafts.train_only(["a", "b"], active=gw.Stack("a", "b"))
     here.model.train()
 
-    def gradients() -> dict[str, Tensor]:
-        torch.manual_seed(5)
-        outputs = [here.run(c) for c in ("a", gw.MixedBatch(["b", *["a"] * (rows - 1)]))]
-        sum(loss(output) for output in outputs).backward()
-        found = {n: p.grad.clone() for n, p in here.model.named_parameters() if p.grad is not None}
-        here.model.zero_grad(set_to_none=True)
-        return found
-
     rows = len(next(iter(here.zoo.inputs.values())))
-    expected = gradients()
+    two = ("a", gw.MixedBatch(["b", *["a"] * (rows - 1)]))
+    expected = here.gradients(*two)
     here.model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     refusal = {
         **dict.fromkeys(HAS_A_LOSS, "has a loss of its own"),
@@ -218,13 +211,9 @@ def test_checkpointing_gives_the_same_gradients(case: MakeCase, reentrant: bool)
     }.get(here.config.method)
     if reentrant and refusal is not None:
         with pytest.raises(gw.AttachError, match=refusal):
-            gradients()
+            here.gradients(*two)
         return
-    actual = gradients()
-    assert actual.keys() == expected.keys() == {**here.weights("a"), **here.weights("b")}.keys()
-    largest = max(float(g.abs().max()) for g in expected.values())
-    for name, grad in expected.items():
-        assert float((actual[name] - grad).abs().max()) <= 1e-5 * largest, name
+    here.require_gradients(here.gradients(*two), expected)
 
 
 # -- how it composes ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -12,8 +11,7 @@ import graftwork as gw
 from graftwork.compose.reads import BranchReads, Surroundings
 from graftwork.compose.tree import node_for
 from tests.contract import test_contract as contract
-from tests.contract.cases import Case, sites_of
-from tests.zoo.models import build
+from tests.contract.cases import Case
 
 MODELS = ("bert", "t5", "gpt2")
 UNIONS: dict[str, Callable[[], gw.AdapterConfig]] = {
@@ -38,15 +36,7 @@ class UnionCase(Case):
     """A fresh model with two adapters of one union, ``"a"`` at its start and ``"b"`` anywhere else."""
 
     def __init__(self, config: gw.AdapterConfig, model: str, dtype: torch.dtype = torch.float32) -> None:
-        self.name = model
-        self.zoo = build(model, dtype)
-        self.model: Any = self.zoo.model
-        self.grafts = gw.attach(self.model, sites=sites_of(model))
-        self.config = config
-        torch.manual_seed(11)
-        self.grafts.add("a", config)
-        self.grafts.add("b", config)
-        self.unsettle("b")
+        self.stand(config, model, dtype)
 
 
 test_the_configuration_goes_to_json_and_back = contract.test_the_configuration_goes_to_json_and_back

@@ -24,8 +24,16 @@ def test_the_small_profile_is_that_of_the_recipe() -> None:
     recipe = study()
     assert {task.rows for task in recipe.tasks.values()} == {2000} and recipe.training.epochs == 3
     assert recipe.base.max_length == 64 and len(recipe.seeds) == 3 and recipe.training.bf16
+    assert not study(bf16=False).training.bf16
     whole = study("full")
     assert all(task.rows is None for task in whole.tasks.values())
+
+
+def test_the_quick_profile_has_smaller_targets() -> None:
+    recipe = study("quick")
+    rows = {name: task.rows for name, task in recipe.tasks.items()}
+    assert {rows[name] for name in recipe.targets} == {500}
+    assert {rows[name] for name in rows if name not in recipe.targets} == {1000}
 
 
 def test_what_was_not_run_is_marked_and_never_filled(monkeypatch: pytest.MonkeyPatch) -> None:
