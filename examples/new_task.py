@@ -26,7 +26,7 @@ from transformers import AutoModel, AutoTokenizer
 
 import graftwork as gw
 from graftwork.report.table import Table
-from graftwork.training.base import find_model
+from graftwork.training.running.base import find_model
 
 HERE = Path(__file__).parent
 HYPER, NEW = "hyper", "hyper:new"

@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoTokenizer
 import graftwork as gw
 from graftwork.report.table import Table
 from graftwork.training import Found, TaskFinder
-from graftwork.training.base import find_model
+from graftwork.training.running.base import find_model
 
 PROMPTS = Path(__file__).parent / "data" / "prompts.json"
 MARGINS = (0.0, 0.02, 0.05, 0.1, 0.2)

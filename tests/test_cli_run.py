@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +158,24 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
     assert "is no folder of a run" in refused(call("show", tmp_path))
 
 
-@pytest.mark.parametrize("command", ["run", "show", "predict", "sites", "methods", "recommend"])
+COMMANDS = ["run", "compare", "show", "report", "predict", "sites", "methods", "recommend"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command: str) -> None:
     assert f"graftwork {command}" in call(command, "--help").stdout
-    assert command in call("--help").stdout
+
+
+def test_the_help_lists_the_commands_in_the_order_of_their_use() -> None:
+    told = call("--help").stdout
+    at = [told.index(f"│ {command} ") for command in COMMANDS]
+    assert at == sorted(at) and len(app.registered_commands) == len(COMMANDS)
+
+
+def test_python_m_graftwork_is_the_same() -> None:
+    command = [sys.executable, "-m", "graftwork", "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert told.returncode == 0 and "Usage: graftwork" in told.stdout
 
 
 @pytest.fixture(scope="module")

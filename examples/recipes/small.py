@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from graftwork.tasks import Prediction
 from graftwork.training import Predictor, Recipe, run
-from graftwork.training.run import read_tasks
+from graftwork.training.running.run import read_tasks
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.parent.name for path in HERE.glob("*/recipe.toml"))

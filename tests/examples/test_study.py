@@ -6,7 +6,7 @@ import pytest
 
 from examples.study.study import COLUMNS, NOT_RUN, PROFILES, study, table
 from graftwork.training import plan
-from graftwork.training.results import summarize
+from graftwork.training.running.results import summarize
 from tests.report.made_up import unit_result
 
 

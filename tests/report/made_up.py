@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graftwork.training import Recipe, Unit, plan
-from graftwork.training.forgetting import Forgetting
-from graftwork.training.joint import facts_of
-from graftwork.training.kinds import UNIT_KINDS
-from graftwork.training.results import summarize
+from graftwork.training.planning.kinds import UNIT_KINDS
+from graftwork.training.running.forgetting import Forgetting
+from graftwork.training.running.joint import facts_of
+from graftwork.training.running.results import summarize
 
 RECIPE = Recipe.make(
     {
@@ -82,7 +82,11 @@ MANY = Recipe.make(
 MANY_METRICS = {"rte": "accuracy", "mrpc": "f1", "cola": "accuracy"}
 ALONE = {"rte": 0.70, "mrpc": 0.80, "cola": 0.75}  # of a training on the task alone
 TOGETHER = {"rte": 0.74, "mrpc": 0.79, "cola": 0.75}  # of one on all at once
-FORGETTING = ((0.70,), (0.72, 0.78), (0.60, 0.70, 0.79))  # R of `graftwork.training.forgetting`, of the first seed
+FORGETTING = (
+    (0.70,),
+    (0.72, 0.78),
+    (0.60, 0.70, 0.79),
+)  # R of `graftwork.training.running.forgetting`, of the first seed
 KEPT = ((0.70,), (0.70, 0.80), (0.70, 0.80, 0.75))  # the same where nothing is forgotten
 
 
@@ -106,7 +110,7 @@ def many_result(unit: Unit, metrics: Mapping[str, str] = MANY_METRICS, scored_on
 
 
 def of_all_result(unit: Unit, metrics: Mapping[str, str], scored_on: str = "dev") -> dict[str, Any]:
-    """The same of a unit of all tasks, as `graftwork.training.joint` and `sequence` write it."""
+    """The same of a unit of all tasks, as `graftwork.training.running.joint` and `sequence` write it."""
     more = 0.02 * unit.seed
     sequence = UNIT_KINDS[unit.kind].over == "sequence"
     matrix = [[value + more for value in row] for row in (FORGETTING if unit.kind == "sequential" else KEPT)]

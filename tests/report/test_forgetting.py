@@ -14,7 +14,7 @@ from graftwork.report.plots import png
 from graftwork.report.sequences import full_colour, matrices
 from graftwork.report.words import change, is_of_hundred, is_share, named_score, score
 from graftwork.training import plan
-from graftwork.training.scores import mean_metric
+from graftwork.training.trainers.scores import mean_metric
 from tests.report.made_up import MANY, RECIPE, UNITS, many_results, results_of
 
 ONE_SEED = [unit for unit in plan(MANY) if unit.seed == 0]

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from graftwork.tasks import Task, TaskSpec, metrics
-from graftwork.training.bootstrap import FEWER, Difference, Resampling, difference, mean_difference
+from graftwork.training.comparing.bootstrap import FEWER, Difference, Resampling, difference, mean_difference
 
 LABELS = ("no", "yes")
 DRAW = np.random.default_rng(7)

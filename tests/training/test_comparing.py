@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-import graftwork.training.costs
+import graftwork.training.costing.costs
 from graftwork.errors import RecipeError, TrainingError
 from graftwork.report import comparison_tables, gather
 from graftwork.training import Recipe, Watcher, compare, comparison, plan, read_comparison
-from graftwork.training.choosing import usual
-from graftwork.training.costs import _in_a_process, measure_costs
-from graftwork.training.run import read_tasks
-from graftwork.training.standing import Asked, peaks
+from graftwork.training.comparing.choosing import usual
+from graftwork.training.costing.costs import _in_a_process, measure_costs
+from graftwork.training.costing.standing import Asked, peaks
+from graftwork.training.running.run import read_tasks
 from tests.training.tiny_run import RECIPE, make_tiny
 
 SHORT = RECIPE.replace('targets = ["a"]\n', "seeds = [0, 1]\n").replace("epochs = 3", "epochs = 1")
@@ -170,7 +170,7 @@ def test_costs_are_ratios_and_measured_once(recipe: Path, tmp_path: Path, monkey
         measured.append(label)
         return {"train_bytes": 200 + len(measured), "inference_bytes": 100}
 
-    monkeypatch.setattr(graftwork.training.costs, "_in_a_process", here)
+    monkeypatch.setattr(graftwork.training.costing.costs, "_in_a_process", here)
     asked = comparison(Recipe.read(recipe), ["head", "mt_shared", "fusion"])
     tasks = read_tasks(asked, recipe.parent)
     found = measure_costs(asked, tmp_path, tasks, recipe.parent)
@@ -199,7 +199,7 @@ def test_the_memory_of_a_process_of_its_own(recipe: Path, tmp_path: Path, monkey
         sent[label] = asked
         return {"train_bytes": 1, "inference_bytes": 1}
 
-    monkeypatch.setattr(graftwork.training.costs, "_in_a_process", keep)
+    monkeypatch.setattr(graftwork.training.costing.costs, "_in_a_process", keep)
     asked = comparison(Recipe.read(recipe), ["head"])
     measure_costs(asked, tmp_path, read_tasks(asked, recipe.parent), recipe.parent)
     found = _in_a_process(peaks, sent["full"], "full")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from graftwork.errors import ConfigError
-from graftwork.training.forgetting import Forgetting, interference
+from graftwork.training.running.forgetting import Forgetting, interference
 
 # a is best after the second step and falls far; b falls by less; c is the last.
 THREE = Forgetting(("a", "b", "c"), ((0.70,), (0.72, 0.78), (0.60, 0.70, 0.79)))

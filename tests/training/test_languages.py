@@ -18,8 +18,8 @@ from graftwork.report import gather, tables
 from graftwork.tasks import Task, TaskSpec
 from graftwork.tasks.knowledge import read_knowledge, read_triples
 from graftwork.training import Predictor, Recipe, Unit, Watcher, estimate, plan, run
-from graftwork.training.run import read_tasks
-from graftwork.training.workshop import Workshop
+from graftwork.training.running.run import read_tasks
+from graftwork.training.running.workshop import Workshop
 from tests.training.test_kills import untimed
 from tests.training.tiny_run import SPECIAL, WORDS, make_base, make_row
 

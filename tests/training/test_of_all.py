@@ -14,10 +14,10 @@ import graftwork as gw
 from graftwork.report.together_tables import together_tables
 from graftwork.tasks import Task
 from graftwork.training import Predictor, Recipe, Unit, Watcher, estimate, plan, run
-from graftwork.training.folder import read_predictions
-from graftwork.training.joint_trainer import JointBatches
-from graftwork.training.kinds import UNIT_KINDS
-from graftwork.training.sampling import TaskMixing
+from graftwork.training.planning.kinds import UNIT_KINDS
+from graftwork.training.planning.sampling import TaskMixing
+from graftwork.training.running.folder import read_predictions
+from graftwork.training.trainers.joint_trainer import JointBatches
 from tests.training.test_kills import go, untimed
 from tests.training.tiny_run import RECIPE, make_tiny
 
@@ -271,10 +271,10 @@ def test_batches_depend_on_seed_and_epoch_alone(mixed: bool) -> None:
 
 def test_a_mixed_batch_is_the_mean_over_its_rows(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
     """In float64: the gradient of one mixed step is the sum of the tasks' gradients by their shares."""
-    from graftwork.training.joint import set_up_joint
-    from graftwork.training.run import read_tasks
-    from graftwork.training.work import joint_trainer
-    from graftwork.training.workshop import Workshop
+    from graftwork.training.running.joint import set_up_joint
+    from graftwork.training.running.run import read_tasks
+    from graftwork.training.running.work import joint_trainer
+    from graftwork.training.running.workshop import Workshop
 
     mixed = Recipe.make({**recipe.model_dump(exclude_unset=True), "mixing": {"batches": "mixed"}})
     shop = Workshop(mixed, folder, tmp_path, read_tasks(mixed, folder))

@@ -15,7 +15,7 @@ import graftwork as gw
 import graftwork.training
 from graftwork.tasks import Task
 from graftwork.training import Predictor, Recipe, Unit, Watcher, estimate, plan, run
-from graftwork.training.task_trainer import ByLength, TaskTrainer
+from graftwork.training.trainers.task_trainer import ByLength, TaskTrainer
 from tests.training.tiny_run import make_tiny
 
 

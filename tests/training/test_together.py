@@ -14,10 +14,10 @@ import graftwork as gw
 from graftwork.errors import TrainingError
 from graftwork.tasks import Task, TaskSpec
 from graftwork.training import Learner, Unit, train_together
-from graftwork.training.arguments import make_trainer
-from graftwork.training.budget import StageBudget
-from graftwork.training.encoding import Encoded
-from graftwork.training.together import merged
+from graftwork.training.planning.budget import StageBudget
+from graftwork.training.trainers.arguments import make_trainer
+from graftwork.training.trainers.encoding import Encoded
+from graftwork.training.trainers.together import merged
 from tests.training.tiny_run import WORDS, make_base
 
 COLOURS = ["red", "green", "blue"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftwork.report.site_names import in_order
-from graftwork.training.kinds import UNIT_KINDS
+from graftwork.training.planning.kinds import UNIT_KINDS
 
 _FIRST = "fusion"  # what a run is for; other kinds are held against it
 

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from graftwork.report.progress import InHand, Progress
 from graftwork.report.words import duration, named_score, score
-from graftwork.training.kinds import KINDS
-from graftwork.training.plan import Unit
+from graftwork.training.planning.kinds import KINDS
+from graftwork.training.planning.plan import Unit
 
 _AROUND = 10  # lines that are not tasks
 _MOST_MARKS = 3

@@ -10,7 +10,7 @@ from graftwork.report.curves import colour_among, finish
 from graftwork.report.plots import new_figure
 from graftwork.report.svg import Line, chart
 from graftwork.report.words import metric_label, scale
-from graftwork.training.kinds import KINDS, UNIT_KINDS
+from graftwork.training.planning.kinds import KINDS, UNIT_KINDS
 
 _MEAN = "#000000"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from graftwork.report.plots import new_figure
 from graftwork.report.words import is_share, metric_label
-from graftwork.training.kinds import KINDS
+from graftwork.training.planning.kinds import KINDS
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 _BLACK, _GREY, _BLUE, _SKY, _GREEN, _YELLOW, _ORANGE, _RED, _PURPLE = (

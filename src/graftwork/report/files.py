@@ -19,7 +19,7 @@ from graftwork.report.matrix_pictures import forgetting_figure
 from graftwork.report.plots import heat_map, heat_maps, png
 from graftwork.report.sequences import matrices
 from graftwork.report.tables import tables
-from graftwork.training.kinds import UNIT_KINDS
+from graftwork.training.planning.kinds import UNIT_KINDS
 
 MARKDOWN, TEXT, PLOTS = "results.md", "results.txt", "plots"
 

@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from graftwork.training.comparing import read_comparison
-from graftwork.training.folder import read_result, recipe_of
-from graftwork.training.plan import Unit, plan
-from graftwork.training.recipe import Recipe
-from graftwork.training.results import summarize
+from graftwork.training.comparing.compare import read_comparison
+from graftwork.training.planning.plan import Unit, plan
+from graftwork.training.planning.recipe import Recipe
+from graftwork.training.running.folder import read_result, recipe_of
+from graftwork.training.running.results import summarize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Gathered:
         run: Its folder.
         recipe: Its recipe.
         units: All its units.
-        results: What ``results.json`` says (see `graftwork.training.results.summarize`).
-        comparison: What ``comparison.json`` says (see `graftwork.training.comparing.compared`), where methods were compared.
+        results: What ``results.json`` says (see `graftwork.training.running.results.summarize`).
+        comparison: What ``comparison.json`` says (see `graftwork.training.comparing.compare.compared`), where there is one.
     """
 
     run: Path

@@ -15,9 +15,9 @@ from rich.text import Text
 from graftwork.report.board import board, run_line
 from graftwork.report.progress import Progress
 from graftwork.report.words import duration, named_score
-from graftwork.training.plan import Unit
-from graftwork.training.recipe import Recipe
-from graftwork.training.watching import Watcher
+from graftwork.training.planning.plan import Unit
+from graftwork.training.planning.recipe import Recipe
+from graftwork.training.running.watching import Watcher
 
 _PAUSE = 0.25  # seconds between two pictures, at least
 _SHARE = 50  # and so many times what one takes: no more than 2 % of the time

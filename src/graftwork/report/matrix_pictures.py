@@ -12,7 +12,7 @@ import numpy as np
 from graftwork.report.plots import new_figure
 from graftwork.report.sequences import Matrix, figures, full_colour
 from graftwork.report.words import metric_label
-from graftwork.training.kinds import UNIT_KINDS
+from graftwork.training.planning.kinds import UNIT_KINDS
 
 # Near the ends of matplotlib's RdBu, which the colour-blind tell apart.
 _LOST, _WON = (178, 24, 43), (33, 102, 172)

@@ -25,8 +25,8 @@ from graftwork.report.svg import Line, chart
 from graftwork.report.table import MISSING, Table
 from graftwork.report.tables import tables
 from graftwork.report.words import column_label, is_share, kind_label, metric_label
-from graftwork.training.folder import RECIPE, read_json
-from graftwork.training.kinds import KINDS, UNIT_KINDS
+from graftwork.training.planning.kinds import KINDS, UNIT_KINDS
+from graftwork.training.running.folder import RECIPE, read_json
 
 PAGE = "report.html"
 _UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}

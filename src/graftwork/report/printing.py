@@ -15,7 +15,7 @@ from graftwork.report.files import can_plot, state, write_report
 from graftwork.report.gathered import Gathered, gather
 from graftwork.report.tables import tables
 from graftwork.tasks import kinds
-from graftwork.training.predicting import PREFERRED
+from graftwork.training.answering.predicting import PREFERRED
 
 
 def print_all(run: Path, console: Console) -> None:

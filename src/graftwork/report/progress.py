@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from graftwork.training.kinds import UNIT_KINDS
-from graftwork.training.plan import Unit
-from graftwork.training.recipe import Recipe
+from graftwork.training.planning.kinds import UNIT_KINDS
+from graftwork.training.planning.plan import Unit
+from graftwork.training.planning.recipe import Recipe
 
 _ENOUGH = 3  # steps before a speed is read off a unit that has just begun
 

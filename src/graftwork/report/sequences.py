@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from graftwork.report.table import Table
 from graftwork.report.words import change, is_of_hundred, metric_label, points, score
-from graftwork.training.kinds import KINDS, UNIT_KINDS
-from graftwork.training.scores import mean_metric
+from graftwork.training.planning.kinds import KINDS, UNIT_KINDS
+from graftwork.training.trainers.scores import mean_metric
 
 BEST = "*"
 _LEAST = 5  # points: so that a change by chance is not painted as a loss
-# How each figure of `graftwork.training.forgetting` is called, is printed, and what it says.
+# How each figure of `graftwork.training.running.forgetting` is called, is printed, and what it says.
 _FIGURES = {
     "average_forgetting": ("Average forgetting", score, "how far the tasks but the last fell from their best"),
     "backward_transfer": ("Backward transfer", change, "how the tasks but the last changed since each was learnt"),

@@ -10,8 +10,8 @@ from graftwork.report.table import MISSING, Table
 from graftwork.report.together_tables import together_tables
 from graftwork.report.transfer import cloze_tables, elsewhere_tables
 from graftwork.report.words import kept, kind_label, metric_label, score, size
-from graftwork.training.kinds import KINDS, UNIT_KINDS
-from graftwork.training.plan import Unit
+from graftwork.training.planning.kinds import KINDS, UNIT_KINDS
+from graftwork.training.planning.plan import Unit
 
 # Kinds of adapters that stand under others, and what they are called together, in the results too.
 PRETRAINED = {"language": "Languages", "knowledge": "Knowledge"}

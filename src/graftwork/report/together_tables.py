@@ -8,8 +8,8 @@ from typing import Any
 
 from graftwork.report.table import Table
 from graftwork.report.words import change, metric_label, points, score
-from graftwork.training.kinds import UNIT_KINDS
-from graftwork.training.scores import mean_metric
+from graftwork.training.planning.kinds import UNIT_KINDS
+from graftwork.training.trainers.scores import mean_metric
 
 
 def together_tables(results: Mapping[str, Any]) -> list[Table]:

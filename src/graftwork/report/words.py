@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graftwork.training.kinds import UNIT_KINDS
-from graftwork.training.scores import metrics_in
+from graftwork.training.planning.kinds import UNIT_KINDS
+from graftwork.training.trainers.scores import metrics_in
 
 
 def column_label(kind: str, method: str = "") -> str:

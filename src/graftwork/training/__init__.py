@@ -1,24 +1,24 @@
 """Training on `transformers.Trainer`, and recipes. A part of its own: importing graftwork does not import Trainer."""
 
-from graftwork.training.asking import answers
-from graftwork.training.callback import GraftCallback
-from graftwork.training.choosing import comparison
-from graftwork.training.comparing import compare, read_comparison
-from graftwork.training.estimate import Estimate, estimate
-from graftwork.training.finding import Found, TaskFinder
-from graftwork.training.learner import Learner
-from graftwork.training.plan import Unit, plan
-from graftwork.training.predicting import Predictor
-from graftwork.training.random_depth import RandomDepth, depth_at
-from graftwork.training.recipe import Recipe
-from graftwork.training.results import read_results
-from graftwork.training.run import run
-from graftwork.training.sampling import TaskBatch, TaskMixing, TaskSampler
-from graftwork.training.several import Several
-from graftwork.training.souping import Soup, nearest, similarities, soup, text_states
-from graftwork.training.together import train_together
-from graftwork.training.trainer import AdapterTrainer
-from graftwork.training.watching import Watcher
+from graftwork.training.answering.asking import answers
+from graftwork.training.answering.finding import Found, TaskFinder
+from graftwork.training.answering.predicting import Predictor
+from graftwork.training.answering.several import Several
+from graftwork.training.answering.souping import Soup, nearest, similarities, soup, text_states
+from graftwork.training.comparing.choosing import comparison
+from graftwork.training.comparing.compare import compare, read_comparison
+from graftwork.training.costing.estimate import Estimate, estimate
+from graftwork.training.planning.plan import Unit, plan
+from graftwork.training.planning.recipe import Recipe
+from graftwork.training.planning.sampling import TaskBatch, TaskMixing, TaskSampler
+from graftwork.training.running.results import read_results
+from graftwork.training.running.run import run
+from graftwork.training.running.watching import Watcher
+from graftwork.training.trainers.callback import GraftCallback
+from graftwork.training.trainers.learner import Learner
+from graftwork.training.trainers.random_depth import RandomDepth, depth_at
+from graftwork.training.trainers.together import train_together
+from graftwork.training.trainers.trainer import AdapterTrainer
 
 __all__ = [
     "AdapterTrainer",

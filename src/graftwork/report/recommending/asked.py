@@ -14,9 +14,9 @@ from graftwork.report.recommending.measured import Figure, read_figures
 from graftwork.report.recommending.needs import Needs, rows_of, weights_of
 from graftwork.report.recommending.ranking import Advice, recommend
 from graftwork.tasks import Task
-from graftwork.training.base import auto_class, find_model
-from graftwork.training.folder import recipe_of, root_of
-from graftwork.training.recipe import Recipe
+from graftwork.training.planning.recipe import Recipe
+from graftwork.training.running.base import auto_class, find_model
+from graftwork.training.running.folder import recipe_of, root_of
 
 MakeModel = Callable[[str, str], Any]
 

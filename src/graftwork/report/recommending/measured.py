@@ -11,8 +11,8 @@ from graftwork.errors import RecipeError
 from graftwork.report.recommending.candidates import CANDIDATES
 from graftwork.report.recommending.evidence import Evidence
 from graftwork.report.words import kind_label, named_score, score
-from graftwork.training.folder import recipe_of
-from graftwork.training.results import read_results
+from graftwork.training.running.folder import recipe_of
+from graftwork.training.running.results import read_results
 
 # Kinds that say where a fusion's gain comes from: compared with it, never chosen.
 CONTROLS = ("own", "copies")

@@ -1,0 +1,62 @@
+"""Commands that look at a run: tables in the terminal, one page of HTML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from graftwork.cli.shared import RunFolder, app, one_line
+
+
+@app.command()
+def show(
+    run: RunFolder,
+    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    plots: Annotated[
+        bool | None,
+        typer.Option(help="Write tables and plots into the run's folder; by default plots only where matplotlib is."),
+    ] = None,
+) -> None:
+    """Show the results of a run, also while it is trained.
+
+    For example:
+
+        graftwork show runs/recipe
+    """
+    with one_line():
+        from graftwork.report import gather, print_files, print_tables, write_report
+
+        found, console = gather(run), Console()
+        if json:
+            import json as writer
+
+            more = {} if found.comparison is None else {"comparison": found.comparison}
+            typer.echo(writer.dumps({**found.results, **more}, indent=1))
+            return
+        print_tables(found, console)
+        if plots is not False:
+            print_files(write_report(run, plots=plots), console)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    to: Annotated[
+        Path | None, typer.Option(help="The file; by default report.html in the run's folder.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a run as one page of HTML: tables that sort, heat maps, curves.
+
+    The file needs nothing beside it and no network: it can be sent as it is.
+
+    For example:
+
+        graftwork report runs/recipe --to rte.html
+    """
+    with one_line():
+        from graftwork.report import write_page
+
+        typer.echo(str(write_page(run, to)))

@@ -1,0 +1,69 @@
+"""The command that answers with what a run has trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graftwork.cli.shared import RunFolder, app, one_line, quiet
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT]...", help="What the task reads: a text, a pair, a question and its context, ..."
+        ),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The task; may be left out where the run has one target.")] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Several tasks, with commas between them: each answers for the same text, in one pass."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A file of rows instead of texts: .jsonl, .csv, .tsv, .parquet.")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="fusion, adapter, head, ..., or a method of the recipe; by default the fusion, else the adapter."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the training; by default the first.")] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="The language of the rows, where the task stands over a language; by default its own."),
+    ] = None,
+) -> None:
+    """Predict with what a run has trained; one line of JSON for each row.
+
+    For example:
+
+        graftwork predict runs/recipe --task rte "A cat sleeps." "An animal rests."
+
+        graftwork predict runs/recipe --task rte --file rows.jsonl
+
+        graftwork predict runs/recipe --tasks sentiment,names "Ada was glad."
+    """
+    with one_line():
+        import json
+
+        from graftwork.errors import RecipeError
+        from graftwork.training import Predictor, Several, answers
+
+        quiet()
+        asked: Predictor | Several
+        if tasks is None:
+            asked = Predictor(run, task, kind=kind, seed=seed, language=language)
+        elif task is not None or kind is not None or language is not None:
+            raise RecipeError(
+                "--tasks answers by each task's fusion or adapter; leave --task, --kind and --language out"
+            )
+        else:
+            asked = Several(run, [name.strip() for name in tasks.split(",")], seed=seed)
+        for answer in answers(asked, texts or (), file):
+            typer.echo(json.dumps(answer, ensure_ascii=False))

@@ -1,0 +1,100 @@
+"""What every command has: the application, errors as one line, a quiet terminal, a model without memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    pass
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `graftwork run` wrote into.")]
+
+
+@app.callback()
+def _root() -> None:
+    """Composable adapters for frozen transformers.
+
+    A recipe (a TOML file) names a pretrained model and some tasks. `run`
+    trains an adapter for each task, and for each target a fusion of all of
+    them beside what it has to be compared with; `show` says what came out,
+    and `recommend` which method suits a task, also before anything is trained.
+
+        graftwork run recipe.toml --dry-run
+        graftwork run recipe.toml
+        graftwork show runs/recipe
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no ± is no reason to fail
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """An error that a user can do something about is one red line and exit code 1; a bug keeps its traceback."""
+    from graftwork.errors import GraftworkError
+
+    try:
+        yield
+    except GraftworkError as error:
+        say(str(error), "red")
+        raise typer.Exit(1) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"{where}{error.strerror or error}", "red")
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        say("interrupted; the same command goes on where this one stopped", "yellow")
+        raise typer.Exit(130) from error
+
+
+def say(text: str, style: str = "") -> None:
+    """A line beside the output, whole however long it is."""
+    Console(stderr=True).print(Text(text, style), soft_wrap=True)
+
+
+def quiet() -> None:
+    """Leave the terminal to the view: transformers would write its own warnings and bars between its lines."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def on_meta(name: str, auto: str) -> PreTrainedModel:
+    """A model of a folder, of the Hub or of a type, without memory for its weights.
+
+    Raises:
+        ConfigError: If transformers has no such class, or does not know the model's type.
+    """
+    import torch  # only by the commands that need it
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    from graftwork.errors import ConfigError
+
+    make = getattr(transformers, auto, None)
+    if make is None or not hasattr(make, "from_config"):
+        raise ConfigError(f"--auto is {auto!r}; it must be one of transformers' AutoModel classes")
+    if name in CONFIG_MAPPING and not Path(name).exists():
+        config = CONFIG_MAPPING[name]()
+    else:
+        try:
+            config = transformers.AutoConfig.from_pretrained(name)
+        except ValueError as error:  # a config.json of a type that transformers does not know
+            raise ConfigError(f"{name}: {error}") from error
+    with torch.device("meta"):
+        return make.from_config(config)

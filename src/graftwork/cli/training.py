@@ -1,0 +1,114 @@
+"""Commands that train: a recipe, and methods of it held against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from graftwork.cli.shared import app, one_line, quiet
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder for everything that is written; by default runs/ and the recipe's name."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing: say what would be trained, and how long it takes.")
+    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines of text in place of the live view.")] = False,
+) -> None:
+    """Train everything that a recipe says, and show the results.
+
+    Interrupted at any moment (Ctrl-C, a crash), the same command goes on
+    where the last one stopped. What is done is not done again; targets, seeds
+    and controls of the recipe may grow later.
+
+    For example:
+
+        graftwork run recipe.toml --out runs/first
+    """
+    with one_line():
+        from graftwork.training import Recipe
+
+        read, root = Recipe.read(recipe), recipe.absolute().parent
+        folder = Path("runs") / recipe.stem if out is None else out
+        quiet()
+        if dry_run:
+            from graftwork.training import estimate
+
+            typer.echo(str(estimate(read, root=root, run=folder)))
+            return
+        from graftwork.report import Live, print_all
+        from graftwork.training import run as train
+
+        with Live(read, plain=plain) as live:
+            train(read, folder, root=root, watcher=live)
+        print_all(folder, Console())
+
+
+@app.command()
+def compare(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="What is compared, with commas between: a [methods.NAME] of the recipe, a method (houlsby), one of peft "
+            "(peft:lora), or a kind of training (head, fusion, multitask, ...).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for everything that is written; by default runs/ and the recipe's name with -compare."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing: say what would be trained, and how long it takes.")
+    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines of text in place of the live view.")] = False,
+    costs: Annotated[
+        bool, typer.Option("--costs/--no-costs", help="Measure time and memory of a batch, each in its own process.")
+    ] = True,
+) -> None:
+    """Compare methods on the same tasks, seeds and budget.
+
+    Each is trained for every target of the recipe (every task, where it names
+    none), and so is the whole model: weights, file, time and memory are
+    ratios to that, and scores differ from it by so much, with an interval of
+    95 % from a paired bootstrap over the scored rows.
+
+    Without --methods, the head alone and the [methods.NAME] of the recipe;
+    where it has none, pfeiffer, houlsby, compacter, and peft:lora where peft
+    is installed. Interrupted, the same command goes on; with other --methods
+    it adds them to what the folder has.
+
+    For example:
+
+        graftwork compare recipe.toml --methods head,pfeiffer,houlsby --dry-run
+
+        graftwork compare recipe.toml --methods head,pfeiffer,houlsby
+    """
+    with one_line():
+        from graftwork.training import Recipe, comparison, estimate
+
+        read, root = Recipe.read(recipe), recipe.absolute().parent
+        names = None if methods is None else methods.split(",")
+        folder = Path("runs") / f"{recipe.stem}-compare" if out is None else out
+        asked = comparison(read, names)
+        quiet()
+        if dry_run:
+            typer.echo(str(estimate(asked, root=root, run=folder)))
+            return
+        from graftwork.report import Live, print_all
+        from graftwork.training import compare as train
+
+        with Live(asked, plain=plain) as live:
+            train(read, names, run=folder, root=root, watcher=live, costs=costs)
+        print_all(folder, Console())

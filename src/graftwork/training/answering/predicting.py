@@ -1,0 +1,227 @@
+"""Predictions from the files of a run, in a fresh process: base, adapters, fusion and head, as they were trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graftwork.api import Adapters, attach
+from graftwork.attach import Headed
+from graftwork.compose import Average, Composition
+from graftwork.errors import RecipeError
+from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
+from graftwork.training.planning.kinds import UNIT_KINDS
+from graftwork.training.planning.plan import Unit, plan
+from graftwork.training.planning.recipe import SHARED, Recipe
+from graftwork.training.running.base import auto_class, load_base, load_processor
+from graftwork.training.running.folder import read_result, recipe_of, root_of
+from graftwork.training.running.stages import adapter_folder, fusion_name, load_joint, member_name, over, pool_of
+from graftwork.training.trainers.outputs import autocast_as, outputs_of
+
+PREFERRED = ("fusion", "adapter")
+
+
+class Predictor:
+    """A task of a run, ready to predict.
+
+    Args:
+        run: The run's folder.
+        task: The task; may be left out where the run has one target, or one task.
+        kind: What predicts: ``"fusion"``, ``"adapter"``, ``"head"``, ``"average"`` and so on, or the name of a method; by default
+            the fusion where the task has one, else its adapter, else whatever else is done.
+        seed: Of the unit; by default the first that is done.
+        language: Whose adapter stands under what predicts; by default that of the task's own rows.
+        root: What the recipe's paths are relative to; by default where the recipe lay when the run began.
+
+    Attributes:
+        task: The task's name.
+        kind: What it knows of its kind.
+        unit: The unit that predicts.
+
+    Raises:
+        RecipeError: If the run has no such task, or nothing of it is done.
+    """
+
+    def __init__(
+        self,
+        run: str | Path,
+        task: str | None = None,
+        *,
+        kind: str | None = None,
+        seed: int | None = None,
+        language: str | None = None,
+        root: str | Path | None = None,
+    ) -> None:
+        self.run = Path(run)
+        self.recipe = recipe_of(self.run)
+        self._root = Path(root) if root is not None else root_of(self.run)
+        self.task = _task(self.recipe, task)
+        self.unit = unit_of(self.recipe, self.run, self.task, kind, seed)
+        self.kind = kind_of(self.run, self.recipe, self.task)
+        every = self.recipe.kinds
+        self.processor = load_processor(self.recipe.base, every, self._root)
+        self.grafts: Adapters = attach(load_base(self.recipe.base, auto_class(every), self._root).eval())
+        composition, head = load_unit(self.grafts, self.unit, self.task, self.recipe, self._root, self.run, language)
+        self.grafts.activate(composition, head=head)
+
+    def typed(self, texts: Sequence[str]) -> Rows:
+        """The row that some texts are, as one types them.
+
+        Raises:
+            TaskError: If the task wants others.
+        """
+        return Rows([self.kind.typed(texts)], source="the texts given")
+
+    def check(self, rows: Rows) -> None:
+        """Refuse rows that cannot be predicted.
+
+        Raises:
+            TaskError: If a row lacks something.
+        """
+        self.kind.check(rows, answered=False)
+
+    def predict(self, rows: Rows | Iterable[Mapping[str, Any]], *, batch_size: int = 32) -> list[Prediction]:
+        """What the task says of some rows.
+
+        Args:
+            rows: With the columns that the task reads; `columns` names them. Answers are not needed.
+            batch_size: Rows a batch.
+
+        Raises:
+            TaskError: If a row lacks something.
+        """
+        rows = rows if isinstance(rows, Rows) else Rows(rows)
+        if not rows:
+            return []
+        self.kind.check(rows, answered=False)
+        features = self.kind.features(rows, self.processor, max_length=self.recipe.base.max_length, train=False)
+        model: Headed = self.grafts.model  # type: ignore[assignment]
+        autocast = autocast_as(
+            model, self.recipe.budget(self.unit.kind, self.unit.method).bf16
+        )  # as it was trained and scored
+        outputs, _ = outputs_of(model, self.kind, features, self.processor, batch_size, autocast)
+        return self.kind.decode(outputs, features, rows, self.processor)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a row must have."""
+        return type(self.kind).columns(self.kind.spec, train=False)
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task, as the recipe has it."""
+        return self.kind.spec
+
+
+def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:
+    """A task's kind with the labels that it was trained with; its data is not read.
+
+    Raises:
+        RecipeError: If nothing of the task is done.
+    """
+    for unit in plan(recipe):
+        result = read_result(unit.folder(run)) if task in (unit.task, *unit.tasks) else None
+        if result is not None:
+            spec, labels = recipe.tasks[task], result.get("tasks", {}).get(task, result)["labels"]
+            return kinds[spec.kind](spec, tuple(labels), task)
+    raise RecipeError(f"nothing of the task {task!r} is done in {run}; go on with `graftwork run`")
+
+
+def _task(recipe: Recipe, task: str | None) -> str:
+    known: Sequence[str] = recipe.targets or tuple(recipe.tasks)
+    if task is None and len(known) == 1:
+        return known[0]
+    if task is None or task not in recipe.tasks:
+        said = "say which task" if task is None else f"{task!r} is no task of this run"
+        raise RecipeError(f"{said}; there are {', '.join(recipe.tasks)}")
+    return task
+
+
+def unit_of(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | None) -> Unit:
+    """The unit of a task that predicts.
+
+    Raises:
+        RecipeError: If none such is done.
+    """
+    units = [u for u in plan(recipe) if task in (u.task, *u.tasks) and seed in (None, u.seed)]
+    done = [u for u in units if read_result(u.folder(run)) is not None and UNIT_KINDS[u.kind].predicts]
+    rest = dict.fromkeys(u.kind for u in done) if kind is None else ()
+    for wanted in (*PREFERRED, *rest) if kind is None else (kind,):
+        found = next((u for u in done if wanted in (u.kind, u.method)), None)
+        if found is not None:
+            return found
+    if kind in UNIT_KINDS and not UNIT_KINDS[kind].predicts:
+        raise RecipeError(f"{UNIT_KINDS[kind].title} is measured and not kept to predict with; give another kind")
+    have = ", ".join(f"{u.method or u.kind} (seed {u.seed})" for u in done) or "nothing"
+    raise RecipeError(
+        f"{run} has no {kind or 'fusion or adapter'} of {task!r}{'' if seed is None else f' with the seed {seed}'} that is "
+        f"done; of that task it has {have}"
+    )
+
+
+def load_unit(
+    grafts: Adapters, unit: Unit, task: str, recipe: Recipe, root: Path, run: Path, language: str | None = None
+) -> tuple[Composition, str]:
+    """Put a unit's files on the model, and say what computes it: the composition, and the head in use with it.
+
+    Args:
+        grafts: The handle of the base; what is there already under a name is not read again.
+        unit: The unit.
+        task: The task that is predicted, one of the unit's.
+        recipe: The run's recipe.
+        root: What its paths are relative to.
+        run: The run's folder.
+        language: Whose adapter takes the place of that which the unit was trained over.
+
+    Raises:
+        RecipeError: If there is no adapter of that language, or the unit stands over none.
+    """
+    if language is not None and not any(member.kind == "language" for member in unit.under):
+        raise RecipeError(f"language is {language!r}, and {unit.id} stands over no language's adapter; leave it out")
+    for member in unit.under:
+        swapped = language is not None and member.kind == "language"
+        found = dataclasses.replace(member, task=str(language)) if swapped else member
+        at = adapter_folder(found, recipe, root, run)
+        if not at.is_dir():
+            raise RecipeError(f"{run} has no adapter of the {found.kind} {found.task!r}; {_others(found, recipe, run)}")
+        if found.task not in grafts.names:
+            grafts.load(at, found.task, head=False)
+    folder = unit.folder(run)
+    if UNIT_KINDS[unit.kind].of_all:
+        return _load_of_all(grafts, unit, task, run)
+    if unit.kind == "fusion_mt":
+        (joint,) = unit.members
+        load_joint(grafts, joint, run, joint.tasks)
+        names = list(joint.tasks)
+    elif (folder / "adapter").is_dir():
+        if task not in grafts.names:
+            grafts.load(folder / "adapter", task, head=True)
+        return over(unit, task, language), task
+    else:
+        names = [member_name(unit, member) for member in unit.members]
+        for name, member in zip(names, unit.members, strict=True):
+            if name not in grafts.names:
+                grafts.load(adapter_folder(member, recipe, root, run), name, head=member.kind == "adapter")
+    if (folder / "head").is_dir():
+        return over(unit, Average(*names), language) if names else None, str(grafts.load(folder / "head"))
+    grafts.load(folder / "fusion", head=True)
+    return over(unit, pool_of(unit, names), language), fusion_name(unit)
+
+
+def _load_of_all(grafts: Adapters, unit: Unit, task: str, run: Path) -> tuple[Composition, str]:
+    folder = unit.folder(run)
+    if unit.kind == "mt_shared":
+        if SHARED not in grafts.names:
+            grafts.load(folder / "adapter", SHARED)
+        grafts.load(folder / "heads" / task, task)
+        return SHARED, task
+    load_joint(grafts, unit, run, [task])
+    return task, task
+
+
+def _others(unit: Unit, recipe: Recipe, run: Path) -> str:
+    of_kind = unit.folder(run).parents[1]
+    there = sorted({*(path.name for path in of_kind.glob("*")), *recipe.trained})
+    return f"there are those of {', '.join(there)}" if there else "there are none"

@@ -1,0 +1,64 @@
+"""A whole recipe: every unit of its plan, one after the other, resumable at any moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from graftwork.tasks import Task
+from graftwork.tasks.knowledge import read_knowledge
+from graftwork.tasks.languages import language_task
+from graftwork.training.planning.plan import plan
+from graftwork.training.planning.recipe import Recipe
+from graftwork.training.running.folder import claimed, read_result, settle_recipe
+from graftwork.training.running.results import summarize, write_results
+from graftwork.training.running.unit import run_unit
+from graftwork.training.running.watching import Watcher
+from graftwork.training.running.workshop import Workshop
+
+
+def run(recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Watcher | None = None) -> dict[str, Any]:
+    """Train everything that a recipe says; what a run's folder has already is not done again.
+
+    Args:
+        recipe: The recipe.
+        run: The folder for its files; made where it is not there.
+        root: What the recipe's paths are relative to: its own folder.
+        watcher: Is told of everything that happens.
+
+    Returns:
+        What ``results.json`` says (see `summarize`).
+
+    Raises:
+        RecipeError: If the folder is in use, or was begun with another recipe; or the base cannot be loaded.
+        TaskError: If a task's data cannot be used.
+        TrainingError: If a loss is not a number, or the disk is full.
+    """
+    folder, watcher = Path(run), Watcher() if watcher is None else watcher
+    tasks = read_tasks(recipe, Path(root))
+    units = plan(recipe)
+    with claimed(folder):
+        settle_recipe(folder, recipe, Path(root))
+        shop = Workshop(recipe, Path(root), folder, tasks)
+        done = {unit.id: result for unit in units if (result := read_result(unit.folder(folder))) is not None}
+        watcher.planned(units, done)
+        for unit in units:
+            if unit.id not in done:
+                done[unit.id] = run_unit(unit, shop, watcher)
+                write_results(folder, summarize(units, done, recipe))
+        results = summarize(units, done, recipe)
+        write_results(folder, results)
+    return results
+
+
+def read_tasks(recipe: Recipe, root: Path) -> dict[str, Task]:
+    """Every task of a recipe with its rows, and languages and knowledge as the tasks of learning them.
+
+    Raises:
+        TaskError: If one cannot be used.
+    """
+    return {
+        **{name: Task.read(name, spec, root) for name, spec in recipe.tasks.items()},
+        **{name: language_task(name, spec, root) for name, spec in recipe.languages.items()},
+        **{name: read_knowledge(name, spec, root).task() for name, spec in recipe.knowledge.items()},
+    }

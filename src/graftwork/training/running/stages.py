@@ -1,0 +1,191 @@
+"""What each kind of unit puts on the base, and what of it learns. A new kind is a function here and a name in the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from graftwork.api import Adapters
+from graftwork.compose import Average, Composition, Fuse, ScaLearn, Stack
+from graftwork.compose.blocks import Learned
+from graftwork.training.planning.plan import Unit
+from graftwork.training.planning.recipe import Recipe
+
+# Brings another unit's files onto the model: its adapter under a name, with its head or without; or the base that it trained.
+Bring = Callable[[Unit, str, bool], None]
+
+
+class Stage(NamedTuple):
+    """What was put on the model.
+
+    Attributes:
+        saves: The name of what is kept of it, ``None`` for a whole base.
+        folder: The name of the folder in the unit's that it is kept in; of a whole base ``"base"`` where it is kept.
+        top: What it trained or weighs, without what stands under it; ``None`` where no adapter is active.
+        head: The head in use.
+    """
+
+    saves: str | None
+    folder: str
+    top: Composition = None
+    head: str | None = None
+
+
+def set_up(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    """Put on the model what a unit trains, with what that stands over, and choose what learns.
+
+    Args:
+        unit: The unit.
+        grafts: The handle of a fresh base.
+        recipe: Its recipe.
+        add_head: Gives a name the head of the unit's task.
+        bring: Puts the adapter of another unit on the model, under a name.
+    """
+    for member in unit.under:
+        bring(member, member.task, False)  # what stands under a task has no say
+    return _STAGES[unit.kind](unit, grafts, recipe, add_head, bring)
+
+
+def fusion_name(unit: Unit) -> str:
+    """What the fusion of a unit is called."""
+    return f"{unit.kind}-{unit.task}"
+
+
+def member_name(unit: Unit, member: Unit) -> str:
+    """What an adapter is called in the pool of a unit: its task, for copies with its seed."""
+    return f"{member.task}@{member.seed}" if unit.kind == "copies" else member.task
+
+
+def mt_folder(unit: Unit, task: str, run: Path) -> Path:
+    """Where the adapter of a task is that was trained jointly with others and the base."""
+    return unit.folder(run) / "adapters" / task
+
+
+def load_joint(grafts: Adapters, unit: Unit, run: Path, tasks: Sequence[str], *, head: bool = True) -> None:
+    """Put the base that a unit has trained on the model, and the adapters of some of its tasks that learned with it."""
+    grafts.load_base(unit.folder(run) / "base")
+    for task in tasks:
+        grafts.load(mt_folder(unit, task, run), task, head=head)
+
+
+def adapter_folder(unit: Unit, recipe: Recipe, root: Path, run: Path) -> Path:
+    """Where the adapter of a unit is: in the run, or where the recipe says that it is trained already.
+
+    Args:
+        unit: The unit.
+        recipe: The recipe.
+        root: What its paths are relative to.
+        run: The run's folder.
+    """
+    there = recipe.trained.get(unit.task)
+    return unit.folder(run) / "adapter" if there is None else root / Path(there).expanduser()
+
+
+def over(unit: Unit, top: Composition, language: str | None = None) -> Composition:
+    """A composition over the adapters that a unit stands over.
+
+    Args:
+        unit: The unit.
+        top: What stands above them.
+        language: In the place of the unit's own language.
+    """
+    under = [language if language and member.kind == "language" else member.task for member in unit.under]
+    return Stack(*under, top) if under else top
+
+
+def _adapter(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    grafts.add(unit.task, recipe.adapter_config(unit.kind, unit.method))
+    return _one_adapter(unit, grafts, add_head)
+
+
+def _intermediate(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    """The source's adapter goes on with the target's rows, under a head of its own."""
+    (source,) = unit.members
+    bring(source, unit.task, False)
+    return _one_adapter(unit, grafts, add_head)
+
+
+def _one_adapter(unit: Unit, grafts: Adapters, add_head: Callable[[str], None]) -> Stage:
+    add_head(unit.task)
+    grafts.train_only(unit.task, active=over(unit, unit.task))
+    return Stage(unit.task, "adapter", unit.task, unit.task)
+
+
+def _head(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    add_head(unit.task)
+    grafts.train_only(unit.task)
+    return Stage(unit.task, "head", None, unit.task)
+
+
+def _full(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    for source in unit.members:
+        bring(source, source.task, False)
+    add_head(unit.task)
+    grafts.train_only(unit.task, base="trained")
+    return Stage(None, "base" if unit.kind == "trunk" else "full", None, unit.task)
+
+
+def _fusion(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    names = _members(unit, bring)
+    own = next(name for name, member in names.items() if (member.task, member.seed) == (unit.task, unit.seed))
+    return _learned(unit, grafts, recipe, pool_of(unit, list(names)), own)
+
+
+def _fusion_mt(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    """A fusion of adapters that were trained with the base, on that base."""
+    (joint,) = unit.members
+    bring(joint, unit.task, True)
+    return _learned(unit, grafts, recipe, pool_of(unit, joint.tasks), unit.task)
+
+
+def _learned(unit: Unit, grafts: Adapters, recipe: Recipe, pool: Learned, own: str) -> Stage:
+    config = recipe.scalearn_config if isinstance(pool, ScaLearn) else recipe.fusion_config
+    grafts.add_fusion(pool, config, head_from=own)
+    grafts.train_only(pool, active=over(unit, pool))
+    return Stage(pool.name, "fusion", pool, pool.name)
+
+
+def _average(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    names = _members(unit, bring)
+    head = f"average-{unit.task}"
+    add_head(head)
+    own = grafts.head_of(unit.task)
+    for path, module in grafts.head_of(head).items():  # it starts where a fusion's head does
+        module.load_state_dict(own[path].state_dict())
+    mean = Average(*names)
+    grafts.train_only(head, active=over(unit, mean), head=head)
+    return Stage(head, "head", mean, head)
+
+
+def pool_of(unit: Unit, names: Sequence[str]) -> Learned:
+    """The block that a unit learns over adapters of those names."""
+    block = ScaLearn if unit.kind == "scalearn" else Fuse
+    return block(*names, name=fusion_name(unit))
+
+
+def _members(unit: Unit, bring: Bring) -> dict[str, Unit]:
+    names = {member_name(unit, member): member for member in unit.members}
+    for name, member in names.items():
+        bring(member, name, member.kind == "adapter")  # what is fused beside a task has no say
+    return names
+
+
+_STAGES: dict[str, Callable[[Unit, Adapters, Recipe, Callable[[str], None], Bring], Stage]] = {
+    "language": _adapter,
+    "knowledge": _adapter,
+    "adapter": _adapter,
+    "method": _adapter,
+    "longer": _adapter,
+    "intermediate": _intermediate,
+    "head": _head,
+    "trunk": _full,
+    "full": _full,
+    "intermediate_full": _full,
+    "average": _average,
+    "scalearn": _fusion,
+    "fusion": _fusion,
+    "fusion_mt": _fusion_mt,
+    "own": _fusion,
+    "copies": _fusion,
+}

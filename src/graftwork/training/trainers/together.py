@@ -1,0 +1,149 @@
+"""Several adapters learnt at once on one frozen model: one pass over the rows of all tasks, each adapter for itself.
+
+A frozen model's adapters have no weight in common, so the gradient of the sum of their losses is, for each, the gradient of
+its own. Each has its own rows, loss, clipping, schedule, optimiser, seed and early stopping, and comes out as if it had
+been trained alone; only what is random in a forward pass (dropout) is drawn in another order.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import set_seed
+
+from graftwork.api import Adapters
+from graftwork.attach import Headed
+from graftwork.checkpoint.folders import replace_file
+from graftwork.checkpoint.saving import tensors_of
+from graftwork.compose import BatchSplit
+from graftwork.errors import TrainingError
+from graftwork.training.trainers.encoding import batch_of
+from graftwork.training.trainers.learner import Learner
+from graftwork.training.trainers.outputs import autocast_as, measure
+from graftwork.training.trainers.side_by_side import merged, padding_of
+
+CHECKPOINT = "together.pt"
+
+Told = Callable[[Learner, int, float], None]
+
+
+def train_together(
+    grafts: Adapters,
+    learners: Sequence[Learner],
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    told: Told | None = None,
+) -> dict[str, dict[str, float]]:
+    """Train several adapters, each with its own task; they end with their best weights.
+
+    Args:
+        grafts: The handle of a `Headed` model that has the adapters, each with its head.
+        learners: What each learns from.
+        seed: Of what is random in the passes.
+        folder: Where checkpoints are kept, at every end of an epoch; a training that was interrupted goes on from there.
+        told: Is called with the learner, the epoch and the score whenever one has ended an epoch.
+
+    Returns:
+        For each adapter its scores on its dev rows.
+
+    Raises:
+        TrainingError: If two share a name or weights, a loss is not a number, or the adapters compute in different
+            precisions.
+    """
+    _refuse(grafts, learners)
+    names = [learner.name for learner in learners]
+    grafts.train_only(names, active=BatchSplit(*names, batch_sizes=[1] * len(names)))
+    for learner in learners:
+        learner.begin(grafts.model, _weights(grafts, learner.name))
+    rounds = _resume(learners, folder)
+    autocast = autocast_as(grafts.model, learners[0].budget.bf16)  # type: ignore[arg-type]
+    grafts.model.train()
+    while live := [learner for learner in learners if not learner.ended]:
+        set_seed((seed * 100_003 + rounds + 1) % 2**31)
+        with autocast():
+            losses = _losses(grafts, live)
+        extra = grafts.auxiliary_loss_or_none() if len(live) > 1 else None  # one head's loss has it already
+        summed = [*losses, *([] if extra is None else [extra.to(losses[0].device)])]
+        torch.stack([loss.float() if loss.dtype != torch.float64 else loss for loss in summed]).sum().backward()
+        rounds += 1
+        over = [learner for learner, loss in zip(live, losses, strict=True) if learner.step(loss)]
+        for learner in over:
+            learner.scored(_scores(grafts, learner)[learner.encoded.task.metric])
+            if told is not None:
+                told(learner, len(learner.scores), learner.scores[-1])
+        if over and folder is not None:
+            _keep(learners, rounds, folder)
+    for learner in learners:
+        learner.keep_best()
+    return {learner.name: _scores(grafts, learner) for learner in learners}
+
+
+def _refuse(grafts: Adapters, learners: Sequence[Learner]) -> None:
+    names = [learner.name for learner in learners]
+    if not names:
+        raise TrainingError("there is nothing to train; give one Learner or more")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise TrainingError(f"{twice[0]!r} learns twice; give each task an adapter of its own")
+    if not isinstance(grafts.model, Headed):
+        raise TrainingError(
+            f"several tasks at once need a head for each: attach to gw.Headed(base), not to a {type(grafts.model).__name__}"
+        )
+    if len({learner.budget.bf16 for learner in learners}) > 1:
+        raise TrainingError("bf16 differs between the adapters; they are computed in one pass, so give all the same")
+
+
+def _weights(grafts: Adapters, name: str) -> list[Tensor]:
+    return [tensor for tensor in tensors_of(grafts, name).values() if tensor.requires_grad]
+
+
+def _losses(grafts: Adapters, live: Sequence[Learner]) -> list[Tensor]:
+    """The loss of each learner over its own rows, in one pass."""
+    model: Any = grafts.model
+    chosen = [learner.next_batch() for learner in live]
+    batches = [
+        batch_of(model, learner.encoded.task.kind, features, learner.encoded.processor)
+        for learner, features in zip(live, chosen, strict=True)
+    ]
+    names = [learner.name for learner in live]
+    inputs, labels = merged(dict(zip(names, batches, strict=True)), padding_of(live[0].encoded.processor))
+    sizes = [len(next(iter(batch.values()))) for batch in batches]
+    with grafts.using(BatchSplit(*names, batch_sizes=sizes)):
+        output = model(**inputs, labels=labels)
+    return [output.loss] if len(live) == 1 else [output.by_head[name].loss for name in names]
+
+
+def _scores(grafts: Adapters, learner: Learner) -> dict[str, float]:
+    model: Any = grafts.model
+    budget = learner.budget
+    with grafts.using(learner.name):
+        autocast = autocast_as(model, budget.bf16)
+        return measure(model, learner.encoded, learner.encoded.task.dev, budget.eval_batch_size, autocast)[0]
+
+
+def _keep(learners: Sequence[Learner], rounds: int, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    made = io.BytesIO()
+    torch.save({"rounds": rounds, "learners": {learner.name: learner.state() for learner in learners}}, made)
+    replace_file(folder / CHECKPOINT, made.getvalue())
+
+
+def _resume(learners: Sequence[Learner], folder: Path | None) -> int:
+    """Go on from a checkpoint where there is one; the number of rounds so far."""
+    path = None if folder is None else folder / CHECKPOINT
+    if path is None or not path.is_file():
+        return 0
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    if set(saved["learners"]) != {learner.name for learner in learners}:
+        raise TrainingError(
+            f"{path} is of {', '.join(sorted(saved['learners']))}; train the same adapters, or remove it to begin anew"
+        )
+    for learner in learners:
+        learner.resume(saved["learners"][learner.name])
+    return int(saved["rounds"])

@@ -1,0 +1,71 @@
+"""A Trainer whose checkpoints hold what learns and nothing of the frozen base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer
+
+from graftwork.attach import Handle, handle_of
+from graftwork.checkpoint import has_progress, restore_progress, save_progress
+from graftwork.errors import AttachError
+from graftwork.training.trainers.callback import GraftCallback
+
+_ARGUMENTS = "training_args.bin"
+
+
+class AdapterTrainer(Trainer):
+    """A `transformers.Trainer` for an attached model: checkpoints of adapters alone.
+
+    Use it as any Trainer, after `train_only`. A checkpoint holds the adapters and fusions that learn with their heads,
+    and whatever else learns; with Trainer's own files beside them ``resume_from_checkpoint`` continues exactly, on a
+    model that was attached and given the same adapters and the same `train_only` as when the training began.
+    ``load_best_model_at_end`` works. ``<checkpoint>/graftwork`` is a folder that `Adapters.load` reads.
+
+    Checkpoints of a plain Trainer, with the base in them, can be resumed too.
+
+    Raises:
+        AttachError: If nothing is attached to the model, or its weights are sharded (FSDP, DeepSpeed).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.grafts  # noqa: B018  # nothing attached is an error now, not at the first checkpoint
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise AttachError(
+                "AdapterTrainer does not gather sharded weights; use transformers.Trainer with FSDP or DeepSpeed"
+            )
+        if not any(isinstance(callback, GraftCallback) for callback in self.callback_handler.callbacks):
+            self.add_callback(GraftCallback())
+
+    @property
+    def grafts(self) -> Handle:
+        """The handle of the model."""
+        model: Any = self.model
+        return handle_of(model)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
+        save_progress(self.grafts, folder)
+        tokenizer = self.processing_class or getattr(self.data_collator, "tokenizer", None)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        torch.save(self.args, folder / _ARGUMENTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if has_progress(Path(resume_from_checkpoint)):
+            restore_progress(self.grafts, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        best = Path(str(self.state.best_model_checkpoint))
+        if has_progress(best):
+            restore_progress(self.grafts, best)
+        else:
+            super()._load_best_model()
