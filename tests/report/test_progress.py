@@ -31,7 +31,7 @@ def made(progress: Progress, clock: Clock, unit: Unit, steps: range, seconds: fl
     """A unit makes some of 100 steps."""
     progress.begun(unit, resumed=steps.start > 1)
     for step in steps:
-        progress.stepped(step, 100)
+        progress.stepped(unit, step, 100)
     clock.now += seconds
 
 
@@ -52,7 +52,7 @@ def test_the_unit_in_hand_is_known_after_some_steps() -> None:
     progress, clock = started()
     made(progress, clock, ADAPTER_A, range(1, 3), 4.0)
     assert progress.left()[0] == 0.0  # two steps say nothing yet
-    progress.stepped(20, 100)
+    progress.stepped(ADAPTER_A, 20, 100)
     clock.now = 40.0
     assert progress.left() == (160.0, [ADAPTER_B, FUSION, HEAD])  # 80 steps of 2 s; the rows of b were not seen
 
@@ -102,7 +102,7 @@ def test_a_sequence_counts_the_steps_of_all_its_tasks() -> None:
     progress.begun(first, resumed=False)
     for steps in (10, 20, 30):
         for step in range(1, steps + 1):
-            progress.stepped(step, steps)
+            progress.stepped(first, step, steps)
     clock.now = 120.0
     assert progress.now is not None and progress.now.made == 60 and progress.speed("sequential") == 2.0
     assert progress.left() == (0.0, [first, second])  # how many steps all tasks have is not known before one is done
@@ -125,3 +125,22 @@ def test_adapters_that_are_only_added_make_no_steps_and_tell_none() -> None:
     progress = Progress(MANY, Clock())
     progress.planned((adapters, shared), {adapters.id: many_result(adapters) | {"steps": 0, "epochs": 0}})
     assert progress.steps_of("mt_shared", "all-tasks") is None
+
+
+def test_a_pass_of_several_units_has_its_time_once() -> None:
+    progress, clock = started()
+    for unit in (ADAPTER_A, ADAPTER_B):
+        progress.begun(unit, resumed=False)
+    for step in range(1, 51):
+        progress.stepped(ADAPTER_A, step, 100)
+        progress.stepped(ADAPTER_B, step, 60)
+    clock.now = 50.0
+    assert progress.now is not None and progress.now.unit == ADAPTER_B
+    assert progress.speed("adapter") == 0.5 and progress.left() == (0.5 * (50 + 10), [FUSION, HEAD])
+    clock.now = 60.0
+    progress.ended(ADAPTER_A, result(ADAPTER_A))
+    assert progress.now is not None and progress.now.unit == ADAPTER_B and progress.speed("adapter") == 0.6
+    progress.ended(ADAPTER_B, result(ADAPTER_B))
+    assert progress.now is None and progress.speed("adapter") == 0.6
+    clock.now = 1000.0
+    assert progress.speed("adapter") == 0.6

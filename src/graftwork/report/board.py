@@ -84,7 +84,7 @@ def _mark(progress: Progress, unit: Unit) -> tuple[str, str]:
     """A unit that is done, in hand, or to come."""
     if unit.id in progress.results:
         return "●", "green"
-    if progress.now is not None and progress.now.unit == unit:
+    if unit.id in progress.hands:
         return "◐", "yellow"
     return "○", "dim"
 
@@ -92,6 +92,8 @@ def _mark(progress: Progress, unit: Unit) -> tuple[str, str]:
 def _in_hand(progress: Progress, now: InHand) -> list[RenderableType]:
     unit = now.unit
     title = Text.assemble("\n", (f"{unit.label} · {unit.task} · seed {unit.seed}", "bold"))
+    if len(progress.hands) > 1:
+        title.append(f"  and {len(progress.hands) - 1} more in the same pass")
     if now.resumed:
         title.append("  resumed")
     line = Table.grid(padding=(0, 1))

@@ -88,12 +88,12 @@ class Live(Watcher):
 
     def stepped(self, unit: Unit, step: int, steps: int) -> None:
         """Count."""
-        self.progress.stepped(step, steps)
+        self.progress.stepped(unit, step, steps)
         self._draw()
 
     def logged(self, unit: Unit, epoch: float, values: Mapping[str, float]) -> None:
         """Show an evaluation; a loss with the next picture."""
-        if self.progress.logged(values) and (now := self.progress.now) is not None:
+        if self.progress.logged(unit, values) and (now := self.progress.now) is not None:
             loss = "" if now.loss is None else f", loss {now.loss:.4f}"
             budget = self.progress.recipe.budget(unit.kind, unit.method)
             scored = named_score(now.scores[-1], now.metric)

@@ -16,7 +16,7 @@ _ENOUGH = 3  # steps before a speed is read off a unit that has just begun
 
 @dataclasses.dataclass
 class InHand:
-    """The unit that is trained.
+    """A unit that is trained.
 
     Attributes:
         unit: Which it is.
@@ -61,7 +61,9 @@ class Progress:
         self.began = clock()
         self.units: tuple[Unit, ...] = ()
         self.results: dict[str, Mapping[str, Any]] = {}
-        self.now: InHand | None = None
+        self.hands: dict[str, InHand] = {}  # by id: the units that are trained, several where they learn in one pass
+        self.now: InHand | None = None  # that of which something was heard last
+        self._left: list[InHand] = []  # which have ended before the others of their pass
         self._found: frozenset[str] = frozenset()  # what was done before this process
         self._made: dict[str, tuple[int, float]] = {}  # by kind: steps and seconds of this process
         self._epochs: dict[tuple[str, str], float] = {}  # by kind and task: steps an epoch
@@ -76,12 +78,11 @@ class Progress:
 
     def begun(self, unit: Unit, resumed: bool) -> None:
         """Take a unit in hand."""
-        self.now = InHand(unit, resumed, self.clock())
+        self.now = self.hands[unit.id] = InHand(unit, resumed, self.clock())
 
-    def stepped(self, step: int, steps: int) -> None:
+    def stepped(self, unit: Unit, step: int, steps: int) -> None:
         """Count a step."""
-        if (now := self.now) is None:
-            return
+        self.now = now = self.hands[unit.id]
         if now.before is not None and step <= now.step:  # a sequence counts anew for its next task
             now.earlier, now.before, now.scores = now.made, None, []
         if now.before is None:
@@ -91,10 +92,9 @@ class Progress:
                 self._epochs[now.unit.kind, now.unit.task] = steps / epochs
         now.step, now.steps = step, steps
 
-    def logged(self, values: Mapping[str, float]) -> bool:
-        """Take what is known of the unit in hand; whether it is an evaluation."""
-        if (now := self.now) is None:
-            return False
+    def logged(self, unit: Unit, values: Mapping[str, float]) -> bool:
+        """Take what is known of a unit in hand; whether it is an evaluation."""
+        self.now = now = self.hands[unit.id]
         now.loss = values.get("loss", now.loss)
         if "eval_score" not in values:
             return False
@@ -106,11 +106,13 @@ class Progress:
 
     def ended(self, unit: Unit, result: Mapping[str, Any]) -> None:
         """A unit is done."""
-        now, self.now = self.now, None
         self.results[unit.id] = result
-        if now is not None and now.before is not None:
-            steps, seconds = self._made.get(unit.kind, (0, 0.0))
-            self._made[unit.kind] = (steps + now.made, seconds + self.clock() - now.began)
+        self._left += [self.hands.pop(unit.id)] if unit.id in self.hands else []
+        self.now = next(iter(self.hands.values()), None)
+        if not self.hands:
+            if any(hand.before is not None for hand in self._left):
+                self._made[unit.kind] = self._so_far(unit.kind)
+            self._left = []
 
     def elapsed(self) -> float:
         """Seconds of this process."""
@@ -121,15 +123,21 @@ class Progress:
 
         Of this process where it made some; else as the units tell that another process has trained.
         """
-        steps, seconds = self._made.get(kind, (0, 0.0))
-        now = self.now
-        if now is not None and now.unit.kind == kind and now.before is not None and now.made >= _ENOUGH:
-            steps, seconds = steps + now.made, seconds + self.clock() - now.began
+        steps, seconds = self._so_far(kind)
         if steps:
             return seconds / steps
         found = [r for id, r in self.results.items() if id in self._found and r["kind"] == kind and r["steps"]]
         steps = sum(r["steps"] for r in found)
         return sum(r["timings"]["train_seconds"] for r in found) / steps if steps else None
+
+    def _so_far(self, kind: str) -> tuple[int, float]:
+        """Steps and seconds of a kind in this process; a pass of several units has the steps of all and the time once."""
+        steps, seconds = self._made.get(kind, (0, 0.0))
+        hands = [hand for hand in (*self.hands.values(), *self._left) if hand.unit.kind == kind]
+        made = sum(hand.made for hand in hands)
+        if made >= _ENOUGH or (made and not self.hands):
+            return steps + made, seconds + self.clock() - min(hand.began for hand in hands)
+        return steps, seconds
 
     def steps_of(self, kind: str, task: str) -> int | None:
         """The most steps that a unit makes; ``None`` where no unit has learnt from the task yet."""
@@ -151,7 +159,7 @@ class Progress:
         seconds, unknown = 0.0, []
         for unit in self.to_come():
             speed, steps = self.speed(unit.kind), self.steps_of(unit.kind, unit.task)
-            now = self.now if self.now is not None and self.now.unit == unit else None
+            now = self.hands.get(unit.id)
             if speed is None or steps is None:
                 unknown.append(unit)
             else:

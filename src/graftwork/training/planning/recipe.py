@@ -84,6 +84,8 @@ class Recipe(BaseModel):
         order: The order of the tasks in a sequence; by default that of the tasks with the targets last.
         mixing: How often each task is drawn where all are trained at once.
         copies: How many adapters ``copies`` fuses.
+        together: How many adapters of tasks learn in one pass over the rows of all; each comes out as if it had been trained
+            alone, but for what dropout draws.
         adapter: Of tasks: ``method`` and its options, such as ``{method = "pfeiffer", reduction_factor = 16}``.
         language_adapter: The same, of languages.
         knowledge_adapter: The same, of knowledge.
@@ -108,6 +110,7 @@ class Recipe(BaseModel):
     order: tuple[str, ...] = ()
     mixing: MixingTable = MixingTable()
     copies: Annotated[int, Field(ge=2)] = 3
+    together: Annotated[int, Field(ge=1)] = 1
     adapter: dict[str, Any] = _ADAPTERS["adapter"]
     language_adapter: dict[str, Any] = _ADAPTERS["language_adapter"]
     knowledge_adapter: dict[str, Any] = _ADAPTERS["knowledge_adapter"]
@@ -279,6 +282,27 @@ class Recipe(BaseModel):
         if of_all and over:
             raise ValueError(
                 f"controls: {of_all[0]} trains all tasks at once, and tasks.{over[0]} stands over another adapter; leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_pass(self) -> Recipe:
+        budget = self.budget("adapter")
+        asked = {
+            "accumulation": budget.accumulation > 1,
+            "gradient_checkpointing": budget.gradient_checkpointing,
+            "tensorboard": budget.tensorboard,
+        }
+        unable = [key for key, is_asked in asked.items() if is_asked]
+        if self.together > 1 and unable:
+            raise ValueError(
+                f"together is {self.together} and training.{unable[0]} is {getattr(budget, unable[0])}: a pass of several adapters "
+                "has one batch of each a step, and no checkpointing or TensorBoard of its own; leave one of the two out"
+            )
+        if self.together > 1 and self.adapter_config().injected:
+            raise ValueError(
+                f"together is {self.together} and the adapter is one of peft's, which is the same for all rows of a pass; leave "
+                "together out, or take a method of graftwork"
             )
         return self
 

@@ -36,6 +36,10 @@ class Clock(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write it down."""
+        self.keep()
+
+    def keep(self) -> None:
+        """Write down the seconds so far."""
         self.stop()
         replace_file(self.file, str(self.seconds).encode())
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from graftwork.tasks import Task
 from graftwork.tasks.knowledge import read_knowledge
 from graftwork.tasks.languages import language_task
-from graftwork.training.planning.plan import plan
+from graftwork.training.planning.plan import Unit, plan
 from graftwork.training.planning.recipe import Recipe
+from graftwork.training.running.company import company_of, train_company
 from graftwork.training.running.folder import claimed, read_result, settle_recipe
 from graftwork.training.running.results import summarize, write_results
-from graftwork.training.running.unit import run_unit
+from graftwork.training.running.unit import Result, run_unit
 from graftwork.training.running.watching import Watcher
 from graftwork.training.running.workshop import Workshop
 
@@ -43,12 +45,23 @@ def run(recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Wat
         done = {unit.id: result for unit in units if (result := read_result(unit.folder(folder))) is not None}
         watcher.planned(units, done)
         for unit in units:
-            if unit.id not in done:
-                done[unit.id] = run_unit(unit, shop, watcher)
+            for one, result in () if unit.id in done else _trained(unit, units, done, shop, watcher):
+                done[one.id] = result
                 write_results(folder, summarize(units, done, recipe))
         results = summarize(units, done, recipe)
         write_results(folder, results)
     return results
+
+
+def _trained(
+    unit: Unit, units: Sequence[Unit], done: Mapping[str, Result], shop: Workshop, watcher: Watcher
+) -> Iterator[tuple[Unit, Result]]:
+    """A unit with its result when it is trained, and those that learnt in one pass with it."""
+    company = company_of(unit, units, done, shop)
+    if len(company) > 1:
+        yield from train_company(company, set(done), shop, watcher)
+    else:
+        yield unit, run_unit(unit, shop, watcher)
 
 
 def read_tasks(recipe: Recipe, root: Path) -> dict[str, Task]:

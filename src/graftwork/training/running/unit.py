@@ -33,14 +33,13 @@ def run_unit(unit: Unit, shop: Workshop, watcher: Watcher) -> Result:
     """
     folder = unit.folder(shop.run)
     clock = Clock(folder / _CLOCK)
-    with _nothing_lost(unit, folder):
+    with nothing_lost(unit, folder):
         if UNIT_KINDS[unit.kind].over == "sequence":
             result, predictions = go_through(unit, shop, watcher, clock)
         else:
             result, predictions = _trained(unit, shop, watcher, clock)
         result["timings"]["train_seconds"] = round(clock.seconds, 1)
-        replace_file(folder / PREDICTIONS, (json.dumps(predictions) + "\n").encode())
-        replace_file(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
+        write_down(folder, result, predictions)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     (folder / _CLOCK).unlink(missing_ok=True)
     watcher.ended(unit, result)
@@ -59,8 +58,19 @@ def _trained(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock) -> tupl
     return result, predictions
 
 
+def write_down(folder: Path, result: Result, predictions: Any) -> None:
+    """Write what a unit came to into its folder; with the result there it is done."""
+    replace_file(folder / PREDICTIONS, (json.dumps(predictions) + "\n").encode())
+    replace_file(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
+
+
 @contextmanager
-def _nothing_lost(unit: Unit, folder: Path) -> Iterator[None]:
+def nothing_lost(unit: Unit, folder: Path) -> Iterator[None]:
+    """Say of a disk that is full, or a folder that cannot be written, what can be done about it.
+
+    Raises:
+        TrainingError: In the place of the system's own error.
+    """
     try:
         yield
     except OSError as error:

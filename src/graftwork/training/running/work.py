@@ -50,7 +50,7 @@ def single_work(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock) -> W
         trainer,
         budget,
         lambda: measured(unit, shop, trainer, grafts, stage),
-        lambda: _keep(grafts, stage, unit.folder(shop.run)),
+        lambda: keep_stage(grafts, stage, unit.folder(shop.run)),
     )
 
 
@@ -89,7 +89,7 @@ def joint_trainer(
     return trainer, budget
 
 
-def _keep(grafts: Adapters, stage: Stage, folder: Path) -> int:
+def keep_stage(grafts: Adapters, stage: Stage, folder: Path) -> int:
     """Save what a unit is for; the bytes on disk, for a whole base those that it would have."""
     if stage.folder == "base":
         return size_of(grafts.save_base(folder / stage.folder))

@@ -52,6 +52,10 @@ class Workshop:
         """
         set_seed(unit.seed)
         grafts = self.fresh()
+        return grafts, self.put(unit, grafts, trained=trained)
+
+    def put(self, unit: Unit, grafts: Adapters, *, trained: bool = True) -> Stage:
+        """What a unit trains, on a base that may have others on it; what is drawn follows the state of the generators."""
 
         def add_head(name: str) -> None:
             grafts.add_head(name, self.tasks[unit.task].head())
@@ -59,7 +63,7 @@ class Workshop:
         def bring(member: Unit, name: str, head: bool) -> None:
             self._bring(grafts, member, name, head, trained)
 
-        return grafts, set_up(unit, grafts, self.recipe, add_head, bring)
+        return set_up(unit, grafts, self.recipe, add_head, bring)
 
     def _bring(self, grafts: Adapters, member: Unit, name: str, head: bool, trained: bool) -> None:
         """Put what another unit has trained on the model: its adapter, or its base with the adapters of all its tasks."""

@@ -39,6 +39,7 @@ def train_together(
     seed: int = 0,
     folder: Path | None = None,
     told: Told | None = None,
+    stepped: Callable[[Learner], None] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Train several adapters, each with its own task; they end with their best weights.
 
@@ -48,6 +49,7 @@ def train_together(
         seed: Of what is random in the passes.
         folder: Where checkpoints are kept, at every end of an epoch; a training that was interrupted goes on from there.
         told: Is called with the learner, the epoch and the score whenever one has ended an epoch.
+        stepped: Is called with the learner whenever one has made a step.
 
     Returns:
         For each adapter its scores on its dev rows.
@@ -72,7 +74,7 @@ def train_together(
         summed = [*losses, *([] if extra is None else [extra.to(losses[0].device)])]
         torch.stack([loss.float() if loss.dtype != torch.float64 else loss for loss in summed]).sum().backward()
         rounds += 1
-        over = [learner for learner, loss in zip(live, losses, strict=True) if learner.step(loss)]
+        over = [learner for learner, loss in zip(live, losses, strict=True) if _step(learner, loss, stepped)]
         for learner in over:
             learner.scored(_scores(grafts, learner)[learner.encoded.task.metric])
             if told is not None:
@@ -117,6 +119,13 @@ def _losses(grafts: Adapters, live: Sequence[Learner]) -> list[Tensor]:
     with grafts.using(BatchSplit(*names, batch_sizes=sizes)):
         output = model(**inputs, labels=labels)
     return [output.loss] if len(live) == 1 else [output.by_head[name].loss for name in names]
+
+
+def _step(learner: Learner, loss: Tensor, stepped: Callable[[Learner], None] | None) -> bool:
+    ended = learner.step(loss)
+    if stepped is not None:
+        stepped(learner)
+    return ended
 
 
 def _scores(grafts: Adapters, learner: Learner) -> dict[str, float]:
