@@ -108,7 +108,7 @@ def table(results: Mapping[str, Any], recipe: Recipe) -> str:
     lines = []
     for kind, method in COLUMNS:
         found = [rows.get((kind, method, target)) for target in recipe.targets]
-        cells = [_cell(row) for row in found]
+        cells = [_cell(row, len(recipe.seeds)) for row in found]
         means = [row["mean"] for row in found if row is not None]
         mean = f"{100 * sum(means) / len(means):.1f}" if len(means) == len(found) else ""
         members = next((len(row["members"]) for row in found if row is not None), 0)
@@ -117,22 +117,41 @@ def table(results: Mapping[str, Any], recipe: Recipe) -> str:
         lines.append(
             f"| {label.replace('of all 0', 'of all').replace('of 0', 'of')} | {' | '.join(cells)} | {mean} | {weights} |"
         )
-    heads = " | ".join(f"{target}" for target in recipe.targets)
-    train = recipe.training
-    sizes = sorted({task.rows or 0 for task in recipe.tasks.values()})
-    most = {task.scored_rows for task in recipe.tasks.values()} - {None}
-    scored = f", scored on at most {' or '.join(map(str, sorted(most)))}" if most else ""
-    said = (
-        f"{len(recipe.seeds)} seed(s), at most {' or '.join(map(str, sizes))} rows a task (0: all){scored}, {train.epochs} epochs, "
-        f"{recipe.base.max_length} tokens, {'bfloat16' if train.bf16 else 'float32'}; metric in percent, mean ± sd over seeds "
-        f"that are done; {len(results['units'])} trainings done."
+    top = [
+        f"| | {' | '.join(recipe.targets)} | mean | trained weights |",
+        f"|---|{'---:|' * (len(recipe.targets) + 2)}",
+    ]
+    return "\n".join([*top, *lines, "", _said(results, recipe), ""])
+
+
+def _said(results: Mapping[str, Any], recipe: Recipe) -> str:
+    """How the figures came about."""
+    train, tasks = recipe.training, recipe.tasks.items()
+    targets = _most({task.rows for name, task in tasks if name in recipe.targets})
+    sources = _most({task.rows for name, task in tasks if name not in recipe.targets})
+    scored = _most({task.scored_rows for _, task in tasks})
+    where = {row["task"]: f"{row['task']} by {row['metric']} on {row['scored_on']}" for row in results["targets"]}
+    return (
+        f"In percent: {', '.join(where.values())}; mean ± sd over the seeds, in parentheses of how many where not of all "
+        f"{len(recipe.seeds)}. Learnt from {sources} rows of a source, {targets} of a target; scored on {scored} rows; "
+        f"{train.epochs} epochs, {recipe.base.max_length} tokens, {'bfloat16' if train.bf16 else 'float32'}, "
+        f"{len(results['units'])} trainings. The weights are those of one training, without the adapters that it stands over."
     )
-    top = [f"| | {heads} | mean | trained weights |", f"|---|{'---:|' * (len(recipe.targets) + 2)}"]
-    return "\n".join([*top, *lines, "", said, ""])
 
 
-def _cell(row: Mapping[str, Any] | None) -> str:
-    return NOT_RUN if row is None else score(row["mean"], row["metric"], row["sd"])
+def _most(rows: set[int | None]) -> str:
+    return (
+        "all"
+        if None in rows
+        else f"at most {' or '.join(f'{count:,}' for count in sorted(count for count in rows if count))}"
+    )
+
+
+def _cell(row: Mapping[str, Any] | None, seeds: int) -> str:
+    if row is None:
+        return NOT_RUN
+    fewer = f" ({len(row['seeds'])})" if len(row["seeds"]) < seeds else ""
+    return score(row["mean"], row["metric"], row["sd"]) + fewer
 
 
 if __name__ == "__main__":

@@ -41,9 +41,10 @@ def test_what_was_not_run_is_marked_and_never_filled(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("tests.report.made_up.METRICS", dict.fromkeys(recipe.tasks, "accuracy"))
     units = plan(recipe)
     done = {u.id: unit_result(u, 0.5 + 0.01 * u.seed) for u in units if u.kind == "head" and u.task in ("rte", "mrpc")}
+    done.pop("head/mrpc/2")
     lines = table(summarize(units, done, recipe), recipe).splitlines()
     assert len([line for line in lines if line.startswith("| ")]) == len(COLUMNS) + 1
     head = next(line for line in lines if line.startswith("| head only"))
-    assert head.count("51.0 ± 1.0") == 2 and head.count(NOT_RUN) == 2
+    assert "| 51.0 ± 1.0 | 50.5 ± 0.7 (2) |" in head and head.count(NOT_RUN) == 2
     others = [line for line in lines[2:] if line.startswith("| ") and not line.startswith("| head only")]
     assert all(line.count(NOT_RUN) == 4 and not any(c in line.split("|")[6] for c in "0123456789") for line in others)
