@@ -1,22 +1,26 @@
-"""The AdapterFusion table at small scale, with controls: ``python examples/study/study.py --out runs/study``.
+"""The AdapterFusion table at small scale, with controls: ``python -m examples.study.study --out runs/study``.
 
 Runs `recipe.toml` beside this file as a profile says, or goes on with it, and prints a table of targets and columns in which
-every cell that was not run is marked. ``--table FILE`` writes it as Markdown from what is done, and runs nothing.
+every cell that was not run is marked, and the tables that it is read by. ``--table FILE`` writes them as Markdown from what is
+done, below a mark in the file where it has one, and runs nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from examples.study.reading import Column, against, looks
 from graftwork.report import Live, gather, write_report
+from graftwork.report.sequences import forgetting_tables
 from graftwork.report.words import kind_label, score
 from graftwork.training import Recipe, run
 
 HERE = Path(__file__).resolve().parent
 NOT_RUN = "not run"
+MARK = "<!-- below: python -m examples.study.study --table -->"
 # small is that of recipe.toml; full takes whole data sets and the paper's numbers of epochs, for a GPU; quick has targets of
 # half the sources' rows, so that there is something for a source to give.
 PROFILES: dict[str, dict[str, Any]] = {
@@ -26,7 +30,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "full": {"rows": None, "epochs": 30, "patience": 4},
 }
 # The columns of the table: the paper's, then the controls.
-COLUMNS: tuple[tuple[str, str], ...] = (
+COLUMNS: tuple[Column, ...] = (
     ("head", ""),
     ("full", ""),
     ("sequential", ""),
@@ -68,12 +72,19 @@ def main() -> None:
         with Live(recipe) as live:
             run(recipe, given.out, root=HERE, watcher=live)
     found = gather(given.out)
-    text = table(found.results, found.recipe)
+    text = page(found.results, found.recipe)
     if given.table is not None:
-        given.table.write_text(text, encoding="utf-8")
+        write_below(given.table, text)
     else:
         write_report(given.out)
     print(text)
+
+
+def write_below(file: Path, text: str) -> None:
+    """Write tables into a page, below the mark where there is one: what a reader made of them stands above it."""
+    before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    above = before.partition(MARK)[0] if MARK in before else ""
+    file.write_text(f"{above}{MARK}\n\n{text}", encoding="utf-8")
 
 
 def study(
@@ -102,26 +113,41 @@ def study(
     return Recipe.make(told)
 
 
+def page(results: Mapping[str, Any], recipe: Recipe) -> str:
+    """The table, and what it is read by: the fusion against each column, where it looks, what sequences forget."""
+    rows, targets = _rows(results), recipe.targets
+    labels = {column: _label(column, rows, targets) for column in COLUMNS}
+    more = [against(rows, targets, labels), looks(results, targets), *forgetting_tables(results)]
+    return "\n".join([table(results, recipe), *(one.markdown() for one in more if one.rows)])
+
+
 def table(results: Mapping[str, Any], recipe: Recipe) -> str:
     """Ways as rows and targets as columns, with the mean over targets where a way has all of them."""
-    rows = {(row["kind"], row.get("method", ""), row["task"]): row for row in results["targets"]}
-    lines = []
-    for kind, method in COLUMNS:
-        found = [rows.get((kind, method, target)) for target in recipe.targets]
+    rows, lines = _rows(results), []
+    for column in COLUMNS:
+        found = [rows.get((*column, target)) for target in recipe.targets]
         cells = [_cell(row, len(recipe.seeds)) for row in found]
         means = [row["mean"] for row in found if row is not None]
         mean = f"{100 * sum(means) / len(means):.1f}" if len(means) == len(found) else ""
-        members = next((len(row["members"]) for row in found if row is not None), 0)
         weights = next((f"{row['trained_weights']:,}" for row in found if row is not None), "")
-        label = kind_label(kind, members, method) if members or kind != "fusion_mt" else "fusion, jointly trained"
-        lines.append(
-            f"| {label.replace('of all 0', 'of all').replace('of 0', 'of')} | {' | '.join(cells)} | {mean} | {weights} |"
-        )
+        lines.append(f"| {_label(column, rows, recipe.targets)} | {' | '.join(cells)} | {mean} | {weights} |")
     top = [
         f"| | {' | '.join(recipe.targets)} | mean | trained weights |",
         f"|---|{'---:|' * (len(recipe.targets) + 2)}",
     ]
     return "\n".join([*top, *lines, "", _said(results, recipe), ""])
+
+
+def _rows(results: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    return {(row["kind"], row.get("method", ""), row["task"]): row for row in results["targets"]}
+
+
+def _label(column: Column, rows: Mapping[tuple[str, str, str], Mapping[str, Any]], targets: Sequence[str]) -> str:
+    kind, method = column
+    members = next((len(rows[(*column, t)]["members"]) for t in targets if (*column, t) in rows), 0)
+    if kind == "fusion_mt" and not members:
+        return "fusion, jointly trained"
+    return kind_label(kind, members, method).replace("of all 0", "of all").replace("of 0", "of")
 
 
 def _said(results: Mapping[str, Any], recipe: Recipe) -> str:

@@ -94,6 +94,27 @@ def test_a_terminal_gets_one_picture() -> None:
     assert rows["mrpc"][3] == "○○"
 
 
+def test_a_pass_of_several_units_is_one_picture() -> None:
+    console, clock = terminal(), Clock()
+    first, second = [unit for unit in UNITS if unit.kind == "adapter"][:2]
+    with Live(RECIPE, console, clock=clock) as live:
+        live.planned(UNITS, {})
+        for unit in (first, second):
+            live.begun(unit, False)
+        live.stepped(first, 1, 80)
+        shown(console)
+        clock.now = 60
+        live.stepped(second, 20, 40)
+        picture = shown(console)
+        live.ended(second, unit_result(second, 0.7))
+        after = shown(console)
+    assert f"adapter · {second.task} · seed 0  and 1 more in the same pass" in picture
+    assert "step 20 of 40" in picture
+    rows = {line.split()[0]: line for line in picture.splitlines() if line.split()}
+    assert "◐" in rows[first.task] and "◐" in rows[second.task]
+    assert f"adapter · {first.task} · seed 0" in after and "more in the same pass" not in after
+
+
 class Ascii(StringIO):
     """A terminal that shows nothing else."""
 
