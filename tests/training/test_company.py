@@ -100,12 +100,14 @@ def test_one_seed_is_a_pass_and_each_unit_says_its_company(at_once) -> None:
     assert seen.events[:3] == [f"begun {unit}" for unit in company]
     assert seen.events[3:6] == [f"stepped {unit} 1" for unit in company]
     assert [event for event in seen.events if event.startswith("ended")][:3] == [f"ended {unit}" for unit in company]
-    assert not list(out.glob("together/*"))
+    assert not (out / "together").exists()
     predictor = Predictor(out, "b", kind="adapter")
     assert len(predictor.predict([{"text": "a good film"}, {"text": "awful"}])) == 2
 
 
-@pytest.mark.parametrize("stop", ["scored adapter/c/0 1", "scored adapter/a/0 2", "ended adapter/b/0"])
+@pytest.mark.parametrize(
+    "stop", ["scored adapter/c/0 1", "scored adapter/a/0 2", "ended adapter/b/0", "ended adapter/c/0"]
+)
 def test_interrupted_it_goes_on_in_the_same_company(at_once, tmp_path: Path, stop: str) -> None:
     recipe, root = made(tmp_path, 8)
     with pytest.raises(KeyboardInterrupt):
@@ -120,7 +122,8 @@ def test_interrupted_it_goes_on_in_the_same_company(at_once, tmp_path: Path, sto
     for unit in ("adapter/a/0", "adapter/b/0", "adapter/c/0"):
         for key, value in weights(at_once[1], unit).items():
             assert weights(root / "out", unit)[key].equal(value), (unit, key)
-    if stop.startswith("ended"):  # its weights were found, and only what was not written is measured again
+    assert not (root / "out" / "together").exists()
+    if stop == "ended adapter/b/0":  # its weights were found, and only what was not written is measured again
         assert "resumed adapter/c/0" in again.events and "resumed adapter/a/0" not in again.events
         assert not any(event.startswith("stepped adapter/") and event.endswith("/0 1") for event in again.events)
 

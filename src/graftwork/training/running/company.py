@@ -50,6 +50,11 @@ def company_of(unit: Unit, units: Sequence[Unit], done: Collection[str], shop: W
     return tuple(alike[: shop.recipe.together])
 
 
+def forget_companies(run: Path) -> None:
+    """Remove what is left of passes in a run that is done: one may have been killed between its last result and its end."""
+    shutil.rmtree(run / _FOLDER, ignore_errors=True)
+
+
 def _can_join(unit: Unit) -> bool:
     """Whether it is the adapter of a task and stands over no other, which would be another one for every row."""
     return unit.kind == "adapter" and not unit.under

@@ -11,7 +11,7 @@ from graftwork.tasks.knowledge import read_knowledge
 from graftwork.tasks.languages import language_task
 from graftwork.training.planning.plan import Unit, plan
 from graftwork.training.planning.recipe import Recipe
-from graftwork.training.running.company import company_of, train_company
+from graftwork.training.running.company import company_of, forget_companies, train_company
 from graftwork.training.running.folder import claimed, read_result, settle_recipe
 from graftwork.training.running.results import summarize, write_results
 from graftwork.training.running.unit import Result, run_unit
@@ -48,6 +48,7 @@ def run(recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Wat
             for one, result in () if unit.id in done else _trained(unit, units, done, shop, watcher):
                 done[one.id] = result
                 write_results(folder, summarize(units, done, recipe))
+        forget_companies(folder)
         results = summarize(units, done, recipe)
         write_results(folder, results)
     return results
