@@ -82,11 +82,8 @@ MANY = Recipe.make(
 MANY_METRICS = {"rte": "accuracy", "mrpc": "f1", "cola": "accuracy"}
 ALONE = {"rte": 0.70, "mrpc": 0.80, "cola": 0.75}  # of a training on the task alone
 TOGETHER = {"rte": 0.74, "mrpc": 0.79, "cola": 0.75}  # of one on all at once
-FORGETTING = (
-    (0.70,),
-    (0.72, 0.78),
-    (0.60, 0.70, 0.79),
-)  # R of `graftwork.training.running.forgetting`, of the first seed
+# R of `graftwork.training.running.forgetting`, of the first seed
+FORGETTING = ((0.70,), (0.72, 0.78), (0.60, 0.70, 0.79))
 KEPT = ((0.70,), (0.70, 0.80), (0.70, 0.80, 0.75))  # the same where nothing is forgotten
 
 

@@ -26,7 +26,7 @@ from graftwork.training.running.work import Measured, keep_stage
 from graftwork.training.running.workshop import Workshop
 from graftwork.training.trainers.arguments import make_trainer
 from graftwork.training.trainers.learner import Learner
-from graftwork.training.trainers.together import CHECKPOINT, train_together
+from graftwork.training.trainers.together import CHECKPOINT, learn_together
 
 _FOLDER, _UNITS, _CLOCK = "together", "units.json", "seconds"
 
@@ -130,7 +130,7 @@ def _train(
         values = {"loss": learner.losses[-1][1], f"eval_{metric}": score, "eval_score": score}
         watcher.logged(named[learner.name], epoch, values)
 
-    train_together(grafts, learners, seed=units[0].seed, folder=folder, told=told, stepped=stepped)
+    learn_together(grafts, learners, seed=units[0].seed, folder=folder, told=told, stepped=stepped)
     clock.stop()
 
 

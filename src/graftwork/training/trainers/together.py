@@ -30,6 +30,7 @@ from graftwork.training.trainers.side_by_side import merged, padding_of
 CHECKPOINT = "together.pt"
 
 Told = Callable[[Learner, int, float], None]
+Stepped = Callable[[Learner], None]
 
 
 def train_together(
@@ -39,7 +40,7 @@ def train_together(
     seed: int = 0,
     folder: Path | None = None,
     told: Told | None = None,
-    stepped: Callable[[Learner], None] | None = None,
+    stepped: Stepped | None = None,
 ) -> dict[str, dict[str, float]]:
     """Train several adapters, each with its own task; they end with their best weights.
 
@@ -58,6 +59,20 @@ def train_together(
         TrainingError: If two share a name or weights, a loss is not a number, or the adapters compute in different
             precisions.
     """
+    learn_together(grafts, learners, seed=seed, folder=folder, told=told, stepped=stepped)
+    return {learner.name: _scores(grafts, learner) for learner in learners}
+
+
+def learn_together(
+    grafts: Adapters,
+    learners: Sequence[Learner],
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    told: Told | None = None,
+    stepped: Stepped | None = None,
+) -> None:
+    """What `train_together` does, without scoring the best weights once more: for one who measures them by itself."""
     _refuse(grafts, learners)
     names = [learner.name for learner in learners]
     grafts.train_only(names, active=BatchSplit(*names, batch_sizes=[1] * len(names)))
@@ -83,7 +98,6 @@ def train_together(
             _keep(learners, rounds, folder)
     for learner in learners:
         learner.keep_best()
-    return {learner.name: _scores(grafts, learner) for learner in learners}
 
 
 def _refuse(grafts: Adapters, learners: Sequence[Learner]) -> None:
@@ -121,7 +135,7 @@ def _losses(grafts: Adapters, live: Sequence[Learner]) -> list[Tensor]:
     return [output.loss] if len(live) == 1 else [output.by_head[name].loss for name in names]
 
 
-def _step(learner: Learner, loss: Tensor, stepped: Callable[[Learner], None] | None) -> bool:
+def _step(learner: Learner, loss: Tensor, stepped: Stepped | None) -> bool:
     ended = learner.step(loss)
     if stepped is not None:
         stepped(learner)
