@@ -107,7 +107,8 @@ class Progress:
     def ended(self, unit: Unit, result: Mapping[str, Any]) -> None:
         """A unit is done."""
         self.results[unit.id] = result
-        self._left += [self.hands.pop(unit.id)] if unit.id in self.hands else []
+        if unit.id in self.hands:
+            self._left.append(self.hands.pop(unit.id))
         self.now = next(iter(self.hands.values()), None)
         if not self.hands:
             if any(hand.before is not None for hand in self._left):
