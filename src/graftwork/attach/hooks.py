@@ -80,9 +80,10 @@ def _frame(ports: Ports, module: nn.Module) -> Frame | None:
     if _has_work(ports, plan) if plan is not None else runtime.unbound and recomputing():
         active = "nothing" if plan is None else repr(plan.composition)
         raise AttachError(
-            f"a {type(module).__name__} of the model runs outside the model's forward, while {active} is active: with "
-            "gradient checkpointing of your own, wrap the checkpointed function with `grafts.bind(fn)`; to run a part "
-            "alone, set `grafts.active = None`"
+            f"{ports.path or 'the model'} ({type(module).__name__}) runs outside the model's forward, while {active} is active: "
+            "call the model itself, model(...), not model.forward(...) and not its parts one by one; with gradient "
+            "checkpointing of your own, wrap the checkpointed function with `grafts.bind(fn)`; to run a part alone, set "
+            "`grafts.active = None`"
         )
     return None
 
@@ -91,7 +92,7 @@ def _has_work(ports: Ports, plan: Plan) -> bool:
     """Whether the composition changes what this module returns."""
     places = [(site, stream) for _, _, site, stream in (*ports.writes, *ports.entries)]
     writes = any(site in (plan.stream if stream else plan.branch) for site, stream in places)
-    return writes or ports.norm in plan.norms
+    return writes or ports.norm in plan.norms or ports.head in plan.heads
 
 
 def _input(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:

@@ -93,10 +93,10 @@ def wire_copy(original: nn.Module, like: nn.Module) -> None:
 
 
 def install(module: nn.Module, ports: Ports) -> None:
-    """Put the ports and the hooks on a module."""
+    """Put the ports and the hooks on a module; its output passes ours first, so that every other hook sees what was added."""
     module.__dict__[PORTS] = ports
     module.register_forward_pre_hook(before, with_kwargs=True)
-    module.register_forward_hook(after, with_kwargs=True)
+    module.register_forward_hook(after, with_kwargs=True, prepend=True)
 
 
 def stream_tap(site: Site) -> Tap:
