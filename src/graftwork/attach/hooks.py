@@ -31,10 +31,11 @@ def before(
     frame = _frame(ports, module)
     if frame is None:
         return None
-    call = 0
+    for number in ports.restarts:
+        frame.counts[number] = 0
     if ports.counted:
-        call = frame.counts.get(ports.number, 0)
-        frame.counts[ports.number] = call + 1
+        frame.counts[ports.number] = frame.counts.get(ports.number, 0) + 1
+    call = _call(frame, ports)
     start = given = (args, kwargs)
     for at, slot, site, stream in ports.entries:
         if at == call and site in (frame.plan.stream if stream else frame.plan.branch):
@@ -59,7 +60,7 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
             changed = norm(args[0] if args else next(iter(kwargs.values())))
     if ports.head is not None and ports.head in frame.plan.heads:
         changed = run_head(module, frame.plan.heads[ports.head], frame, args, kwargs)
-    call = frame.counts.get(ports.number, 1) - 1 if ports.counted else 0
+    call = _call(frame, ports)
     for at, slot, site, stream in ports.writes:
         if at == call:
             changed = write(frame, ports, site, stream, slot, changed)
@@ -67,6 +68,11 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         if at == call and frame.wants(site, role):
             frame.carry(site, role, pick(changed, slot))
     return changed
+
+
+def _call(frame: Frame, ports: Ports) -> int:
+    """The number of the call under way, 0 where calls are not told apart."""
+    return 0 if ports.counter is None else frame.counts.get(ports.counter, 1) - 1
 
 
 def _frame(ports: Ports, module: nn.Module) -> Frame | None:

@@ -95,7 +95,8 @@ def _overlapping(graph: Graph) -> list[_Found]:
         returned = next((p for p in call.outputs if p.reachable and p.slot is None), None)
         if taken is None or returned is None:
             continue
-        if is_site(call.module):
+        again = any(f.call.path == call.path and not graph.depends(taken.value, f.returned.value) for f in found)
+        if is_site(call.module) and not again:  # one set of adapters for all calls, unless one is fed by another
             found.append(_Found(call, taken, returned, not any(graph.depends(taken.value, v) for v in before)))
         before.append(returned.value)
     return found
