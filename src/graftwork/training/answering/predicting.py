@@ -14,10 +14,19 @@ from graftwork.errors import RecipeError
 from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
 from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.planning.plan import Unit, plan
-from graftwork.training.planning.recipe import SHARED, Recipe
+from graftwork.training.planning.recipe import Recipe
 from graftwork.training.running.base import auto_class, load_base, load_processor
 from graftwork.training.running.folder import read_result, recipe_of, root_of
-from graftwork.training.running.stages import adapter_folder, fusion_name, load_joint, member_name, over, pool_of
+from graftwork.training.running.stages import (
+    adapter_folder,
+    fusion_name,
+    joint_adapter,
+    load_joint,
+    load_tuned,
+    member_name,
+    over,
+    pool_of,
+)
 from graftwork.training.trainers.outputs import autocast_as, outputs_of
 
 PREFERRED = ("fusion", "adapter")
@@ -190,10 +199,14 @@ def load_unit(
             grafts.load(at, found.task, head=False)
     folder = unit.folder(run)
     if UNIT_KINDS[unit.kind].of_all:
-        return _load_of_all(grafts, unit, task, run)
+        load_joint(grafts, unit, recipe, run, [task])
+        return joint_adapter(unit, task, recipe), task
+    if unit.kind == "tuned":
+        load_tuned(grafts, unit, run)
+        return over(unit, None), task
     if unit.kind == "fusion_mt":
         (joint,) = unit.members
-        load_joint(grafts, joint, run, joint.tasks)
+        load_joint(grafts, joint, recipe, run, joint.tasks)
         names = list(joint.tasks)
     elif (folder / "adapter").is_dir():
         if task not in grafts.names:
@@ -208,17 +221,6 @@ def load_unit(
         return over(unit, Average(*names), language) if names else None, str(grafts.load(folder / "head"))
     grafts.load(folder / "fusion", head=True)
     return over(unit, pool_of(unit, names), language), fusion_name(unit)
-
-
-def _load_of_all(grafts: Adapters, unit: Unit, task: str, run: Path) -> tuple[Composition, str]:
-    folder = unit.folder(run)
-    if unit.kind == "mt_shared":
-        if SHARED not in grafts.names:
-            grafts.load(folder / "adapter", SHARED)
-        grafts.load(folder / "heads" / task, task)
-        return SHARED, task
-    load_joint(grafts, unit, run, [task])
-    return task, task
 
 
 def _others(unit: Unit, recipe: Recipe, run: Path) -> str:
