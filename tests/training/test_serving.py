@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 import graftwork as gw
+from graftwork.report import write_report
 from graftwork.report.together_tables import together_tables
 from graftwork.tasks import Task
-from graftwork.training import Predictor, Recipe, Unit, comparison, estimate, plan, run
+from graftwork.training import Predictor, Recipe, Several, Unit, comparison, estimate, plan, run
 from graftwork.training.planning.serving import mixing_of
 from graftwork.training.running.folder import read_predictions
 from graftwork.training.running.joint import set_up_joint
@@ -148,9 +150,9 @@ def test_a_hypernetwork_learns_all_tasks_with_an_embedding_and_a_head_each(
 ) -> None:
     shop = Workshop(recipe, folder, tmp_path, read_tasks(recipe, folder))
     grafts, ways = set_up_joint(Unit("mt_shared", "all-tasks", 0, method="hyper", tasks=("a", "b")), shop)
-    assert {task: tuple(way) for task, way in ways.items()} == {"a": ("shared:a", "a"), "b": ("shared:b", "b")}
+    assert {task: tuple(way) for task, way in ways.items()} == {t: (f"shared:{t}", f"shared:{t}") for t in "ab"}
     assert grafts.names == ("shared",) and grafts.base_mode == "frozen"
-    assert set(grafts.learning) == {"shared", "a", "b"}
+    assert grafts.learning == ("shared",)
     own, _ = set_up_joint(Unit("mt_joint", "all-tasks", 0, method="hyper", tasks=("a", "b")), shop)
     assert own.names == ("shared",) and own.base_mode == "trained"
 
@@ -205,3 +207,36 @@ def test_adapter_itself_may_serve_all_tasks_with_the_base(folder: Path, recipe: 
     predictor = Predictor(tmp_path / "run", "b", kind="mt_joint")
     said = [p.value for p in predictor.predict(Task.read("b", predictor.spec, folder).dev)]
     assert said == read_predictions(predictor.unit.folder(tmp_path / "run"))["b"]
+
+
+def test_several_of_its_tasks_answer_in_one_pass(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """Members of the shared adapter, and a task that joined later, whose norms are copies of the shared ones."""
+    given = recipe.model_dump(exclude_unset=True, mode="json")
+    made = Recipe.make({**given, "methods": {}, "adapter": {**HYPER, "tasks": ["a", "b"]}, "targets": []})
+    found = run(made, tmp_path / "run", root=folder)
+    assert [row["task"] for row in found["sources"]] == ["c"] and len(found["together"]) == 1
+    rows = Task.read("a", made.tasks["a"], folder).dev
+    answers = Several(tmp_path / "run", ["a", "b", "c"]).predict(rows)
+    for task in ("a", "b", "c"):
+        alone = Predictor(tmp_path / "run", task).predict(rows)
+        assert [answer[task].value for answer in answers] == [p.value for p in alone]
+
+
+def test_its_report_has_a_picture_and_a_line_for_every_unit(folder: Path, results: dict[str, Any]) -> None:
+    written = {path.name for path in write_report(folder / "run", plots=True)}
+    assert {"tasks-mt_shared-hyper.png", "curves-c.png"} <= written
+    page = (folder / "run" / "results.md").read_text()
+    assert "shared adapter, all tasks: hyper" in page and "shared adapter, new task: hyper" in page
+
+
+def test_a_folder_with_one_embedding_for_all_tasks_says_what_to_do(
+    folder: Path, results: dict[str, Any], tmp_path: Path
+) -> None:
+    old = shutil.copytree(folder / "run", tmp_path / "run")
+    predictor = Predictor(old, "a", kind="mt_shared", root=folder)
+    predictor.grafts.active = None
+    predictor.grafts.remove("shared")
+    predictor.grafts.add("shared", predictor.recipe.adapter_config("mt_shared", "hyper").with_members(["task"]))
+    predictor.grafts.save("shared", predictor.unit.folder(old) / "adapter")
+    with pytest.raises(gw.RecipeError, match=r"one embedding for all tasks.*remove the folder"):
+        Predictor(old, "a", kind="mt_shared", root=folder)

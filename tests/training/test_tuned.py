@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import graftwork as gw
-from graftwork.report import tables
+from graftwork.report import tables, write_report
 from graftwork.tasks import Task
 from graftwork.training import Predictor, Recipe, estimate, plan, run
 from graftwork.training.running.folder import read_predictions
@@ -93,3 +93,18 @@ def test_what_does_not_go_with_it_is_refused(task: dict[str, Any], more: dict[st
     with pytest.raises(gw.RecipeError) as caught:
         Recipe.make(given)
     assert said in str(caught.value)
+
+
+def test_the_published_second_stage_of_a_k_adapter(folder: Path, tmp_path: Path) -> None:
+    small = {"method": "k_adapter", "size": 8, "heads": 2, "inner": 16}
+    made = Recipe.make({**TABLES, "knowledge_adapter": small})
+    found = {unit["task"]: unit for unit in run(made, tmp_path / "run", root=folder)["units"]}
+    assert found["trained"]["trained_weights"] > found["fixed"]["trained_weights"]
+    for task in ("fixed", "trained"):
+        predictor = Predictor(tmp_path / "run", task)
+        values = [p.value for p in predictor.predict(Task.read(task, predictor.spec, folder).dev)]
+        assert values == read_predictions(predictor.unit.folder(tmp_path / "run"))[task]
+
+
+def test_its_report_has_its_curves(folder: Path, results: dict[str, Any]) -> None:
+    assert {"curves-fixed.png", "curves-trained.png"} <= {p.name for p in write_report(folder / "run", plots=True)}

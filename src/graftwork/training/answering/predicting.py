@@ -9,6 +9,7 @@ from typing import Any
 
 from graftwork.api import Adapters, attach
 from graftwork.attach import Headed
+from graftwork.attach.members import full_name
 from graftwork.compose import Average, Composition
 from graftwork.errors import RecipeError
 from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
@@ -20,7 +21,7 @@ from graftwork.training.running.folder import read_result, recipe_of, root_of
 from graftwork.training.running.stages import (
     adapter_folder,
     fusion_name,
-    joint_adapter,
+    joint_way,
     load_joint,
     load_tuned,
     member_name,
@@ -200,7 +201,7 @@ def load_unit(
     folder = unit.folder(run)
     if UNIT_KINDS[unit.kind].of_all:
         load_joint(grafts, unit, recipe, run, [task])
-        return joint_adapter(unit, task, recipe), task
+        return joint_way(unit, task, recipe)
     if unit.kind == "tuned":
         load_tuned(grafts, unit, run)
         return over(unit, None), task
@@ -211,7 +212,7 @@ def load_unit(
     elif (folder / "adapter").is_dir():
         if task not in grafts.names:
             grafts.load(folder / "adapter", task, head=True)
-        return over(unit, task, language), task
+        return over(unit, task, language), full_name(task, task) if unit.kind == "new_task" else task
     else:
         names = [member_name(unit, member) for member in unit.members]
         for name, member in zip(names, unit.members, strict=True):

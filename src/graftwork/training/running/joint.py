@@ -24,7 +24,7 @@ from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.planning.plan import Unit
 from graftwork.training.planning.recipe import SHARED
 from graftwork.training.running.kept import size_of, trained_bytes, trained_weights
-from graftwork.training.running.stages import joint_adapter, mt_folder
+from graftwork.training.running.stages import joint_way, mt_folder
 from graftwork.training.running.workshop import Workshop
 from graftwork.training.trainers.joint_trainer import JointTrainer, Way
 from graftwork.training.trainers.recipe_trainer import learnt
@@ -38,16 +38,14 @@ def set_up_joint(unit: Unit, shop: Workshop) -> tuple[Adapters, dict[str, Way]]:
     set_seed(unit.seed)
     grafts, tasks = shop.fresh(), unit.tasks
     config = shop.recipe.adapter_config(unit.kind, unit.method)
-    adapters = {task: joint_adapter(unit, task, shop.recipe) for task in tasks}
-    shared = [] if unit.kind == "multitask" or adapters[tasks[0]] == tasks[0] else [SHARED]
-    for name in shared:
-        grafts.add(name, config.with_members(tasks) if config.members else config)
-    for task in tasks:
-        if adapters[task] == task:
+    ways = {task: Way(*joint_way(unit, task, shop.recipe)) for task in tasks}
+    if unit.kind == "mt_shared" or (config.members and unit.kind == "mt_joint"):
+        grafts.add(SHARED, config.with_members(tasks) if config.members else config)
+    for task, way in ways.items():
+        if way.composition == task:
             grafts.add(task, config)
-        grafts.add_head(task, shop.tasks[task].head())
-    ways = {task: Way(adapter, task) for task, adapter in adapters.items()}
-    learners = [*shared, *tasks]
+        grafts.add_head(way.head, shop.tasks[task].head())
+    learners = [*grafts.names, *(head for head in grafts.lone_heads if head not in grafts.names)]
     base = "trained" if UNIT_KINDS[unit.kind].trains_base else "frozen"
     first = ways[tasks[0]]
     grafts.train_only(learners, active=first.composition, head=first.head, base=base)
@@ -100,9 +98,10 @@ def keep_joint(unit: Unit, grafts: Adapters, run: Path) -> int:
     if unit.kind == "multitask":
         return trained_bytes(grafts)
     size, folder = 0, unit.folder(run)
-    for task in unit.tasks:
-        at = mt_folder(unit, task, run) if task in grafts.names else folder / "heads" / task
-        size += size_of(grafts.save(task, at))
+    for name in (*grafts.names, *grafts.lone_heads):
+        if name != SHARED:
+            at = mt_folder(unit, name, run) if name in grafts.names else folder / "heads" / name
+            size += size_of(grafts.save(name, at))
     if SHARED in grafts.names:
         size += size_of(grafts.save(SHARED, folder / "adapter"))
     if UNIT_KINDS[unit.kind].trains_base:

@@ -10,6 +10,7 @@ from graftwork.api import Adapters
 from graftwork.attach.members import full_name
 from graftwork.compose import Average, Composition, Fuse, ScaLearn, Stack
 from graftwork.compose.blocks import Learned
+from graftwork.errors import RecipeError
 from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.planning.plan import Unit
 from graftwork.training.planning.recipe import SHARED, Recipe
@@ -68,13 +69,13 @@ def mt_folder(unit: Unit, task: str, run: Path) -> Path:
     return unit.folder(run) / "adapters" / task
 
 
-def joint_adapter(unit: Unit, task: str, recipe: Recipe) -> str | None:
-    """What a task of a unit of all tasks goes through: the shared adapter, its member of that, its own; ``None`` for the base."""
+def joint_way(unit: Unit, task: str, recipe: Recipe) -> tuple[str | None, str]:
+    """What a task of a unit of all tasks goes through: the shared adapter, its member of that, its own, or none; and its head."""
     if unit.kind == "multitask":
-        return None
+        return None, task
     if recipe.adapter_config(unit.kind, unit.method).members:
-        return full_name(SHARED, task)
-    return SHARED if unit.kind == "mt_shared" else task
+        return full_name(SHARED, task), full_name(SHARED, task)
+    return SHARED if unit.kind == "mt_shared" else task, task
 
 
 def load_joint(
@@ -88,19 +89,31 @@ def load_joint(
         recipe: Its recipe.
         run: The run's folder.
         tasks: The tasks.
-        head: Whether their heads are wanted too.
+        head: Whether heads that are kept beside an adapter are wanted too.
+
+    Raises:
+        RecipeError: If an adapter of several tasks is of a version that gave it one embedding for all.
     """
     folder = unit.folder(run)
     if UNIT_KINDS[unit.kind].trains_base:
         grafts.load_base(folder / "base")
     for task in tasks:
-        if joint_adapter(unit, task, recipe) == task:
+        adapter, _ = joint_way(unit, task, recipe)
+        if adapter == task:
             grafts.load(mt_folder(unit, task, run), task, head=head)
-            continue
-        if SHARED not in grafts.names:
+        elif SHARED not in grafts.names:
             grafts.load(folder / "adapter", SHARED)
-        if head:
+            _require_member(grafts, adapter, folder)
+        if head and adapter == SHARED:
             grafts.load(folder / "heads" / task, task)
+
+
+def _require_member(grafts: Adapters, adapter: str | None, folder: Path) -> None:
+    if adapter not in (*grafts.names, *grafts.members):
+        raise RecipeError(
+            f"{folder}: its adapter was trained with one embedding for all tasks, as version 0.1.0 did; remove the folder and go "
+            "on with `graftwork run`, which trains one a task"
+        )
 
 
 def load_tuned(grafts: Adapters, unit: Unit, run: Path) -> None:
