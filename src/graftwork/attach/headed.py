@@ -81,7 +81,7 @@ class Headed(nn.Module):
         return HeadOutput(loss=torch.stack(known).sum() if known else None, by_head=outputs)
 
     def generate(self, **inputs: Any) -> Any:
-        """The base's own `generate`, with what is active.
+        """The base's own `generate`, with what is active; without a cache where that has to see all earlier positions.
 
         Raises:
             ConfigError: If the base cannot generate.
@@ -91,6 +91,10 @@ class Headed(nn.Module):
                 f"{type(self.base).__name__} cannot generate; build Headed from the AutoModelForSeq2SeqLM or "
                 "AutoModelForCausalLM of the same model"
             )
+        handle: Handle | None = self.__dict__.get(HANDLE)
+        plan = None if handle is None else handle.runtime.current_plan()
+        if plan is not None and plan.looks_back:
+            inputs = {"use_cache": False, **inputs}
         return self.base.generate(**inputs)  # type: ignore[operator]
 
     def _parts(self) -> list[Part]:

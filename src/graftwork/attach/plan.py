@@ -63,6 +63,11 @@ class Plan:
         self.crossing = False
         self.prompt: Prompted | None = None
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether an adapter in a decoder needs earlier positions, which a key/value cache keeps back."""
+        return any(self.mixing.values())
+
     def nodes(self) -> list[Node]:
         """Every node of the plan."""
         return [n for nodes in (self.branch, self.stream) for top in nodes.values() for n in walk(top)]

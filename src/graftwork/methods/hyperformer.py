@@ -11,7 +11,8 @@
 A stack of layers has one hypernetwork: a T5's encoder and decoder one each; the tasks' embeddings are read by both. All
 matrices start from N(0, 1e-2), biases at zero, embeddings from N(0, 1): with the norm in front of the generators γ starts with mean
 0 and standard deviation 0.08, and that is what keeps the adapter small, no U at zero. The norm behind W_2 is that of the authors'
-code for Hyperformer++, and stands in both here. The paper trains T5's norms too, on all tasks at once, one task a batch.
+code for Hyperformer++, and stands in both here. The paper trains T5's norms too, on all tasks at once, one task a batch, each drawn
+∝ n^(1/10) of its n rows: a recipe does so by itself, with a head a task.
 """
 
 from __future__ import annotations

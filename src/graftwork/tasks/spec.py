@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -27,6 +27,9 @@ class TaskSpec(BaseModel):
             scored with that language's adapter in the place of its own.
         knowledge: Knowledge of the recipe (``[knowledge.NAME]``) over whose adapters its own stands.
         beside: Knowledge whose adapters are fused with it, where it is a target.
+        base: ``"trained"``: the base is tuned on the task over the adapters of its ``knowledge``, which gets no adapter of its
+            own (the second stage of arXiv:2002.01808 and 2005.11787); ``"frozen"``: an adapter of the task stands over them.
+        adapters: Of its knowledge, while the base is tuned: ``"fixed"``, or ``"trained"`` with it.
         text: Column of the text.
         pair: Column of a second text; not used where no row has it.
         label: Column of the label: a name, or the number of one; for regression a number.
@@ -67,6 +70,8 @@ class TaskSpec(BaseModel):
     evaluate_in: dict[str, str] = {}
     knowledge: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    base: Literal["frozen", "trained"] = "frozen"
+    adapters: Literal["fixed", "trained"] = "fixed"
 
     text: str = "text"
     pair: str = "text_pair"

@@ -117,7 +117,7 @@ def _method(row: Mapping[str, Any], adapter: str) -> str:
     kind = str(row["kind"])
     if kind == "adapter":
         return adapter
-    return str(row["method"]) if kind == "method" else _SAME.get(kind, kind)
+    return str(row["method"]) if row.get("method") else _SAME.get(kind, kind)
 
 
 def _label(method: str, row: Mapping[str, Any]) -> str:

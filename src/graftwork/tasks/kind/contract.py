@@ -19,7 +19,7 @@ Feature = dict[str, Any]
 
 # What every kind makes use of; the rest is each one's own.
 _COMMON = frozenset(
-    "kind data train dev test dev_share rows scored_rows metrics language evaluate_in knowledge beside".split()
+    "kind data train dev test dev_share rows scored_rows metrics language evaluate_in knowledge beside base adapters".split()
 )
 
 
