@@ -102,6 +102,25 @@ def test_what_learns_is_made_as_what_is_fixed(kind: str) -> None:
     assert torch.equal(outputs(model, inputs, "autocast with gradients"), fixed)
 
 
+@pytest.mark.parametrize("kind", COMPOSITIONS)
+def test_many_models_in_one_vmap_are_these_one_by_one(kind: str) -> None:
+    """Ensembling with torch.func: weights with a dimension in front have no storage to tell them by."""
+    model, grafts, inputs = standing()
+    grafts.active = COMPOSITIONS[kind]()
+    before = outputs(model, inputs, "plain")
+    stacked = {name: torch.stack([p.detach(), 1.1 * p.detach()]) for name, p in model.named_parameters()}
+
+    def run(weights: dict[str, Tensor]) -> Tensor:
+        return main_output(torch.func.functional_call(model, weights, (), inputs))
+
+    with torch.no_grad():
+        together = torch.func.vmap(run)(stacked)
+        apart = [run({name: w[n] for name, w in stacked.items()}) for n in range(2)]
+    torch.testing.assert_close(together, torch.stack(apart), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(together[0], together[1])
+    assert torch.equal(outputs(model, inputs, "plain"), before)
+
+
 def test_it_is_made_where_there_is_no_autocast() -> None:
     """On a device that has none, the meta device among them, and of no weights at all."""
     weight = torch.ones(2, device="meta")

@@ -35,9 +35,9 @@ class Kept(Generic[T]):
 
     def get(self, weights: Sequence[Tensor]) -> T:
         """The thing itself: kept where all weights are fixed, made anew (in the graph, if there is one) otherwise."""
-        if torch.compiler.is_compiling() or any(w.requires_grad for w in weights):
+        key = _key(weights)
+        if key is None:
             return in_own_dtype(self._make, weights)
-        key = tuple((id(w), w.data_ptr(), w._version, w.dtype) for w in weights)
         if self._made is None or key != self._key:
             # Outside inference mode: what is made there could never be used under autograd.
             with torch.inference_mode(False), torch.no_grad():
@@ -47,6 +47,16 @@ class Kept(Generic[T]):
 
     def __deepcopy__(self, memo: dict[int, object]) -> Kept[T]:
         raise TypeError("a kept value belongs to what it was made for and is not copied")
+
+
+def _key(weights: Sequence[Tensor]) -> tuple[object, ...] | None:
+    """What tells these weights, as they are now, from any others; ``None`` where nothing is kept of them."""
+    if torch.compiler.is_compiling() or any(w.requires_grad for w in weights):
+        return None
+    try:
+        return tuple((id(w), w.data_ptr(), w._version, w.dtype) for w in weights)
+    except RuntimeError:  # in a transform of torch.func, such as vmap over weights, they have no storage
+        return None
 
 
 def in_own_dtype(make: Callable[[], T], weights: Sequence[Tensor]) -> T:
