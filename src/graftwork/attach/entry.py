@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graftwork.attach.callers import refuse_caller
 from graftwork.attach.checkpointing import bind_checkpointing
 from graftwork.attach.heads import Labels
 from graftwork.attach.inputs import Call, refuse_embedded, refuse_unseen, repeat_rows
@@ -44,6 +45,7 @@ def enter(
     plan = runtime.current_plan()
     if plan is None:
         return None
+    refuse_caller(plan, handle.model)
     if module.training:
         bind_checkpointing(handle)
     call = Call(entry.parameters, args, kwargs)
