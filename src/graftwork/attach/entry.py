@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from graftwork.attach.callers import refuse_caller
 from graftwork.attach.checkpointing import bind_checkpointing
 from graftwork.attach.heads import Labels
-from graftwork.attach.inputs import Call, refuse_embedded, refuse_unseen, repeat_rows
+from graftwork.attach.inputs import Call, refuse_embedded, refuse_packed, refuse_unseen, repeat_rows
 from graftwork.attach.ports import ENTRY, Entry
 from graftwork.attach.runtime import Frame, Runtime
 from graftwork.errors import AttachError
@@ -51,6 +51,8 @@ def enter(
     call = Call(entry.parameters, args, kwargs)
     if plan.mixing:
         refuse_unseen(plan.mixing, call)
+    if plan.mixing or plan.prompt is not None:
+        refuse_packed(plan.composition, call)
     if plan.looked_up is not None:
         refuse_embedded(plan.looked_up, plan.composition, call)
     changed = None

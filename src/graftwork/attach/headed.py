@@ -145,7 +145,8 @@ class Headed(nn.Module):
             states = outputs.get("decoder_hidden_states") or outputs["hidden_states"]
             return states[-1], inputs
         outputs = (inner if self.computes_words else self.base)(**inputs)
-        return outputs["last_hidden_state"] if hasattr(outputs, "keys") else outputs[0], inputs
+        states = outputs["last_hidden_state"] if hasattr(outputs, "keys") else outputs[0]
+        return states, _of_frames(inner, inputs, states)
 
     def _decoder_inputs(self, inputs: Mapping[str, Any], labels: Any, decodes: bool) -> dict[str, Tensor]:
         """What the decoder reads where nothing is given: the labels one place to the right, or the input, so."""
@@ -256,6 +257,14 @@ class Headed(nn.Module):
     def gradient_checkpointing_disable(self) -> None:
         """The base's own."""
         self.base.gradient_checkpointing_disable()  # type: ignore[operator, union-attr]
+
+
+def _of_frames(base: nn.Module, inputs: dict[str, Any], states: Tensor) -> dict[str, Any]:
+    """The inputs with the mask of the states: a model of speech is given one of samples, and works on frames of these."""
+    mask, reduce = inputs.get("attention_mask"), getattr(base, "_get_feature_vector_attention_mask", None)
+    if reduce is None or not isinstance(mask, Tensor) or states.dim() != 3 or mask.shape == states.shape[:2]:
+        return inputs
+    return {**inputs, "attention_mask": reduce(states.shape[1], mask)}
 
 
 def _module(handle: Handle, name: str) -> Head:

@@ -86,8 +86,8 @@ def facts_of(convolution: nn.Conv2d) -> dict[str, Any]:
 
 
 def _overlapping(graph: Graph) -> list[_Found]:
+    found: list[_Found] = []
     before: list[int] = []  # what convolutions of any form returned so far
-    found = []
     for call in graph.calls:
         if not isinstance(call.module, nn.Conv2d):
             continue
