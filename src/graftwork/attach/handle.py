@@ -347,7 +347,7 @@ class Handle(Registry):
         norms, modules = norm_finders(self.model, self.sites)
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
         plan.injected, plan.prompt = injected, self._injected.prompt_in(composition)
-        refuse_rows(plan, self.model)
+        refuse_rows(plan, self.model, self.sites)
         plan.looked_up = building.looked_up(self.model, self.sites, {*plan.branch, *plan.stream})
         chosen = heads_in_use(composition, head, self._labels, self.head_for)
         if isinstance(self.model, Headed):

@@ -76,7 +76,10 @@ class Site:
         input: Where the branch's input ``x`` can be read: the stream in a post-norm model, behind the branch's own
             norm in a pre-norm one.
         layer_input: Where the stream can be read as it enters the layer.
-        width: Size ``d`` of the last dimension (of the channels at a convolution).
+        width: Size ``d`` of the features: of the last dimension, or of the one that ``extra["channels"]`` says (1 in images).
+        rows: The dimension that holds the rows of the batch in what passes here, alone or with more behind each row (the
+            windows of an image). ``None`` where that is not known, or the rows are other ones (images that belong to some
+            rows and not to others): compositions by rows are refused there.
         norm: Dotted path of the norm that takes ``s + scale · y`` and nothing else does (post-norm), or ``None``.
         scale: The model's own factor on the branch: a number, the dotted path of a parameter, or ``None`` for 1.
         index: Tells apart several sites of one kind in one layer, in order of execution.
@@ -96,6 +99,7 @@ class Site:
     scale: float | str | None = None
     index: int = 0
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    rows: int | None = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -104,6 +108,10 @@ class Site:
             )
         if self.width < 1:
             raise ConfigError(f"Site {self.kind} at {self.block!r}: width is {self.width}; it must be 1 or more")
+        if self.rows is not None and (type(self.rows) is not int or self.rows < 0):
+            raise ConfigError(
+                f"Site {self.kind} at {self.block!r}: rows is {self.rows!r}; it must be a dimension, 0 or more, or None"
+            )
 
     @property
     def name(self) -> str:
@@ -132,10 +140,9 @@ class Site:
     def to_dict(self) -> dict[str, Any]:
         """The site as JSON values, fields at their default left out."""
         plain = dataclasses.asdict(self)
+        left_out = {"index": 0, "extra": {}, "rows": 0}
         return {
-            k: v
-            for k, v in plain.items()
-            if v is not None and not (k == "index" and v == 0) and not (k == "extra" and not v)
+            k: v for k, v in plain.items() if (k not in left_out or v != left_out[k]) and (v is not None or k == "rows")
         }
 
     @classmethod
