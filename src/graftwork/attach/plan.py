@@ -125,7 +125,9 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, sites: Si
             return None if found is None else found.writing(writes)
 
         def leaves_out(block: Drop) -> bool:
-            return site.kind not in _EDGES and block.leaves_out(stack, site.layer)
+            if site.kind in _EDGES:
+                return False
+            return block.leaves_out(stack, site.layer, sites.numbers[site.stack].index(site.layer))
 
         node = node_for(plan.composition, adapter, here.fusion, key, leaves_out=leaves_out, backwards=site.backwards)
         if node is None:
@@ -177,8 +179,9 @@ def _check_layers(composition: Composition, sites: SiteMap) -> None:
         layers, most = block.options["layers"], max(stacks.values(), default=0)
         if isinstance(layers, int) and layers > most:
             raise CompositionError(f"{block!r} leaves out the first {layers} layers, and there are {most}")
+        numbers = {stack.removeprefix(sites.prefix): known for stack, known in sites.numbers.items()}
         try:
-            check_layers("Drop", "layers", layers, stacks)
+            check_layers("Drop", "layers", layers, numbers)
         except ConfigError as error:
             raise CompositionError(f"{block!r}: {error}") from error
 

@@ -125,7 +125,7 @@ class Hyperformer(AdapterConfig):
             dtype=self.dtype,
         )
 
-    def check(self, layers: Mapping[str, int]) -> None:
+    def check(self, layers: Mapping[str, Sequence[int]]) -> None:
         check_layers(type(self).__name__, "leave_out", self.leave_out, layers)
 
     def size_at(self, width: int) -> int:

@@ -20,7 +20,7 @@ the model's padding, which the authors' code leaves out.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import nn
@@ -106,8 +106,14 @@ class KAdapter(AdapterConfig):
             )
         object.__setattr__(self, "layers", tuple(given))
 
-    def check(self, layers: Mapping[str, int]) -> None:
-        for stack, count in layers.items():
+    def check(self, layers: Mapping[str, Sequence[int]]) -> None:
+        for stack, numbers in layers.items():
+            count = len(numbers)
+            if list(numbers) != list(range(count)):
+                raise ConfigError(
+                    f"KAdapter reads the hidden states in front of every layer, but of {stack!r} only the layers "
+                    f"{', '.join(map(str, numbers))} have sites; give the sites of all by hand (attach(sites=...))"
+                )
             if self.layers is not None and self.layers[-1] > count:
                 raise ConfigError(
                     f"KAdapter: layers names the hidden states {self.layers[-1]}, and {stack!r} has 0 to {count}; choose others"

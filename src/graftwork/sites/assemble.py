@@ -210,7 +210,7 @@ def _block_site(sums: ResidualSums, axes: Axes, sites: list[FoundSite]) -> Found
             tap, stream = Tap(norm.path, "output", returned.slot, norm.nth), returned.value
     if tap is None:
         return None
-    layout = axes.layout(f"{first.site.block or '(root)'} (layer)", stream, last.total)
+    layout = axes.layout(f"{first.site.block or '(root)'} (layer)", stream, last.total, width=last.site.width)
     site = Site(
         stack=first.site.stack,
         layer=first.site.layer,

@@ -93,18 +93,22 @@ class Axes:
     def _sizes(self, value: int, dimension: int) -> list[int]:
         return [shape[dimension] for shape in self.shapes(value) if shape is not None]
 
-    def layout(self, where: str, *values: int) -> Layout:
+    def layout(self, where: str, *values: int, width: int | None = None) -> Layout:
         """What a site says of the dimensions of its value.
 
         Args:
             where: The block, for the error.
             *values: A value, and others of its stream that tell where it does not.
+            width: The width of what was added to it, where that is known already.
 
         Raises:
             SiteError: If it is unclear which dimension holds the features.
         """
         shape = self.graph.values[values[0]].shape
         dimension = self.features(*values)
+        if dimension is None and width is not None:
+            fitting = [d for d in range(len(shape)) if set(self._sizes(values[0], d)) == {width}]
+            dimension = fitting[0] if len(fitting) == 1 else None
         if dimension is None:
             shapes = ", ".join(dict.fromkeys(str(list(s)) for s in self.shapes(values[0]) if s is not None))
             raise SiteError(
@@ -167,7 +171,9 @@ class Axes:
         )
         if len(exact) == 1 and (varied or not self._others):
             return exact[0]
-        for j in before:  # the same rows as before, each alone or with more behind it
+        for j in (
+            before if value.op not in _MOVES | _RESHAPES else ()
+        ):  # the same rows as before, or as many behind each
             d = found[j]
             if d < len(value.shape) and value.shape[d] == graph.values[j].shape[d] and (d in exact or d == 0):
                 return d
@@ -253,18 +259,27 @@ def _operations_at(graph: Graph, value: Value, near: int) -> Iterator[tuple[int,
 def _aligned(graph: Graph, other: Graph) -> dict[int, Shape]:
     """For each value of a graph the shape of its counterpart in another one.
 
-    Counterparts are the values made directly in the same call of the same module, one after another, where both runs did
-    the same there.
+    Counterparts are the values made directly in the same call of the same module, one after another from its beginning and
+    from its end, as long as both runs did the same.
     """
     shapes: dict[int, Shape] = {}
     theirs = _by_call(other)
     for call, values in _by_call(graph).items():
         counterparts = theirs.get(call, [])
-        if [v.op for v in values] == [v.op for v in counterparts]:
-            for value, counterpart in zip(values, counterparts, strict=True):
-                if len(value.shape) == len(counterpart.shape):
-                    shapes[value.index] = counterpart.shape
+        alike = _first_alike(values, counterparts)
+        pairs = [*zip(values[:alike], counterparts[:alike], strict=True)]
+        if alike < len(values):  # a loop over rows or images took more or fewer turns
+            alike = _first_alike(values[alike:][::-1], counterparts[alike:][::-1])
+            pairs += zip(values[::-1][:alike], counterparts[::-1][:alike], strict=True)
+        shapes.update((v.index, w.shape) for v, w in pairs if len(v.shape) == len(w.shape))
     return shapes
+
+
+def _first_alike(one: Sequence[Value], other: Sequence[Value]) -> int:
+    """How many of the first values of two runs were made by the same operations."""
+    return next(
+        (n for n, (v, w) in enumerate(zip(one, other, strict=False)) if v.op != w.op), min(len(one), len(other))
+    )
 
 
 def _by_call(graph: Graph) -> dict[tuple[str, int], list[Value]]:

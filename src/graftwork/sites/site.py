@@ -189,6 +189,11 @@ class SiteMap:
                     f"{site.output}; give the second one index=1"
                 )
             self._by_key[self.key_of(site)] = site
+        layers: dict[str, set[int]] = {}
+        for site in self:
+            if site.kind not in ("embedding", "output_projection"):
+                layers.setdefault(site.stack, set()).add(site.layer)
+        self._numbers = {stack: tuple(sorted(found)) for stack, found in layers.items()}
 
     def key_of(self, site: Site) -> str:
         """The site's key without the path of the base model in front."""
@@ -224,11 +229,12 @@ class SiteMap:
     @property
     def stacks(self) -> dict[str, int]:
         """Every stack of layers with its number of layers."""
-        found: dict[str, set[int]] = {}
-        for site in self:
-            if site.kind not in ("embedding", "output_projection"):
-                found.setdefault(site.stack, set()).add(site.layer)
-        return {stack: len(layers) for stack, layers in found.items()}
+        return {stack: len(layers) for stack, layers in self.numbers.items()}
+
+    @property
+    def numbers(self) -> dict[str, tuple[int, ...]]:
+        """Every stack with the numbers of its layers, in rising order; they need not begin at 0, nor follow one another."""
+        return self._numbers
 
     def of_kind(self, *kinds: str) -> tuple[Site, ...]:
         """The sites of the given kinds, in order of execution."""
