@@ -27,6 +27,8 @@ class TaskSpec(BaseModel):
             scored with that language's adapter in the place of its own.
         knowledge: Knowledge of the recipe (``[knowledge.NAME]``) over whose adapters its own stands.
         beside: Knowledge whose adapters are fused with it, where it is a target.
+        description: What the task is, in a sentence: a text is held against it where nothing says which task is asked for.
+        prompts: Texts that ask for the task, for the same purpose.
         text: Column of the text.
         pair: Column of a second text; not used where no row has it.
         label: Column of the label: a name, or the number of one; for regression a number.
@@ -67,6 +69,8 @@ class TaskSpec(BaseModel):
     evaluate_in: dict[str, str] = {}
     knowledge: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    description: str | None = None
+    prompts: tuple[str, ...] = ()
 
     text: str = "text"
     pair: str = "text_pair"
@@ -95,7 +99,20 @@ class TaskSpec(BaseModel):
     num_beams: Positive = 1
     max_new_tokens: Positive = 64
 
-    @field_validator("metrics", "knowledge", "beside", mode="before")
+    @property
+    def described(self) -> tuple[str, ...]:
+        """The description and the prompts."""
+        return (*(() if self.description is None else (self.description,)), *self.prompts)
+
+    @field_validator("description", "prompts")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        for text in (value,) if isinstance(value, str) else value or ():
+            if not text.strip():
+                raise ValueError("an empty text describes nothing; give some words, or leave it out")
+        return value
+
+    @field_validator("metrics", "knowledge", "beside", "prompts", mode="before")
     @classmethod
     def _one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
