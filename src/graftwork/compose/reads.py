@@ -72,8 +72,8 @@ class Surroundings:
         raise CompositionError(
             f"the attention mask is {tuple(self.mask.shape)} and the model works on {tuple(read.shape[:2])} here: it pads, "
             "shortens or joins its positions inside, so that an adapter that looks at other positions, or averages them, cannot "
-            "know which are padding; use a method that works position by position (Pfeiffer, Houlsby, Parallel, LoRA), or give rows "
-            "of one length and no attention_mask"
+            "know which are padding; use a method that works position by position (Pfeiffer, Houlsby, Parallel, LoRA), or give "
+            "rows of one length and no attention_mask"
         )
 
     def rows(self, rows: Rows) -> Surroundings:

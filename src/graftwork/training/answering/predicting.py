@@ -44,6 +44,7 @@ class Predictor:
         seed: Of the unit; by default the first that is done.
         language: Whose adapter stands under what predicts; by default that of the task's own rows.
         root: What the recipe's paths are relative to; by default where the recipe lay when the run began.
+        grafts: The handle of the run's base with nothing on it, where it is loaded already (`RunFinder.grafts`).
 
     Attributes:
         task: The task's name.
@@ -63,6 +64,7 @@ class Predictor:
         seed: int | None = None,
         language: str | None = None,
         root: str | Path | None = None,
+        grafts: Adapters | None = None,
     ) -> None:
         self.run = Path(run)
         self.recipe = recipe_of(self.run)
@@ -72,7 +74,9 @@ class Predictor:
         self.kind = kind_of(self.run, self.recipe, self.task)
         every = self.recipe.kinds
         self.processor = load_processor(self.recipe.base, every, self._root)
-        self.grafts: Adapters = attach(load_base(self.recipe.base, auto_class(every), self._root).eval())
+        if grafts is None:
+            grafts = attach(load_base(self.recipe.base, auto_class(every), self._root).eval())
+        self.grafts: Adapters = grafts
         composition, head = load_unit(self.grafts, self.unit, self.task, self.recipe, self._root, self.run, language)
         self.grafts.activate(composition, head=head)
 
@@ -139,12 +143,20 @@ def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:
     raise RecipeError(f"nothing of the task {task!r} is done in {run}; go on with `graftwork run`")
 
 
-def _task(recipe: Recipe, task: str | None) -> str:
+def only_task(recipe: Recipe) -> str | None:
+    """The task of a run that goes without saying: its one target, or its one task."""
     known: Sequence[str] = recipe.targets or tuple(recipe.tasks)
-    if task is None and len(known) == 1:
-        return known[0]
+    return known[0] if len(known) == 1 else None
+
+
+def _task(recipe: Recipe, task: str | None) -> str:
+    task = only_task(recipe) if task is None else task
     if task is None or task not in recipe.tasks:
-        said = "say which task" if task is None else f"{task!r} is no task of this run"
+        said = (
+            "say which task (`predictor_for` finds that of a text)"
+            if task is None
+            else f"{task!r} is no task of this run"
+        )
         raise RecipeError(f"{said}; there are {', '.join(recipe.tasks)}")
     return task
 

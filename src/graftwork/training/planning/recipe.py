@@ -335,6 +335,16 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _prompts_apart(self) -> Recipe:
+        told: dict[str, str] = {}
+        for name, task in self.tasks.items():
+            for text in task.described:
+                other = told.setdefault(" ".join(text.lower().split()), name)
+                if other != name:
+                    raise ValueError(f"tasks.{name}: {text!r} describes {other!r} too; give each task words of its own")
+        return self
+
+    @model_validator(mode="after")
     def _what_tasks_stand_over(self) -> Recipe:
         for name, task in self.tasks.items():
             named = [("language", "languages", task.language)] if task.language is not None else []
