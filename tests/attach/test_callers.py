@@ -19,7 +19,9 @@ SIDE = {"size": 24, "heads": 4, "inner": 32}
 TEXTS = ["a b", "a b c d", "a b c"]
 
 
-@pytest.mark.parametrize("block", [gw.MixedBatch(["a", "b", None]), gw.BatchSplit("a", "b", batch_sizes=[1, 2])], ids=str)
+@pytest.mark.parametrize(
+    "block", [gw.MixedBatch(["a", "b", None]), gw.BatchSplit("a", "b", batch_sizes=[1, 2])], ids=str
+)
 def test_rows_by_number_are_refused_where_encode_sorts_them(block: Any) -> None:
     model: Any = build("sentence_transformer").model
     grafts = gw.attach(model)

@@ -241,7 +241,9 @@ def bert_by_hand(model: Any, grafts: gw.Adapters, name: str, inputs: dict[str, T
     return h
 
 
-@pytest.mark.parametrize(("options", "factor"), [({}, 1.0), ({"lora_alpha": 16}, 16 / 4)], ids=["alpha = r", "alpha = 4 r"])
+@pytest.mark.parametrize(
+    ("options", "factor"), [({}, 1.0), ({"lora_alpha": 16}, 16 / 4)], ids=["alpha = r", "alpha = 4 r"]
+)
 def test_unipelt_is_its_formula(options: dict[str, Any], factor: float) -> None:
     """LoRA's factor is 1, and α / r where a file or a user says an α."""
     here = PeftUnionCase("unipelt", "bert", torch.float64, **options)

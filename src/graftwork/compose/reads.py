@@ -113,7 +113,9 @@ class Reads:
                 "a composition by rows needs the batch size, and no one size is seen in the model's inputs; pass the "
                 "inputs as keyword tensors with the batch first, all of one size"
             )
-        return int(self.around.scope)  # a number that is left open while exporting is settled here, which export says by name
+        return int(
+            self.around.scope
+        )  # a number that is left open while exporting is settled here, which export says by name
 
     def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: Surroundings, rows: Rows | None = None) -> Reads:
         raise NotImplementedError

@@ -62,6 +62,8 @@ def _key(weights: Sequence[Tensor]) -> tuple[object, ...] | None:
 def in_own_dtype(make: Callable[[], T], weights: Sequence[Tensor]) -> T:
     """What is made of weights, without autocast: in bfloat16 the sum would be another one."""
     device = weights[0].device.type if weights else "meta"
-    plain = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else contextlib.nullcontext()
+    plain = (
+        torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else contextlib.nullcontext()
+    )
     with plain:
         return make()
