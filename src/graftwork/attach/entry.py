@@ -8,9 +8,10 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from graftwork.attach.checkpointing import bind_checkpointing
+from graftwork.attach.extra_losses import add_extra_losses
 from graftwork.attach.heads import Labels
 from graftwork.attach.inputs import Call, refuse_embedded, refuse_unseen, repeat_rows
 from graftwork.attach.ports import ENTRY, Entry
@@ -87,9 +88,7 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         return None
     if frame.losses:
         runtime.local.losses = tuple(frame.losses)
-    if not module.training:
-        return None
-    return _with_extra_losses(output, runtime.handle.auxiliary_loss_or_none(), frame.call.named.get("labels"))
+    return add_extra_losses(output, runtime, frame) if module.training else None
 
 
 def _refuse_waiting(frame: Frame) -> None:
@@ -128,18 +127,6 @@ def _interrupted(frame: Frame, module: nn.Module) -> bool:
             calls -= 1
         caller = caller.f_back
     return True
-
-
-def _with_extra_losses(output: Any, extra: Tensor | None, labels: Any) -> Any:
-    if extra is None:
-        return None
-    if isinstance(output, tuple) and not hasattr(output, "_fields"):
-        is_loss = labels is not None and isinstance(output[0], Tensor) and output[0].dim() == 0
-        return (output[0] + extra.to(output[0].device), *output[1:]) if is_loss else None
-    loss = output.get("loss") if hasattr(output, "get") else getattr(output, "loss", None)
-    if loss is not None:
-        output["loss"] = loss + extra.to(loss.device)
-    return None
 
 
 def _say_labels(frame: Frame, handle: Any, name: str | None) -> None:

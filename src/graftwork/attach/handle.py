@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from graftwork.attach import building, learning, wiring
 from graftwork.attach.base import BaseHistory, buffer_names
 from graftwork.attach.checkpointing import Bound, unbind_checkpointing
+from graftwork.attach.extra_losses import pay
 from graftwork.attach.headed import HANDLE, Headed, Together
 from graftwork.attach.heads import Labels, labelled
 from graftwork.attach.named_heads import heads_in_use
@@ -228,14 +229,20 @@ class Handle(Registry):
     def auxiliary_loss(self) -> Tensor:
         """The extra losses of what learns, a scalar: a fusion's pull to the identity, what the last forward pass made.
 
-        Added to ``outputs.loss`` in training where the model computes one; with a loss of your own add it yourself, after the
-        forward pass and in its thread.
+        Added to ``outputs.loss`` in training where the model computes one, and counted once for each step of the optimiser: of
+        a loss that is a sum over ``num_items_in_batch`` every call takes its share. With a loss of your own add it yourself,
+        after the forward pass and in its thread; with label smoothing or a ``compute_loss_func``, `AdapterTrainer` does.
         """
         extra = self.auxiliary_loss_or_none()
         return torch.zeros(()) if extra is None else extra
 
     def auxiliary_loss_or_none(self) -> Tensor | None:
         """The same, ``None`` where nothing that learns has one."""
+        pay(self.runtime)
+        return self.extra_losses()
+
+    def extra_losses(self) -> Tensor | None:
+        """The same, for who adds them to the model's own loss."""
         pulls = [module.pull() for module in self._learned_modules()]
         losses = [*(pull for pull in pulls if pull is not None), *self.runtime.losses]
         return torch.stack([loss.to(losses[0].device) for loss in losses]).sum() if losses else None
