@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
-from types import FrameType
 from typing import Any
 
 import torch
@@ -12,14 +10,14 @@ from torch import nn
 
 from graftwork.attach.checkpointing import bind_checkpointing
 from graftwork.attach.extra_losses import add_extra_losses
-from graftwork.attach.heads import Labels
 from graftwork.attach.inputs import Call, refuse_embedded, refuse_unseen, repeat_rows
+from graftwork.attach.plan import Plan
 from graftwork.attach.ports import ENTRY, Entry
 from graftwork.attach.runtime import Frame, Runtime
+from graftwork.attach.shown_labels import begin, end, runs_in
 from graftwork.errors import AttachError
 
-_settings = threading.RLock()
-_CALL = nn.Module._call_impl.__code__
+_PLAIN = Plan(None)
 
 
 def enter(
@@ -44,7 +42,9 @@ def enter(
         runtime.local.losses = ()
     plan = runtime.current_plan()
     if plan is None:
-        return None
+        if handle.shown_labels.name is None:
+            return None
+        plan = _PLAIN  # the plain model in this thread, while the configuration says the labels of a head
     if module.training:
         bind_checkpointing(handle)
     call = Call(entry.parameters, args, kwargs)
@@ -63,7 +63,7 @@ def enter(
     if plan.prompt is not None:
         plan.prompt.wait(frame)
     if handle.head_paths and call.named.get("labels") is not None:
-        _say_labels(frame, handle, plan.labels)
+        begin(frame, handle, plan.labels)
     runtime.local.frame = frame
     return changed
 
@@ -88,7 +88,7 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         return None
     if frame.losses:
         runtime.local.losses = tuple(frame.losses)
-    return add_extra_losses(output, runtime, frame) if module.training else None
+    return add_extra_losses(output, runtime, frame) if module.training and frame.plan is not _PLAIN else None
 
 
 def _refuse_waiting(frame: Frame) -> None:
@@ -110,8 +110,7 @@ def _close(runtime: Runtime, frame: Frame) -> None:
     frame.taps.clear()
     frame.gates.clear()
     frame.waiting.clear()
-    if frame.settings is not None:
-        _restore_labels(frame)
+    end(frame)
 
 
 def _interrupted(frame: Frame, module: nn.Module) -> bool:
@@ -119,49 +118,4 @@ def _interrupted(frame: Frame, module: nn.Module) -> bool:
     if frame.opener is None or frame.compiled or torch.compiler.is_compiling():
         return False
     calls = 1 if frame.opener is module else 0  # the call that we are at the start of is on the stack too
-    caller: FrameType | None = sys._getframe(1)
-    while caller is not None:
-        if caller.f_code is _CALL and caller.f_locals.get("self") is frame.opener:
-            if not calls:
-                return False
-            calls -= 1
-        caller = caller.f_back
-    return True
-
-
-def _say_labels(frame: Frame, handle: Any, name: str | None) -> None:
-    """Have the model compute its loss for the labels of the head in use, ``None`` for its own.
-
-    A model reads them from its configuration, which is one for all threads: where heads differ it is held until the
-    forward ends.
-    """
-    config, wanted = handle.model.config, None if name is None else handle.labels(name)
-    if not handle.labels_differ and wanted in (None, Labels.of(config)):
-        return
-    if not frame.compiled:  # compiled code knows no locks
-        _settings.acquire()
-    now, model = Labels.of(config), handle.model
-    frame.settings = (config, now, model, getattr(model, "num_labels", None), handle, name)
-    if wanted not in (None, now):
-        set_labels(model, wanted)
-
-
-def _restore_labels(frame: Frame) -> None:
-    config, before, model, number, handle, name = frame.settings  # type: ignore[misc]
-    learned = getattr(config, "problem_type", None)
-    set_labels(model, before)
-    if number is not None:
-        model.num_labels = number
-    frame.settings = None
-    if not frame.compiled:
-        _settings.release()
-    handle.learned_problem_type(name, learned)
-
-
-def set_labels(model: Any, labels: Labels) -> None:
-    """Write labels into a model's configuration."""
-    model.config.id2label = dict(enumerate(labels.names))
-    model.config.label2id = {name: n for n, name in enumerate(labels.names)}
-    model.config.problem_type = labels.problem_type
-    if hasattr(model, "num_labels"):
-        model.num_labels = len(labels.names)
+    return not runs_in(sys._getframe(1), frame.opener, calls)

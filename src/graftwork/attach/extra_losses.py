@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -106,5 +106,5 @@ def _shifts(model: Any) -> bool:
 
 
 def _differentiable(output: Any) -> list[Tensor]:
-    values = output.values() if hasattr(output, "values") else output if isinstance(output, tuple) else (output,)
+    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple) else (output,)
     return [value for value in values if isinstance(value, Tensor) and value.requires_grad]

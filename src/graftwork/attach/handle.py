@@ -22,6 +22,7 @@ from graftwork.attach.plan import Plan, make_plan, refuse_rows
 from graftwork.attach.pruning import Pruned, prune
 from graftwork.attach.registry import Registry
 from graftwork.attach.runtime import OWN
+from graftwork.attach.shown_labels import show
 from graftwork.attach.summary import Summary, summarize
 from graftwork.compose import Block, Composition, LearnedModule, fusions_in, names_in
 from graftwork.errors import AttachError, CompositionError, ConfigError
@@ -38,8 +39,8 @@ class Handle(Registry):
         base_history: What is known of the base before it learned.
     """
 
-    def __init__(self, model: nn.Module, sites: SiteMap) -> None:
-        super().__init__(model, sites)
+    def __init__(self, model: nn.Module, sites: SiteMap, heads: Sequence[str] | None = None) -> None:
+        super().__init__(model, sites, heads)
         self.runtime.handle = self
         self._learning: tuple[str, ...] = ()
         self._flags = [(p, p.requires_grad) for p in model.parameters()]
@@ -71,6 +72,9 @@ class Handle(Registry):
     def activate(self, composition: Composition, *, head: str | Sequence[str] | None = OWN) -> None:
         """Set what every forward pass computes, as `active` does, with a choice of the head.
 
+        The model's configuration then says the labels of the head in use, for pipelines of transformers and all who read
+        them; of several heads, or none, the model's own.
+
         Args:
             composition: A name, a block, or ``None`` for the plain model.
             head: Name of the head to use, several names (on a `Headed` model: each runs on all rows), or ``None`` for the
@@ -85,10 +89,13 @@ class Handle(Registry):
         self.runtime.active = composition
         self.runtime.head = head if head is None or isinstance(head, str) else tuple(head)
         self.runtime.stale = False
+        show(self)
 
     @contextlib.contextmanager
     def using(self, composition: Composition, *, head: str | Sequence[str] | None = OWN) -> Iterator[None]:
         """Compute another composition inside a ``with``, in this thread alone; nests, and restores.
+
+        The model's configuration, which is one for all threads, goes on saying the labels of the head that is active outside.
 
         Args:
             composition: A name, a block, or ``None`` for the plain model.
@@ -209,6 +216,7 @@ class Handle(Registry):
             active = None
         self.activate(active, head=alone if alone is not None and head == OWN else head)
         learning.set_learning(self, learners, base)
+        learning.warn_of_unclear_heads(self, what)
         self._learning, self.base_mode = learners, base
         self.base_history.note(self)
         for norm in self._still.values():
@@ -266,6 +274,7 @@ class Handle(Registry):
         was kept.
         """
         self.runtime.plan, self.runtime.active, self.runtime.handle = None, None, None
+        show(self)
         unbind_checkpointing(self)
         wiring.unwire(self.model)
         self._injected.clear()
@@ -297,7 +306,7 @@ class Handle(Registry):
     @property
     def labels_differ(self) -> bool:
         """Whether some heads predict other labels than the model's own."""
-        return any(labels != self._own_labels for labels in self._labels.values())
+        return any(labels != self.shown_labels.own for labels in self._labels.values())
 
     def learned_problem_type(self, name: str | None, problem_type: str | None) -> None:
         """Remember what a model made of a head's first labels."""
@@ -319,6 +328,7 @@ class Handle(Registry):
         self._hold_still()
         self.runtime.plan = self._plan(self.runtime.active, head=self.runtime.head)
         self.runtime.stale = False  # at last: other threads look at it first
+        show(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
