@@ -151,7 +151,7 @@ def _headless(model: Any) -> tuple[type, ...]:
         found = MODEL_MAPPING[type(model.config)]
     except KeyError:
         return ()
-    return tuple(found) if isinstance(found, (tuple, list)) else (found,)
+    return tuple(found) if isinstance(found, (tuple, list)) else (found,)  # type: ignore[arg-type]  # none of them is None
 
 
 def _headless_children(model: Any) -> frozenset[str]:

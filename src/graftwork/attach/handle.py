@@ -13,6 +13,7 @@ from graftwork.attach import building, learning, wiring
 from graftwork.attach.base import BaseHistory, buffer_names
 from graftwork.attach.checkpointing import Bound, unbind_checkpointing
 from graftwork.attach.extra_losses import pay
+from graftwork.attach.finding_heads import output_embeddings
 from graftwork.attach.headed import HANDLE, Headed, Together
 from graftwork.attach.heads import Labels, labelled
 from graftwork.attach.named_heads import heads_in_use
@@ -44,6 +45,7 @@ class Handle(Registry):
         self.runtime.handle = self
         self._learning: tuple[str, ...] = ()
         self._flags = [(p, p.requires_grad) for p in model.parameters()]
+        self._vocabulary = self._words()
         self._still: dict[int, nn.Module] = {}
         self._homes = wiring.wire(model, sites, self.head_paths, self.runtime)
         self._base_norms = with_statistics(model)
@@ -295,6 +297,10 @@ class Handle(Registry):
         if torch.compiler.is_compiling():
             return
         self._injected.before_forward(module.training, self._learning)
+        if self._vocabulary != self._words():
+            self._vocabulary = self._words()
+            for name in self._labels:
+                self.head_of(name)  # follows
         away = any(parent._modules.get(name) is not home for parent, name, home in self._homes)
         if away and wiring.rehome(self.model, self._homes):
             self.replan()
@@ -336,6 +342,11 @@ class Handle(Registry):
 
     def __repr__(self) -> str:
         return f"<{len(self.names)} adapters on {type(self.model).__name__}, active: {self.active!r}>"
+
+    def _words(self) -> int | None:
+        """How many words the model's own head gives, where it ends in a vocabulary; it may be resized at any time."""
+        weight = getattr(output_embeddings(self.task_model), "weight", None) if self.head_paths else None
+        return len(weight) if isinstance(weight, Tensor) else None
 
     def _hold_still(self) -> None:
         self._standing_still = standing_still(self, self._base_norms, self._learning, self.base_mode)

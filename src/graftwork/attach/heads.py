@@ -116,6 +116,30 @@ def _reshape(head: nn.Module, wanted: nn.Module, std: float) -> int:
     return len(changed)
 
 
+def follow_vocabulary(model: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+    """Give copies of a head the length of a vocabulary that was resized since: new words begin with the model's own values.
+
+    Args:
+        model: The model, or a wrapper with one inside.
+        heads: The copies, by the path of the model's own.
+    """
+    output = output_embeddings(task_model(model)[1])
+    weight = getattr(output, "weight", None)
+    if not isinstance(weight, Tensor):
+        return
+    for path, head in heads.items():
+        own = model.get_submodule(path)
+        if output not in set(own.modules()):
+            continue
+        theirs = dict(own.named_parameters())
+        for name, p in head.named_parameters():
+            now = theirs.get(name)
+            if now is not None and now.shape[1:] == p.shape[1:] and len(now) == len(weight) != len(p):
+                longer = now.detach().to(p, copy=True)
+                longer[: len(p)] = p.detach()[: len(now)]
+                p.data, p.grad = longer, None
+
+
 def head_name(composition: Composition, head_for: Callable[[str], str | None]) -> str | tuple[Any, ...] | None:
     """Whose head a composition uses: a name, ``None`` for the model's own, or a block with one of these a child.
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from graftwork.attach import members
 from graftwork.attach.finding_heads import find_heads
-from graftwork.attach.heads import Labels
+from graftwork.attach.heads import Labels, follow_vocabulary
 from graftwork.attach.holder import Holder, SiteAdapters, holder_at, holder_or_none
 from graftwork.attach.injected import Table, together
 from graftwork.attach.names import parted, unknown
@@ -156,7 +156,10 @@ class Known:
     def head_of(self, name: str) -> dict[str, nn.Module]:
         """The modules of the head of an adapter or a fusion: path to module; empty where it has none."""
         found = self._root_holder().heads.find(name) if name in self._labels else None
-        return {} if found is None else {path.replace("/", "."): m for path, m in found.named_children()}
+        modules = {} if found is None else {path.replace("/", "."): m for path, m in found.named_children()}
+        if self.head_paths:
+            follow_vocabulary(self.model, modules)
+        return modules
 
     def head_for(self, name: str) -> str | None:
         """Whose head a name uses: its own, else a member that of its adapter; ``None`` where neither has one."""

@@ -89,10 +89,10 @@ def warn_of_unclear_heads(handle: Handle, what: Composition | Sequence[str]) -> 
         if not any(p.requires_grad for p in inside):
             frozen.append(path)
     if frozen:
-        many = len(frozen) > 1
+        kind = type(handle.model).__name__
         warnings.warn(
-            f"train_only({what!r}): {', '.join(frozen)} of this {type(handle.model).__name__} {'stay' if many else 'stays'} frozen, "
-            f"and all adapters share {'them' if many else 'it'}. If there is a new head of a task in there, say which modules "
+            f"train_only({what!r}): {', '.join(frozen)} of this {kind} does not learn, and all adapters share it. If there is "
+            "a new head of a task in there, say which modules "
             "it is, and each adapter owns a copy that learns: gw.attach(model, heads=[...]); a parameter that learns for all is "
             "set by requires_grad_(True) after train_only; heads=() says that there is no head",
             UserWarning,

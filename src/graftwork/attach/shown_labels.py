@@ -37,7 +37,7 @@ class Turn:
         frame: Its frame.
         handle: The model's handle.
         name: Whose head the loss is computed for, ``None`` for the model's own.
-        thread: The thread that it runs in; ``None`` where the configuration says the right labels as it is.
+        thread: The thread that it runs in; ``None`` where nobody has to wait for it.
     """
 
     frame: Frame
@@ -63,7 +63,7 @@ class ShownLabels:
 
     def read(self, handle: Handle) -> None:
         """Take down what the model, or its user, has written into the configuration since."""
-        config = handle.task_model.config
+        config: Any = handle.task_model.config
         now = Labels.of(config)
         if self.name is None:
             if now.names != self.own.names:
@@ -103,12 +103,14 @@ def begin(frame: Frame, handle: Handle, name: str | None) -> None:
     """Have the configuration say the labels that a forward pass computes its loss for."""
     if not _says_labels(handle):
         return
-    shown, turn = handle.shown_labels, Turn(frame, handle, name)
-    frame.settings = turn
-    if shown.name == name and not handle.labels_differ:
-        return
+    shown = handle.shown_labels
     if frame.compiled:  # compiled code knows no locks
-        shown.write(handle, name)
+        if shown.name != name:
+            frame.settings = Turn(frame, handle, shown.name)  # what is written again afterwards
+            shown.write(handle, name)
+        return
+    turn = frame.settings = Turn(frame, handle, name)
+    if shown.name == name and not handle.labels_differ:
         return
     turn.thread = threading.current_thread()
     with _changing:
@@ -124,10 +126,11 @@ def end(frame: Frame) -> None:
     frame.settings = None
     if turn is None:
         return
+    if turn.frame.compiled:
+        turn.handle.shown_labels.write(turn.handle, turn.name)
+        return
     if turn.thread is None:
         turn.handle.shown_labels.read(turn.handle)
-        if turn.frame.compiled:
-            show(turn.handle)
         return
     with _changing:
         _give_up(turn)

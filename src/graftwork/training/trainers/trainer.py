@@ -53,7 +53,7 @@ class AdapterTrainer(Trainer):
         """Trainer's loss, and in training the extra losses of what learns, however the loss is made of the outputs."""
         grafts = self.grafts
         with added_apart(grafts.runtime):
-            found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            found: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         extra = grafts.auxiliary_loss_or_none() if model.training else None
         if extra is None:
             return found
