@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.attach.choice import by_row
+from graftwork.attach.tied import all_names, each_once
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.heads import Backbone, Head
 
@@ -50,6 +51,8 @@ class Headed(nn.Module):
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
         self.base = base
+        self.register_state_dict_post_hook(each_once)
+        self.register_load_state_dict_pre_hook(all_names)
 
     def forward(self, *, labels: Tensor | Mapping[str, Tensor] | None = None, **inputs: Any) -> Any:
         """Run the base and the heads in use.
