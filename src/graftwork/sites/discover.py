@@ -19,6 +19,7 @@ from graftwork.sites.confirm import confirm_sites
 from graftwork.sites.edges import embedding_sites, output_projection_sites
 from graftwork.sites.example_inputs import Run, runs_of_parts, runs_to_try
 from graftwork.sites.graph import Graph
+from graftwork.sites.record import Record
 from graftwork.sites.refuse import check, how_to_help
 from graftwork.sites.site import Site, SiteMap
 from graftwork.sites.skeleton import trace
@@ -114,16 +115,17 @@ def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[An
 
 def _first_that_runs(model: torch.nn.Module, runs: list[Run], *, apart: bool = False) -> Seen:
     failures: list[tuple[str, Exception]] = []
+    caches: list[Any] = []
     for run in runs:
         for how, fake, known_inputs in _ways_to_run(model):
             try:
                 with _quiet():
-                    record = trace(model, run.args, run.kwargs, fake=fake, known_inputs=known_inputs, entry=run.entry)
+                    record = _trace(model, run, fake, known_inputs, caches)
             except Exception as error:  # anything can go wrong in a stranger's forward pass
                 failures.append((f"{how}, {run}", error))
             else:
                 graph = Graph(record)
-                axes = Axes(graph, _at_other_sizes(model, run, fake, known_inputs), apart=apart)
+                axes = Axes(graph, _at_other_sizes(model, run, fake, known_inputs, caches), apart=apart)
                 return Seen(run, fake, assemble(graph, axes))
     listed = "\n".join(f"  - {how}: {type(error).__name__}: {_first_lines(error)}" for how, error in failures)
     raise SiteError(
@@ -132,16 +134,17 @@ def _first_that_runs(model: torch.nn.Module, runs: list[Run], *, apart: bool = F
     ) from failures[-1][1]
 
 
-def _at_other_sizes(model: torch.nn.Module, run: Run, fake: bool, known_inputs: bool) -> list[Graph]:
+def _trace(model: torch.nn.Module, run: Run, fake: bool, known_inputs: bool, caches: list[Any]) -> Record:
+    return trace(model, run.args, run.kwargs, fake=fake, known_inputs=known_inputs, entry=run.entry, caches=caches)
+
+
+def _at_other_sizes(model: torch.nn.Module, run: Run, fake: bool, known_inputs: bool, caches: list[Any]) -> list[Graph]:
     """The same run with more rows and other sizes: both at once, else one after the other; what fails is left out."""
 
     def first_of(runs: Iterable[Run]) -> list[Graph]:
         for other in runs:
             with contextlib.suppress(Exception), _quiet():
-                other_record = trace(
-                    model, other.args, other.kwargs, fake=fake, known_inputs=known_inputs, entry=other.entry
-                )
-                return [Graph(other_record)]
+                return [Graph(_trace(model, other, fake, known_inputs, caches))]
         return []
 
     return first_of(varied(run)) or first_of([with_more_rows(run)]) or first_of(with_other_sizes(run))

@@ -38,6 +38,7 @@ def trace(
     entry: str = "",
     record: Record | None = None,
     prepare: Callable[[torch.nn.Module], None] | None = None,
+    caches: list[Any] | None = None,
 ) -> Record:
     """Records one forward pass of a copy of the model.
 
@@ -51,6 +52,7 @@ def trace(
         entry: Dotted path of the sub-model to run; the model itself by default.
         record: An empty record to fill.
         prepare: Called with the copy before it is watched.
+        caches: The cached functions of the process, see `clear_fake_caches`.
 
     Returns:
         The filled record.
@@ -73,7 +75,7 @@ def trace(
         for handle in handles:
             handle.remove()
         if fake:
-            clear_fake_caches()
+            clear_fake_caches(caches)
     return record
 
 
@@ -187,17 +189,22 @@ def _eager() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fastpath)
 
 
-def clear_fake_caches() -> int:
+def clear_fake_caches(caches: list[Any] | None = None) -> int:
     """Clears every `functools.lru_cache` that holds a fake tensor; returns how many.
 
     Cached helpers (rotary tables, patch grids) would hand it to the user's next real run.
+
+    Args:
+        caches: The cached functions, kept here for the next run of the same model; looked for where it is empty, which
+            takes as long as there are objects in the process.
     """
-    cleared = 0
-    for candidate in gc.get_objects():
-        if type(candidate) is functools._lru_cache_wrapper and _holds_fake(candidate):
-            candidate.cache_clear()
-            cleared += 1
-    return cleared
+    known = [] if caches is None else caches
+    if not known:
+        known += [found for found in gc.get_objects() if type(found) is functools._lru_cache_wrapper]
+    holding = [cache for cache in known if _holds_fake(cache)]
+    for cache in holding:
+        cache.cache_clear()
+    return len(holding)
 
 
 def _holds_fake(cache: Any) -> bool:
