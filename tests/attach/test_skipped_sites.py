@@ -74,7 +74,7 @@ def test_where_nothing_is_left_it_is_refused_with_the_reason() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(
-            gw.SiteError, match="Pfeiffer mixes the last dimension, but at .* the channels are dimension 1"
+            gw.SiteError, match=r"Pfeiffer mixes the last dimension, but at .* the channels are dimension 1"
         ):
             grafts.add("a", gw.Pfeiffer())
     assert grafts.names == ()
