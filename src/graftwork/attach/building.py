@@ -96,7 +96,7 @@ def _may_skip(config: AdapterConfig, site: Site, error: GraftworkError) -> bool:
 def _asked_for(config: AdapterConfig) -> tuple[str, ...]:
     """The kinds of sites that a configuration names, where they are others than its method's own."""
     default = next((f.default for f in dataclasses.fields(config) if f.name == "sites"), None)
-    sites = getattr(config, "sites", default)
+    sites: Any = getattr(config, "sites", default)
     return () if sites == default else tuple(sites)
 
 

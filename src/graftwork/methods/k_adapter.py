@@ -7,6 +7,11 @@
 The model's own layers see nothing of it. Knowledge is trained apart and combined without forgetting: every kind of knowledge
 is an adapter, several are added (``Average(..., weights=[1, 1], normalize=False)`` over ``combine="add"``).
 
+After that the paper tunes the base on a task, with the adapters fixed: in a recipe ``knowledge = ["facts"]`` and ``base =
+"trained"`` in ``[tasks.NAME]``, with ``adapters = "trained"`` for both together. The head is the task's alone there, as in the
+paper; what differs is the head itself (the paper's depends on the task), and that several adapters under a task stand one after
+the other, where the paper joins the outputs of all.
+
 The hidden states are chosen by number. D and U start from N(0, 2e-4), the layers as BERT's, from N(0, 0.02). The half of W that
 takes H starts as the identity, and the other from N(0, 0.02) (the authors' is a linear layer's usual start). Attention is given
 the model's padding, which the authors' code leaves out.

@@ -59,7 +59,7 @@ def assemble(graph: Graph, axes: Axes | None = None) -> Findings:
     sums = ResidualSums(graph)
     branches = find_branches(sums)
     outputs = [taps.branch_output(axes, branch) for branch in branches]
-    places = find_places(graph, branches, [o.occurrence.tap.module if o else None for o in outputs])
+    places = find_places(sums, branches, [o.occurrence.tap.module if o else None for o in outputs])
     has_lists = any(place.listed for place in places)
     attends = ("attention", "cross_attention")
     attending = {place.stack for branch, place in zip(branches, places, strict=True) if branch.kind in attends}
@@ -77,8 +77,10 @@ def assemble(graph: Graph, axes: Axes | None = None) -> Findings:
     for members in layers.values():
         members.sort(key=lambda member: (member[0].sum.value, member[1].occurrence.tick))
         settle_kinds([branch for branch, _, _ in members])
-        entering = members[0][0].sum.stream
-        sites = [_branch_site(sums, axes, *member, entering) for member in members]
+        entering: dict[int, int] = {}
+        for branch, _, place in members:
+            entering.setdefault(place.call, branch.sum.stream)
+        sites = _once(sums, [_branch_site(sums, axes, *member, entering[member[2].call]) for member in members])
         _number(sites)
         found += sites
         block = _block_site(sums, axes, sites)
@@ -99,7 +101,7 @@ def _branch_site(
     norm = taps.post_norm(graph, branch.sum.value, place)
     if norm is not None and not place.whole and str(place.layer) not in norm.path.split("."):
         norm = None  # the block is the whole model here, and that norm closes it
-    residual = taps.residual_tap(graph, sums.same_streams(branch.sum), place, before)
+    residual = taps.residual_tap(graph, sums.same_streams(branch.sum), place, output.occurrence)
     layout = axes.layout(f"{place.path or '(root)'} ({branch.kind})", output.value, branch.sum.value, branch.sum.stream)
     site = Site(
         stack=place.stack,
@@ -116,7 +118,41 @@ def _branch_site(
         extra={**extra, **layout.extra},
         rows=layout.rows,
     )
-    return FoundSite(site, place, branch.sum.value, branch.sum.stream, entering)
+    return FoundSite(_by_block(graph, site, place), place, branch.sum.value, branch.sum.stream, entering)
+
+
+_TAPS = ("output", "residual", "input", "layer_input")
+
+
+def _by_block(graph: Graph, site: Site, place: Place) -> Site:
+    """The site of a block that is called once a layer: its taps count the block's calls, not those of their own modules.
+
+    A module inside may then run once for the block or in pieces. Where it runs more than once already, each its own part
+    of the layer, its own calls are counted.
+    """
+    if place.within is None or not place.whole:
+        return site
+    taps = {}
+    for role in _TAPS:
+        tap = getattr(site, role)
+        if tap is None or not f"{tap.module}.".startswith(f"{place.path}."):
+            continue
+        call = next(c for c in graph.calls if c.path == tap.module and c.nth == tap.call)
+        block = next(
+            c
+            for c in graph.calls
+            if c.path == place.path and graph.record.is_below(call.index, c.index, strictly=False)
+        )
+        if (
+            sum(
+                c.path == tap.module and graph.record.is_below(c.index, block.index, strictly=False)
+                for c in graph.calls
+            )
+            > 1
+        ):
+            return site
+        taps[role] = dataclasses.replace(tap, call=block.nth)
+    return dataclasses.replace(site, **taps, extra={**site.extra, "within": place.within})
 
 
 def _entering_tap(graph: Graph, entering: int, place: Place, before: int) -> Tap | None:
@@ -128,6 +164,24 @@ def _entering_tap(graph: Graph, entering: int, place: Place, before: int) -> Tap
     at_edge = [o for o in everywhere if place.whole and o.call == place.call and o.tap.end == "input"]
     chosen = at_edge or everywhere[-1:]
     return chosen[0].tap if chosen else None
+
+
+def _once(sums: ResidualSums, sites: list[FoundSite]) -> list[FoundSite]:
+    """The sites of a layer, one for all calls of the modules that it passes, unless one call is fed by another."""
+    kept: list[FoundSite] = []
+    for found in sites:
+        carried = sums.carried(found.stream)
+        if not any(_any_call(f.site) == _any_call(found.site) and f.total not in carried for f in kept):
+            kept.append(found)
+    return kept
+
+
+def _any_call(site: Site) -> Site:
+    """A site as it is for every call of its modules."""
+    taps = {role: getattr(site, role) for role in _TAPS}
+    return dataclasses.replace(
+        site, **{r: dataclasses.replace(tap, call=0) for r, tap in taps.items() if tap is not None}
+    )
 
 
 def _number(sites: list[FoundSite]) -> None:
@@ -167,7 +221,7 @@ def _block_site(sums: ResidualSums, axes: Axes, sites: list[FoundSite]) -> Found
         residual=first.site.layer_input,
         input=first.site.layer_input,
         layer_input=first.site.layer_input,
-        extra=layout.extra,
+        extra={**layout.extra, **{k: v for k, v in last.site.extra.items() if k == "within"}},
         rows=layout.rows,
     )
     return FoundSite(site, first.place, stream, first.entering, first.entering)

@@ -88,8 +88,8 @@ def facts_of(convolution: nn.Conv2d) -> dict[str, Any]:
 
 
 def _overlapping(graph: Graph) -> list[_Found]:
+    found: list[_Found] = []
     before: list[int] = []  # what convolutions of any form returned so far
-    found = []
     for call in graph.calls:
         if not isinstance(call.module, nn.Conv2d):
             continue
@@ -97,7 +97,8 @@ def _overlapping(graph: Graph) -> list[_Found]:
         returned = next((p for p in call.outputs if p.reachable and p.slot is None), None)
         if taken is None or returned is None:
             continue
-        if is_site(call.module):
+        again = any(f.call.path == call.path and not graph.depends(taken.value, f.returned.value) for f in found)
+        if is_site(call.module) and not again:  # one set of adapters for all calls, unless one is fed by another
             found.append(_Found(call, taken, returned, not any(graph.depends(taken.value, v) for v in before)))
         before.append(returned.value)
     return found

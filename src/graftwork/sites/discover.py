@@ -75,9 +75,9 @@ def discover(
 
 
 def norm_paths(model: torch.nn.Module) -> tuple[str, ...]:
-    """The dotted paths of every norm of a model without its heads, in order."""
+    """The dotted paths of every norm of a model without its heads that one of an adapter's can stand in for, in order."""
     base, prefix = _base_of(model)
-    return tuple(f"{prefix}{name}" for name, module in base.named_modules() if name and ops.is_norm(module))
+    return tuple(f"{prefix}{name}" for name, _ in ops.norms_of(base) if name)
 
 
 def _base_of(model: torch.nn.Module) -> tuple[torch.nn.Module, str]:

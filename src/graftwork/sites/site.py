@@ -39,7 +39,8 @@ class Tap:
         end: Whether the tensor enters or leaves the module.
         slot: For an input, the position among the positional arguments or the name of the keyword argument. For an
             output, the index in a tuple or the key of a model output; ``None`` when the output is the tensor itself.
-        call: Which call of the module within one forward pass of the model (a shared layer is called many times).
+        call: Which call of the module within one forward pass of the model. At a site whose block is called once a layer
+            (``extra["within"]`` names the module that runs all of these calls) which call of the block.
     """
 
     module: str

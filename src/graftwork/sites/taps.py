@@ -179,20 +179,23 @@ def _named_factors(graph: Graph, values: list[int]) -> tuple[list[str], bool]:
     return names, False
 
 
-def residual_tap(graph: Graph, streams: list[int], place: Place, before: int) -> Tap | None:
+def residual_tap(graph: Graph, streams: list[int], place: Place, output: Occurrence) -> Tap | None:
     """Where the stream can be read before the branch's output leaves: as late as possible, inside the block.
+
+    Not inside the module that returns the output, if it passes elsewhere too: that may run on a part of the positions.
 
     Args:
         graph: The graph of the run.
         streams: The stream, and what may stand for it, best first.
         place: Where the branch belongs.
-        before: The tick at which the branch's output leaves.
+        output: Where the branch's output leaves.
     """
     for stream in streams:
-        everywhere = [o for o in occurrences(graph, graph.same_content(stream)) if o.tick < before]
+        everywhere = [o for o in occurrences(graph, graph.same_content(stream)) if o.tick < output.tick]
         strictly = inside(graph, everywhere, place)
+        around = [o for o in strictly if not graph.record.is_below(o.call, output.call)]
         at_edge = [o for o in everywhere if place.whole and o.call == place.call and o.tap.end == "input"]
-        for found in (strictly, at_edge, everywhere):
+        for found in (around, strictly, at_edge, everywhere):
             if found:
                 return found[-1].tap
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -19,7 +20,8 @@ Resized = Callable[[torch.Tensor], torch.Tensor]
 def varied(run: Run) -> Iterator[Run]:
     """The run with more rows and other sizes at once, as many ways as there are to tell its lengths; best first."""
     for lengths in _lengths(run):
-        yield _resized(run, lambda tensor, lengths=lengths: _more_rows(run)(_other_sizes(tensor, lengths)))
+        other_sizes = functools.partial(_other_sizes, lengths=lengths)
+        yield _resized(_resized(run, other_sizes), _more_rows(run))
 
 
 def with_more_rows(run: Run) -> Run:
@@ -30,7 +32,7 @@ def with_more_rows(run: Run) -> Run:
 def with_other_sizes(run: Run) -> Iterator[Run]:
     """The run with as many rows of other sizes, for a model that takes one number of rows alone."""
     for lengths in _lengths(run):
-        yield _resized(run, lambda tensor, lengths=lengths: _other_sizes(tensor, lengths))
+        yield _resized(run, functools.partial(_other_sizes, lengths=lengths))
 
 
 def _resized(run: Run, resize: Resized) -> Run:
