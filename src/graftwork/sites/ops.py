@@ -90,6 +90,8 @@ SAME_CONTENT = _words(
     lift_fresh positive data to type type_as float double half bfloat16 _to_copy squeeze unsqueeze flatten unflatten
     """
 )
+# The carrying operations that put the dimensions in another order.
+MOVES = _words("permute transpose movedim swapaxes swapdims T mT H t")
 # These carry only their first tensor argument: the others give a shape or a type.
 FIRST_ARGUMENT_ONLY = frozenset(("expand_as", "view_as", "reshape_as", "type_as"))
 SCALING = frozenset(("mul", "truediv"))
