@@ -8,7 +8,7 @@ from torch import nn
 
 from graftwork.errors import SiteError
 from graftwork.sites import discover
-from tests.sites.toys import IDS, Block, Model
+from tests.sites.toys import IDS, Attention, Block, Model, feed_forward
 
 
 def test_no_residual_sums():
@@ -26,8 +26,41 @@ class AddsNothing(Block):
 def test_attention_without_a_site():
     model = Model(layers=3)
     model.blocks[1] = AddsNothing()
-    with pytest.raises(SiteError, match=r"blocks\.1: ran attention \(in blocks\.1\.attn\) and has no site"):
+    with pytest.raises(SiteError, match=r"blocks\.1: ran attention \(in blocks\.1\.attn\) that no site covers"):
         discover(model, (IDS,))
+
+
+class LosesAttention(Block):
+    """A second attention takes the place of the stream, in a block that has sites all the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.cross = Attention()
+
+    def forward(self, x):
+        x = x + self.attn(self.norm1(x))[0]
+        x = self.cross(x)[0]
+        return x + self.mlp(self.norm2(x))
+
+
+class LosesFeedForward(LosesAttention):
+    def __init__(self):
+        super().__init__()
+        self.cross = feed_forward()
+
+    def forward(self, x):
+        x = x + self.attn(self.norm1(x))[0]
+        x = self.cross(x)
+        return x + self.mlp(self.norm2(x))
+
+
+@pytest.mark.parametrize(
+    ("block", "what", "where"),
+    [(LosesAttention, "attention", "cross"), (LosesFeedForward, "a feed-forward", "cross.2")],
+)
+def test_an_operation_without_a_site_in_a_block_that_has_others(block, what, where):
+    with pytest.raises(SiteError, match=rf"blocks\.0: ran {what} \(in blocks\.0\.{where}\) that no site covers"):
+        discover(Model(block), (IDS,))
 
 
 class Sometimes(Block):

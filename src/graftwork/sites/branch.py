@@ -94,12 +94,12 @@ def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
     """What a branch does, from the operations between the stream and the sum; a class name is the last resort."""
     values = graph.values
     body = graph.between(one.origin, branch)
-    softmaxes = [i for i in body if values[i].op in ops.SOFTMAX or _is_unknown_softmax(graph, i)]
+    softmaxes = [i for i in body if is_softmax(graph, i)]
     attends = crosses = mixes = samples_other = False
     for i in body:
         value = values[i]
         active = graph.active_inputs(i)
-        if value.op in ops.FUSED_ATTENTION:
+        if value.op in ops.FUSED_ATTENTION or is_attention_kernel(graph, i):
             attends = True
             crosses |= len(active) >= 2 and not graph.depends(active[1], one.origin)
         elif value.op in ops.PRODUCTS and len(active) >= 2:
@@ -118,14 +118,9 @@ def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
         elif value.op in ops.POSITION_MIXING or value.op in ops.POOLINGS:
             mixes = True
         elif value.op in ops.CONVOLUTIONS:
-            mixes |= _kernel_size(graph, i) > 1
-        elif ops.is_unknown(value.op) and sum(len(values[j].shape) >= 3 for j in active) >= 3:
-            named = any(
-                part in value.op.lower() for part in ("attn", "attention")
-            )  # a kernel for queries, keys, values
-            attends |= named
-            crosses |= named and not graph.depends(active[1], one.origin)
-            mixes |= not named
+            mixes |= kernel_size(graph, i) > 1
+        elif _takes_three(graph, i):
+            mixes = True
     if crosses:
         return "cross_attention"
     if attends:
@@ -137,13 +132,24 @@ def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
     return "feed_forward"
 
 
-def _is_unknown_softmax(graph: Graph, index: int) -> bool:
-    """Whether an unknown operation takes scores alone, products of two activations, and keeps their shape."""
+def is_softmax(graph: Graph, index: int) -> bool:
+    """Whether a value is a softmax, or what an unknown operation makes of scores: products of two activations."""
     value, active = graph.values[index], graph.active_inputs(index)
     if not ops.is_unknown(value.op) or len(value.inputs) != 1 or not active:
-        return False
+        return value.op in ops.SOFTMAX
     scores = graph.values[graph.source(active[0])]
     return scores.op in ops.PRODUCTS and len(graph.active_inputs(scores.index)) >= 2 and scores.shape == value.shape
+
+
+def is_attention_kernel(graph: Graph, index: int) -> bool:
+    """Whether an unknown operation takes queries, keys and values, and says so in its name."""
+    named = any(part in graph.values[index].op.lower() for part in ("attn", "attention"))
+    return named and _takes_three(graph, index)
+
+
+def _takes_three(graph: Graph, index: int) -> bool:
+    shapes = [graph.values[j].shape for j in graph.active_inputs(index)]
+    return ops.is_unknown(graph.values[index].op) and sum(len(shape) >= 3 for shape in shapes) >= 3
 
 
 def _has_weights(graph: Graph, one: ResidualSum, branch: int) -> bool:
@@ -151,7 +157,8 @@ def _has_weights(graph: Graph, one: ResidualSum, branch: int) -> bool:
     return any(ops.is_weighted(graph.values[i].op) for i in graph.between(one.origin, branch))
 
 
-def _kernel_size(graph: Graph, convolution: int) -> int:
+def kernel_size(graph: Graph, convolution: int) -> int:
+    """The number of points that a convolution's kernel covers."""
     for j in graph.values[convolution].inputs:
         weight = graph.values[j]
         if not graph.active[j] and len(weight.shape) >= 3:
@@ -163,6 +170,9 @@ def _kernel_size(graph: Graph, convolution: int) -> int:
 
 
 def _named_attention(graph: Graph, one: ResidualSum, body: list[int]) -> bool:
+    """Whether maps of the branch run in a module that is called an attention."""
     open_calls = graph.values[one.value].calls
+    maps = [graph.values[i].calls for i in body if graph.is_map(i)]
     returned = {c for i in body for c in graph.values[i].returned_by if c not in open_calls}
-    return any("attention" in type(graph.calls[c].module).__name__.lower() for c in returned)
+    named = (c for c in returned if "attention" in type(graph.calls[c].module).__name__.lower())
+    return any(c in calls for c in named for calls in maps)

@@ -6,16 +6,16 @@ than those of all it was made from.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-
 from graftwork.sites import ops
+from graftwork.sites.activity import activations
 from graftwork.sites.record import Record
-from graftwork.sites.values import Call, Value
+from graftwork.sites.values import Call, Value, is_list_child
 
-_QUANTISED = (torch.int8, torch.uint8, torch.qint8, torch.quint8)
-_ACCUMULATED = (torch.int16, torch.int32, torch.qint32)
+_AVERAGES = ops.POOLINGS | {"mean"}
 
 
 class NormStep(NamedTuple):
@@ -40,18 +40,24 @@ class Graph:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.values = record.values
+        self.values = [_centred(record.values, value) or value for value in record.values]
         self.calls = record.calls
         self.users: list[list[int]] = [[] for _ in self.values]
         self.ancestors = [0] * len(self.values)
         self.worked = [0] * len(self.values)
-        self.active = [False] * len(self.values)
+        self._highways: dict[int, int] = {}
         self._paths: dict[int, tuple[int, ...]] = {}
         for value in self.values:
             for used in set(value.inputs):
                 self.users[used].append(value.index)
         self._find_ancestors()
-        self._find_active()
+        self.active = activations(self.values, self.calls)
+        learned = self._learned_streams()
+        if learned:
+            self.active = activations(self.values, self.calls, learned)
+        self._paths.clear()
+        self._highways = self._find_highways()
+        self._paths.clear()
 
     def _find_ancestors(self) -> None:
         for value in self.values:
@@ -64,42 +70,51 @@ class Graph:
             self.ancestors[value.index] = every
             self.worked[value.index] = through_work
 
-    def _find_active(self) -> None:
-        # What the child of a list takes first is its stream, even where that is learned or zero (queries, latents).
-        seeds = set()
-        for call in self.calls:
-            if is_list_child(call.path):
-                taken = [self.values[p.value] for p in call.inputs]
-                floats = [value.index for value in taken if value.is_float and len(value.shape) >= 2]
-                seeds.update(floats[:1])
-        given = [False] * len(self.values)  # depends on a float input, through any types
+    def _learned_streams(self) -> set[int]:
+        """Learned queries to which work on themselves is added: the stream of a resampler, though the model is given none."""
+        found = set()
         for value in self.values:
-            i = value.index
-            given[i] = (value.op == "input" and value.is_float) or any(given[j] for j in value.inputs)
-            if not value.is_float:
-                self.active[i] = given[i] and self._is_quantised(value)
+            if value.op != "add" or len(value.inputs) != 2:
                 continue
-            if value.op == "input" or value.op == "embedding" or i in seeds or self._is_lookup(value, given):
-                self.active[i] = given[i] = True
-            elif value.op == "opaque":
-                self.active[i] = any(self.active[j] or self.values[j].op == "input" for j in value.inputs)
-            elif value.op not in ops.CONTENT_FREE:
-                self.active[i] = any(self.active[j] for j in value.inputs)
+            for other, learned in (value.inputs, value.inputs[::-1]):
+                if not self.active[other] or self.active[learned] or self.values[learned].size != value.size:
+                    continue
+                points = self._of_a_parameter(learned)
+                made_from_it = any(self.worked[other] >> point & 1 for point in points)
+                work = self.source(other)
+                if made_from_it and (self.is_map(work) or self.values[work].op in ops.FUSED_ATTENTION):
+                    found.add(points[-1])
+        return found
 
-    def _is_quantised(self, value: Value) -> bool:
-        """Integers that activations were rounded to, and products of such: neither indices nor masks."""
-        if value.dtype in _QUANTISED:
-            return any(self.active[j] for j in value.inputs)
-        return value.dtype in _ACCUMULATED and any(self.active[j] and not self.values[j].is_float for j in value.inputs)
+    def _of_a_parameter(self, index: int) -> list[int]:
+        """A value and those before it down to the parameter that it is, laid out and scaled; empty if it is none."""
+        value = self.values[index]
+        if value.op not in ops.CARRYING | ops.SCALING or not value.is_float:
+            return []
+        for used in value.inputs:
+            if self.values[used].op == "param":
+                return [index]
+            if points := self._of_a_parameter(used):
+                return [index, *points]
+        return []
 
-    def _is_lookup(self, value: Value, given: list[bool]) -> bool:
-        """A table of parameters indexed by integers that the model was given: an embedding written as an index."""
-        if value.op not in ("getitem", "index_select", "index", "gather"):
-            return False
-        taken = [self.values[j] for j in value.inputs]
-        table = any(v.op == "param" and len(v.shape) == 2 for v in taken)
-        chosen = any(not v.is_float and not given[v.index] and v.op != "const" for v in taken)
-        return table and chosen
+    def _find_highways(self) -> dict[int, int]:
+        """Of the products in ``g · x + h · y`` with gates `g` and `h` as wide as they: what each one carries."""
+        found: dict[int, int] = {}
+        for value in self.values:
+            lanes = self.active_inputs(value.index)
+            if value.op == "add" and len(lanes) == 2:
+                carried = {m: x for m in map(self.source, lanes) if (x := self._gated_by_sigmoid(m)) is not None}
+                if len(carried) == 2:
+                    found |= carried
+        return found
+
+    def _gated_by_sigmoid(self, index: int) -> int | None:
+        value, factors = self.values[index], self.active_inputs(index)
+        if value.op != "mul" or len(factors) != 2 or {self.values[j].size for j in factors} != {value.size}:
+            return None
+        others = [j for j in factors if self.values[self.source(j)].op != "sigmoid"]
+        return others[0] if len(others) == 1 else None
 
     def active_inputs(self, index: int) -> list[int]:
         """The activations that a value was made from, in the order of the arguments."""
@@ -121,7 +136,7 @@ class Graph:
             if len(active) == 1:
                 return active[0]
             if value.op == "mul" and len(active) == 2:
-                return self._gated(value, *active)
+                return self._highways.get(index) or self._gated(value, *active)
         return None
 
     def _gated(self, value: Value, one: int, other: int) -> int | None:
@@ -143,6 +158,10 @@ class Graph:
             return not any(ops.is_unknown(v.op) and v.calls == value.calls for v in before)
         weights = (self.values[j] for j in value.inputs if not self.active[j])
         return value.op in ops.WEIGHTED and any(weight.op != "const" for weight in weights)
+
+    def ungated(self, index: int) -> int:
+        """What a lane of ``g · x + h · y`` carries in front of its gate; any other value itself."""
+        return next((self._highways[i] for i in self.path(index) if i in self._highways), index)
 
     def path(self, index: int) -> tuple[int, ...]:
         """A value and everything that it carries, latest first."""
@@ -198,6 +217,19 @@ class Graph:
         return [c for c in self.values[value].calls if is_list_child(self.calls[c].path)]
 
 
-def is_list_child(path: str) -> bool:
-    """Whether a dotted path ends in a number."""
-    return path.rpartition(".")[2].isdigit()
+def _centred(values: Sequence[Value], value: Value) -> Value | None:
+    """A value less its own average, moving or not, as one that carries it; ``None`` for any other difference."""
+    if value.op != "sub" or len(value.inputs) != 2 or not value.is_float:
+        return None
+    whole, average = value.inputs
+    pooled, seen, waiting = False, set(), [average]
+    while waiting:
+        i = waiting.pop()
+        if i == whole or i in seen:
+            continue
+        seen.add(i)
+        if not values[i].inputs or values[i].op not in ops.CARRYING | ops.JOINS | _AVERAGES:
+            return None
+        pooled |= values[i].op in _AVERAGES
+        waiting += [j for j in values[i].inputs if values[j].is_float]
+    return dataclasses.replace(value, op="centred", inputs=(whole,)) if pooled else None

@@ -80,7 +80,7 @@ CARRYING = _words(
     select_scatter slice_scatter copy pixel_shuffle index index_put tensor_split chunk split unbind
     split_with_sizes _reshape_alias _unsafe_index resolve_conj refine_names rename positive pin_memory cpu
     cuda hstack masked_select view_as_real view_as_complex gather take_along_dim scatter atleast_2d atleast_3d
-    squeeze_copy repeat
+    squeeze_copy repeat centred
     """
 )
 # The carrying operations whose result can be the very same numbers in the same places (where the shape is the same).
@@ -132,20 +132,27 @@ NORMS = _words(
     native_batch_norm _fused_rms_norm
     """
 )
-# Operations without weights that torch does not mark as pointwise: reductions, resampling, and activations of its
-# Python API that an operator of another name computes.
-_WITHOUT_WEIGHTS = _words(
+# What torch does not mark as pointwise: activations that an operator of another name computes, ...
+_ACTIVATIONS = _words(
     """
+    glu hardswish prelu rrelu logsigmoid log_sigmoid_forward hardshrink softshrink tanhshrink softsign relu6 swish
+    """
+)
+# ... and reductions, resampling, layouts.
+_WITHOUT_WEIGHTS = (
+    _words(
+        """
     input const mean sum nansum prod var std var_mean std_mean amax amin max min argmax argmin topk sort argsort
     norm vector_norm linalg_vector_norm matrix_norm normalize cosine_similarity cdist pairwise_distance logsumexp
     log_softmax _log_softmax gumbel_softmax softmin interpolate upsample upsample_bilinear2d upsample_nearest2d
     upsample_bicubic2d repeat_interleave tile index_add scatter_add scatter_reduce segment_reduce index_fill
     masked_scatter index_copy one_hot tril triu diag diagonal diag_embed flip rot90 cumsum cummax cummin diff median
-    quantile unique nonzero glu hardswish prelu rrelu logsigmoid log_sigmoid_forward hardshrink softshrink tanhshrink
-    softsign threshold real imag conj abs complex polar view_as_complex bernoulli rand_like randn_like
+    quantile unique nonzero threshold real imag conj abs complex polar view_as_complex bernoulli rand_like randn_like
     broadcast_to broadcast_tensors meshgrid cartesian_prod block_diag affine_grid mse_loss l1_loss item tolist
     is_floating_point numel dim
     """
+    )
+    | _ACTIVATIONS
 )
 
 
@@ -165,9 +172,19 @@ def is_unknown(op: str) -> bool:
         return False
     if op in FUSED_ATTENTION or op in SAMPLING or op in POOLINGS or op in POSITION_MIXING:
         return False
+    return not _is_pointwise(op)
+
+
+def _is_pointwise(op: str) -> bool:
     packet = getattr(torch.ops.aten, op, None)
     overloads = [] if packet is None else [getattr(packet, name) for name in packet.overloads()]
-    return not any(torch.Tag.pointwise in overload.tags for overload in overloads)
+    return any(torch.Tag.pointwise in overload.tags for overload in overloads)
+
+
+@functools.cache
+def is_activation(op: str) -> bool:
+    """Whether an operation is a non-linearity of single numbers."""
+    return op in _ACTIVATIONS or (_is_pointwise(op) and op not in TRIVIAL | SUMS | NORMS)
 
 
 def is_norm(module: torch.nn.Module) -> bool:

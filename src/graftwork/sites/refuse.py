@@ -9,9 +9,7 @@ import torch
 from graftwork.errors import SiteError
 from graftwork.sites import ops
 from graftwork.sites.assemble import Findings, FoundSite
-from graftwork.sites.graph import Graph
-from graftwork.sites.layers import list_children_of
-from graftwork.sites.values import Call
+from graftwork.sites.coverage import keeps_shape, operations
 
 _BY_HAND = """Give the sites by hand:
     from graftwork.sites import sites_from_paths
@@ -25,6 +23,8 @@ _NORMS_ONLY = """
 A method that makes norms and stands at no site (self-modulation of a generator, say) needs none:
     gw.attach(model, sites=())"""
 
+_WORDS = {"attention": "attention", "feed_forward": "a feed-forward"}
+
 
 def how_to_help(model: torch.nn.Module) -> str:
     """What somebody can do whose model's sites were not found."""
@@ -35,8 +35,8 @@ def check(model: torch.nn.Module, findings: Findings) -> None:
     """Refuses findings that miss a part of the model.
 
     Raises:
-        SiteError: If there are no sites and no convolutions, a block ran attention and has no site, a block lacks sites
-            that one of the same make has, or a branch is returned by no module.
+        SiteError: If there are no sites and no convolutions, a layer ran an attention or a feed-forward that lies in the
+            branch of no site, a block lacks sites that one of the same make has, or a branch is returned by no module.
     """
     found = [f for f in findings.sites if f.site.kind != "layer"]
     if not found and not findings.without_output and not findings.convolutions:
@@ -45,7 +45,7 @@ def check(model: torch.nn.Module, findings: Findings) -> None:
             f"and {len(findings.graph.calls)} module calls of one forward pass, and at no place was a branch added to "
             f"what it was made from; nor are there convolutions over images behind the first. {how_to_help(model)}"
         )
-    complaints = [*_without_module(findings), *_uncovered(findings, found), *_unlike_siblings(model, findings, found)]
+    complaints = [*_without_module(findings), *_uncovered(findings), *_unlike_siblings(model, findings, found)]
     if complaints:
         listed = "\n".join(f"  - {complaint}" for complaint in complaints[:12])
         more = f"\n  and {len(complaints) - 12} more" if len(complaints) > 12 else ""
@@ -68,30 +68,16 @@ def _without_module(findings: Findings) -> list[str]:
     return complaints
 
 
-def _uncovered(findings: Findings, found: list[FoundSite]) -> list[str]:
-    """Children of lists that ran attention and hold no site."""
-    graph = findings.graph
-    covered = {f.place.path for f in found}
-    products = [value.index for value in graph.values if value.op in ops.PRODUCTS]
-    missing: dict[str, str] = {}
-    for value in graph.values:
-        attends = value.op in ops.FUSED_ATTENTION
-        if value.op in ops.SOFTMAX and graph.active[value.index]:  # of scores only where it weighs other activations
-            later = [p for p in products if p > value.index and graph.depends(p, value.index)]
-            attends = any(graph.values[p].calls == value.calls and len(graph.active_inputs(p)) > 1 for p in later)
-        if not attends or not value.calls:
-            continue
-        path = graph.calls[value.calls[-1]].path
-        children = list_children_of(path)
-        if children and not any(path == block or path.startswith(f"{block}.") or not block for block in covered):
-            missing.setdefault(children[-1][2], path)
-    return [f"{block}: ran attention (in {path}) and has no site" for block, path in missing.items()]
+def _uncovered(findings: Findings) -> list[str]:
+    """Layers that ran an attention or a feed-forward that lies in the branch of no site."""
+    lost = [f"{one.block}: ran {_WORDS[one.kind]} (in {one.path})" for one in operations(findings) if one.lost]
+    return [f"{one} that no site covers: what it makes is added to no residual stream" for one in dict.fromkeys(lost)]
 
 
 def _unlike_siblings(model: torch.nn.Module, findings: Findings, found: list[FoundSite]) -> list[str]:
     """Blocks that lack a kind of site that a block of the same list and the same make has."""
     graph = findings.graph
-    ran = {call.path for call in graph.calls if _keeps_shape(graph, call)}  # one that shrinks has no stream to add to
+    ran = {call.path for call in graph.calls if keeps_shape(graph, call)}  # one that shrinks has no stream to add to
     makes: dict[tuple[str, tuple[str, ...]], dict[str, set[str]]] = collections.defaultdict(dict)
     for f in found:
         if f.place.whole and f.place.path:
@@ -109,11 +95,6 @@ def _unlike_siblings(model: torch.nn.Module, findings: Findings, found: list[Fou
                 lacking = ", ".join(sorted(full - kinds))
                 complaints.append(f"{block}: lacks {lacking}, which {example}, made of the same modules, has")
     return complaints
-
-
-def _keeps_shape(graph: Graph, call: Call) -> bool:
-    taken = {graph.values[p.value].shape for p in call.inputs if graph.active[p.value]}
-    return any(graph.values[p.value].shape in taken for p in call.outputs if graph.active[p.value])
 
 
 def _make(model: torch.nn.Module, path: str) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ class ResidualSums:
         value = self.graph.values[index]
         candidates = []
         for stream, branch in (operands, operands[::-1]):
-            met = self._meet(stream, branch)
+            met = self._meet(stream, self.graph.ungated(branch))
             if met is not None:
                 candidates.append((*met, stream, branch))
         if not candidates:
@@ -72,7 +72,7 @@ class ResidualSums:
             return None  # both carry the stream: a long skip
         if value.op == "sub" and branch == operands[0]:
             return None
-        return ResidualSum(index, stream, branch, origin)
+        return ResidualSum(index, self.graph.ungated(stream), branch, origin)
 
     def _operands(self, index: int) -> tuple[int, int] | None:
         value, values = self.graph.values[index], self.graph.values
@@ -127,7 +127,7 @@ class ResidualSums:
             best: tuple[int, int, int] | None = None
             for stream, branch in ((one, other), (other, one)):
                 fewest, most = self._maps(point, stream, min), self._maps(point, branch, max)
-                if fewest is None or most is None or fewest > 1 or most < 2:
+                if fewest is None or most is None or fewest > 1 or most < 2 or self._is_filtered(point, stream):
                     continue
                 longest = self._maps(point, stream, max)
                 if not graph.worked[branch] >> point & 1 or longest is None or longest >= most:
@@ -136,6 +136,16 @@ class ResidualSums:
                     best = fewest, stream, branch
             return ResidualSum(index, best[1], best[2], point, projected=True) if best else None
         return None
+
+    def _is_filtered(self, point: int, stream: int) -> bool:
+        """Whether a stream is no short cut to a smaller map, but moving averages as long as what they were made from."""
+        values = self.graph.values
+        made_by = {values[i].op for i in self.graph.between(point, stream)}
+        return (
+            bool(made_by & ops.POOLINGS)
+            and made_by <= ops.TRIVIAL | ops.POOLINGS
+            and (values[stream].shape == values[point].shape)
+        )
 
     def _maps(self, start: int, end: int, choose: Callable[[Iterable[int]], int]) -> int | None:
         """The number of weighted maps on a path from `start` to `end`, the fewest or the most."""

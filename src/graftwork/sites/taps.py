@@ -8,10 +8,10 @@ from typing import NamedTuple
 from graftwork.sites import ops
 from graftwork.sites.axes import Axes
 from graftwork.sites.branch import Branch
-from graftwork.sites.graph import Graph, is_list_child
+from graftwork.sites.graph import Graph
 from graftwork.sites.layers import Place
 from graftwork.sites.site import Tap
-from graftwork.sites.values import Call
+from graftwork.sites.values import Call, is_list_child
 
 
 class Occurrence(NamedTuple):

@@ -96,3 +96,8 @@ def slots_of(structure: Any, at_output: bool) -> Iterable[tuple[torch.Tensor, in
         else:
             for tensor in tensors_in(item):
                 yield tensor, None, False
+
+
+def is_list_child(path: str) -> bool:
+    """Whether a dotted path ends in a number."""
+    return path.rpartition(".")[2].isdigit()
