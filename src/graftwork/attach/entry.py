@@ -15,7 +15,6 @@ from graftwork.attach.heads import Labels
 from graftwork.attach.inputs import Call, refuse_embedded, refuse_unseen, repeat_rows
 from graftwork.attach.ports import ENTRY, Entry
 from graftwork.attach.runtime import Frame, Runtime
-from graftwork.errors import AttachError
 
 _settings = threading.RLock()
 _CALL = nn.Module._call_impl.__code__
@@ -56,11 +55,8 @@ def enter(
         changed = repeat_rows(plan.replicate, call, args, kwargs)
         call = Call(entry.parameters, *changed)
     if plan.prompt is not None:
-        changed = (), plan.prompt.enter(handle.model, module, entry.parameters, args, kwargs)
-        call = Call(entry.parameters, *changed, hidden=plan.prompt.hidden)
+        plan.prompt.require_whole(handle.model, module)
     frame = Frame(plan, module, call, runtime.record)
-    if plan.prompt is not None:
-        plan.prompt.wait(frame)
     if handle.head_paths and call.named.get("labels") is not None:
         _say_labels(frame, handle, plan.labels)
     runtime.local.frame = frame
@@ -79,8 +75,6 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     try:
         for layer in frame.asked.values() if output is not None else ():
             layer.require_beneath(frame.asked, frame.plan.composition)
-        if output is not None and frame.waiting:
-            _refuse_waiting(frame)
     finally:
         _close(runtime, frame)
     if output is None or runtime.handle is None:
@@ -92,25 +86,11 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     return _with_extra_losses(output, runtime.handle.auxiliary_loss_or_none(), frame.call.named.get("labels"))
 
 
-def _refuse_waiting(frame: Frame) -> None:
-    """Refuse a call in which something waited for a tensor that did not pass.
-
-    Raises:
-        AttachError: Naming where.
-    """
-    places = ", ".join(f"the {role!r} of site {index}" for index, role in frame.waiting)
-    raise AttachError(
-        f"{frame.plan.composition!r} waits for {places}, which did not pass in this call; the model takes another way than when "
-        "its sites were found"
-    )
-
-
 def _close(runtime: Runtime, frame: Frame) -> None:
     runtime.local.frame = None
     frame.closed = True
     frame.taps.clear()
     frame.gates.clear()
-    frame.waiting.clear()
     if frame.settings is not None:
         _restore_labels(frame)
 
