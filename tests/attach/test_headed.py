@@ -1,6 +1,7 @@
 """Named heads on a headless base: each alone, by rows, several at once, in files, beside the base's own words."""
 
 import copy
+import inspect
 import pickle
 
 import pytest
@@ -327,3 +328,29 @@ def test_detach_leaves_the_base():
     grafts.detach()
     assert not [n for n, _ in model.named_modules() if "graftwork" in n]
     assert model(**batch()).last_hidden_state.shape == (3, 6, 16)
+
+
+def test_it_names_the_inputs_of_its_base_and_is_as_its_base_is():
+    base = AutoModel.from_config(BERT).eval()
+    model = gw.Headed(base)
+    assert not model.training
+    names = list(inspect.signature(model.forward).parameters)
+    assert {"input_ids", "attention_mask", "labels"} <= {*names}
+    assert {n for n in inspect.signature(base.forward).parameters} <= {*names}
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    assert twin.forward.headed is twin
+
+
+def test_a_trainer_keeps_the_columns_that_its_base_takes(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    from transformers import Trainer, TrainingArguments
+
+    model = headed(adapters=("a",)).model
+    gw.of(model).add_head("a", Classification(labels=3))
+    gw.of(model).train_only("a")
+    rows = {"input_ids": [[5, 6, 7]] * 4, "attention_mask": [[1, 1, 1]] * 4, "labels": [0, 1, 2, 0], "text": ["x"] * 4}
+    arguments = TrainingArguments(
+        str(tmp_path), num_train_epochs=1, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True
+    )
+    done = Trainer(model=model, args=arguments, train_dataset=datasets.Dataset.from_dict(rows)).train()
+    assert done.training_loss > 0
