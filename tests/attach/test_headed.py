@@ -336,7 +336,7 @@ def test_it_names_the_inputs_of_its_base_and_is_as_its_base_is():
     assert not model.training
     names = list(inspect.signature(model.forward).parameters)
     assert {"input_ids", "attention_mask", "labels"} <= {*names}
-    assert {n for n in inspect.signature(base.forward).parameters} <= {*names}
+    assert set(inspect.signature(base.forward).parameters) <= {*names}
     twin = pickle.loads(pickle.dumps(copy.deepcopy(model)))
     assert twin.forward.headed is twin
 
@@ -367,7 +367,10 @@ def test_prompts_and_prefixes_enter_below_every_head(method, base):
         "p_tuning": lambda: peft.PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=8),
         "mam": lambda: gw.MAM(prefix_tokens=3, prefix_size=8, bottleneck_size=4),
         "unipelt": lambda: gw.UniPELT(
-            prefix_tokens=3, prefix_size=8, gated=("lora", "adapter"), lora_targets=None if base is BERT else ("c_attn",)
+            prefix_tokens=3,
+            prefix_size=8,
+            gated=("lora", "adapter"),
+            lora_targets=None if base is BERT else ("c_attn",),
         ),
     }
     grafts = headed(base, adapters=())

@@ -11,13 +11,13 @@ from graftwork.attach.inputs import parameter_names, parameters_of
 
 
 class Odd(nn.Module):
-    def forward(this, x: Tensor, *, scale: float = 1.0) -> Tensor:  # noqa: N805
+    def forward(this, x: Tensor, *, scale: float = 1.0) -> Tensor:
         return x * scale
 
 
 class Static(nn.Module):
     @staticmethod
-    def forward(self: Tensor, other: Tensor) -> Tensor:
+    def forward(self: Tensor, other: Tensor) -> Tensor:  # noqa: PLW0211
         return self + other
 
 

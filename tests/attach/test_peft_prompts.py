@@ -60,7 +60,10 @@ def test_it_is_what_peft_computes(name: str, kind: str) -> None:
         mine = main_output(model(**clone_inputs(inputs)))
         expected = main_output(theirs(**clone_inputs(inputs)))
     assert mine.shape == plain.shape and not torch.allclose(mine, plain)
-    if name == "bert" and kind in ("prefix_tuning", "projected"):  # its positions are the authors', not those behind a cache
+    if name == "bert" and kind in (
+        "prefix_tuning",
+        "projected",
+    ):  # its positions are the authors', not those behind a cache
         assert not torch.allclose(mine, expected)
     else:
         torch.testing.assert_close(mine, expected[:, -plain.shape[1] :])
@@ -251,7 +254,9 @@ def test_places_in_the_text_and_several_choices(kind: str) -> None:
         assert model(input_ids=choices).logits.shape == (2, 2)
 
 
-@pytest.mark.parametrize("options", [{"use_cache": False}, {"cache_implementation": "static"}], ids=["uncached", "static"])
+@pytest.mark.parametrize(
+    "options", [{"use_cache": False}, {"cache_implementation": "static"}], ids=["uncached", "static"]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_however_the_cache_is_kept_the_words_are_the_same(kind: str, options: dict[str, Any]) -> None:
     model = build("llama_causal").model

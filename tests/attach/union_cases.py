@@ -38,6 +38,7 @@ UNIONS: dict[str, Callable[[str], gw.AdapterConfig]] = {
     "twice_lora": lambda model: gw.Union(lora(model), gw.Peft(peft=lora(model), gate=True)),
 }
 
+
 class PeftUnionCase(UnionCase):
     """A fresh model with two adapters of one such union."""
 

@@ -93,7 +93,9 @@ class InFront(TorchFunctionMode):
             values, self.waiting = self.waiting, None
             if not self.weighed or right.dim() != 4 or left.shape[-1] != right.shape[-2] + values.shape[-2]:
                 self.require_done()
-                raise AttachError(f"the attention of {self.block!r} is none that a prefix can enter; use LoRA or an adapter there")
+                raise AttachError(
+                    f"the attention of {self.block!r} is none that a prefix can enter; use LoRA or an adapter there"
+                )
             return func(left, torch.cat([values, right], dim=-2))
         activations = isinstance(left, Tensor) and isinstance(right, Tensor) and not isinstance(right, nn.Parameter)
         if self.done == len(self.fronts) or not activations or left.dim() != 4 or right.dim() != 4:

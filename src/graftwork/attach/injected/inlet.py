@@ -100,12 +100,14 @@ def _leave(inner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         return _cut(output, call)
     if isinstance(output, tuple):
         return tuple(_cut(part, call) for part in output)
-    for key in output.keys():
-        output[key] = _cut(output[key], call)
+    for key, part in output.items():
+        output[key] = _cut(part, call)
     return output
 
 
-def _pool(pooler: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+def _pool(
+    pooler: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """Forward pre-hook of the pooler of the model inside, which takes the text's own first position."""
     frame: Frame | None = pooler.__dict__[INLET].runtime.frame
     if frame is None or not isinstance(frame.call, Longer):

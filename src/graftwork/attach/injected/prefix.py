@@ -129,8 +129,10 @@ class Prefix(Virtual):
         encoder = self.tuner.get_submodule(slot.group)
         made = frame.gates.get(id(encoder))
         if made is None:
-            made = encoder(torch.arange(self.many, device=encoder.embedding.weight.device))  # type: ignore[union-attr]
-            if frame.opener is not None and not frame.bound:  # a checkpointed block makes its own, then and when recomputed
+            made = encoder(torch.arange(self.many, device=next(encoder.parameters()).device))
+            if (
+                frame.opener is not None and not frame.bound
+            ):  # a checkpointed block makes its own, then and when recomputed
                 frame.gates[id(encoder)] = made
         group = self.groups[slot.group]
         parts = made.view(self.many, group.layers, 2, group.heads, -1)
@@ -247,7 +249,7 @@ def _attending(model: nn.Module, sites: SiteMap, site: Site) -> str:
 
 
 def _options(config: Peft, inner: Any, here: list[Site]) -> Any:
-    """peft's options for the attentions of one encoder.
+    """Peft's options for the attentions of one encoder.
 
     Raises:
         ConfigError: If it was told of other layers than there are.
@@ -261,8 +263,8 @@ def _options(config: Peft, inner: Any, here: list[Site]) -> Any:
         options.token_dim = told.d_kv * options.num_attention_heads
     if options.num_layers != len(here):
         raise ConfigError(
-            f"PrefixTuningConfig: num_layers is {options.num_layers}, and {here[0].stack or 'the model'} has {len(here)} layers with "
-            "attention; leave it out"
+            f"PrefixTuningConfig: num_layers is {options.num_layers}, and {here[0].stack or 'the model'} has {len(here)} layers "
+            "with attention; leave it out"
         )
     return options
 

@@ -66,6 +66,10 @@ class Virtual:
         """What makes keys and values for a block's attentions; nothing where there are none."""
         return []
 
+    def enter(self, frame: Frame, names: tuple[str, ...], named: dict[str, Any]) -> dict[str, Any]:
+        """The inputs of the model inside, by name, as they are with it."""
+        return named
+
     def require_whole(self, model: nn.Module, module: nn.Module) -> None:
         """Refuse a call that does not pass the model which it enters.
 
@@ -111,7 +115,7 @@ def inner_model(model: Any) -> Any:
 
 
 def options_for(config: Peft, model: Any, **known: Any) -> Any:
-    """peft's options with the sizes of the model filled in.
+    """Peft's options with the sizes of the model filled in.
 
     Raises:
         ConfigError: If peft refuses them, or the method needs a forward of peft's own model.
