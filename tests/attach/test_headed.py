@@ -1,6 +1,7 @@
 """Named heads on a headless base: each alone, by rows, several at once, in files, beside the base's own words."""
 
 import copy
+import inspect
 import pickle
 
 import pytest
@@ -346,3 +347,62 @@ def test_what_looks_back_generates_without_a_cache() -> None:
         assert torch.equal(found, grafts.model.generate(**given, use_cache=False)) and not torch.equal(found, plain)
         with pytest.raises(gw.CompositionError, match="use_cache=False"):
             grafts.model.generate(**given, use_cache=True)
+
+
+def test_it_names_the_inputs_of_its_base_and_is_as_its_base_is():
+    base = AutoModel.from_config(BERT).eval()
+    model = gw.Headed(base)
+    assert not model.training
+    names = list(inspect.signature(model.forward).parameters)
+    assert {"input_ids", "attention_mask", "labels"} <= {*names}
+    assert set(inspect.signature(base.forward).parameters) <= {*names}
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    assert twin.forward.headed is twin
+
+
+def test_a_trainer_keeps_the_columns_that_its_base_takes(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    from transformers import Trainer, TrainingArguments
+
+    model = headed(adapters=("a",)).model
+    gw.of(model).add_head("a", Classification(labels=3))
+    gw.of(model).train_only("a")
+    rows = {"input_ids": [[5, 6, 7]] * 4, "attention_mask": [[1, 1, 1]] * 4, "labels": [0, 1, 2, 0], "text": ["x"] * 4}
+    arguments = TrainingArguments(
+        str(tmp_path), num_train_epochs=1, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True
+    )
+    done = Trainer(model=model, args=arguments, train_dataset=datasets.Dataset.from_dict(rows)).train()
+    assert done.training_loss > 0
+
+
+@pytest.mark.parametrize("base", [BERT, GPT2], ids=["bert", "gpt2"])
+@pytest.mark.parametrize("method", ["prefix", "prompt", "p_tuning", "mam", "unipelt"])
+def test_prompts_and_prefixes_enter_below_every_head(method, base):
+    """Padding moves nothing, and a head over positions has those of the text."""
+    peft = pytest.importorskip("peft")
+    made = {
+        "prefix": lambda: peft.PrefixTuningConfig(num_virtual_tokens=3),
+        "prompt": lambda: peft.PromptTuningConfig(num_virtual_tokens=3),
+        "p_tuning": lambda: peft.PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=8),
+        "mam": lambda: gw.MAM(prefix_tokens=3, prefix_size=8, bottleneck_size=4),
+        "unipelt": lambda: gw.UniPELT(
+            prefix_tokens=3,
+            prefix_size=8,
+            gated=("lora", "adapter"),
+            lora_targets=None if base is BERT else ("c_attn",),
+        ),
+    }
+    grafts = headed(base, adapters=())
+    grafts.add("x", made[method]())
+    for name, head in (("class", Classification(labels=3)), ("answers", QuestionAnswering())):
+        grafts.add_head(name, head)
+    short = {"input_ids": torch.tensor([[5, 6, 7, 8]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    long = {key: F.pad(value, (0, 3)) for key, value in short.items()}
+    with torch.no_grad():
+        with grafts.using("x", head="class"):
+            torch.testing.assert_close(grafts.model(**short).logits, grafts.model(**long).logits, rtol=1e-4, atol=1e-5)
+        with grafts.using("x", head="answers"):
+            found = grafts.model(**short, labels=torch.tensor([[1, 3]]))
+    assert found.logits.shape == (1, 4, 2)
+    expected = sum(F.cross_entropy(found.logits[..., n], torch.tensor([place])) for n, place in enumerate((1, 3))) / 2
+    torch.testing.assert_close(found.loss, expected)

@@ -90,5 +90,8 @@ def test_rows_of_a_model_that_takes_positions_first_are_refused() -> None:
     grafts.add("a", gw.Pfeiffer(bottleneck_size=2))
     with grafts.using("a"):
         model(x)
-    with pytest.raises(gw.CompositionError, match="rows of the batch are dimension 1"), grafts.using(gw.MixedBatch(["a", None, "a"])):
+    with (
+        pytest.raises(gw.CompositionError, match="rows of the batch are dimension 1"),
+        grafts.using(gw.MixedBatch(["a", None, "a"])),
+    ):
         model(x)

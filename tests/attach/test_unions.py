@@ -74,7 +74,7 @@ def test_what_learns_is_all_of_it_and_counted(case: MakeCase) -> None:
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-@pytest.mark.parametrize("kind", ["unipelt_causal", "lora_and_ours", "twice_lora"])
+@pytest.mark.parametrize("kind", ["mam", "unipelt_causal", "lora_and_ours", "twice_lora"])
 def test_checkpointing_gives_the_same_gradients(kind: str, reentrant: bool) -> None:
     here = PeftUnionCase(kind, "t5")
     here.unsettle("a")
@@ -207,8 +207,7 @@ def bert_by_hand(model: Any, grafts: gw.Adapters, name: str, inputs: dict[str, T
     made = torch.tanh(raw) @ encoder["transform.2.weight"].T + encoder["transform.2.bias"]
     heads, size = model.config.num_attention_heads, model.config.hidden_size // model.config.num_attention_heads
     prefixes = made.view(config.prefix_tokens, -1, 2, heads, size)  # tokens, layers, keys and values, heads
-    # peft has the positions count on behind the prefix, as in a cache; the authors' code does not.
-    places = torch.arange(mask.shape[1])[None] + config.prefix_tokens
+    places = torch.arange(mask.shape[1])[None]
     h = model.embeddings(inputs["input_ids"], token_type_ids=inputs.get("token_type_ids"), position_ids=places)
     for n, layer in enumerate(model.encoder.layer):
         own = layer.attention.self

@@ -16,7 +16,6 @@ from graftwork.attach.plan import Plan
 from graftwork.attach.ports import ENTRY, Entry
 from graftwork.attach.runtime import Frame, Runtime
 from graftwork.attach.shown_labels import begin, end, runs_in
-from graftwork.errors import AttachError
 
 _PLAIN = Plan(None)
 
@@ -61,11 +60,8 @@ def enter(
         changed = repeat_rows(plan.replicate, call, args, kwargs)
         call = Call(entry.parameters, *changed)
     if plan.prompt is not None:
-        changed = (), plan.prompt.enter(handle.model, module, entry.parameters, args, kwargs)
-        call = Call(entry.parameters, *changed, hidden=plan.prompt.hidden)
+        plan.prompt.require_whole(handle.model, module)
     frame = Frame(plan, module, call, runtime.record)
-    if plan.prompt is not None:
-        plan.prompt.wait(frame)
     if handle.head_paths and call.named.get("labels") is not None:
         begin(frame, handle, plan.labels)
     runtime.local.frame = frame
@@ -84,8 +80,6 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     try:
         for layer in frame.asked.values() if output is not None else ():
             layer.require_beneath(frame.asked, frame.plan.composition)
-        if output is not None and frame.waiting:
-            _refuse_waiting(frame)
     finally:
         _close(runtime, frame)
     if output is None or runtime.handle is None:
@@ -95,25 +89,11 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     return add_extra_losses(output, runtime, frame) if module.training and frame.plan is not _PLAIN else None
 
 
-def _refuse_waiting(frame: Frame) -> None:
-    """Refuse a call in which something waited for a tensor that did not pass.
-
-    Raises:
-        AttachError: Naming where.
-    """
-    places = ", ".join(f"the {role!r} of site {index}" for index, role in frame.waiting)
-    raise AttachError(
-        f"{frame.plan.composition!r} waits for {places}, which did not pass in this call; the model takes another way than when "
-        "its sites were found"
-    )
-
-
 def _close(runtime: Runtime, frame: Frame) -> None:
     runtime.local.frame = None
     frame.closed = True
     frame.taps.clear()
     frame.gates.clear()
-    frame.waiting.clear()
     end(frame)
 
 

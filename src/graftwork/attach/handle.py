@@ -375,6 +375,8 @@ class Handle(Registry):
         norms, modules = norm_finders(self.model, self.sites)
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
         plan.injected, plan.prompt = injected, self._injected.prompt_in(composition)
+        if plan.prompt is not None:
+            plan.prompt.prepare(plan)
         refuse_rows(plan, self.model, self.sites)
         plan.looked_up = building.looked_up(self.model, self.sites, {*plan.branch, *plan.stream})
         chosen = heads_in_use(composition, head, self._labels, self.head_for)

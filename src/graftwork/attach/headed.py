@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,31 @@ class Together:
     names: tuple[str, ...]
 
 
+class Forward:
+    """The forward of a `Headed` model, with the base's own parameters by name and ``labels``.
+
+    Attributes:
+        headed: The model.
+    """
+
+    def __init__(self, headed: Headed) -> None:
+        self.headed = headed
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        found = inspect.signature(self.headed.base.forward).parameters.values()
+        named = [
+            p.replace(kind=p.KEYWORD_ONLY)
+            for p in found
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name != "labels"
+        ]
+        labels = inspect.Parameter("labels", inspect.Parameter.KEYWORD_ONLY, default=None)
+        return inspect.Signature([*named, labels, *(p for p in found if p.kind is p.VAR_KEYWORD)])
+
+    def __call__(self, **inputs: Any) -> Any:
+        return Headed.forward(self.headed, **inputs)
+
+
 class Headed(nn.Module):
     """A base model without a head, to which heads are added by name.
 
@@ -53,6 +79,9 @@ class Headed(nn.Module):
         self.base = base
         self.register_state_dict_post_hook(each_once)
         self.register_load_state_dict_pre_hook(all_names)
+        self.training = base.training
+        # An instance's own, so that who asks for its parameters (a Trainer, which drops other columns) sees the base's.
+        self.__dict__["forward"] = Forward(self)
 
     def forward(self, *, labels: Tensor | Mapping[str, Tensor] | None = None, **inputs: Any) -> Any:
         """Run the base and the heads in use.

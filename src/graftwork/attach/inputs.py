@@ -28,7 +28,7 @@ class Parameters(NamedTuple):
     """The parameters of a module's forward.
 
     Attributes:
-        named: Those that have a name, in order, without ``self``.
+        named: Those that have a name, in order, without the module itself.
         open: Whether it takes keywords of any name.
     """
 
@@ -42,14 +42,13 @@ class Parameters(NamedTuple):
 
 
 def parameters_of(module: nn.Module) -> Parameters:
-    """The parameters of a module's forward; any where they cannot be told."""
+    """The parameters of a module's forward as it is called; any where they cannot be told."""
     try:
-        found = list(inspect.signature(type(module).forward).parameters.values())
+        found = list(inspect.signature(module.forward).parameters.values())
     except (TypeError, ValueError):
         return Parameters((), True)
     named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    own = named[1:] if named and named[0].name == "self" else named
-    return Parameters(tuple(own), any(p.kind is p.VAR_KEYWORD for p in found))
+    return Parameters(tuple(named), any(p.kind is p.VAR_KEYWORD for p in found))
 
 
 def parameter_names(module: nn.Module) -> tuple[str, ...]:
@@ -68,13 +67,10 @@ class Call:
         beams: Whether rows may be repeated behind one another: a cache or an encoder's output came in from outside.
         mask: The attention mask ``(batch, positions)`` of the encoder or only stack, or ``None``.
         decoder_mask: That of the decoder, or ``None``.
-        hidden: How many columns at the front of the mask are of no position in hand (a prefix of keys and values).
         two_stacks: Whether the call has inputs for a decoder apart from those for its encoder.
     """
 
-    def __init__(
-        self, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, hidden: int = 0
-    ) -> None:
+    def __init__(self, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         named = {**dict(zip(names, args, strict=False)), **kwargs}
         for value in (*args, *kwargs.values()):  # a SentenceTransformer takes one mapping of features
             if isinstance(value, Mapping):
@@ -86,9 +82,6 @@ class Call:
         padding = _two_dimensional(named.get("src_key_padding_mask"))
         if self.mask is None and padding is not None and padding.dtype is torch.bool:
             self.mask = ~padding
-        self.hidden = hidden
-        if self.mask is not None and hidden:
-            self.mask = self.mask[:, hidden:]
         self.two_stacks = any(name.startswith("decoder_") for name in (*names, *named))
         self.decoder_mask = _two_dimensional(named.get("decoder_attention_mask"))
 

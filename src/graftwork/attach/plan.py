@@ -31,7 +31,7 @@ from graftwork.methods.layerwise import check_layers
 from graftwork.sites import Site, SiteMap
 
 if TYPE_CHECKING:
-    from graftwork.attach.injected.prompts import Prompted
+    from graftwork.attach.injected.virtual import Virtual
 
 _EDGES = ("embedding", "output_projection")  # of no layer
 
@@ -53,7 +53,7 @@ class Plan:
         looked_up: The path of the model's token embeddings, where something is added to what they return.
         crossing: Whether an adapter reads hidden states of other layers than its own.
         mixing: The adapters that mix positions, and whether they do in a decoder.
-        prompt: The adapter that puts virtual tokens in front of the inputs, or ``None``.
+        prompt: The adapter that puts virtual tokens in front of the text or of keys and values, or ``None``.
         injected: The names of those adapters that another library's modules compute.
     """
 
@@ -72,7 +72,7 @@ class Plan:
         self.mixing: dict[str, bool] = {}
         self.injected: tuple[str, ...] = ()
         self.crossing = False
-        self.prompt: Prompted | None = None
+        self.prompt: Virtual | None = None
 
     @property
     def looks_back(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,7 +48,6 @@ class Frame:
         bound: How many functions bound to it are under way.
         part: The rows that the module under way is given, where it is not given all of them.
         gates: The gates of peft's layers as they are now, by identity.
-        waiting: What is done when a tensor passes, by ``(site, role)``.
         asked: The layers of another library that computed, by identity; kept where there are several adapters of such.
     """
 
@@ -69,18 +68,14 @@ class Frame:
         self.part: Rows | None = None
         self.asked: dict[int, Any] = {}
         self.gates: dict[int, Tensor] = {}
-        self.waiting: dict[tuple[int, str], Callable[[Tensor], None]] = {}
         self.settings: Any = None  # the pass that the configuration's labels are set for, see `shown_labels`
 
     def wants(self, site: int, role: str) -> bool:
         """Whether somebody asks for a tensor that passes."""
-        return role in self.plan.taps.get(site, ()) or (site, role) in self.waiting
+        return role in self.plan.taps.get(site, ())
 
     def carry(self, site: int, role: str, tensor: Tensor) -> None:
         """Take a tensor that passes to where it is asked for."""
-        waiter = self.waiting.pop((site, role), None)
-        if waiter is not None:
-            waiter(tensor)
         if role in self.plan.taps.get(site, ()):
             self.taps[site, role] = tensor
 

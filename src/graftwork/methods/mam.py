@@ -4,7 +4,8 @@
     y ← y + s · (U relu(D h + b_D) + b_U)        a scaled parallel adapter beside every feed-forward
 
 The sizes are those of the paper's summarisation; on GLUE it has `prefix_tokens=16, bottleneck_size=16, scale=2`. The prefix is
-peft's, which enters models of one stack that is given tokens.
+made by peft's encoder: one in an encoder or a decoder; in an encoder-decoder one each for the encoder, the decoder, and its
+cross-attention.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ PARTS = ("prefix", "lora", "adapter")
 class UniPELT(UnionBase):
     """A prefix of 10 tokens, LoRA of rank 8 and a Pfeiffer adapter of reduction 16, each with a gate a layer.
 
-    The prefix and LoRA are peft's; a prefix enters models of one stack that is given tokens (`prefix_tokens=0` for others).
+    The prefix and LoRA are peft's. The prefix goes in front of the keys and values of every attention.
 
     Attributes:
         prefix_tokens: Number of the prefix's tokens, l; 0 for no prefix.

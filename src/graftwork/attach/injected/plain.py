@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from graftwork.attach.names import RESERVED
 from graftwork.errors import ConfigError
+from graftwork.sites.record import written_by
 
 _TABLES = ("_modules", "_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks")
 
@@ -97,14 +99,51 @@ class Plain:
                     continue
                 _, _, value, version = self._weights[id(p)]
                 if p.data_ptr() != value.data_ptr() or _version(p) != version or p.dtype != value.dtype:
-                    raise ConfigError(
-                        f"it changes the base's own weights ({path}.{name}), which all other adapters are trained for; "
-                        "choose initial values that leave the base as it is"
-                    )
+                    raise _changes_the_base(f"{path}.{name}")
+
+    def names(self) -> dict[int, str]:
+        """The base's parameters and buffers by the memory that they are in."""
+        found = {}
+        for path, module in self.modules.items():
+            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is not None and (memory := _memory(tensor)):
+                    found[memory] = f"{path}.{name}" if path else name
+        return found
 
     def _parameters(self) -> Iterator[nn.Parameter]:
         for module in self.modules.values():
             yield from (p for p in module._parameters.values() if p is not None)
+
+
+class _Untouched(TorchDispatchMode):
+    """Refuses an operation that would write into some tensors, before it does: also through ``.data``, which no version shows."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        super().__init__()
+        self.names = names
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for tensor in written_by(func, args, kwargs):
+            if _memory(tensor) in self.names:
+                raise _changes_the_base(self.names[_memory(tensor)])
+        return func(*args, **kwargs)
+
+
+def _changes_the_base(path: str) -> ConfigError:
+    return ConfigError(
+        f"it changes the base's own weights ({path}), which all other adapters are trained for; choose initial values that leave "
+        "the base as it is (init_lora_weights=True, 'gaussian' or 'orthogonal'), or save the changed base first, by "
+        "peft.get_peft_model(model, config).unload(), and attach to that"
+    )
+
+
+def _memory(tensor: Tensor) -> int:
+    """Where a tensor's values lie, 0 where it has none."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # of a subclass without storage, or a meta tensor
+        return 0
 
 
 @contextlib.contextmanager
@@ -119,7 +158,8 @@ def plain_model(model: nn.Module, inside: Mapping[int, nn.Module]) -> Iterator[P
     attributes = dict(model.__dict__)
     model.__dict__.pop("peft_config", None)  # peft's own list, which it would add to
     try:
-        yield plain
+        with _Untouched(plain.names()):
+            yield plain
     finally:
         plain.restore()
         for key in [k for k in model.__dict__ if k not in attributes]:

@@ -8,7 +8,9 @@ from typing import Protocol
 from torch import nn
 
 from graftwork.attach.holder import Named, drop_empty, holder_at, holder_or_none
-from graftwork.attach.injected.prompts import Prompted, prompted
+from graftwork.attach.injected.prefix import prefix
+from graftwork.attach.injected.prompts import prompted
+from graftwork.attach.injected.virtual import Virtual
 from graftwork.attach.injected.weights import Weights, together
 from graftwork.attach.injected.wrapped import Wrapped, wrapped
 from graftwork.attach.runtime import Runtime
@@ -67,9 +69,9 @@ class Table:
 
     def _add_part(self, name: str, key: str, config: Peft, head_paths: Iterable[str]) -> None:
         if config.peft.is_prompt_learning:
-            if any(isinstance(one, Prompted) for one in self._known.get(name, {}).values()):
+            if any(isinstance(one, Virtual) for one in self._known.get(name, {}).values()):
                 raise ConfigError(f"{name!r} would put virtual tokens in front twice; give one prompt or prefix")
-            self._keep(name, key, prompted(self.model, self.sites, name, config))
+            self._keep(name, key, self._virtual(name, config))
             return
         others = [one for parts in self._known.values() for one in parts.values() if isinstance(one, Wrapped)]
         made = wrapped(self.model, name, config, self.runtime, others, self.sites)
@@ -82,7 +84,12 @@ class Table:
                 )
         self._keep(name, key, made)
 
-    def _keep(self, name: str, key: str, made: Wrapped | Prompted) -> None:
+    def _virtual(self, name: str, config: Peft) -> Virtual:
+        if config.kind == "prefix_tuning":
+            return prefix(self.model, self.sites, name, config, self.runtime)
+        return prompted(self.model, name, config, self.runtime)
+
+    def _keep(self, name: str, key: str, made: Wrapped | Virtual) -> None:
         made.put_in()
         if any(True for _ in made.tuner.state_dict()):
             tuners = holder_at(self.model, "").tuners
@@ -139,14 +146,14 @@ class Table:
                         )
         return tuple(name for name in names_in(composition) for _ in self._known.get(name, ()))
 
-    def prompt_in(self, composition: Composition) -> Prompted | None:
+    def prompt_in(self, composition: Composition) -> Virtual | None:
         """The one of a composition that puts virtual tokens in front.
 
         Raises:
             CompositionError: If there are several.
         """
         active = [parts for name, parts in self._known.items() if name in names_in(composition)]
-        found = [one for parts in active for one in parts.values() if isinstance(one, Prompted)]
+        found = [one for parts in active for one in parts.values() if isinstance(one, Virtual)]
         if len(found) > 1:
             raise CompositionError(
                 f"{composition!r}: {found[0].name!r} and {found[1].name!r} both put virtual tokens in front; name one of them"

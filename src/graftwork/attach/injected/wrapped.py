@@ -178,6 +178,12 @@ def _inject(model: nn.Module, key: str, config: Peft) -> nn.Module:
                 f"{type(options).__name__}: {option} is {getattr(options, option)!r}, which changes the base itself or "
                 f"needs a forward of peft's own; give {option}={value!r}"
             )
+    start = getattr(options, "init_lora_weights", None)
+    if start in ("eva", "lora_ga"):
+        raise ConfigError(
+            f"{type(options).__name__}: init_lora_weights is {start!r}, which peft fills in from data by a function of its own "
+            "after the layers are made; give True, 'gaussian' or 'orthogonal'"
+        )
     tuner = kind(model, options, key)
     cast = getattr(tuner, "_cast_adapter_dtype", None)
     if cast is not None:
