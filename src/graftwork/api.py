@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,7 @@ def attach(
     *,
     example_inputs: Mapping[str, Any] | tuple[Any, ...] | None = None,
     sites: SiteMap | Iterable[Site] | None = None,
+    heads: Sequence[str] | None = None,
 ) -> Adapters:
     """Find where adapters can stand in a model, freeze it, and give the handle; twice gives the same one.
 
@@ -136,12 +137,15 @@ def attach(
         example_inputs: Keyword (or positional) arguments for one small forward pass, where they cannot be made up.
         sites: The sites, where they are known already or cannot be found; ``()`` for none, where a method makes norms
             and stands at no site.
+        heads: The paths of the modules that are the model's head, of which each adapter owns a copy, where they cannot be
+            told: in a module of your own around a base. ``()`` says that there is none. By default what an AutoModelForX
+            has beyond its base model.
 
     Raises:
         AttachError: If the model is compiled or wrapped for parallel training.
         SiteError: If no sites are found; the message shows how to give them by hand.
     """
-    return attach_to(model, Adapters, example_inputs, sites)
+    return attach_to(model, Adapters, example_inputs, sites, heads)
 
 
 def of(model: nn.Module) -> Adapters:

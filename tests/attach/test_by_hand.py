@@ -58,8 +58,12 @@ def test_sites_as_objects() -> None:
             h = s + y + delta(module, y)
         with grafts.using("a"):
             torch.testing.assert_close(model(x), h)
-    with pytest.raises(gw.SiteError, match=r"residual=gw\.Tap"):
+    with pytest.warns(UserWarning, match=r"leaves out 1 sites.*residual=gw\.Tap"):
         grafts.add("b", gw.Pfeiffer())  # reads the stream, which the second site does not give
+    assert list(grafts.modules_of("b")) == ["0.feed_forward"]
+    grafts.remove("b")
+    with pytest.raises(gw.SiteError, match=r"residual=gw\.Tap"):
+        grafts.add("b", gw.Pfeiffer(leave_out=[0]))
     with pytest.raises(gw.SiteError, match="kinds"):
         grafts.add("b", gw.BapnaFirat())
     assert grafts.names == ("a",)

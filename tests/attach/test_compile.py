@@ -157,10 +157,15 @@ def test_heads_with_other_labels() -> None:
             found = compiled(**inputs).logits
             assert found.shape == (4, classes)
             torch.testing.assert_close(found, model(**inputs).logits)
-    before = (dict(model.config.id2label), model.num_labels, model.config.problem_type)
     inputs["labels"] = torch.tensor([0, 4, 3, 1])
     expected = model(**inputs).loss
+    before = (dict(model.config.id2label), model.num_labels, model.config.problem_type)
     torch.testing.assert_close(torch.compile(model, backend="eager")(**inputs).loss, expected)
+    assert (dict(model.config.id2label), model.num_labels, model.config.problem_type) == before
+    with grafts.using("b"):
+        labels = torch.tensor([0, 2, 2, 1])
+        found = torch.compile(model, backend="eager")(input_ids=inputs["input_ids"], labels=labels).loss
+        torch.testing.assert_close(found, model(input_ids=inputs["input_ids"], labels=labels).loss)
     assert (dict(model.config.id2label), model.num_labels, model.config.problem_type) == before
     grafts.active = "b"
     inputs["labels"] = torch.tensor([0, 2, 2, 1])

@@ -327,3 +327,22 @@ def test_detach_leaves_the_base():
     grafts.detach()
     assert not [n for n, _ in model.named_modules() if "graftwork" in n]
     assert model(**batch()).last_hidden_state.shape == (3, 6, 16)
+
+
+def test_what_looks_back_generates_without_a_cache() -> None:
+    """A method that mixes positions needs the earlier ones: asked for or not, what is generated is what no cache gives."""
+    grafts = headed(T5, AutoModelForSeq2SeqLM, ())
+    grafts.add("pal", gw.PAL(size=8, heads=2))
+    torch.manual_seed(1)
+    for module in grafts.modules_of("pal").values():
+        for p in module.parameters():
+            torch.nn.init.normal_(p, std=0.5)
+    for p in grafts.shared_of("pal").parameters():
+        torch.nn.init.normal_(p, std=0.5)
+    given = {**batch(), "max_new_tokens": 5, "min_new_tokens": 5}
+    plain = grafts.model.generate(**given)
+    with grafts.using("pal"):
+        found = grafts.model.generate(**given)
+        assert torch.equal(found, grafts.model.generate(**given, use_cache=False)) and not torch.equal(found, plain)
+        with pytest.raises(gw.CompositionError, match="use_cache=False"):
+            grafts.model.generate(**given, use_cache=True)

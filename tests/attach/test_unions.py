@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
 import pickle
 import threading
@@ -197,8 +198,8 @@ def part(state: dict[str, Tensor], start: str) -> dict[str, Tensor]:
     return {name.removeprefix(start): tensor.double() for name, tensor in state.items() if name.startswith(start)}
 
 
-def bert_by_hand(model: Any, grafts: gw.Adapters, name: str, inputs: dict[str, Tensor]) -> Tensor:
-    """BERT with UniPELT, every formula of the paper written out."""
+def bert_by_hand(model: Any, grafts: gw.Adapters, name: str, inputs: dict[str, Tensor], factor: float) -> Tensor:
+    """BERT with UniPELT, every formula of the paper written out; ``factor`` is LoRA's beside its gate."""
     config, mask = grafts.config(name), inputs["attention_mask"].bool()
     state = grafts.shared_of(name).state_dict()
     encoder = part(state, "0.prompt.")
@@ -219,8 +220,8 @@ def bert_by_hand(model: Any, grafts: gw.Adapters, name: str, inputs: dict[str, T
             value = h @ base.weight.T + base.bias
             if which != "key":
                 low = part(state, f"1.encoder.layer.{n}.attention.self.{which}.")
-                added = (h @ low["lora_A.weight"].T) @ low["lora_B.weight"].T * (config.lora_alpha / config.lora_rank)
-                value = value + gate(part(low, "gate."), h, mask) * added
+                added = (h @ low["lora_A.weight"].T) @ low["lora_B.weight"].T
+                value = value + gate(part(low, "gate."), h, mask) * factor * added
             parts.append(value.unflatten(-1, (heads, size)).transpose(1, 2))
         q, k, v = parts
         k = torch.cat([lead * prefixes[:, n, 0].transpose(0, 1).expand(len(h), -1, -1, -1), k], dim=2)
@@ -240,14 +241,19 @@ def bert_by_hand(model: Any, grafts: gw.Adapters, name: str, inputs: dict[str, T
     return h
 
 
-def test_unipelt_is_its_formula() -> None:
-    here = PeftUnionCase("unipelt", "bert", torch.float64)
+@pytest.mark.parametrize(
+    ("options", "factor"), [({}, 1.0), ({"lora_alpha": 16}, 16 / 4)], ids=["alpha = r", "alpha = 4 r"]
+)
+def test_unipelt_is_its_formula(options: dict[str, Any], factor: float) -> None:
+    """LoRA's factor is 1, and α / r where a file or a user says an α."""
+    here = PeftUnionCase("unipelt", "bert", torch.float64, **options)
+    assert gw.config_from_dict(json.loads(json.dumps(here.config.to_dict()))) == here.config
     inputs = clone_inputs(here.zoo.inputs)
     assert not inputs["attention_mask"].all()
     with torch.no_grad():
         actual = here.run("b")
         with here.grafts.using(None):
-            expected = bert_by_hand(here.model, here.grafts, "b", inputs)
+            expected = bert_by_hand(here.model, here.grafts, "b", inputs, factor)
     kept = inputs["attention_mask"].bool()
     torch.testing.assert_close(actual[kept], expected[kept], rtol=1e-6, atol=1e-6)
 
@@ -320,6 +326,7 @@ def test_mam_on_bert_base_has_the_weights_of_its_formula() -> None:
         (lambda: gw.Peft(peft=peft.LoraConfig(), gate=1), "True or False"),
         (lambda: gw.UniPELT(gated=("heads",)), "gated is"),
         (lambda: gw.UniPELT(prefix_tokens=-1), "prefix_tokens"),
+        (lambda: gw.UniPELT(lora_alpha=-1), "lora_alpha"),
         (lambda: gw.UniPELT(reduction_factor=0), "reduction_factor"),
         (lambda: gw.MAM(prefix_tokens=0), "prefix_tokens"),
         (lambda: gw.MAM(scale="wide"), "scale"),

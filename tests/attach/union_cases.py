@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import peft
 import torch
@@ -44,6 +46,6 @@ PREFIXED = {"mam", "unipelt"}
 class PeftUnionCase(UnionCase):
     """A fresh model with two adapters of one such union."""
 
-    def __init__(self, kind: str, model: str, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, kind: str, model: str, dtype: torch.dtype = torch.float32, **options: Any) -> None:
         self.kind = kind
-        super().__init__(UNIONS[kind](model), model, dtype)
+        super().__init__(dataclasses.replace(UNIONS[kind](model), **options), model, dtype)

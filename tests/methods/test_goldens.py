@@ -42,6 +42,8 @@ def test_bert_base_has_25_norms() -> None:
         ("bert-base", gw.Houlsby(norms="base"), 2_379_264),
         ("bert-base", gw.Houlsby(), 2_417_664),
         ("bert-base", gw.Standard(up_bias=False), 24 * 98_368),
+        ("bert-base", gw.SkipBottleneck(), 24 * (2 * 768 * 16 + 16 + 768 + 768)),
+        ("bert-base", gw.SkipBottleneck(), 627_072),
         ("bert-base", gw.Pfeiffer(), 894_528),
         ("bert-base", gw.Pfeiffer(reduction_factor=16), 894_528),
         ("bert-base", gw.PAL(), 1_819_836),

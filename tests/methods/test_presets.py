@@ -29,6 +29,7 @@ PRESETS: dict[str, gw.Bottleneck] = {
     "parallel, learned scale": gw.Parallel(scale="learned"),
     "adapter_plus": gw.AdapterPlus(reduction_factor=8),
     "bottleneck": gw.Bottleneck(),
+    "skip_bottleneck": gw.SkipBottleneck(),
     "compacter": gw.Compacter(bottleneck_size=8),
     "compacter++": gw.CompacterPlusPlus(bottleneck_size=8),
     "phm": gw.PHM(bottleneck_size=8),

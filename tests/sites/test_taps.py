@@ -129,7 +129,9 @@ def test_keyword_arguments_are_slots():
 
     site = sites_of(ByKeyword)["attention"]
     assert site.residual is not None
-    assert site.residual.slot == 0  # `x` goes on into the projections, by position: later than into `attn`
+    assert (
+        site.residual.slot == "x"
+    )  # not where `x` goes on into the projections: they may run on a part of the positions
     assert site.layer_input == Tap("blocks.0.attn", "input", "x")
 
 

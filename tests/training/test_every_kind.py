@@ -53,6 +53,19 @@ def test_what_is_trained_is_predicted_from_its_files(kind: str, tmp_path: Path) 
         json.dumps([prediction.to_dict() for prediction in predictions])
 
 
+@pytest.mark.parametrize("method", ["pal", "k_adapter"])
+def test_a_method_that_mixes_positions_generates_in_training_and_from_its_files(method: str, tmp_path: Path) -> None:
+    small = {"size": 8, "heads": 2, **({"inner": 16} if method == "k_adapter" else {})}
+    given = prepare("text_to_text", tmp_path).model_dump(exclude_unset=True, mode="json")
+    changes = {"targets": ["one"], "fuse": False, "controls": [], "methods": {method: small}}
+    recipe = Recipe.make({**given, **changes})
+    results = run(recipe, tmp_path / "run", root=tmp_path)
+    (unit,) = results["units"]
+    task = Task.read("one", recipe.tasks["one"], tmp_path)
+    predictions = Predictor(tmp_path / "run", kind=method).predict(task.dev)
+    assert task.score(predictions, task.dev) == pytest.approx(unit["scores"]["dev"], abs=1e-5)
+
+
 def test_every_head_has_a_kind_of_task() -> None:
     made = set()
     for kind in kinds:

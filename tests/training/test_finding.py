@@ -9,7 +9,8 @@ import torch
 import transformers as hf
 
 import graftwork as gw
-from graftwork.training import Found, TaskFinder, text_states
+from graftwork.training import TaskFinder, text_states
+from graftwork.training.answering.finding import decide
 from tests.attach.common import SMALL, lively, made
 from tests.tasks.tiny import tokenizer
 
@@ -53,14 +54,19 @@ def test_its_own_words_find_a_task_and_a_margin_refuses() -> None:
         assert here(text) == name
     first = here.find(["a big cat"])[0]
     here.margin = first.lead + 1e-6
-    assert here.find(["a big cat"])[0] == Found("a big cat", None, first.candidates)
-    nearest, second = (name for name, _ in first.candidates[:2])
-    with pytest.raises(
-        gw.TaskError, match=f"'a big cat' could ask for '{nearest}' .* or '{second}' .*; say which task"
-    ):
+    assert here.find(["a big cat"])[0].name is None
+    scores = ", ".join(f"{name!r} {value:.3f}" for name, value in first.candidates)
+    with pytest.raises(gw.TaskError, match=rf"'a big cat' .* not clear: .*\(scores: {scores}\); say which task"):
         here("a big cat")
     here.margin, here.least = 0.0, first.candidates[0][1] + 1e-6
     assert here.find(["a big cat"])[0].name is None
+
+
+def test_by_default_what_is_near_to_nothing_is_refused() -> None:
+    here = finder()
+    far = {"hyper:pets": 0.29, "hyper:people": 0.02, "hyper:films": 0.0}
+    assert decide("?", far, here.margin, here.least).refused == "the best score is under 0.3"
+    assert decide("?", {**far, "hyper:pets": 0.31}, here.margin, here.least).name == "hyper:pets"
 
 
 @pytest.mark.parametrize(

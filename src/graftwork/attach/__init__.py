@@ -1,6 +1,7 @@
 """Attaching to a model: hooks on plain modules, the registry of adapters, what is active and what learns."""
 
 from graftwork.attach.attaching import attach_to, base_prefix, handle_of
+from graftwork.attach.extra_losses import added_apart
 from graftwork.attach.handle import Handle
 from graftwork.attach.headed import Headed
 from graftwork.attach.heads import Labels
@@ -16,6 +17,7 @@ __all__ = [
     "Merged",
     "OwnHead",
     "Pruned",
+    "added_apart",
     "attach_to",
     "base_prefix",
     "handle_of",

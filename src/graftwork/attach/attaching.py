@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -23,6 +23,7 @@ def attach_to(
     handle: type[H],
     example_inputs: Mapping[str, Any] | tuple[Any, ...] | None,
     sites: SiteMap | Iterable[Site] | None,
+    heads: Sequence[str] | None = None,
 ) -> H:
     """Attach a handle to a model, or give the one it has.
 
@@ -35,6 +36,10 @@ def attach_to(
     if found is not None:
         if sites is not None and SiteMap(sites).to_dict()["sites"] != found.sites.to_dict()["sites"]:
             raise AttachError("the model is attached already, with other sites; detach() it first")
+        if heads is not None and tuple(heads) != found.head_paths:
+            raise AttachError(
+                f"the model is attached already, with the head {list(found.head_paths)}; detach() it first"
+            )
         return found  # type: ignore[no-any-return]
     _refuse_unattachable(model)
     unwire(model)  # what a copied part of an attached model has of it
@@ -47,7 +52,7 @@ def attach_to(
                 f"sites is {given!r}; give a SiteMap, one or more gw.Site(...), or () for methods that make norms only"
             )
         sites = SiteMap(given, model_class=type(model).__name__, prefix=base_prefix(model), norms=norms)
-    return handle(model, sites)
+    return handle(model, sites, heads)
 
 
 def base_prefix(model: nn.Module) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from graftwork.attach.norms import build_norms
 from graftwork.attach.reading import require_hidden, require_read
 from graftwork.attach.wiring import wire_copy
 from graftwork.compose import Learned, LearnedConfig, LearnedModule
-from graftwork.errors import ConfigError, SiteError
+from graftwork.errors import ConfigError, GraftworkError, SiteError
 from graftwork.methods import AdapterConfig, AdapterModule, NormModule, Place
 from graftwork.sites import Site, SiteMap
 
@@ -32,14 +34,16 @@ class Built(NamedTuple):
 def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
     """The modules and the norms of a new adapter, on the device of what they stand in.
 
-    What they share is made first, on the device of the first block, and they refer to it: see `shared_by`.
+    What they share is made first, on the device of the first block, and they refer to it: see `shared_by`. A site that the
+    method cannot serve (its features are another dimension, or it does not give what is read) is left out with a warning,
+    the same sites whenever the same configuration meets the same model; one of a kind that ``sites=`` names is refused.
 
     Raises:
-        SiteError: If the method stands nowhere in this model, or reads what a site does not give.
+        SiteError: If the method stands nowhere in this model, or cannot serve a site of a kind that was asked for by name.
         ConfigError: If an option does not fit.
     """
     stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
-    config.check(stacks)
+    config.check({stack.removeprefix(sites.prefix): numbers for stack, numbers in sites.numbers.items()})
     places = [place_of(model, sites, site, stacks) for site in sites]
     devices = [device_at(model, site.block) for site in sites]
     first = devices[0] if devices else device_at(model, "")
@@ -48,21 +52,61 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
     if shared is not None:
         shared.to(first).train(model.training)
     built: dict[int, AdapterModule] = {}
+    skipped: dict[int, GraftworkError] = {}
     for index, (site, place, device) in enumerate(zip(sites, places, devices, strict=True)):
-        with made_on(device):
-            module = config.build(place, shared)
+        try:
+            with made_on(device):
+                module = _served(sites, site, config, config.build(place, shared))
+        except (SiteError, ConfigError) as error:
+            if not _may_skip(config, site, error):
+                raise
+            skipped[index] = error
+            continue
         if module is not None:
-            for number, part in module.parts.items():
-                owner = type(config.made_of[number]).__name__
-                require_read(site, part.reads, part.writes, owner, part.dimension)
-                require_hidden(sites, site, part)
             built[index] = module.to(device).train(model.training)
     norms = build_norms(model, sites, config, shared)
     there = {number for module in built.values() for number in module.parts}
     for number, one in enumerate(config.made_of):
         if not one.injected and not (norms if one.norms_alone else number in there):
-            raise _nowhere(sites, one)
+            raise next(iter(skipped.values()), None) or _nowhere(sites, one)
+    if skipped:
+        warnings.warn(_skipped(sites, config, skipped), stacklevel=2)
     return Built(built, norms)
+
+
+def _served(sites: SiteMap, site: Site, config: AdapterConfig, module: AdapterModule | None) -> AdapterModule | None:
+    """The module of a site, refused where the site does not give what it reads."""
+    for number, part in module.parts.items() if module is not None else ():
+        require_read(site, part.reads, part.writes, type(config.made_of[number]).__name__, part.dimension)
+        require_hidden(sites, site, part)
+    return module
+
+
+def _may_skip(config: AdapterConfig, site: Site, error: GraftworkError) -> bool:
+    """Whether a site can be left out: nobody named its kind, and it is the site that does not fit, not an option.
+
+    An option that fits no width (a factor that does not divide it) is an error, but for widths of another dimension than
+    the last, which no option was meant for.
+    """
+    named = {kind for one in config.made_of for kind in _asked_for(one)}
+    channels = "channels" in site.extra and site.kind != "convolution"
+    return site.kind not in named and (isinstance(error, SiteError) or channels)
+
+
+def _asked_for(config: AdapterConfig) -> tuple[str, ...]:
+    """The kinds of sites that a configuration names, where they are others than its method's own."""
+    default = next((f.default for f in dataclasses.fields(config) if f.name == "sites"), None)
+    sites: Any = getattr(config, "sites", default)
+    return () if sites == default else tuple(sites)
+
+
+def _skipped(sites: SiteMap, config: AdapterConfig, skipped: Mapping[int, GraftworkError]) -> str:
+    kinds = collections.Counter(site.kind for index, site in enumerate(sites) if index in skipped)
+    counts = ", ".join(f"{n} of kind {kind}" for kind, n in kinds.items())
+    return (
+        f"{type(config).__name__} leaves out {len(skipped)} sites that it cannot serve ({counts}): "
+        f"{next(iter(skipped.values()))}"
+    )
 
 
 def _nowhere(sites: SiteMap, config: AdapterConfig) -> SiteError:

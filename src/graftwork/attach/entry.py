@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import sys
-import threading
-from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from graftwork.attach.callers import refuse_caller
 from graftwork.attach.checkpointing import bind_checkpointing
-from graftwork.attach.heads import Labels
-from graftwork.attach.inputs import Call, refuse_embedded, refuse_unseen, repeat_rows
+from graftwork.attach.extra_losses import add_extra_losses
+from graftwork.attach.inputs import Call, refuse_embedded, refuse_packed, refuse_unseen, repeat_rows
+from graftwork.attach.plan import Plan
 from graftwork.attach.ports import ENTRY, Entry
 from graftwork.attach.runtime import Frame, Runtime
+from graftwork.attach.shown_labels import begin, end, runs_in
 from graftwork.errors import AttachError
 
-_settings = threading.RLock()
-_CALL = nn.Module._call_impl.__code__
+_PLAIN = Plan(None)
 
 
 def enter(
@@ -43,12 +43,17 @@ def enter(
         runtime.local.losses = ()
     plan = runtime.current_plan()
     if plan is None:
-        return None
+        if handle.shown_labels.name is None:
+            return None
+        plan = _PLAIN  # the plain model in this thread, while the configuration says the labels of a head
+    refuse_caller(plan, handle.model)
     if module.training:
         bind_checkpointing(handle)
     call = Call(entry.parameters, args, kwargs)
     if plan.mixing:
         refuse_unseen(plan.mixing, call)
+    if plan.mixing or plan.prompt is not None:
+        refuse_packed(plan.composition, call)
     if plan.looked_up is not None:
         refuse_embedded(plan.looked_up, plan.composition, call)
     changed = None
@@ -62,7 +67,7 @@ def enter(
     if plan.prompt is not None:
         plan.prompt.wait(frame)
     if handle.head_paths and call.named.get("labels") is not None:
-        _say_labels(frame, handle, plan.labels)
+        begin(frame, handle, plan.labels)
     runtime.local.frame = frame
     return changed
 
@@ -87,9 +92,7 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         return None
     if frame.losses:
         runtime.local.losses = tuple(frame.losses)
-    if not module.training:
-        return None
-    return _with_extra_losses(output, runtime.handle.auxiliary_loss_or_none(), frame.call.named.get("labels"))
+    return add_extra_losses(output, runtime, frame) if module.training and frame.plan is not _PLAIN else None
 
 
 def _refuse_waiting(frame: Frame) -> None:
@@ -111,8 +114,7 @@ def _close(runtime: Runtime, frame: Frame) -> None:
     frame.taps.clear()
     frame.gates.clear()
     frame.waiting.clear()
-    if frame.settings is not None:
-        _restore_labels(frame)
+    end(frame)
 
 
 def _interrupted(frame: Frame, module: nn.Module) -> bool:
@@ -120,61 +122,4 @@ def _interrupted(frame: Frame, module: nn.Module) -> bool:
     if frame.opener is None or frame.compiled or torch.compiler.is_compiling():
         return False
     calls = 1 if frame.opener is module else 0  # the call that we are at the start of is on the stack too
-    caller: FrameType | None = sys._getframe(1)
-    while caller is not None:
-        if caller.f_code is _CALL and caller.f_locals.get("self") is frame.opener:
-            if not calls:
-                return False
-            calls -= 1
-        caller = caller.f_back
-    return True
-
-
-def _with_extra_losses(output: Any, extra: Tensor | None, labels: Any) -> Any:
-    if extra is None:
-        return None
-    if isinstance(output, tuple) and not hasattr(output, "_fields"):
-        is_loss = labels is not None and isinstance(output[0], Tensor) and output[0].dim() == 0
-        return (output[0] + extra.to(output[0].device), *output[1:]) if is_loss else None
-    loss = output.get("loss") if hasattr(output, "get") else getattr(output, "loss", None)
-    if loss is not None:
-        output["loss"] = loss + extra.to(loss.device)
-    return None
-
-
-def _say_labels(frame: Frame, handle: Any, name: str | None) -> None:
-    """Have the model compute its loss for the labels of the head in use, ``None`` for its own.
-
-    A model reads them from its configuration, which is one for all threads: where heads differ it is held until the
-    forward ends.
-    """
-    config, wanted = handle.model.config, None if name is None else handle.labels(name)
-    if not handle.labels_differ and wanted in (None, Labels.of(config)):
-        return
-    if not frame.compiled:  # compiled code knows no locks
-        _settings.acquire()
-    now, model = Labels.of(config), handle.model
-    frame.settings = (config, now, model, getattr(model, "num_labels", None), handle, name)
-    if wanted not in (None, now):
-        set_labels(model, wanted)
-
-
-def _restore_labels(frame: Frame) -> None:
-    config, before, model, number, handle, name = frame.settings  # type: ignore[misc]
-    learned = getattr(config, "problem_type", None)
-    set_labels(model, before)
-    if number is not None:
-        model.num_labels = number
-    frame.settings = None
-    if not frame.compiled:
-        _settings.release()
-    handle.learned_problem_type(name, learned)
-
-
-def set_labels(model: Any, labels: Labels) -> None:
-    """Write labels into a model's configuration."""
-    model.config.id2label = dict(enumerate(labels.names))
-    model.config.label2id = {name: n for n, name in enumerate(labels.names)}
-    model.config.problem_type = labels.problem_type
-    if hasattr(model, "num_labels"):
-        model.num_labels = len(labels.names)
+    return not runs_in(sys._getframe(1), frame.opener, calls)

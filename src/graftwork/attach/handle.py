@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from graftwork.attach import building, learning, wiring
 from graftwork.attach.base import BaseHistory
 from graftwork.attach.checkpointing import Bound, unbind_checkpointing
+from graftwork.attach.extra_losses import pay
+from graftwork.attach.finding_heads import output_embeddings
 from graftwork.attach.headed import HANDLE, Headed, Together
 from graftwork.attach.heads import Labels, labelled
 from graftwork.attach.holder import reclaim
@@ -24,6 +26,7 @@ from graftwork.attach.plan import Plan, make_plan, refuse_rows
 from graftwork.attach.pruning import Pruned, prune
 from graftwork.attach.registry import Registry
 from graftwork.attach.runtime import OWN
+from graftwork.attach.shown_labels import show
 from graftwork.attach.summary import Summary, summarize
 from graftwork.compose import Block, Composition, LearnedModule, fusions_in, names_in
 from graftwork.errors import AttachError, CompositionError, ConfigError
@@ -40,11 +43,12 @@ class Handle(Registry):
         base_history: What is known of the base before it learned.
     """
 
-    def __init__(self, model: nn.Module, sites: SiteMap) -> None:
-        super().__init__(model, sites)
+    def __init__(self, model: nn.Module, sites: SiteMap, heads: Sequence[str] | None = None) -> None:
+        super().__init__(model, sites, heads)
         self.runtime.handle = self
         self._learning: tuple[str, ...] = ()
         self._flags = [(p, p.requires_grad) for p in model.parameters()]
+        self._vocabulary = self._words()
         self._still: dict[int, nn.Module] = {}
         self._homes = wiring.wire(model, sites, self.head_paths, self.runtime)
         self._base_norms = with_statistics(model)
@@ -73,6 +77,9 @@ class Handle(Registry):
     def activate(self, composition: Composition, *, head: str | Sequence[str] | None = OWN) -> None:
         """Set what every forward pass computes, as `active` does, with a choice of the head.
 
+        The model's configuration then says the labels of the head in use, for pipelines of transformers and all who read
+        them; of several heads, or none, the model's own.
+
         Args:
             composition: A name, a block, or ``None`` for the plain model.
             head: Name of the head to use, several names (on a `Headed` model: each runs on all rows), or ``None`` for the
@@ -87,10 +94,13 @@ class Handle(Registry):
         self.runtime.active = composition
         self.runtime.head = head if head is None or isinstance(head, str) else tuple(head)
         self.runtime.stale = False
+        show(self)
 
     @contextlib.contextmanager
     def using(self, composition: Composition, *, head: str | Sequence[str] | None = OWN) -> Iterator[None]:
         """Compute another composition inside a ``with``, in this thread alone; nests, and restores.
+
+        The model's configuration, which is one for all threads, goes on saying the labels of the head that is active outside.
 
         Args:
             composition: A name, a block, or ``None`` for the plain model.
@@ -213,6 +223,7 @@ class Handle(Registry):
             active = None
         self.activate(active, head=alone if alone is not None and head == OWN else head)
         learning.set_learning(self, learners, base)
+        learning.warn_of_unclear_heads(self, what)
         self._learning, self.base_mode = learners, base
         self.base_history.note(self)
         for norm in self._still.values():
@@ -233,14 +244,20 @@ class Handle(Registry):
     def auxiliary_loss(self) -> Tensor:
         """The extra losses of what learns, a scalar: a fusion's pull to the identity, what the last forward pass made.
 
-        Added to ``outputs.loss`` in training where the model computes one; with a loss of your own add it yourself, after the
-        forward pass and in its thread.
+        Added to ``outputs.loss`` in training where the model computes one, and counted once for each step of the optimiser: of
+        a loss that is a sum over ``num_items_in_batch`` every call takes its share. With a loss of your own add it yourself,
+        after the forward pass and in its thread; with label smoothing or a ``compute_loss_func``, `AdapterTrainer` does.
         """
         extra = self.auxiliary_loss_or_none()
         return torch.zeros(()) if extra is None else extra
 
     def auxiliary_loss_or_none(self) -> Tensor | None:
         """The same, ``None`` where nothing that learns has one."""
+        pay(self.runtime)
+        return self.extra_losses()
+
+    def extra_losses(self) -> Tensor | None:
+        """The same, for who adds them to the model's own loss."""
         pulls = [module.pull() for module in self._learned_modules()]
         losses = [*(pull for pull in pulls if pull is not None), *self.runtime.losses]
         return torch.stack([loss.to(losses[0].device) for loss in losses]).sum() if losses else None
@@ -264,6 +281,7 @@ class Handle(Registry):
         was kept.
         """
         self.runtime.plan, self.runtime.active, self.runtime.handle = None, None, None
+        show(self)
         unbind_checkpointing(self)
         wiring.unwire(self.model)
         self._injected.clear()
@@ -286,6 +304,10 @@ class Handle(Registry):
         refuse_replica(self, module)
         reclaim(self.model)
         self._injected.before_forward(module.training, self._learning)
+        if self._vocabulary != self._words():
+            self._vocabulary = self._words()
+            for name in self._labels:
+                self.head_of(name)  # follows
         away = any(parent._modules.get(name) is not home for parent, name, home in self._homes)
         if away and wiring.rehome(self.model, self._homes):
             self.replan()
@@ -297,7 +319,7 @@ class Handle(Registry):
     @property
     def labels_differ(self) -> bool:
         """Whether some heads predict other labels than the model's own."""
-        return any(labels != self._own_labels for labels in self._labels.values())
+        return any(labels != self.shown_labels.own for labels in self._labels.values())
 
     def learned_problem_type(self, name: str | None, problem_type: str | None) -> None:
         """Remember what a model made of a head's first labels."""
@@ -319,6 +341,7 @@ class Handle(Registry):
         self._hold_still()
         self.runtime.plan = self._plan(self.runtime.active, head=self.runtime.head)
         self.runtime.stale = False  # at last: other threads look at it first
+        show(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -326,6 +349,11 @@ class Handle(Registry):
 
     def __repr__(self) -> str:
         return f"<{len(self.names)} adapters on {type(self.model).__name__}, active: {self.active!r}>"
+
+    def _words(self) -> int | None:
+        """How many words the model's own head gives, where it ends in a vocabulary; it may be resized at any time."""
+        weight = getattr(output_embeddings(self.task_model), "weight", None) if self.head_paths else None
+        return len(weight) if isinstance(weight, Tensor) else None
 
     def _hold_still(self) -> None:
         self._standing_still = standing_still(self, self._base_norms, self._learning, self.base_mode)
@@ -354,7 +382,7 @@ class Handle(Registry):
         norms, modules = norm_finders(self.model, self.sites)
         plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
         plan.injected, plan.prompt = injected, self._injected.prompt_in(composition)
-        refuse_rows(plan, self.model)
+        refuse_rows(plan, self.model, self.sites)
         plan.looked_up = building.looked_up(self.model, self.sites, {*plan.branch, *plan.stream})
         chosen = heads_in_use(composition, head, self._labels, self.head_for)
         if isinstance(self.model, Headed):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.attach.choice import by_row
+from graftwork.attach.tied import all_names, each_once
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.heads import Backbone, Head
 
@@ -50,6 +51,8 @@ class Headed(nn.Module):
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
         self.base = base
+        self.register_state_dict_post_hook(each_once)
+        self.register_load_state_dict_pre_hook(all_names)
 
     def forward(self, *, labels: Tensor | Mapping[str, Tensor] | None = None, **inputs: Any) -> Any:
         """Run the base and the heads in use.
@@ -81,7 +84,7 @@ class Headed(nn.Module):
         return HeadOutput(loss=torch.stack(known).sum() if known else None, by_head=outputs)
 
     def generate(self, **inputs: Any) -> Any:
-        """The base's own `generate`, with what is active.
+        """The base's own `generate`, with what is active; without a cache where that has to see all earlier positions.
 
         Raises:
             ConfigError: If the base cannot generate.
@@ -91,6 +94,10 @@ class Headed(nn.Module):
                 f"{type(self.base).__name__} cannot generate; build Headed from the AutoModelForSeq2SeqLM or "
                 "AutoModelForCausalLM of the same model"
             )
+        handle: Handle | None = self.__dict__.get(HANDLE)
+        plan = None if handle is None else handle.runtime.current_plan()
+        if plan is not None and plan.looks_back:
+            inputs = {"use_cache": False, **inputs}
         return self.base.generate(**inputs)  # type: ignore[operator]
 
     def _parts(self) -> list[Part]:
@@ -141,7 +148,8 @@ class Headed(nn.Module):
             states = outputs.get("decoder_hidden_states") or outputs["hidden_states"]
             return states[-1], inputs
         outputs = (inner if self.computes_words else self.base)(**inputs)
-        return outputs["last_hidden_state"] if hasattr(outputs, "keys") else outputs[0], inputs
+        states = outputs["last_hidden_state"] if hasattr(outputs, "keys") else outputs[0]
+        return states, _of_frames(inner, inputs, states)
 
     def _decoder_inputs(self, inputs: Mapping[str, Any], labels: Any, decodes: bool) -> dict[str, Tensor]:
         """What the decoder reads where nothing is given: the labels one place to the right, or the input, so."""
@@ -252,6 +260,14 @@ class Headed(nn.Module):
     def gradient_checkpointing_disable(self) -> None:
         """The base's own."""
         self.base.gradient_checkpointing_disable()  # type: ignore[operator, union-attr]
+
+
+def _of_frames(base: nn.Module, inputs: dict[str, Any], states: Tensor) -> dict[str, Any]:
+    """The inputs with the mask of the states: a model of speech is given one of samples, and works on frames of these."""
+    mask, reduce = inputs.get("attention_mask"), getattr(base, "_get_feature_vector_attention_mask", None)
+    if reduce is None or not isinstance(mask, Tensor) or states.dim() != 3 or mask.shape == states.shape[:2]:
+        return inputs
+    return {**inputs, "attention_mask": reduce(states.shape[1], mask)}
 
 
 def _module(handle: Handle, name: str) -> Head:

@@ -1,7 +1,7 @@
 """Heads: each adapter owns a copy of the model's head, used when the adapter is named.
 
-The head of an ``AutoModelForX`` is what stands beside its base model. Output embeddings are no part of it: tied to the
-input or not, they belong to the base and stay frozen.
+The head of an ``AutoModelForX`` is what its class has beyond the base model (`graftwork.attach.finding_heads`). Output
+embeddings are no part of it: tied to the input or not, they belong to the base and stay frozen.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.attach.choice import Chosen, Program
+from graftwork.attach.finding_heads import output_embeddings, task_model
 from graftwork.attach.names import RESERVED
 from graftwork.attach.offload import settled
 from graftwork.attach.ports import uninstall
@@ -56,30 +57,10 @@ class Labels:
         return cls(names)
 
 
-def head_paths(model: nn.Module) -> tuple[str, ...]:
-    """The modules of the model's own head: what has weights beside the base model and is not the output embeddings."""
-    base = getattr(model, "base_model", None)
-    if not isinstance(base, nn.Module) or base is model:
-        return ()
-    getter = getattr(model, "get_output_embeddings", None)
-    output = getter() if getter is not None else None
-    found = []
-    for name, child in model.named_children():
-        inside = {id(m) for m in child.modules()}
-        if (
-            name != RESERVED
-            and id(base) not in inside
-            and child is not output
-            and any(True for _ in child.parameters())
-        ):
-            found.append(name)
-    return tuple(found)
-
-
 def shared_weights(model: nn.Module) -> dict[int, nn.Parameter]:
     """Weights that a copied head must keep in common with the base: the output embeddings, by identity."""
-    getter = getattr(model, "get_output_embeddings", None)
-    output = getter() if getter is not None else None
+    _, model = task_model(model)
+    output = output_embeddings(model)
     shared = {} if output is None else {id(p): p for p in output.parameters(recurse=False) if p is output.weight}
     base = getattr(model, "base_model", None)
     if isinstance(base, nn.Module) and base is not model:
@@ -118,27 +99,57 @@ def resized(model: Any, heads: Mapping[str, nn.Module], labels: Labels) -> None:
     Raises:
         ConfigError: If the model's head does not depend on a number of labels.
     """
-    config = copy.deepcopy(model.config)
-    config.num_labels = len(labels.names)
-    with torch.device("meta"):
-        wanted = type(model)(config)
     changed = 0
-    for path, head in heads.items():
-        shapes = dict(wanted.get_submodule(path).named_parameters())
-        for name, p in list(head.named_parameters()):
-            shape = shapes[name].shape
-            if shape == p.shape:
-                continue
-            owner = head.get_submodule(name.rpartition(".")[0])
-            new = torch.zeros(shape, dtype=p.dtype, device=p.device)
-            if new.dim() > 1:
-                nn.init.normal_(new, std=getattr(config, "initializer_range", 0.02))
-            setattr(owner, name.rpartition(".")[2], nn.Parameter(new))
-            if isinstance(owner, nn.Linear):
-                owner.out_features, owner.in_features = owner.weight.shape
-            changed += 1
-    if not changed and len(labels.names) != len(Labels.of(model.config).names):
+    start, model = task_model(model)
+    if hasattr(getattr(model, "config", None), "num_labels"):
+        config = copy.deepcopy(model.config)
+        config.num_labels = len(labels.names)
+        with torch.device("meta"):
+            wanted = type(model)(config)
+        for path, head in heads.items():
+            plain = path.removeprefix(f"{start}.").partition(".modules_to_save.")[0]  # as it is called without peft
+            changed += _reshape(head, wanted.get_submodule(plain), getattr(config, "initializer_range", 0.02))
+    if not changed and len(labels.names) != len(Labels.of(getattr(model, "config", None)).names):
         raise ConfigError(f"the head of {type(model).__name__} does not depend on a number of labels; give a module")
+
+
+def _reshape(head: nn.Module, wanted: nn.Module, std: float) -> int:
+    """Give a head's weights the shapes that are wanted, and say how many changed."""
+    shapes = dict(wanted.named_parameters())
+    changed = [(name, p) for name, p in head.named_parameters() if shapes[name].shape != p.shape]
+    for name, p in changed:
+        owner = head.get_submodule(name.rpartition(".")[0])
+        new = torch.zeros(shapes[name].shape, dtype=p.dtype, device=p.device)
+        if new.dim() > 1:
+            nn.init.normal_(new, std=std)
+        setattr(owner, name.rpartition(".")[2], nn.Parameter(new))
+        if isinstance(owner, nn.Linear):
+            owner.out_features, owner.in_features = owner.weight.shape
+    return len(changed)
+
+
+def follow_vocabulary(model: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+    """Give copies of a head the length of a vocabulary that was resized since: new words begin with the model's own values.
+
+    Args:
+        model: The model, or a wrapper with one inside.
+        heads: The copies, by the path of the model's own.
+    """
+    output = output_embeddings(task_model(model)[1])
+    weight = getattr(output, "weight", None)
+    if not isinstance(weight, Tensor):
+        return
+    for path, head in heads.items():
+        own = model.get_submodule(path)
+        if output not in set(own.modules()):
+            continue
+        theirs = dict(own.named_parameters())
+        for name, p in head.named_parameters():
+            now = theirs.get(name)
+            if now is not None and now.shape[1:] == p.shape[1:] and len(now) == len(weight) != len(p):
+                longer = now.detach().to(p, copy=True)
+                longer[: len(p)] = p.detach()[: len(now)]
+                p.data, p.grad = longer, None
 
 
 def head_name(composition: Composition, head_for: Callable[[str], str | None]) -> str | tuple[Any, ...] | None:

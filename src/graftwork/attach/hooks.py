@@ -31,10 +31,11 @@ def before(
     frame = _frame(ports, module)
     if frame is None:
         return None
-    call = 0
+    for number in ports.restarts:
+        frame.counts[number] = 0
     if ports.counted:
-        call = frame.counts.get(ports.number, 0)
-        frame.counts[ports.number] = call + 1
+        frame.counts[ports.number] = frame.counts.get(ports.number, 0) + 1
+    call = _call(frame, ports)
     start = given = (args, kwargs)
     for at, slot, site, stream in ports.entries:
         if at == call and site in (frame.plan.stream if stream else frame.plan.branch):
@@ -59,7 +60,7 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
             changed = norm(args[0] if args else next(iter(kwargs.values())))
     if ports.head is not None and ports.head in frame.plan.heads:
         changed = run_head(module, frame.plan.heads[ports.head], frame, args, kwargs)
-    call = frame.counts.get(ports.number, 1) - 1 if ports.counted else 0
+    call = _call(frame, ports)
     for at, slot, site, stream in ports.writes:
         if at == call:
             changed = write(frame, ports, site, stream, slot, changed)
@@ -67,6 +68,11 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         if at == call and frame.wants(site, role):
             frame.carry(site, role, pick(changed, slot))
     return changed
+
+
+def _call(frame: Frame, ports: Ports) -> int:
+    """The number of the call under way, 0 where calls are not told apart."""
+    return 0 if ports.counter is None else frame.counts.get(ports.counter, 1) - 1
 
 
 def _frame(ports: Ports, module: nn.Module) -> Frame | None:
@@ -80,9 +86,10 @@ def _frame(ports: Ports, module: nn.Module) -> Frame | None:
     if _has_work(ports, plan) if plan is not None else runtime.unbound and recomputing():
         active = "nothing" if plan is None else repr(plan.composition)
         raise AttachError(
-            f"a {type(module).__name__} of the model runs outside the model's forward, while {active} is active: with "
-            "gradient checkpointing of your own, wrap the checkpointed function with `grafts.bind(fn)`; to run a part "
-            "alone, set `grafts.active = None`"
+            f"{ports.path or 'the model'} ({type(module).__name__}) runs outside the model's forward, while {active} is active: "
+            "call the model itself, model(...), not model.forward(...) and not its parts one by one; with gradient "
+            "checkpointing of your own, wrap the checkpointed function with `grafts.bind(fn)`; to run a part alone, set "
+            "`grafts.active = None`"
         )
     return None
 
@@ -91,7 +98,7 @@ def _has_work(ports: Ports, plan: Plan) -> bool:
     """Whether the composition changes what this module returns."""
     places = [(site, stream) for _, _, site, stream in (*ports.writes, *ports.entries)]
     writes = any(site in (plan.stream if stream else plan.branch) for site, stream in places)
-    return writes or ports.norm in plan.norms
+    return writes or ports.norm in plan.norms or ports.head in plan.heads
 
 
 def _input(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:

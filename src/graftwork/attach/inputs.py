@@ -101,7 +101,9 @@ class Call:
         return None if self._main is None else self._main.shape[0]
 
     def mask_at(self, stack: str) -> Tensor | None:
-        """The attention mask of a stack of layers: an encoder's says nothing of the decoder's positions."""
+        """The attention mask of a stack of layers: an encoder's says nothing of a decoder's positions, a text's of an image's."""
+        if any(word in stack for word in ("vision", "visual", "image")):
+            return None
         return self.decoder_mask if self.two_stacks and "decoder" in stack else self.mask
 
     def input(self, name: str) -> Tensor:
@@ -194,4 +196,25 @@ def refuse_unseen(mixing: Mapping[str, bool], call: Call) -> None:
         raise CompositionError(
             f"{next(iter(mixing))!r} mixes positions and needs an attention mask (batch, positions), not {shape}; give the "
             "padding mask, and positions that see one another in one row"
+        )
+
+
+def refuse_packed(composition: object, call: Call) -> None:
+    """Refuse several texts packed into one row, which what is active would let see one another.
+
+    Raises:
+        CompositionError: If positions start again inside a row.
+    """
+    positions = call.named.get("position_ids")
+    if not isinstance(positions, Tensor) or positions.dim() != 2 or torch.compiler.is_compiling():
+        return
+    again = positions[:, 1:] <= positions[:, :-1]
+    mask = call.mask
+    if mask is not None and mask.shape == positions.shape:  # padding is given any position
+        there = mask.bool()
+        again = again & there[:, 1:] & there[:, :-1]
+    if again.any():
+        raise CompositionError(
+            f"{composition!r} lets positions of a row see one another, and position_ids start again inside a row: several texts "
+            "are packed into it; give one text a row, with its padding mask"
         )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from graftwork.attach import members
-from graftwork.attach.heads import Labels, head_paths
+from graftwork.attach.finding_heads import find_heads
+from graftwork.attach.heads import Labels, follow_vocabulary
 from graftwork.attach.holder import Holder, SiteAdapters, holder_at, holder_or_none
 from graftwork.attach.injected import Table, together
 from graftwork.attach.names import parted, unknown
 from graftwork.attach.norms import own_norms
 from graftwork.attach.runtime import Runtime
+from graftwork.attach.shown_labels import ShownLabels
 from graftwork.compose import Learned, LearnedConfig, LearnedModule
 from graftwork.errors import CompositionError
 from graftwork.heads import HeadConfig
@@ -26,20 +30,28 @@ class Known:
         sites: Where adapters can stand in it.
         runtime: The state that the model's hooks share.
         head_paths: The modules of the model's own head.
+        shown_labels: What the model's configuration says of labels.
+        unclear_heads: Modules and parameters that may be a head too, or part of one, and of which adapters own no copy.
     """
 
-    def __init__(self, model: nn.Module, sites: SiteMap) -> None:
+    def __init__(self, model: nn.Module, sites: SiteMap, heads: Sequence[str] | None = None) -> None:
         self.model = model
         self.sites = sites
         self.runtime = Runtime()
-        self.head_paths = head_paths(model)
+        self._task_model, self.head_paths, self.unclear_heads = find_heads(model, sites, heads)
         self._adapters: dict[str, AdapterConfig] = {}
         self._fusions: dict[str, tuple[Learned, LearnedConfig]] = {}
         self._labels: dict[str, Labels] = {}
         self._head_configs: dict[str, HeadConfig] = {}
-        self._own_labels = Labels.of(getattr(model, "config", None))
+        self.shown_labels = ShownLabels(self.task_model)
+        self._own_labels = Labels.of(getattr(self.task_model, "config", None))
         self._site_modules: dict[int, SiteAdapters] = {}
         self._injected = Table(model, self.runtime, sites)
+
+    @property
+    def task_model(self) -> nn.Module:
+        """The model that has the head and the labels: the model itself, or the one inside a wrapper."""
+        return self.model.get_submodule(self._task_model)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,7 +156,10 @@ class Known:
     def head_of(self, name: str) -> dict[str, nn.Module]:
         """The modules of the head of an adapter or a fusion: path to module; empty where it has none."""
         found = self._root_holder().heads.find(name) if name in self._labels else None
-        return {} if found is None else {path.replace("/", "."): m for path, m in found.named_children()}
+        modules = {} if found is None else {path.replace("/", "."): m for path, m in found.named_children()}
+        if self.head_paths:
+            follow_vocabulary(self.model, modules)
+        return modules
 
     def head_for(self, name: str) -> str | None:
         """Whose head a name uses: its own, else a member that of its adapter; ``None`` where neither has one."""

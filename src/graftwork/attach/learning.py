@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,27 @@ def set_learning(handle: Handle, names: Sequence[str], base: str) -> None:
         for path in handle.head_paths:
             for p in handle.model.get_submodule(path).parameters():
                 p.requires_grad_(id(p) not in shared)
+
+
+def warn_of_unclear_heads(handle: Handle, what: Composition | Sequence[str]) -> None:
+    """Say which weights stay frozen that may be a head: one that begins with random weights would stay random."""
+    frozen = []
+    for path in handle.unclear_heads:
+        parent, _, name = path.rpartition(".")
+        own = handle.model.get_submodule(parent)._parameters.get(name)
+        inside = [own] if own is not None else list(handle.model.get_submodule(path).parameters())
+        if not any(p.requires_grad for p in inside):
+            frozen.append(path)
+    if frozen:
+        kind = type(handle.model).__name__
+        warnings.warn(
+            f"train_only({what!r}): {', '.join(frozen)} of this {kind} does not learn, and all adapters share it. If there is "
+            "a new head of a task in there, say which modules "
+            "it is, and each adapter owns a copy that learns: gw.attach(model, heads=[...]); a parameter that learns for all is "
+            "set by requires_grad_(True) after train_only; heads=() says that there is no head",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _learn_whole(handle: Handle, name: str) -> None:

@@ -10,7 +10,18 @@ from torch import nn
 from graftwork.attach.choice import Program, norm_program
 from graftwork.attach.headed import Together
 from graftwork.attach.holder import SiteAdapters
-from graftwork.compose import BatchSplit, Block, Composition, Drop, Learned, MixedBatch, Replicate, fusions_in, names_in
+from graftwork.compose import (
+    BatchSplit,
+    Block,
+    Composition,
+    Drop,
+    Learned,
+    MixedBatch,
+    Replicate,
+    Split,
+    fusions_in,
+    names_in,
+)
 from graftwork.compose.nodes import ByPositions, Node, walk
 from graftwork.compose.tree import node_for
 from graftwork.errors import CompositionError, ConfigError
@@ -63,6 +74,11 @@ class Plan:
         self.crossing = False
         self.prompt: Prompted | None = None
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether an adapter in a decoder needs earlier positions, which a key/value cache keeps back."""
+        return any(self.mixing.values())
+
     def nodes(self) -> list[Node]:
         """Every node of the plan."""
         return [n for nodes in (self.branch, self.stream) for top in nodes.values() for n in walk(top)]
@@ -109,7 +125,9 @@ def _plan_site(plan: Plan, index: int, site: Site, here: SiteAdapters, sites: Si
             return None if found is None else found.writing(writes)
 
         def leaves_out(block: Drop) -> bool:
-            return site.kind not in _EDGES and block.leaves_out(stack, site.layer)
+            if site.kind in _EDGES:
+                return False
+            return block.leaves_out(stack, site.layer, sites.numbers[site.stack].index(site.layer))
 
         node = node_for(plan.composition, adapter, here.fusion, key, leaves_out=leaves_out, backwards=site.backwards)
         if node is None:
@@ -161,8 +179,9 @@ def _check_layers(composition: Composition, sites: SiteMap) -> None:
         layers, most = block.options["layers"], max(stacks.values(), default=0)
         if isinstance(layers, int) and layers > most:
             raise CompositionError(f"{block!r} leaves out the first {layers} layers, and there are {most}")
+        numbers = {stack.removeprefix(sites.prefix): known for stack, known in sites.numbers.items()}
         try:
-            check_layers("Drop", "layers", layers, stacks)
+            check_layers("Drop", "layers", layers, numbers)
         except ConfigError as error:
             raise CompositionError(f"{block!r}: {error}") from error
 
@@ -181,17 +200,33 @@ def _check_meeting(composition: Composition, at: Mapping[int, SiteAdapters]) -> 
             )
 
 
-def refuse_rows(plan: Plan, model: nn.Module) -> None:
-    """Refuse compositions by rows, and methods that mix positions, where the rows are not the first dimension.
+def refuse_rows(plan: Plan, model: nn.Module, sites: SiteMap) -> None:
+    """Refuse compositions by rows or positions, and methods that mix positions, where the rows are not the first dimension.
 
     Raises:
-        CompositionError: If there is such a block or method and the model's attention takes positions first.
+        CompositionError: If such a block or method writes to a site whose rows are another dimension or are not known, or the
+            model's attention takes positions first.
     """
     composition = plan.composition
-    parts = composition.walk() if isinstance(composition, Block) else ()
-    if not plan.mixing and not any(isinstance(part, (BatchSplit, MixedBatch, Replicate)) for part in parts):
+    parts = tuple(composition.walk()) if isinstance(composition, Block) else ()
+    by_rows = any(isinstance(part, (BatchSplit, MixedBatch, Replicate)) for part in parts)
+    if not (by_rows or plan.mixing or any(isinstance(part, Split) for part in parts)):
         return
-    for name, module in model.named_modules():
+    for index, site in enumerate(sites):
+        if index not in plan.branch and index not in plan.stream:
+            continue
+        if site.rows is None and by_rows:
+            raise CompositionError(
+                f"{composition!r} gives out the rows of the batch, and it is not known which they are at {site.key}: a part of the "
+                "model that is run by itself, or on as many images as there are. Leave it out (sites=, leave_out=), or use one "
+                "adapter for all rows"
+            )
+        if site.rows:
+            raise CompositionError(
+                f"{composition!r} needs the batch first, but at {site.key} the rows of the batch are dimension {site.rows}; for "
+                "one adapter for all rows and positions use its name"
+            )
+    for name, module in model.named_modules() if by_rows or plan.mixing else ():
         if isinstance(module, nn.MultiheadAttention) and not module.batch_first:
             raise CompositionError(
                 f"{composition!r} needs the batch first, but {name or 'the model'} takes positions first; build the model "

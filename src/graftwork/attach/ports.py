@@ -28,7 +28,10 @@ class Ports:
         number: Tells counted modules apart within a model.
         path: The module's path in the model.
         parameters: The names of the positional parameters of its forward.
-        counted: Whether calls are counted: some work is for a certain call only.
+        counted: Whether calls of this module are counted: some work is for a certain call only.
+        counter: The number of the module whose calls tell which work is to be done, itself or its block; ``None`` where all
+            of it is for every call.
+        restarts: The numbers of the modules whose calls are counted anew from each call of this one.
         inputs: ``(call, slot, site, role)`` of inputs to carry to a site.
         outputs: The same for outputs.
         writes: ``(call, slot, site, stream)``: outputs that adapters add to.
@@ -47,6 +50,8 @@ class Ports:
         self.path = path
         self.parameters = parameters
         self.counted = False
+        self.counter: int | None = None
+        self.restarts: set[int] = set()
         self.inputs: list[tuple[int, int | str, int, str]] = []
         self.outputs: list[tuple[int, int | str | None, int, str]] = []
         self.writes: list[tuple[int, int | str | None, int, bool]] = []

@@ -24,9 +24,8 @@ def require_read(site: Site, reads: str, writes: str, owner: str, dimension: int
     """
     there = site.extra.get("channels", -1)
     if there != dimension:
-        names = {-1: "the last dimension", 1: "dimension 1"}
         raise SiteError(
-            f"{owner} mixes {names[dimension]}, but at {site.key} the channels are {names[there]}; leave that kind out"
+            f"{owner} mixes {_called(dimension)}, but at {site.key} the channels are {_called(there)}; leave that kind out"
         )
     if site.holds_stream(writes == "stream") and reads in ("output", "stream", "normed"):
         return
@@ -48,6 +47,10 @@ def require_read(site: Site, reads: str, writes: str, owner: str, dimension: int
             f"{owner} reads {reads!r}, but the site {site.key} does not say where its {role!r} passes; give the site with "
             f"{role}=gw.Tap(...), or the adapter reads='output'"
         )
+
+
+def _called(dimension: int) -> str:
+    return "the last dimension" if dimension == -1 else f"dimension {dimension}"
 
 
 def require_hidden(sites: SiteMap, site: Site, module: AdapterModule) -> None:

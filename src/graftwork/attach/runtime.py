@@ -70,7 +70,7 @@ class Frame:
         self.asked: dict[int, Any] = {}
         self.gates: dict[int, Tensor] = {}
         self.waiting: dict[tuple[int, str], Callable[[Tensor], None]] = {}
-        self.settings: tuple[Any, ...] | None = None
+        self.settings: Any = None  # the pass that the configuration's labels are set for, see `shown_labels`
 
     def wants(self, site: int, role: str) -> bool:
         """Whether somebody asks for a tensor that passes."""

@@ -55,9 +55,16 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
         at(path).norm = n
     for path in heads:
         at(path).head = path
+    blocks = {site.block: site.extra["within"] for site in sites if "within" in site.extra}
+    for block, within in blocks.items():
+        at(within).restarts.add(at(block).number)
+    for path, port in ports.items():
+        around = next((block for block in blocks if f"{path}.".startswith(f"{block}.")), path)
+        if any(entry[0] for entry in [*port.inputs, *port.outputs, *port.writes, *port.entries]):
+            port.counter = ports[around].number
+            ports[around].counted = True
     homes: Homes = []
     for path, port in ports.items():
-        port.counted = any(entry[0] for entry in [*port.inputs, *port.outputs, *port.writes, *port.entries])
         module = model.get_submodule(path)
         install(module, port)
         if path:
@@ -93,10 +100,10 @@ def wire_copy(original: nn.Module, like: nn.Module) -> None:
 
 
 def install(module: nn.Module, ports: Ports) -> None:
-    """Put the ports and the hooks on a module."""
+    """Put the ports and the hooks on a module; its output passes ours first, so that every other hook sees what was added."""
     module.__dict__[PORTS] = ports
     module.register_forward_pre_hook(before, with_kwargs=True)
-    module.register_forward_hook(after, with_kwargs=True)
+    module.register_forward_hook(after, with_kwargs=True, prepend=True)
 
 
 def stream_tap(site: Site) -> Tap:

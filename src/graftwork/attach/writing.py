@@ -73,6 +73,8 @@ def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) 
                 "another way than when its sites were found"
             )
         taps[role] = frame.taps[index, role]
+        if not role.startswith(HIDDEN):
+            _refuse_pieces(site, role, taps[role], value)
     if stream or index not in frame.plan.stream:
         _release(frame, index)
     if site.holds_stream(stream):
@@ -82,6 +84,20 @@ def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) 
         norm = frame.norm(ports.norm_index[index]) if index in ports.norm_index else None
         norm = norm or Chosen(ports.norm_modules[index], run_norm)
     return BranchReads(value, taps, around, scale=ports.scales.get(index), norm=norm, summed=site.summed)
+
+
+def _refuse_pieces(site: Site, role: str, tap: Tensor, value: Tensor) -> None:
+    """Refuse to add to a piece of the positions what was made from all of them, or from another piece.
+
+    Raises:
+        AttachError: If the two have not the same number of positions.
+    """
+    if "channels" not in site.extra and tap.shape[:-1].numel() != value.shape[:-1].numel():
+        raise AttachError(
+            f"{site.key} adds to {tuple(value.shape)}, and its {role!r} is {tuple(tap.shape)}: the model runs "
+            f"{site.output.module} on a part of the positions; where it is told to run in pieces, set that to none "
+            "(chunk_size_feed_forward = 0 in the configuration and on its modules)"
+        )
 
 
 def _where(site: Site, role: str) -> str:

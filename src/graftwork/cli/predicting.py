@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from graftwork.cli.shared import RunFolder, app, one_line, quiet
+from graftwork.cli.shared import RunFolder, app, one_line, quiet, say
 
 
 @app.command()
@@ -19,7 +19,10 @@ def predict(
             metavar="[TEXT]...", help="What the task reads: a text, a pair, a question and its context, ..."
         ),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="The task; may be left out where the run has one target.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="The task; by default the run's one target or task, else the one that the texts ask for."),
+    ] = None,
     tasks: Annotated[
         str | None,
         typer.Option(help="Several tasks, with commas between them: each answers for the same text, in one pass."),
@@ -41,11 +44,16 @@ def predict(
 ) -> None:
     """Predict with what a run has trained; one line of JSON for each row.
 
+    Without --task, a run of several tasks finds the one that the text asks
+    for and says which on stderr; where that is not clear, it refuses.
+
     For example:
 
         graftwork predict runs/recipe --task rte "A cat sleeps." "An animal rests."
 
         graftwork predict runs/recipe --task rte --file rows.jsonl
+
+        graftwork predict runs/recipe "Ada was glad."
 
         graftwork predict runs/recipe --tasks sentiment,names "Ada was glad."
     """
@@ -53,11 +61,15 @@ def predict(
         import json
 
         from graftwork.errors import RecipeError
-        from graftwork.training import Predictor, Several, answers
+        from graftwork.training import Predictor, Several, answers, predictor_for
 
         quiet()
         asked: Predictor | Several
-        if tasks is None:
+        if tasks is None and task is None and texts and file is None:
+            asked, found = predictor_for(run, texts, kind=kind, seed=seed, language=language)
+            if found is not None:
+                say(f"task: {found.name} (scores: {found.scores})")
+        elif tasks is None:
             asked = Predictor(run, task, kind=kind, seed=seed, language=language)
         elif task is not None or kind is not None or language is not None:
             raise RecipeError(

@@ -180,8 +180,8 @@ class Drop(Block):
 
     Args:
         child: What is computed at the other layers.
-        layers: The number of layers that are left out, the first ones of each stack; or a list of layers: numbers within
-            their stack, or ``"decoder.block.3"``.
+        layers: The number of layers that are left out, the first ones with sites of each stack; or a list of layers: the
+            numbers of their sites (`Site.layer`, the model's own numbers), or ``"decoder.block.3"``.
     """
 
     kind = "drop"
@@ -196,11 +196,11 @@ class Drop(Block):
             )
         super().__init__(child, layers=layers if first else listed)
 
-    def leaves_out(self, stack: str, layer: int) -> bool:
-        """Whether nothing is computed at a layer."""
+    def leaves_out(self, stack: str, layer: int, nth: int) -> bool:
+        """Whether nothing is computed at a layer of that number, which is the ``nth`` (from 0) of its stack with sites."""
         layers = self.options["layers"]
         if isinstance(layers, int):
-            return layer < layers
+            return nth < layers
         return any(str(x) in (str(layer), f"{stack}.{layer}") for x in layers)
 
 

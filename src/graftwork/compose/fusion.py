@@ -26,7 +26,8 @@ class FusionConfig(LearnedConfig):
     Attributes:
         query: ``"normed"``, the tensor that a Pfeiffer adapter reads at the site, or ``"output"``, the branch's output.
         value: Whether there is a value matrix V (without it the fusion is the published ``static`` one).
-        dropout: On the scores before the softmax, while the fusion learns.
+        dropout: On the scores before the softmax, while the fusion learns: 0, as in the paper's formula. The authors' code and
+            AdapterHub take the rate of the model's attention, 0.1 for BERT.
         temperature: ``None``, or the start of a temperature T that falls to 1 over `temperature_steps` optimiser steps.
         temperature_steps: Number of those steps.
         residual_before: The branch's output is added to every child before K and V (files of the other library need

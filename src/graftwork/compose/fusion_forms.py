@@ -25,7 +25,7 @@ from graftwork.compose.fusion import FusionModule
 from graftwork.compose.reads import Reads
 from graftwork.methods.activations import activation
 from graftwork.methods.contract import cast
-from graftwork.methods.kept import Kept
+from graftwork.methods.kept import Kept, in_own_dtype
 
 linear = nn.functional.linear
 
@@ -155,7 +155,7 @@ class Folded:
     def pin(self) -> None:
         """Fold now and keep the result whatever changes, for compiled models."""
         with torch.no_grad():
-            self.pinned = self._fold()
+            self.pinned = in_own_dtype(self._fold, self._made_of())
 
     def weights(self) -> FoldedWeights:
         """The constants."""
@@ -164,10 +164,6 @@ class Folded:
         return self.kept.get(self._made_of())
 
     def _fold(self) -> FoldedWeights:
-        with torch.autocast(self.fusion.query_weight.device.type, enabled=False):
-            return self._multiplied_out()
-
-    def _multiplied_out(self) -> FoldedWeights:
         fusion, stacked = self.fusion, self.bank.stacked()
         up, constants = wide(stacked.up), None if stacked.constants is None else wide(stacked.constants)
         to_query = wide(fusion.query_weight).t() @ wide(fusion.key_weight)  # (d, d): h · this = q' without the bias

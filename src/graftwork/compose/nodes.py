@@ -168,6 +168,7 @@ class ByPositions(Node):
         self.needs, self.mixes_positions = needs_of(children), mixes(children)
 
     def __call__(self, reads: Reads) -> Tensor | None:
+        by_rows.refuse_traced(self.block)
         splits = self.block.options["splits"]
         value = reads.value
         if value.dim() != 3 or value.shape[1] != sum(splits):

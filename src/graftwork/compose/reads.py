@@ -58,10 +58,23 @@ class Surroundings:
             self.losses(loss)
 
     def padding_mask(self, read: Tensor) -> Tensor | None:
-        """The mask, where it has the read's rows and positions."""
-        if self.mask is None or read.dim() != 3 or self.mask.shape != read.shape[:2]:
+        """The mask of a read's positions, ``None`` where there is none.
+
+        Raises:
+            CompositionError: If the mask given is of other positions: the model has padded, shortened or joined them.
+        """
+        if self.mask is None or read.dim() != 3:
             return None
-        return self.mask.bool()
+        if self.mask.shape == read.shape[:2]:
+            return self.mask.bool()
+        if self.beams:  # a cache keeps the earlier positions back: what is in hand is no padding
+            return None
+        raise CompositionError(
+            f"the attention mask is {tuple(self.mask.shape)} and the model works on {tuple(read.shape[:2])} here: it pads, "
+            "shortens or joins its positions inside, so that an adapter that looks at other positions, or averages them, cannot "
+            "know which are padding; use a method that works position by position (Pfeiffer, Houlsby, Parallel, LoRA), or give "
+            "rows of one length and no attention_mask"
+        )
 
     def rows(self, rows: Rows) -> Surroundings:
         """The same for some of the rows. Weights are not recorded inside: they would not cover the batch."""
@@ -113,7 +126,9 @@ class Reads:
                 "a composition by rows needs the batch size, and no one size is seen in the model's inputs; pass the "
                 "inputs as keyword tensors with the batch first, all of one size"
             )
-        return self.around.scope
+        return int(
+            self.around.scope
+        )  # a number that is left open while exporting is settled here, which export says by name
 
     def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: Surroundings, rows: Rows | None = None) -> Reads:
         raise NotImplementedError

@@ -27,8 +27,9 @@ def assign(block: Block, rows: int, *, beams: bool = False) -> tuple[int, ...]:
         beams: Whether each row may have become several consecutive ones (generation with a cache).
 
     Raises:
-        CompositionError: If the block's sizes do not add up to the rows.
+        CompositionError: If the block's sizes do not add up to the rows, or `torch.jit.trace` would keep their numbers.
     """
+    refuse_traced(block)
     if isinstance(block, Replicate):
         share, rest = divmod(rows, len(block.children))
         if rest:
@@ -56,6 +57,20 @@ def assign(block: Block, rows: int, *, beams: bool = False) -> tuple[int, ...]:
             "one number as batch_sizes, which a ragged last batch may not fill"
         )
     return tuple(child for child, size in enumerate(sizes) for _ in range(size * times))
+
+
+def refuse_traced(block: Block) -> None:
+    """Refuse a block that gives out rows or positions by number where these would be kept for inputs of any shape.
+
+    Raises:
+        CompositionError: While `torch.jit.trace` runs, which checks no shape later.
+    """
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # not in __all__, and documented
+        raise CompositionError(
+            f"{block!r} gives out rows or positions by their numbers, and torch.jit.trace (which torch.onnx.export with "
+            "dynamo=False uses too) would keep those of this batch for batches of any shape; use torch.export.export, whose "
+            "program refuses other shapes, or trace a model with one adapter for all rows"
+        )
 
 
 def _mixed(block: MixedBatch, rows: int, beams: bool) -> tuple[int, ...]:
@@ -117,7 +132,7 @@ def merge(
 
 
 def _spread(tensor: Tensor, scope: int) -> int:
-    spread, rest = divmod(tensor.shape[0], scope)
+    spread, rest = divmod(int(tensor.shape[0]), scope)
     if rest or not spread:
         raise CompositionError(
             f"a site sees {tensor.shape[0]} rows where the batch has {scope}: compositions by rows need the batch first; "

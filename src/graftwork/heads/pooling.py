@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graftwork.errors import ConfigError
+
 POOLINGS = ("first", "last", "mean")
 
 
@@ -18,6 +20,9 @@ def pool(states: Tensor, inputs: Mapping[str, Any], how: str) -> Tensor:
         states: ``(batch, positions, width)``, or ``(batch, channels, height, width)``, which is always averaged.
         inputs: What the base was called with; the mask of the decoder where it has one, else ``attention_mask``.
         how: ``"first"`` or ``"last"``: that unpadded position; ``"mean"``: of the unpadded positions.
+
+    Raises:
+        ConfigError: If the mask is of other positions than the states.
     """
     if states.dim() == 4:
         return states.mean((2, 3))
@@ -40,4 +45,11 @@ def _mask(states: Tensor, inputs: Mapping[str, Any]) -> Tensor | None:
         mask = inputs.get(name)
         if isinstance(mask, Tensor) and mask.shape == states.shape[:2]:
             return mask.to(states.device) != 0
+    mask, decoded = inputs.get("attention_mask"), any(name.startswith("decoder_") for name in inputs)
+    if isinstance(mask, Tensor) and mask.dim() == 2 and not decoded:
+        raise ConfigError(
+            f"the base returns states of {tuple(states.shape[:2])} rows and positions, and its attention_mask is "
+            f"{tuple(mask.shape)}: which positions are padding is not known, and the head would count them; leave the mask out "
+            "and give rows of one length"
+        )
     return None

@@ -20,6 +20,7 @@ from graftwork.methods.pfeiffer import Pfeiffer
 from graftwork.methods.registry import config_from_dict, methods, register
 from graftwork.methods.residual_adapter import ResidualAdapter
 from graftwork.methods.self_modulation import SelfModulation
+from graftwork.methods.skip_bottleneck import SkipBottleneck
 from graftwork.methods.union import Union
 from graftwork.methods.unipelt import UniPELT
 
@@ -53,6 +54,7 @@ __all__ = [
     "ResidualAdapter",
     "Segment",
     "SelfModulation",
+    "SkipBottleneck",
     "Standard",
     "UniPELT",
     "Union",

@@ -41,8 +41,8 @@ class Bottleneck(BottleneckBase):
         init_std: Standard deviation of the two normal starts.
         up_bias: Whether b_U is there.
         scale: A constant, ``"learned"`` (one number, from 1) or ``"channel"`` (one for each dimension, from 1).
-        skip: ``None`` or one of ``"scalar"``, ``"diagonal"``, ``"low_rank"``, ``"dense"``: a linear path past the
-            non-linearity. It starts at zero.
+        skip: ``None`` (in a recipe ``"none"``) or one of ``"scalar"``, ``"diagonal"``, ``"low_rank"``, ``"dense"``: a linear
+            path past the non-linearity. It starts at zero.
         skip_rank: Rank of the low-rank skip.
         norm_before: A layer norm of the adapter's own in front.
         norm_after: A layer norm of the adapter's own behind the up-projection.
@@ -68,6 +68,8 @@ class Bottleneck(BottleneckBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.skip == "none":  # TOML has no null
+            object.__setattr__(self, "skip", None)
         one_of(self, "skip", (None, *SKIPS))
         flags(self, "norm_before", "norm_after", "gate")
         within(self, "skip_rank", 1, whole=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from graftwork.errors import ConfigError
@@ -93,7 +93,7 @@ class BottleneckBase(AdapterConfig):
             if given[0] == "bottleneck_size" and value != int(value):
                 raise ConfigError(f"{where} has the value {value!r}; it must be a whole number")
 
-    def check(self, layers: Mapping[str, int]) -> None:
+    def check(self, layers: Mapping[str, Sequence[int]]) -> None:
         for field in ("reduction_factor", "bottleneck_size", "leave_out"):
             check_layers(type(self).__name__, field, getattr(self, field), layers)
 

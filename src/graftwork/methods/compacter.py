@@ -12,6 +12,10 @@
 
 s, t and B start by Glorot with gain √2, slice by slice; A from N(0, 1e-4) where it is shared, N(0, 0.01) where it is not; the
 biases at zero. The paper trains T5's norms too. The widths: 24 is the paper's for T5-base (of 24, 48 and 96).
+
+In T5 the adapter stands after the branch's dropout, so that what it adds is never dropped. The authors have it inside, before the
+dropout; for that, give `attach` sites whose output is that of the module before it, such as
+``replace(site, output=gw.Tap("encoder.block.0.layer.1.DenseReluDense", "output"))``. In evaluation the two are the same.
 """
 
 from __future__ import annotations

@@ -303,8 +303,8 @@ class AdapterConfig(Options):
         """
         return copy.deepcopy(norm) if self.norms == "own" else None
 
-    def check(self, layers: Mapping[str, int]) -> None:
-        """Refuse options that name layers which the model does not have: ``layers`` maps each stack to its number."""
+    def check(self, layers: Mapping[str, Sequence[int]]) -> None:
+        """Refuse options that name layers which the model does not have: ``layers`` maps each stack to their numbers."""
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON values, with the method's name under ``"method"``."""

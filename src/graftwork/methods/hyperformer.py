@@ -11,7 +11,16 @@
 A stack of layers has one hypernetwork: a T5's encoder and decoder one each; the tasks' embeddings are read by both. All
 matrices start from N(0, 1e-2), biases at zero, embeddings from N(0, 1): with the norm in front of the generators γ starts with mean
 0 and standard deviation 0.08, and that is what keeps the adapter small, no U at zero. The norm behind W_2 is that of the authors'
+<<<<<<< HEAD
+code for Hyperformer++, and stands in both here. The paper trains T5's norms too, on all tasks at once, one task a batch, each drawn
+∝ n^(1/10) of its n rows: a recipe does so by itself, with a head a task.
+=======
 code for Hyperformer++, and stands in both here. The paper trains T5's norms too, on all tasks at once, one task a batch.
+
+In T5 the adapter stands after the branch's dropout, so that what it adds is never dropped. The authors have it inside, before the
+dropout; for that, give `attach` sites whose output is that of the module before it, such as
+``replace(site, output=gw.Tap("encoder.block.0.layer.1.DenseReluDense", "output"))``. In evaluation the two are the same.
+>>>>>>> methods
 """
 
 from __future__ import annotations
@@ -124,7 +133,7 @@ class Hyperformer(AdapterConfig):
             dtype=self.dtype,
         )
 
-    def check(self, layers: Mapping[str, int]) -> None:
+    def check(self, layers: Mapping[str, Sequence[int]]) -> None:
         check_layers(type(self).__name__, "leave_out", self.leave_out, layers)
 
     def size_at(self, width: int) -> int:

@@ -7,6 +7,11 @@
 The model's own layers see nothing of it. Knowledge is trained apart and combined without forgetting: every kind of knowledge
 is an adapter, several are added (``Average(..., weights=[1, 1], normalize=False)`` over ``combine="add"``).
 
+After that the paper tunes the base on a task, with the adapters fixed: in a recipe ``knowledge = ["facts"]`` and ``base =
+"trained"`` in ``[tasks.NAME]``, with ``adapters = "trained"`` for both together. The head is the task's alone there, as in the
+paper; what differs is the head itself (the paper's depends on the task), and that several adapters under a task stand one after
+the other, where the paper joins the outputs of all.
+
 The hidden states are chosen by number. D and U start from N(0, 2e-4), the layers as BERT's, from N(0, 0.02). The half of W that
 takes H starts as the identity, and the other from N(0, 0.02) (the authors' is a linear layer's usual start). Attention is given
 the model's padding, which the authors' code leaves out.
@@ -15,7 +20,7 @@ the model's padding, which the authors' code leaves out.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import nn
@@ -101,8 +106,14 @@ class KAdapter(AdapterConfig):
             )
         object.__setattr__(self, "layers", tuple(given))
 
-    def check(self, layers: Mapping[str, int]) -> None:
-        for stack, count in layers.items():
+    def check(self, layers: Mapping[str, Sequence[int]]) -> None:
+        for stack, numbers in layers.items():
+            count = len(numbers)
+            if list(numbers) != list(range(count)):
+                raise ConfigError(
+                    f"KAdapter reads the hidden states in front of every layer, but of {stack!r} only the layers "
+                    f"{', '.join(map(str, numbers))} have sites; give the sites of all by hand (attach(sites=...))"
+                )
             if self.layers is not None and self.layers[-1] > count:
                 raise ConfigError(
                     f"KAdapter: layers names the hidden states {self.layers[-1]}, and {stack!r} has 0 to {count}; choose others"

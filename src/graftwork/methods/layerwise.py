@@ -1,8 +1,13 @@
-"""Options that differ from layer to layer, and which sites a list of kinds selects."""
+"""Options that differ from layer to layer, and which sites a list of kinds selects.
+
+A layer goes by the number that its sites have (`Site.layer`), which is the model's own: a stack whose first child has no
+sites begins at 1, and its layers are 1 and 2. Where options count layers (the first two), they count those that have
+sites, whatever their numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from graftwork.errors import ConfigError
@@ -58,15 +63,21 @@ def for_layer(owner: str, field: str, value: Any, site: Site) -> Any:
     raise ConfigError(f"{owner}: {field} has no value for layer {site.layer} of {site.stack!r}; add it, or a 'default'")
 
 
-def check_layers(owner: str, field: str, value: Any, layers: Mapping[str, int]) -> None:
-    """Refuse an option that names a layer which no stack has."""
+def check_layers(owner: str, field: str, value: Any, layers: Mapping[str, Sequence[int]]) -> None:
+    """Refuse an option that names a layer which no stack has: ``layers`` maps each stack to the numbers of its layers."""
     named: Iterable[Any] = value if isinstance(value, (Mapping, tuple)) else ()
-    known = {str(i) for count in layers.values() for i in range(count)}
-    known |= {f"{stack}.{i}" for stack, count in layers.items() for i in range(count)} | {"default"}
+    known = {str(i) for numbers in layers.values() for i in numbers}
+    known |= {f"{stack}.{i}" for stack, numbers in layers.items() for i in numbers} | {"default"}
     for layer in named:
         if str(layer) not in known:
-            have = ", ".join(f"{stack} 0 to {count - 1}" for stack, count in layers.items())
+            have = ", ".join(f"{stack} {_listed(numbers)}".strip() for stack, numbers in layers.items())
             raise ConfigError(f"{owner}: {field} names layer {layer!r}, which is not there; the layers are {have}")
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    if len(numbers) > 1 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return " and ".join(map(str, numbers))
 
 
 def layers_left_out(config: Any) -> tuple[int | str, ...]:

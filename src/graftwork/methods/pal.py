@@ -80,7 +80,7 @@ class PAL(AdapterConfig):
         one_of(self, "causal", (None, True, False))
         object.__setattr__(self, "leave_out", layers_left_out(self))
 
-    def check(self, layers: Mapping[str, int]) -> None:
+    def check(self, layers: Mapping[str, Sequence[int]]) -> None:
         check_layers("PAL", "leave_out", self.leave_out, layers)
 
     def shared(self, places: Sequence[Place]) -> nn.Module:

@@ -75,7 +75,7 @@ class UnionBase(AdapterConfig):
             )
         return next(iter(there.values()), None)
 
-    def check(self, layers: Mapping[str, int]) -> None:
+    def check(self, layers: Mapping[str, Sequence[int]]) -> None:
         for part in self.made_of:
             part.check(layers)
 

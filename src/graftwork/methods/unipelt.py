@@ -1,13 +1,16 @@
 """UniPELT: a prefix, LoRA and an adapter, each behind a learned gate (Mao et al. 2021, arXiv:2110.07577).
 
     K, V ← [G_P P_K ; K], [G_P P_V ; V]        a prefix of l tokens in front of every attention
-    q ← W_q x + G_q (α / r) B_q A_q x        and v likewise: LoRA
+    q ← W_q x + G_q (α / r) B_q A_q x        and v likewise: LoRA, with α = r
     y ← y + G_A(h) (U relu(D h + b_D) + b_U)        a Pfeiffer adapter behind every feed-forward
 
 G is the mean over the positions that are not padding of sigmoid(w · h + b), h being what enters the layer (for the prefix), the
 linear map (for LoRA), or the adapter; every layer, and there each of q and v, has a w and a b of its own. In a decoder each
 position has a gate of its own. A prefix cannot have that: all positions of a layer attend to the same keys and values, so that one
 number would look ahead. There `gated=("lora", "adapter")` leaves its gate out, and with the prefix's gate UniPELT is refused.
+
+LoRA's own factor is 1 (α = r): in the authors' code the gate takes the place of LoRA's factor, so that the α = 16 that it is given
+has no effect. AdapterHub's UniPELT has α = r too.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class UniPELT(UnionBase):
         prefix_tokens: Number of the prefix's tokens, l; 0 for no prefix.
         prefix_size: Width of the network that makes the prefix, ``None`` for one that is learned itself.
         lora_rank: Rank r of LoRA; 0 for no LoRA.
-        lora_alpha: Its α.
+        lora_alpha: Its α; ``None`` for r, as the authors' code computes it.
         lora_dropout: On what LoRA reads, while it learns.
         lora_targets: Names of the linear maps that it stands around; by default those that peft knows for the model: the
             queries and values, in most.
@@ -55,7 +58,7 @@ class UniPELT(UnionBase):
     prefix_tokens: int = 10
     prefix_size: int | None = 512
     lora_rank: int = 8
-    lora_alpha: float = 16
+    lora_alpha: float | None = None
     lora_dropout: float = 0.0
     lora_targets: tuple[str, ...] | None = None
     reduction_factor: float = 16
@@ -67,7 +70,8 @@ class UniPELT(UnionBase):
         if self.prefix_size is not None:
             within(self, "prefix_size", 1, whole=True)
         within(self, "lora_rank", 0, whole=True)
-        within(self, "lora_alpha", 0.0)
+        if self.lora_alpha is not None:
+            within(self, "lora_alpha", 0.0)
         within(self, "lora_dropout", 0.0, 0.999)
         for field in ("lora_targets", "gated"):
             value = getattr(self, field)
@@ -93,7 +97,7 @@ class UniPELT(UnionBase):
         return {
             "peft_type": "LORA",
             "r": int(self.lora_rank),
-            "lora_alpha": self.lora_alpha,
+            "lora_alpha": self.lora_rank if self.lora_alpha is None else self.lora_alpha,
             "lora_dropout": self.lora_dropout,
             "target_modules": None if self.lora_targets is None else list(self.lora_targets),
         }

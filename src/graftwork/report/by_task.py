@@ -30,11 +30,12 @@ class Curve(NamedTuple):
 
 
 def kinds_of_all(units: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The units of all tasks by their kind, in the order of the kinds."""
+    """The units of all tasks by their kind and method, as their folders are called, in the order of the kinds."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for unit in sorted(units, key=lambda unit: KINDS.index(unit["kind"])):
         if UNIT_KINDS[unit["kind"]].of_all:
-            found.setdefault(unit["kind"], []).append(unit)
+            label = f"{unit['kind']}-{unit['method']}" if unit.get("method") else unit["kind"]
+            found.setdefault(label, []).append(unit)
     return found
 
 

@@ -15,8 +15,8 @@ _BLACK, _GREY, _BLUE, _SKY, _GREEN, _YELLOW, _ORANGE, _RED, _PURPLE = (
 )
 # Kinds that are alike share a colour: their lines are told apart by their names.
 _OF_KINDS = {
-    **dict.fromkeys(("full", "trunk", "intermediate_full", "sequential", "multitask"), _BLACK),
-    **dict.fromkeys(("adapter", "longer", "intermediate", "mt_shared", "sequential_adapters"), _BLUE),
+    **dict.fromkeys(("full", "trunk", "intermediate_full", "sequential", "multitask", "tuned"), _BLACK),
+    **dict.fromkeys(("adapter", "longer", "intermediate", "mt_shared", "new_task", "sequential_adapters"), _BLUE),
     **dict.fromkeys(("language", "knowledge", "mt_joint"), _GREEN),
     "head": _GREY,
     "average": _SKY,
@@ -35,7 +35,7 @@ def colour(unit: Mapping[str, Any], methods: Sequence[str] = ()) -> str:
         unit: With its ``kind``, and its ``method`` where it is one of several.
         methods: All methods that are shown; each has a colour of its own as long as there are enough.
     """
-    if unit["kind"] != "method":
+    if not unit.get("method"):
         return _OF_KINDS[unit["kind"]]
     return colour_among(unit["method"], methods) if unit["method"] in methods else _GREEN
 

@@ -19,6 +19,7 @@ from graftwork.report.matrix_pictures import forgetting_figure
 from graftwork.report.plots import heat_map, heat_maps, png
 from graftwork.report.sequences import matrices
 from graftwork.report.tables import tables
+from graftwork.report.words import kind_label
 from graftwork.training.planning.kinds import UNIT_KINDS
 
 MARKDOWN, TEXT, PLOTS = "results.md", "results.txt", "plots"
@@ -87,8 +88,9 @@ def _figures(found: Gathered) -> Iterator[tuple[str, Any]]:
         yield f"forgetting-{matrix.kind}", forgetting_figure([matrix])
     if len(sequences) > 1:
         yield "forgetting", forgetting_figure(sequences)
-    for kind, units in kinds_of_all(results["units"]).items():
-        yield f"tasks-{kind}", by_task_figure(units, f"all tasks: {UNIT_KINDS[kind].title}")
+    for label, units in kinds_of_all(results["units"]).items():
+        title = kind_label(units[0]["kind"], 0, units[0].get("method", ""))
+        yield f"tasks-{label}", by_task_figure(units, f"all tasks: {title}")
     for task in dict.fromkeys(unit.task for unit in found.units if not UNIT_KINDS[unit.kind].of_all):
         units = [unit for unit in results["units"] if unit["task"] == task]
         if units:

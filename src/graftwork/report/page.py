@@ -25,7 +25,7 @@ from graftwork.report.svg import Line, chart
 from graftwork.report.table import MISSING, Table
 from graftwork.report.tables import tables
 from graftwork.report.words import column_label, is_share, kind_label, metric_label
-from graftwork.training.planning.kinds import KINDS, UNIT_KINDS
+from graftwork.training.planning.kinds import KINDS
 from graftwork.training.running.folder import RECIPE, read_json
 
 PAGE = "report.html"
@@ -167,8 +167,9 @@ def _curves(found: Gathered) -> list[str]:
         if units:
             what = "its trainings" if task in found.recipe.targets else "a source"
             sections.append(_section(f"{task}: {what}", _two_charts(units)))
-    for kind, units in kinds_of_all(found.results["units"]).items():
-        sections.append(_section(f"All tasks: {UNIT_KINDS[kind].title}", by_task_html(units)))
+    for units in kinds_of_all(found.results["units"]).values():
+        title = kind_label(units[0]["kind"], 0, units[0].get("method", ""))
+        sections.append(_section(f"All tasks: {title}", by_task_html(units)))
     return sections
 
 

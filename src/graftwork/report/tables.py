@@ -10,12 +10,12 @@ from graftwork.report.table import MISSING, Table
 from graftwork.report.together_tables import together_tables
 from graftwork.report.transfer import cloze_tables, elsewhere_tables
 from graftwork.report.words import kept, kind_label, metric_label, score, size
-from graftwork.training.planning.kinds import KINDS, UNIT_KINDS
+from graftwork.training.planning.kinds import KINDS, OF_SOURCES, UNIT_KINDS
 from graftwork.training.planning.plan import Unit
 
 # Kinds of adapters that stand under others, and what they are called together, in the results too.
 PRETRAINED = {"language": "Languages", "knowledge": "Knowledge"}
-_FOR_SOURCES = ("language", "knowledge", "trunk", "adapter")
+_FOR_SOURCES = ("language", "knowledge", "trunk", *OF_SOURCES)
 # Kinds that are trained for targets alone: who has one is a target.
 FOR_TARGETS = tuple(k.name for k in UNIT_KINDS.values() if k.name not in _FOR_SOURCES and not k.of_all)
 # Together with the rest as wide as a terminal of 80 columns.
@@ -32,7 +32,7 @@ def tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> list[Table
     rows = [*results["targets"]]
     targets = dict.fromkeys([*(u.task for u in units if u.kind in FOR_TARGETS), *(row["task"] for row in rows)])
     found = [target_table(target, [r for r in rows if r["task"] == target], units) for target in targets]
-    sources = [unit for unit in units if unit.kind == "adapter" and unit.task not in targets]
+    sources = [u for u in units if u.kind in OF_SOURCES and not u.method and u.task not in targets]
     if sources or results["sources"]:
         found.append(source_table(results["sources"], sources))
     found += elsewhere_tables([*results["sources"], *results["targets"]])

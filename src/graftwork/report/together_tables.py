@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graftwork.report.table import Table
-from graftwork.report.words import change, metric_label, points, score
+from graftwork.report.words import change, kind_label, metric_label, points, score
 from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.trainers.scores import mean_metric
 
@@ -21,7 +21,8 @@ def together_tables(results: Mapping[str, Any]) -> list[Table]:
     rows = results.get("together", [])
     if not rows:
         return []
-    lines = [_line(row, task) for task in rows[0]["scores"] for row in rows]
+    tasks = dict.fromkeys(task for row in rows for task in row["scores"])
+    lines = [_line(row, task) for task in tasks for row in rows if task in row["scores"]]
     columns = ["task", "metric", "trained", "together", "alone", "difference"]
     return [Table("Together against alone", columns, lines, [note for row in rows for note in _notes(row)])]
 
@@ -29,15 +30,19 @@ def together_tables(results: Mapping[str, Any]) -> list[Table]:
 def _line(row: Mapping[str, Any], task: str) -> list[str]:
     scored = row["scores"][task]
     metric = scored["metric"]
-    cells = [task, metric_label(metric), UNIT_KINDS[row["kind"]].title, score(scored["mean"], metric)]
+    cells = [task, metric_label(metric), _title(row), score(scored["mean"], metric)]
     if task not in row["alone"]:
         return [*cells, "", ""]
     return [*cells, score(row["alone"][task], metric), change(row["interference"][task], metric)]
 
 
+def _title(row: Mapping[str, Any]) -> str:
+    return kind_label(row["kind"], 0, row.get("method", ""))
+
+
 def _notes(row: Mapping[str, Any]) -> list[str]:
     """What a kind is held against, and how it comes out in the mean."""
-    kind, against, held = UNIT_KINDS[row["kind"]].title, UNIT_KINDS[row["against"]].title, row["interference"]
+    kind, against, held = _title(row), UNIT_KINDS[row["against"]].title, row["interference"]
     if not held:
         return []
     metric = mean_metric(row["scores"][task]["metric"] for task in held)

@@ -17,7 +17,7 @@ def kind_label(kind: str, members: int, method: str = "") -> str:
     Args:
         kind: Of the row's units.
         members: How many adapters they stand over.
-        method: Whose, for the kind ``method``.
+        method: Whose, where it is one of several.
     """
     if method:
         return f"{UNIT_KINDS[kind].title}: {method}"

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 
 from graftwork.sites import taps
+from graftwork.sites.axes import Axes
 from graftwork.sites.branch import Branch, find_branches, settle_kinds
 from graftwork.sites.convolutions import convolution_sites
 from graftwork.sites.graph import Graph
@@ -42,20 +43,23 @@ class Findings:
         sites: The sites found, in order of execution.
         without_output: Branches that no module call returns, with their places.
         convolutions: The sites at convolutions, which are there without residual sums too.
+        axes: What the dimensions of its values hold.
     """
 
     graph: Graph
     sites: list[FoundSite]
     without_output: list[tuple[Branch, Place]]
     convolutions: list[Site]
+    axes: Axes
 
 
-def assemble(graph: Graph) -> Findings:
+def assemble(graph: Graph, axes: Axes | None = None) -> Findings:
     """The sites of a graph: branches, then the block itself, layer by layer."""
+    axes = axes if axes is not None else Axes(graph)
     sums = ResidualSums(graph)
     branches = find_branches(sums)
-    outputs = [taps.branch_output(graph, branch) for branch in branches]
-    places = find_places(graph, branches, [o.occurrence.tap.module if o else None for o in outputs])
+    outputs = [taps.branch_output(axes, branch) for branch in branches]
+    places = find_places(sums, branches, [o.occurrence.tap.module if o else None for o in outputs])
     has_lists = any(place.listed for place in places)
     attends = ("attention", "cross_attention")
     attending = {place.stack for branch, place in zip(branches, places, strict=True) if branch.kind in attends}
@@ -73,18 +77,21 @@ def assemble(graph: Graph) -> Findings:
     for members in layers.values():
         members.sort(key=lambda member: (member[0].sum.value, member[1].occurrence.tick))
         settle_kinds([branch for branch, _, _ in members])
-        entering = members[0][0].sum.stream
-        sites = [_branch_site(sums, *member, entering) for member in members]
+        entering: dict[int, int] = {}
+        for branch, _, place in members:
+            entering.setdefault(place.call, branch.sum.stream)
+        sites = _once(sums, [_branch_site(sums, axes, *member, entering[member[2].call]) for member in members])
         _number(sites)
         found += sites
-        block = _block_site(sums, sites)
+        block = _block_site(sums, axes, sites)
         if block is not None:
             found.append(block)
-    return Findings(graph, found, without_output, convolution_sites(graph, [one.place for one in found]))
+    convolutions = convolution_sites(graph, axes, [one.place for one in found])
+    return Findings(graph, found, without_output, convolutions, axes)
 
 
 def _branch_site(
-    sums: ResidualSums, branch: Branch, output: taps.BranchOutput, place: Place, entering: int
+    sums: ResidualSums, axes: Axes, branch: Branch, output: taps.BranchOutput, place: Place, entering: int
 ) -> FoundSite:
     graph = sums.graph
     before = output.occurrence.tick
@@ -94,25 +101,58 @@ def _branch_site(
     norm = taps.post_norm(graph, branch.sum.value, place)
     if norm is not None and not place.whole and str(place.layer) not in norm.path.split("."):
         norm = None  # the block is the whole model here, and that norm closes it
-    residual = taps.residual_tap(graph, sums.same_streams(branch.sum), place, before)
-    width, channels_first = taps.width_of(graph, output.value)
-    if channels_first:
-        extra["channels"] = 1
+    residual = taps.residual_tap(graph, sums.same_streams(branch.sum), place, output.occurrence)
+    layout = axes.layout(f"{place.path or '(root)'} ({branch.kind})", output.value, branch.sum.value, branch.sum.stream)
     site = Site(
         stack=place.stack,
         layer=place.layer,
         kind=branch.kind,
         block=place.path,
         output=output.occurrence.tap,
-        width=width,
+        width=layout.width,
         residual=residual,
         input=taps.input_tap(graph, branch, place, residual),
         layer_input=_entering_tap(graph, entering, place, before),
         norm=norm.path if norm is not None else None,
         scale=output.scale,
-        extra=extra,
+        extra={**extra, **layout.extra},
+        rows=layout.rows,
     )
-    return FoundSite(site, place, branch.sum.value, branch.sum.stream, entering)
+    return FoundSite(_by_block(graph, site, place), place, branch.sum.value, branch.sum.stream, entering)
+
+
+_TAPS = ("output", "residual", "input", "layer_input")
+
+
+def _by_block(graph: Graph, site: Site, place: Place) -> Site:
+    """The site of a block that is called once a layer: its taps count the block's calls, not those of their own modules.
+
+    A module inside may then run once for the block or in pieces. Where it runs more than once already, each its own part
+    of the layer, its own calls are counted.
+    """
+    if place.within is None or not place.whole:
+        return site
+    taps = {}
+    for role in _TAPS:
+        tap = getattr(site, role)
+        if tap is None or not f"{tap.module}.".startswith(f"{place.path}."):
+            continue
+        call = next(c for c in graph.calls if c.path == tap.module and c.nth == tap.call)
+        block = next(
+            c
+            for c in graph.calls
+            if c.path == place.path and graph.record.is_below(call.index, c.index, strictly=False)
+        )
+        if (
+            sum(
+                c.path == tap.module and graph.record.is_below(c.index, block.index, strictly=False)
+                for c in graph.calls
+            )
+            > 1
+        ):
+            return site
+        taps[role] = dataclasses.replace(tap, call=block.nth)
+    return dataclasses.replace(site, **taps, extra={**site.extra, "within": place.within})
 
 
 def _entering_tap(graph: Graph, entering: int, place: Place, before: int) -> Tap | None:
@@ -126,6 +166,24 @@ def _entering_tap(graph: Graph, entering: int, place: Place, before: int) -> Tap
     return chosen[0].tap if chosen else None
 
 
+def _once(sums: ResidualSums, sites: list[FoundSite]) -> list[FoundSite]:
+    """The sites of a layer, one for all calls of the modules that it passes, unless one call is fed by another."""
+    kept: list[FoundSite] = []
+    for found in sites:
+        carried = sums.carried(found.stream)
+        if not any(_any_call(f.site) == _any_call(found.site) and f.total not in carried for f in kept):
+            kept.append(found)
+    return kept
+
+
+def _any_call(site: Site) -> Site:
+    """A site as it is for every call of its modules."""
+    taps = {role: getattr(site, role) for role in _TAPS}
+    return dataclasses.replace(
+        site, **{r: dataclasses.replace(tap, call=0) for r, tap in taps.items() if tap is not None}
+    )
+
+
 def _number(sites: list[FoundSite]) -> None:
     seen: collections.Counter[str] = collections.Counter()
     for found in sites:
@@ -133,7 +191,7 @@ def _number(sites: list[FoundSite]) -> None:
         seen[found.site.kind] += 1
 
 
-def _block_site(sums: ResidualSums, sites: list[FoundSite]) -> FoundSite | None:
+def _block_site(sums: ResidualSums, axes: Axes, sites: list[FoundSite]) -> FoundSite | None:
     """The site of kind ``layer``: the block's output that carries the last sum made in it."""
     graph = sums.graph
     first, last = sites[0], sites[-1]
@@ -152,16 +210,18 @@ def _block_site(sums: ResidualSums, sites: list[FoundSite]) -> FoundSite | None:
             tap, stream = Tap(norm.path, "output", returned.slot, norm.nth), returned.value
     if tap is None:
         return None
+    layout = axes.layout(f"{first.site.block or '(root)'} (layer)", stream, last.total, width=last.site.width)
     site = Site(
         stack=first.site.stack,
         layer=first.site.layer,
         kind="layer",
         block=first.site.block,
         output=tap,
-        width=last.site.width,
+        width=layout.width,
         residual=first.site.layer_input,
         input=first.site.layer_input,
         layer_input=first.site.layer_input,
-        extra={k: v for k, v in last.site.extra.items() if k == "channels"},
+        extra={**layout.extra, **{k: v for k, v in last.site.extra.items() if k == "within"}},
+        rows=layout.rows,
     )
     return FoundSite(site, first.place, stream, first.entering, first.entering)

@@ -94,7 +94,7 @@ def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
     """What a branch does, from the operations between the stream and the sum; a class name is the last resort."""
     values = graph.values
     body = graph.between(one.origin, branch)
-    softmaxes = [i for i in body if values[i].op in ops.SOFTMAX]
+    softmaxes = [i for i in body if values[i].op in ops.SOFTMAX or _is_unknown_softmax(graph, i)]
     attends = crosses = mixes = samples_other = False
     for i in body:
         value = values[i]
@@ -119,6 +119,13 @@ def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
             mixes = True
         elif value.op in ops.CONVOLUTIONS:
             mixes |= _kernel_size(graph, i) > 1
+        elif ops.is_unknown(value.op) and sum(len(values[j].shape) >= 3 for j in active) >= 3:
+            named = any(
+                part in value.op.lower() for part in ("attn", "attention")
+            )  # a kernel for queries, keys, values
+            attends |= named
+            crosses |= named and not graph.depends(active[1], one.origin)
+            mixes |= not named
     if crosses:
         return "cross_attention"
     if attends:
@@ -130,10 +137,18 @@ def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
     return "feed_forward"
 
 
+def _is_unknown_softmax(graph: Graph, index: int) -> bool:
+    """Whether an unknown operation takes scores alone, products of two activations, and keeps their shape."""
+    value, active = graph.values[index], graph.active_inputs(index)
+    if not ops.is_unknown(value.op) or len(value.inputs) != 1 or not active:
+        return False
+    scores = graph.values[graph.source(active[0])]
+    return scores.op in ops.PRODUCTS and len(graph.active_inputs(scores.index)) >= 2 and scores.shape == value.shape
+
+
 def _has_weights(graph: Graph, one: ResidualSum, branch: int) -> bool:
     """Whether a branch passes any weighted map: an activation such as ``x + sin²(x)`` is no feed-forward."""
-    weighted = ops.WEIGHTED | {"opaque"}
-    return any(graph.values[i].op in weighted for i in graph.between(one.origin, branch))
+    return any(ops.is_weighted(graph.values[i].op) for i in graph.between(one.origin, branch))
 
 
 def _kernel_size(graph: Graph, convolution: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from graftwork.sites.axes import Axes
 from graftwork.sites.graph import Graph
 from graftwork.sites.layers import Place, list_children_of
 from graftwork.sites.site import Site, Tap
@@ -32,7 +33,7 @@ class _Found:
     first: bool
 
 
-def convolution_sites(graph: Graph, places: Sequence[Place]) -> list[Site]:
+def convolution_sites(graph: Graph, axes: Axes, places: Sequence[Place]) -> list[Site]:
     """The convolutions of a run, in order of execution.
 
     One inside a block that has a residual sum belongs to that block's layer. Outside of them the child of the outermost
@@ -40,6 +41,7 @@ def convolution_sites(graph: Graph, places: Sequence[Place]) -> list[Site]:
 
     Args:
         graph: The graph of the run.
+        axes: What the dimensions of its values hold.
         places: The blocks with a residual sum.
     """
     found = _overlapping(graph)
@@ -51,7 +53,7 @@ def convolution_sites(graph: Graph, places: Sequence[Place]) -> list[Site]:
     seen: collections.Counter[tuple[str, int]] = collections.Counter()
     sites = []
     for one, (stack, _, block, _), layer in zip(found, homes, layers, strict=True):
-        sites.append(_site(graph, one, stack, layer, block, seen[stack, layer]))
+        sites.append(_site(graph, axes, one, stack, layer, block, seen[stack, layer]))
         seen[stack, layer] += 1
     return sites
 
@@ -86,8 +88,8 @@ def facts_of(convolution: nn.Conv2d) -> dict[str, Any]:
 
 
 def _overlapping(graph: Graph) -> list[_Found]:
+    found: list[_Found] = []
     before: list[int] = []  # what convolutions of any form returned so far
-    found = []
     for call in graph.calls:
         if not isinstance(call.module, nn.Conv2d):
             continue
@@ -95,7 +97,8 @@ def _overlapping(graph: Graph) -> list[_Found]:
         returned = next((p for p in call.outputs if p.reachable and p.slot is None), None)
         if taken is None or returned is None:
             continue
-        if is_site(call.module):
+        again = any(f.call.path == call.path and not graph.depends(taken.value, f.returned.value) for f in found)
+        if is_site(call.module) and not again:  # one set of adapters for all calls, unless one is fed by another
             found.append(_Found(call, taken, returned, not any(graph.depends(taken.value, v) for v in before)))
         before.append(returned.value)
     return found
@@ -125,7 +128,7 @@ def _layers(homes: Sequence[tuple[str, int, str, int]], known: Collection[str]) 
     ]
 
 
-def _site(graph: Graph, one: _Found, stack: str, layer: int, block: str, index: int) -> Site:
+def _site(graph: Graph, axes: Axes, one: _Found, stack: str, layer: int, block: str, index: int) -> Site:
     call, convolution = one.call, one.call.module
     assert isinstance(convolution, nn.Conv2d)
     assert one.taken.slot is not None
@@ -145,6 +148,7 @@ def _site(graph: Graph, one: _Found, stack: str, layer: int, block: str, index: 
         input=Tap(call.path, "input", one.taken.slot, call.nth),
         index=index,
         extra=facts,
+        rows=axes.rows(one.returned.value),
     )
 
 

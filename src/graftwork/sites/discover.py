@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ import torch
 from graftwork.errors import SiteError
 from graftwork.sites import ops
 from graftwork.sites.assemble import Findings, assemble
+from graftwork.sites.axes import Axes
 from graftwork.sites.confirm import confirm_sites
 from graftwork.sites.edges import embedding_sites, output_projection_sites
 from graftwork.sites.example_inputs import Run, runs_of_parts, runs_to_try
@@ -21,6 +22,7 @@ from graftwork.sites.graph import Graph
 from graftwork.sites.refuse import check, how_to_help
 from graftwork.sites.site import Site, SiteMap
 from graftwork.sites.skeleton import trace
+from graftwork.sites.varied import varied, with_more_rows, with_other_sizes
 
 
 @dataclasses.dataclass
@@ -73,9 +75,9 @@ def discover(
 
 
 def norm_paths(model: torch.nn.Module) -> tuple[str, ...]:
-    """The dotted paths of every norm of a model without its heads, in order."""
+    """The dotted paths of every norm of a model without its heads that one of an adapter's can stand in for, in order."""
     base, prefix = _base_of(model)
-    return tuple(f"{prefix}{name}" for name, module in base.named_modules() if name and ops.is_norm(module))
+    return tuple(f"{prefix}{name}" for name, _ in ops.norms_of(base) if name)
 
 
 def _base_of(model: torch.nn.Module) -> tuple[torch.nn.Module, str]:
@@ -95,7 +97,7 @@ def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[An
         reached = frozenset(call.path for call in first.findings.graph.calls)
         for run in runs_of_parts(model, reached):
             try:
-                part = _first_that_runs(model, [run])
+                part = _first_that_runs(model, [run], apart=True)
                 check(model, part.findings)
             except SiteError as error:
                 cause = error.__cause__ or error
@@ -110,7 +112,7 @@ def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[An
     return seen
 
 
-def _first_that_runs(model: torch.nn.Module, runs: list[Run]) -> Seen:
+def _first_that_runs(model: torch.nn.Module, runs: list[Run], *, apart: bool = False) -> Seen:
     failures: list[tuple[str, Exception]] = []
     for run in runs:
         for how, fake, known_inputs in _ways_to_run(model):
@@ -120,12 +122,29 @@ def _first_that_runs(model: torch.nn.Module, runs: list[Run]) -> Seen:
             except Exception as error:  # anything can go wrong in a stranger's forward pass
                 failures.append((f"{how}, {run}", error))
             else:
-                return Seen(run, fake, assemble(Graph(record)))
+                graph = Graph(record)
+                axes = Axes(graph, _at_other_sizes(model, run, fake, known_inputs), apart=apart)
+                return Seen(run, fake, assemble(graph, axes))
     listed = "\n".join(f"  - {how}: {type(error).__name__}: {_first_lines(error)}" for how, error in failures)
     raise SiteError(
         f"the {type(model).__name__} could not be run to find its sites:\n{listed}\nPass example_inputs=, a mapping of "
         f"keyword arguments (or a tuple of positional ones) that the model runs on. {how_to_help(model)}"
     ) from failures[-1][1]
+
+
+def _at_other_sizes(model: torch.nn.Module, run: Run, fake: bool, known_inputs: bool) -> list[Graph]:
+    """The same run with more rows and other sizes: both at once, else one after the other; what fails is left out."""
+
+    def first_of(runs: Iterable[Run]) -> list[Graph]:
+        for other in runs:
+            with contextlib.suppress(Exception), _quiet():
+                other_record = trace(
+                    model, other.args, other.kwargs, fake=fake, known_inputs=known_inputs, entry=other.entry
+                )
+                return [Graph(other_record)]
+        return []
+
+    return first_of(varied(run)) or first_of([with_more_rows(run)]) or first_of(with_other_sizes(run))
 
 
 @contextlib.contextmanager

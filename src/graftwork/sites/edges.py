@@ -7,7 +7,6 @@ import torch
 from graftwork.sites.assemble import Findings, FoundSite
 from graftwork.sites.graph import Graph
 from graftwork.sites.site import Site, Tap
-from graftwork.sites.taps import width_of
 
 
 def embedding_sites(model: torch.nn.Module, findings: Findings, prefix: str) -> list[Site]:
@@ -28,7 +27,7 @@ def embedding_sites(model: torch.nn.Module, findings: Findings, prefix: str) -> 
         if tap_and_value is None:
             continue
         tap, value = tap_and_value
-        width, channels_first = width_of(graph, value)
+        layout = findings.axes.layout(f"{tap.module} (embedding)", value, first.entering)
         sites.append(
             Site(
                 stack=stack,
@@ -36,8 +35,9 @@ def embedding_sites(model: torch.nn.Module, findings: Findings, prefix: str) -> 
                 kind="embedding",
                 block=tap.module,
                 output=tap,
-                width=width,
-                extra={"channels": 1} if channels_first else {},
+                width=layout.width,
+                extra=layout.extra,
+                rows=layout.rows,
             )
         )
     return sites
@@ -100,6 +100,7 @@ def output_projection_sites(model: torch.nn.Module, findings: Findings) -> list[
                 output=Tap(call.path, "input", taken.slot, call.nth),
                 width=int(graph.values[taken.value].shape[-1]),
                 extra={"tied": tied},
+                rows=findings.axes.rows(taken.value),
             )
         ]
     return []

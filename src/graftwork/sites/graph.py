@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+
 from graftwork.sites import ops
 from graftwork.sites.record import Record
 from graftwork.sites.values import Call, Value
+
+_QUANTISED = (torch.int8, torch.uint8, torch.qint8, torch.quint8)
+_ACCUMULATED = (torch.int16, torch.int32, torch.qint32)
 
 
 class NormStep(NamedTuple):
@@ -30,7 +35,7 @@ class Graph:
         ancestors: For each value, all it depends on.
         worked: For each value, the ancestors that some operation with work of its own lies behind (a product, a norm,
             a non-linearity; not a view, a scale or an addition).
-        active: Whether a value is a float that depends on what the model was given.
+        active: Whether a value is a float that depends on what the model was given, or what such a one was rounded to.
     """
 
     def __init__(self, record: Record) -> None:
@@ -72,6 +77,7 @@ class Graph:
             i = value.index
             given[i] = (value.op == "input" and value.is_float) or any(given[j] for j in value.inputs)
             if not value.is_float:
+                self.active[i] = given[i] and self._is_quantised(value)
                 continue
             if value.op == "input" or value.op == "embedding" or i in seeds or self._is_lookup(value, given):
                 self.active[i] = given[i] = True
@@ -79,6 +85,12 @@ class Graph:
                 self.active[i] = any(self.active[j] or self.values[j].op == "input" for j in value.inputs)
             elif value.op not in ops.CONTENT_FREE:
                 self.active[i] = any(self.active[j] for j in value.inputs)
+
+    def _is_quantised(self, value: Value) -> bool:
+        """Integers that activations were rounded to, and products of such: neither indices nor masks."""
+        if value.dtype in _QUANTISED:
+            return any(self.active[j] for j in value.inputs)
+        return value.dtype in _ACCUMULATED and any(self.active[j] and not self.values[j].is_float for j in value.inputs)
 
     def _is_lookup(self, value: Value, given: list[bool]) -> bool:
         """A table of parameters indexed by integers that the model was given: an embedding written as an index."""
@@ -119,6 +131,18 @@ class Graph:
             return None
         carried, gate = (one, other) if sizes[0] > sizes[1] else (other, one)
         return None if self.depends(gate, self.source(carried)) else carried
+
+    def is_map(self, index: int) -> bool:
+        """Whether a value is a weighted map of an activation: a product with weights, or an unknown operation.
+
+        Unknown operations after each other in one call are one map: rounding, a product of integers, scaling back.
+        """
+        value = self.values[index]
+        if ops.is_unknown(value.op):
+            before = (self.values[self.source(j)] for j in self.active_inputs(index))
+            return not any(ops.is_unknown(v.op) and v.calls == value.calls for v in before)
+        weights = (self.values[j] for j in value.inputs if not self.active[j])
+        return value.op in ops.WEIGHTED and any(weight.op != "const" for weight in weights)
 
     def path(self, index: int) -> tuple[int, ...]:
         """A value and everything that it carries, latest first."""

@@ -7,6 +7,7 @@ import dataclasses
 
 from graftwork.sites.branch import Branch
 from graftwork.sites.graph import Graph
+from graftwork.sites.sums import ResidualSums
 
 _MIXING = ("attention", "cross_attention", "mixer", "composite")
 
@@ -22,6 +23,8 @@ class Place:
         call: Index of the call of the block, or, where the block is never called itself, of what calls its parts.
         whole: Whether that call is the block's own: no more and no less than the layer runs in it.
         listed: Whether the layer is the child of a list.
+        within: Where the block is called once a layer, each call fed by the one before: the module whose call runs all of
+            them. ``None`` where a layer is one block, however often that is called.
     """
 
     stack: str
@@ -30,6 +33,7 @@ class Place:
     call: int
     whole: bool = True
     listed: bool = True
+    within: str | None = None
 
     def holds(self, graph: Graph, call: int) -> bool:
         """Whether a call happened strictly inside the block."""
@@ -46,17 +50,19 @@ def list_children_of(path: str) -> list[tuple[str, int, str]]:
     ]
 
 
-def find_places(graph: Graph, branches: list[Branch], outputs: list[str | None]) -> list[Place]:
+def find_places(sums: ResidualSums, branches: list[Branch], outputs: list[str | None]) -> list[Place]:
     """The place of every branch.
 
     A layer is the child of the innermost list whose children with sites all mix positions; where there is none, of the
-    outermost list.
+    outermost list. A block that is called more than once is a layer a call only where each call is fed by the one before
+    (layers that share their weights); one that is called for several texts, or piece by piece, is one layer.
 
     Args:
-        graph: The graph of the run.
+        sums: The residual sums of the run.
         branches: The branches.
         outputs: For each branch, the path of the module that returns it.
     """
+    graph = sums.graph
     innermost = [graph.calls[graph.values[branch.sum.value].calls[-1]] for branch in branches]
     lists = [list_children_of(call.path) for call in innermost]
     mixes: dict[str, dict[int, bool]] = collections.defaultdict(dict)
@@ -88,8 +94,40 @@ def find_places(graph: Graph, branches: list[Branch], outputs: list[str | None])
         else:
             places.append(Place(call.path.rpartition(".")[0], -1, call.path, call.index, listed=False))
             units.append((call.path, call.nth))
-    _count_layers(places, units)
+    chains = _chained(sums, branches, units)
+    for place, unit in zip(places, units, strict=True):
+        place.within = chains.within.get(unit[0])
+    _count_layers(places, [(path, chains.position[path, nth]) for path, nth in units])
     return places
+
+
+@dataclasses.dataclass(slots=True)
+class _Chains:
+    """For each call of a block its position in the chain of calls that feed one another, and what runs the whole chain."""
+
+    position: dict[tuple[str, int], int]
+    within: dict[str, str]
+
+
+def _chained(sums: ResidualSums, branches: list[Branch], units: list[tuple[str, int]]) -> _Chains:
+    graph = sums.graph
+    made: dict[tuple[str, int], list[Branch]] = collections.defaultdict(list)
+    for branch, unit in zip(branches, units, strict=True):
+        made[unit].append(branch)
+    chains = _Chains({}, {})
+    for unit in sorted(made, key=lambda unit: min(branch.sum.value for branch in made[unit])):
+        carried = frozenset[int]().union(*(sums.carried(branch.sum.stream) for branch in made[unit]))
+        before = [
+            other
+            for other in chains.position
+            if other[0] == unit[0] and any(branch.sum.value in carried for branch in made[other])
+        ]
+        chains.position[unit] = max((chains.position[other] + 1 for other in before), default=0)
+        for other in before:
+            open_calls = [graph.values[made[one][0].sum.value].calls for one in (unit, other)]
+            common = [a for a, b in zip(*open_calls, strict=False) if a == b]
+            chains.within.setdefault(unit[0], graph.calls[common[-1]].path if common else "")
+    return chains
 
 
 def _first(output: str | None) -> list[tuple[str, int, str]]:
@@ -97,11 +135,16 @@ def _first(output: str | None) -> list[tuple[str, int, str]]:
 
 
 def _count_layers(places: list[Place], units: list[tuple[str, int]]) -> None:
-    """Numbers the layers in order of execution where a block is called more than once, or is no child of a list."""
+    """Numbers the layers in order of execution where a block is several layers, or is no child of a list.
+
+    Args:
+        places: The places, whose layers are set.
+        units: For each place its block, and the position of its call in a chain of calls.
+    """
     in_order: dict[str, dict[tuple[str, int], int]] = collections.defaultdict(dict)
     for place, unit in zip(places, units, strict=True):
         in_order[place.stack].setdefault(unit, place.layer)
     for place, unit in zip(places, units, strict=True):
         known = in_order[place.stack]
-        if -1 in known.values() or any(nth for _, nth in known):
+        if -1 in known.values() or any(position for _, position in known):
             place.layer = list(known).index(unit)

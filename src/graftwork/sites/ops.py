@@ -6,7 +6,9 @@ so the tables below stay short.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -36,8 +38,11 @@ def operation_name(func: Callable[..., Any]) -> str:
 
 
 def _operation_name(func: Callable[..., Any]) -> str:
-    if isinstance(func, torch._ops.OpOverload):
-        name = func._schema.name.split("::")[1]
+    if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+        qualified = func._schema.name if isinstance(func, torch._ops.OpOverload) else func._qualified_op_name
+        namespace, _, name = qualified.partition("::")
+        if namespace not in ("aten", "prims"):
+            return qualified  # an extension's own: a ``view`` of it need not be torch's
     else:
         try:
             name = resolve_name(func) or getattr(func, "__name__", str(func))
@@ -105,7 +110,12 @@ SOFTMAX = frozenset(("softmax", "_softmax", "_safe_softmax"))
 PRODUCTS = frozenset(("matmul", "bmm", "einsum", "baddbmm", "mm", "dot", "tensordot", "inner"))
 CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d"))
 SAMPLING = frozenset(("grid_sample", "grid_sampler", "grid_sampler_2d"))
-POOLINGS = _words("avg_pool1d avg_pool2d max_pool1d max_pool2d adaptive_avg_pool1d adaptive_avg_pool2d")
+POOLINGS = _words(
+    """
+    avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
+    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d _adaptive_avg_pool2d max_pool2d_with_indices
+    """
+)
 # Operations that mix positions without weights of their own. Integer cumsum counts positions and mixes nothing.
 POSITION_MIXING = _words(
     """
@@ -120,6 +130,42 @@ NORMS = _words(
     native_batch_norm _fused_rms_norm
     """
 )
+# Operations without weights that torch does not mark as pointwise: reductions, resampling, and activations of its
+# Python API that an operator of another name computes.
+_WITHOUT_WEIGHTS = _words(
+    """
+    input const mean sum nansum prod var std var_mean std_mean amax amin max min argmax argmin topk sort argsort
+    norm vector_norm linalg_vector_norm matrix_norm normalize cosine_similarity cdist pairwise_distance logsumexp
+    log_softmax _log_softmax gumbel_softmax softmin interpolate upsample upsample_bilinear2d upsample_nearest2d
+    upsample_bicubic2d repeat_interleave tile index_add scatter_add scatter_reduce segment_reduce index_fill
+    masked_scatter index_copy one_hot tril triu diag diagonal diag_embed flip rot90 cumsum cummax cummin diff median
+    quantile unique nonzero glu hardswish prelu rrelu logsigmoid log_sigmoid_forward hardshrink softshrink tanhshrink
+    softsign threshold real imag conj abs complex polar view_as_complex bernoulli rand_like randn_like
+    broadcast_to broadcast_tensors meshgrid cartesian_prod block_diag affine_grid mse_loss l1_loss item tolist
+    is_floating_point numel dim
+    """
+)
+
+
+def is_weighted(op: str) -> bool:
+    """Whether an operation multiplies by weights, for all that is known of it.
+
+    One that is not known to have none is weighted: a kernel of an extension (a product with quantised or packed
+    weights, say) may keep its weights where nobody sees them.
+    """
+    return op in WEIGHTED or is_unknown(op)
+
+
+@functools.cache
+def is_unknown(op: str) -> bool:
+    """Whether nothing here or in torch says what an operation does."""
+    if op in TRIVIAL or op in _WITHOUT_WEIGHTS or op in NORMS or op in SOFTMAX or op in WEIGHTED:
+        return False
+    if op in FUSED_ATTENTION or op in SAMPLING or op in POOLINGS or op in POSITION_MIXING:
+        return False
+    packet = getattr(torch.ops.aten, op, None)
+    overloads = [] if packet is None else [getattr(packet, name) for name in packet.overloads()]
+    return not any(torch.Tag.pointwise in overload.tags for overload in overloads)
 
 
 def is_norm(module: torch.nn.Module) -> bool:
@@ -127,3 +173,24 @@ def is_norm(module: torch.nn.Module) -> bool:
     if isinstance(module, torch.nn.LayerNorm | torch.nn.GroupNorm | torch.nn.modules.batchnorm._NormBase):
         return True
     return "norm" in type(module).__name__.lower() and all(p.dim() <= 1 for p in module.parameters())
+
+
+def norms_of(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    """The norms of activations that another norm can stand in for, with their dotted paths, in order.
+
+    Weight norm and its kin normalise weights, and a gated norm takes a second activation: neither is one.
+    """
+    lists = (m for m in model.modules() if isinstance(m, torch.nn.utils.parametrize.ParametrizationList))
+    of_weights = {id(module) for found in lists for module in found.modules()}
+    for path, module in model.named_modules():
+        if id(module) not in of_weights and is_norm(module) and _takes_one_tensor(module):
+            yield path, module
+
+
+def _takes_one_tensor(module: torch.nn.Module) -> bool:
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except ValueError:  # compiled: nothing says what it takes
+        return True
+    return sum(p.kind not in variadic for p in parameters) <= 1

@@ -28,7 +28,7 @@ A method that makes norms and stands at no site (self-modulation of a generator,
 
 def how_to_help(model: torch.nn.Module) -> str:
     """What somebody can do whose model's sites were not found."""
-    return f"{_BY_HAND}{_NORMS_ONLY if any(map(ops.is_norm, model.modules())) else ''}"
+    return f"{_BY_HAND}{_NORMS_ONLY if any(ops.norms_of(model)) else ''}"
 
 
 def check(model: torch.nn.Module, findings: Findings) -> None:

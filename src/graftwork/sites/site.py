@@ -39,7 +39,8 @@ class Tap:
         end: Whether the tensor enters or leaves the module.
         slot: For an input, the position among the positional arguments or the name of the keyword argument. For an
             output, the index in a tuple or the key of a model output; ``None`` when the output is the tensor itself.
-        call: Which call of the module within one forward pass of the model (a shared layer is called many times).
+        call: Which call of the module within one forward pass of the model. At a site whose block is called once a layer
+            (``extra["within"]`` names the module that runs all of these calls) which call of the block.
     """
 
     module: str
@@ -75,7 +76,10 @@ class Site:
         input: Where the branch's input ``x`` can be read: the stream in a post-norm model, behind the branch's own
             norm in a pre-norm one.
         layer_input: Where the stream can be read as it enters the layer.
-        width: Size ``d`` of the last dimension (of the channels at a convolution).
+        width: Size ``d`` of the features: of the last dimension, or of the one that ``extra["channels"]`` says (1 in images).
+        rows: The dimension that holds the rows of the batch in what passes here, alone or with more behind each row (the
+            windows of an image). ``None`` where that is not known, or the rows are other ones (images that belong to some
+            rows and not to others): compositions by rows are refused there.
         norm: Dotted path of the norm that takes ``s + scale · y`` and nothing else does (post-norm), or ``None``.
         scale: The model's own factor on the branch: a number, the dotted path of a parameter, or ``None`` for 1.
         index: Tells apart several sites of one kind in one layer, in order of execution.
@@ -95,6 +99,7 @@ class Site:
     scale: float | str | None = None
     index: int = 0
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    rows: int | None = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -103,6 +108,10 @@ class Site:
             )
         if self.width < 1:
             raise ConfigError(f"Site {self.kind} at {self.block!r}: width is {self.width}; it must be 1 or more")
+        if self.rows is not None and (type(self.rows) is not int or self.rows < 0):
+            raise ConfigError(
+                f"Site {self.kind} at {self.block!r}: rows is {self.rows!r}; it must be a dimension, 0 or more, or None"
+            )
 
     @property
     def name(self) -> str:
@@ -131,10 +140,9 @@ class Site:
     def to_dict(self) -> dict[str, Any]:
         """The site as JSON values, fields at their default left out."""
         plain = dataclasses.asdict(self)
+        left_out = {"index": 0, "extra": {}, "rows": 0}
         return {
-            k: v
-            for k, v in plain.items()
-            if v is not None and not (k == "index" and v == 0) and not (k == "extra" and not v)
+            k: v for k, v in plain.items() if (k not in left_out or v != left_out[k]) and (v is not None or k == "rows")
         }
 
     @classmethod
@@ -181,6 +189,11 @@ class SiteMap:
                     f"{site.output}; give the second one index=1"
                 )
             self._by_key[self.key_of(site)] = site
+        layers: dict[str, set[int]] = {}
+        for site in self:
+            if site.kind not in ("embedding", "output_projection"):
+                layers.setdefault(site.stack, set()).add(site.layer)
+        self._numbers = {stack: tuple(sorted(found)) for stack, found in layers.items()}
 
     def key_of(self, site: Site) -> str:
         """The site's key without the path of the base model in front."""
@@ -216,11 +229,12 @@ class SiteMap:
     @property
     def stacks(self) -> dict[str, int]:
         """Every stack of layers with its number of layers."""
-        found: dict[str, set[int]] = {}
-        for site in self:
-            if site.kind not in ("embedding", "output_projection"):
-                found.setdefault(site.stack, set()).add(site.layer)
-        return {stack: len(layers) for stack, layers in found.items()}
+        return {stack: len(layers) for stack, layers in self.numbers.items()}
+
+    @property
+    def numbers(self) -> dict[str, tuple[int, ...]]:
+        """Every stack with the numbers of its layers, in rising order; they need not begin at 0, nor follow one another."""
+        return self._numbers
 
     def of_kind(self, *kinds: str) -> tuple[Site, ...]:
         """The sites of the given kinds, in order of execution."""

@@ -147,6 +147,8 @@ def _make_plain(structure: torch.nn.Module) -> None:
                 origin = getattr(function, "__module__", None) or type(function).__module__
                 if not f"{origin}.".startswith(_HOOKS_KEPT):
                     del hooks[key]
+        if getattr(module, "chunk_size_feed_forward", 0):
+            module.chunk_size_feed_forward = 0  # type: ignore[assignment]  # pieces save memory and change no result
         config: Any = getattr(module, "config", None)
         if getattr(config, "_attn_implementation", None) not in (None, "eager", "sdpa"):
             config._attn_implementation = "sdpa"  # kernels for graphics cards only

@@ -148,9 +148,7 @@ class ResidualSums:
                 continue
             before = [counts[j] for j in value.inputs if j in counts]
             if before:
-                weights = any(not graph.active[j] and graph.values[j].op != "const" for j in value.inputs)
-                is_map = value.op in ops.FUSED_ATTENTION or (value.op in ops.WEIGHTED and weights)
-                counts[i] = choose(before) + is_map
+                counts[i] = choose(before) + (value.op in ops.FUSED_ATTENTION or graph.is_map(i))
         return counts.get(end)
 
     # -- all of them

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import torch
-
 from graftwork.sites import ops
+from graftwork.sites.axes import Axes
 from graftwork.sites.branch import Branch
 from graftwork.sites.graph import Graph, is_list_child
 from graftwork.sites.layers import Place
@@ -63,24 +62,25 @@ def inside(graph: Graph, found: list[Occurrence], place: Place) -> list[Occurren
     return [occurrence for occurrence in found if place.holds(graph, occurrence.call)]
 
 
-def branch_output(graph: Graph, branch: Branch) -> BranchOutput | None:
+def branch_output(axes: Axes, branch: Branch) -> BranchOutput | None:
     """The outermost module call that returns the branch, in the layout of the sum wherever some call does.
 
     Where no call returns it, the last one that all of it came through unchanged but for its layout; else the call that
     returns the sum itself, where it is made inside a part of the block.
     """
+    graph = axes.graph
     target = graph.values[branch.sum.value]
     path = graph.path(branch.value)
     path = path[: path.index(branch.sum.origin)] if branch.sum.origin in path else path
-    found = _outermost(graph, branch, list(path))
+    found = _outermost(axes, branch, list(path))
     if found is not None:
         occurrence, value = found
         scale, computed = _factors(graph, branch, value)
         extra = {"factor": "computed"} if computed else {}
-        if graph.values[value].shape != target.shape:
+        if not axes.same_shape(value, target.index):
             extra["layout"] = "differs"
         return BranchOutput(occurrence, value, scale, extra)
-    found = _outermost(graph, branch, _gateways(graph, branch))
+    found = _outermost(axes, branch, _gateways(graph, branch))
     if found is not None:
         return BranchOutput(*found, None, {"layout": "differs"})
     adders = [graph.calls[c] for c in target.returned_by if is_below_list_child(graph, c)]
@@ -95,8 +95,9 @@ def branch_output(graph: Graph, branch: Branch) -> BranchOutput | None:
 _UNREACHABLE = object()
 
 
-def _outermost(graph: Graph, branch: Branch, values: list[int]) -> tuple[Occurrence, int] | None:
+def _outermost(axes: Axes, branch: Branch, values: list[int]) -> tuple[Occurrence, int] | None:
     """Of the calls that returned one of the values (latest first) the outermost; the last of several as far out."""
+    graph = axes.graph
     target = graph.values[branch.sum.value]
     candidates: list[tuple[bool, int, int, Occurrence, int]] = []
     for i in values:
@@ -104,7 +105,7 @@ def _outermost(graph: Graph, branch: Branch, values: list[int]) -> tuple[Occurre
             call = graph.calls[c]
             slot = next((p.slot for p in call.outputs if p.value == i and p.reachable), _UNREACHABLE)
             if c not in target.calls and slot is not _UNREACHABLE:
-                differs = graph.values[i].shape != target.shape
+                differs = not axes.same_shape(i, target.index)
                 tap = Tap(call.path, "output", slot, call.nth)  # type: ignore[arg-type]
                 candidates.append((differs, call.depth, len(candidates), Occurrence(call.left, c, tap), i))
     return min(candidates, key=lambda candidate: candidate[:3])[3:] if candidates else None
@@ -178,20 +179,23 @@ def _named_factors(graph: Graph, values: list[int]) -> tuple[list[str], bool]:
     return names, False
 
 
-def residual_tap(graph: Graph, streams: list[int], place: Place, before: int) -> Tap | None:
+def residual_tap(graph: Graph, streams: list[int], place: Place, output: Occurrence) -> Tap | None:
     """Where the stream can be read before the branch's output leaves: as late as possible, inside the block.
+
+    Not inside the module that returns the output, if it passes elsewhere too: that may run on a part of the positions.
 
     Args:
         graph: The graph of the run.
         streams: The stream, and what may stand for it, best first.
         place: Where the branch belongs.
-        before: The tick at which the branch's output leaves.
+        output: Where the branch's output leaves.
     """
     for stream in streams:
-        everywhere = [o for o in occurrences(graph, graph.same_content(stream)) if o.tick < before]
+        everywhere = [o for o in occurrences(graph, graph.same_content(stream)) if o.tick < output.tick]
         strictly = inside(graph, everywhere, place)
+        around = [o for o in strictly if not graph.record.is_below(o.call, output.call)]
         at_edge = [o for o in everywhere if place.whole and o.call == place.call and o.tap.end == "input"]
-        for found in (strictly, at_edge, everywhere):
+        for found in (around, strictly, at_edge, everywhere):
             if found:
                 return found[-1].tap
     return None
@@ -257,23 +261,3 @@ def post_norm(graph: Graph, total: int, place: Place) -> Call | None:
             elif graph.active[user]:
                 return None
     return graph.calls[norms.pop()] if len(norms) == 1 else None
-
-
-def width_of(graph: Graph, value: int) -> tuple[int, bool]:
-    """The size of a branch's features, and whether they are the channels of an image layout (second dimension)."""
-    shape = graph.values[value].shape
-    if len(shape) in (3, 4) and _is_channels_first(graph, value):
-        return int(shape[1]), True
-    return int(shape[-1]), False
-
-
-def _is_channels_first(graph: Graph, value: int) -> bool:
-    for i in graph.path(value):
-        if graph.values[i].op in ("permute", "transpose", "reshape", "view"):
-            return False
-        for c in graph.values[i].returned_by:
-            if isinstance(graph.calls[c].module, torch.nn.modules.conv._ConvNd | torch.nn.modules.batchnorm._BatchNorm):
-                return True
-    return (
-        len(graph.values[value].shape) == 4 and graph.values[graph.source(value)].op in ops.CONVOLUTIONS | ops.POOLINGS
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -27,6 +27,11 @@ class TaskSpec(BaseModel):
             scored with that language's adapter in the place of its own.
         knowledge: Knowledge of the recipe (``[knowledge.NAME]``) over whose adapters its own stands.
         beside: Knowledge whose adapters are fused with it, where it is a target.
+        base: ``"trained"``: the base is tuned on the task over the adapters of its ``knowledge``, which gets no adapter of its
+            own (the second stage of arXiv:2002.01808 and 2005.11787); ``"frozen"``: an adapter of the task stands over them.
+        adapters: Of its knowledge, while the base is tuned: ``"fixed"``, or ``"trained"`` with it.
+        description: What the task is, in a sentence: a text is held against it where nothing says which task is asked for.
+        prompts: Texts that ask for the task, for the same purpose.
         text: Column of the text.
         pair: Column of a second text; not used where no row has it.
         label: Column of the label: a name, or the number of one; for regression a number.
@@ -67,6 +72,10 @@ class TaskSpec(BaseModel):
     evaluate_in: dict[str, str] = {}
     knowledge: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    base: Literal["frozen", "trained"] = "frozen"
+    adapters: Literal["fixed", "trained"] = "fixed"
+    description: str | None = None
+    prompts: tuple[str, ...] = ()
 
     text: str = "text"
     pair: str = "text_pair"
@@ -95,7 +104,20 @@ class TaskSpec(BaseModel):
     num_beams: Positive = 1
     max_new_tokens: Positive = 64
 
-    @field_validator("metrics", "knowledge", "beside", mode="before")
+    @property
+    def described(self) -> tuple[str, ...]:
+        """The description and the prompts."""
+        return (*(() if self.description is None else (self.description,)), *self.prompts)
+
+    @field_validator("description", "prompts")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        for text in (value,) if isinstance(value, str) else value or ():
+            if not text.strip():
+                raise ValueError("an empty text describes nothing; give some words, or leave it out")
+        return value
+
+    @field_validator("metrics", "knowledge", "beside", "prompts", mode="before")
     @classmethod
     def _one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value

@@ -3,8 +3,9 @@
 from graftwork.training.answering.asking import answers
 from graftwork.training.answering.finding import Found, TaskFinder
 from graftwork.training.answering.predicting import Predictor
+from graftwork.training.answering.routing import RunFinder, predictor_for
 from graftwork.training.answering.several import Several
-from graftwork.training.answering.souping import Soup, nearest, similarities, soup, text_states
+from graftwork.training.answering.souping import Soup, nearest, similarities, soup
 from graftwork.training.comparing.choosing import comparison
 from graftwork.training.comparing.compare import compare, read_comparison
 from graftwork.training.costing.estimate import Estimate, estimate
@@ -17,6 +18,7 @@ from graftwork.training.running.watching import Watcher
 from graftwork.training.trainers.callback import GraftCallback
 from graftwork.training.trainers.learner import Learner
 from graftwork.training.trainers.random_depth import RandomDepth, depth_at
+from graftwork.training.trainers.text_states import text_states
 from graftwork.training.trainers.together import train_together
 from graftwork.training.trainers.trainer import AdapterTrainer
 
@@ -29,6 +31,7 @@ __all__ = [
     "Predictor",
     "RandomDepth",
     "Recipe",
+    "RunFinder",
     "Several",
     "Soup",
     "TaskBatch",
@@ -44,6 +47,7 @@ __all__ = [
     "estimate",
     "nearest",
     "plan",
+    "predictor_for",
     "read_comparison",
     "read_results",
     "run",

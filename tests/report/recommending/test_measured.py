@@ -18,6 +18,7 @@ def test_rows_become_figures_of_candidates(tmp_path: Path) -> None:
         result_row("adapter", 0.7),
         result_row("method", 0.71, method="compacter"),
         result_row("method", 0.72, method="wide"),
+        result_row("method", 0.72, method="skip_bottleneck"),
         result_row("average", 0.65, members=["a", "b"]),
         result_row("fusion", 0.75, None),
         result_row("scalearn", 0.76),
@@ -30,12 +31,19 @@ def test_rows_become_figures_of_candidates(tmp_path: Path) -> None:
         "pfeiffer",
         "compacter",
         "wide",
+        "bottleneck",
         "average",
         "fusion",
         "scalearn",
     ]
-    assert [f.label for f in found][3:7] == ["Compacter", "wide", "uniform mean of 2", "AdapterFusion"]
-    pfeiffer, fusion = found[2], found[6]
+    assert [f.label for f in found][3:8] == [
+        "Compacter",
+        "wide",
+        "Bottleneck with a skip",
+        "uniform mean of 2",
+        "AdapterFusion",
+    ]
+    pfeiffer, fusion = found[2], found[7]
     assert (pfeiffer.mean, pfeiffer.sd, pfeiffer.seeds, pfeiffer.milliseconds) == (0.7, 0.01, 3, 10.0)
     assert str(pfeiffer.evidence) == (
         f"t: accuracy 70.0 % ± 1.0, 1,000 weights trained [measured here: run {run}, base bert, 3 seeds]"

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from graftwork.api import Adapters
 from graftwork.compose import Fuse, Learned, ScaLearn
 from graftwork.errors import GraftworkError
-from graftwork.methods import AdapterConfig, HyperformerPlusPlus, Pfeiffer
-from graftwork.methods import methods as registered
+from graftwork.methods import AdapterConfig, HyperformerPlusPlus, Pfeiffer, config_from_dict
 from graftwork.report.recommending.candidates import KEYS
 
 _NAME = "recommend-{}"  # names that nobody else's adapters have
@@ -68,7 +67,7 @@ class Base:
             "scalearn": lambda: _learned(grafts, ScaLearn, pool),
             "hyperformer_plus_plus": lambda: _members(grafts),
             "together": lambda: Count(shared=_alone(grafts, Pfeiffer()).own),
-            "pal": lambda: dataclasses.replace(_alone(grafts, registered()["pal"]()), shared=base),
+            "pal": lambda: dataclasses.replace(_alone(grafts, config_from_dict({"method": "pal"})), shared=base),
             "intermediate": lambda: _alone(grafts, Pfeiffer()),
             "full": lambda: Count(own=base),
             "head": Count,
@@ -84,7 +83,7 @@ def _tried(count: Callable[[], Count]) -> Count:
 
 
 def _of_method(grafts: Adapters, key: str) -> Callable[[], Count]:
-    return lambda: _alone(grafts, registered()[key]())
+    return lambda: _alone(grafts, config_from_dict({"method": key}))
 
 
 def _alone(grafts: Adapters, config: AdapterConfig) -> Count:

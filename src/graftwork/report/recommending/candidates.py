@@ -32,7 +32,7 @@ class Candidate:
 CANDIDATES: tuple[Candidate, ...] = (
     Candidate("pfeiffer", "Pfeiffer", "alone"),
     Candidate("houlsby", "Houlsby", "alone"),
-    Candidate("bottleneck", "Bottleneck", "alone"),
+    Candidate("bottleneck", "Bottleneck with a skip", "alone"),
     Candidate("parallel", "Parallel", "alone", in_sequence=False),
     Candidate("compacter", "Compacter", "alone"),
     Candidate("compacter_plus_plus", "Compacter++", "alone"),

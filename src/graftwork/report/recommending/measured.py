@@ -16,7 +16,8 @@ from graftwork.training.running.results import read_results
 
 # Kinds that say where a fusion's gain comes from: compared with it, never chosen.
 CONTROLS = ("own", "copies")
-_SAME = {"mt_shared": "together"}  # kinds that a candidate has another name for
+# Kinds and methods that a candidate has another name for.
+_SAME = {"mt_shared": "together", "skip_bottleneck": "bottleneck"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +116,8 @@ def _figure(row: Mapping[str, Any], method: str, run: str, base: str) -> Figure:
 def _method(row: Mapping[str, Any], adapter: str) -> str:
     """The candidate of a row: its method, or its kind, where that is one; for an adapter the recipe's method."""
     kind = str(row["kind"])
-    if kind == "adapter":
-        return adapter
-    return str(row["method"]) if kind == "method" else _SAME.get(kind, kind)
+    found = adapter if kind == "adapter" else str(row.get("method") or kind)
+    return _SAME.get(found, found)
 
 
 def _label(method: str, row: Mapping[str, Any]) -> str:

@@ -19,8 +19,9 @@ Feature = dict[str, Any]
 
 # What every kind makes use of; the rest is each one's own.
 _COMMON = frozenset(
-    "kind data train dev test dev_share rows scored_rows metrics language evaluate_in knowledge beside".split()
+    "kind data train dev test dev_share rows scored_rows metrics language evaluate_in knowledge beside base adapters".split()
 )
+_SAID = {"description", "prompts"}  # of those that read texts, which a text can be held against
 
 
 class Kind(ABC):
@@ -77,6 +78,7 @@ class Kind(ABC):
             TaskError: If there are any.
         """
         known = _COMMON | cls.options | set(cls.reads) | set(cls.answers)
+        known |= _SAID if cls.processor == "tokenizer" else set()
         unused = sorted(spec.model_fields_set - known)
         if unused:
             raise TaskError(

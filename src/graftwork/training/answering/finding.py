@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from graftwork.api import Adapters
 from graftwork.errors import ConfigError, TaskError
 from graftwork.options import is_number
-from graftwork.training.answering.souping import text_states
+from graftwork.training.trainers.text_states import text_states
+
+MARGIN, LEAST = 0.05, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Found:
     Attributes:
         prompt: The prompt.
         name: The task's name, or ``None`` where it is not clear.
-        candidates: Every task with its similarity, the nearest first.
+        candidates: Every task with its score, the best first: a similarity, or a probability where the finder was trained.
+        refused: Why it is not clear.
     """
 
     prompt: str
     name: str | None
     candidates: tuple[tuple[str, float], ...]
+    refused: str = ""
 
     @property
     def lead(self) -> float:
@@ -40,20 +44,109 @@ class Found:
         first, second = self.candidates[:2]
         return first[1] - second[1]
 
+    @property
+    def scores(self) -> str:
+        """Every task with its score, as one reads it."""
+        return ", ".join(f"{name!r} {value:.3f}" for name, value in self.candidates)
+
     def require(self) -> str:
         """The task's name.
 
         Raises:
-            TaskError: If it is not clear, with the nearest ones.
+            TaskError: If it is not clear, with the score of every task.
         """
         if self.name is None:
-            near = " or ".join(f"{name!r} ({value:.3f})" for name, value in self.candidates[:2])
-            raise TaskError(f"the prompt {self.prompt!r:.200} could ask for {near}; say which task, by its name")
+            raise TaskError(
+                f"which task the prompt {self.prompt!r:.200} asks for is not clear: {self.refused} (scores: {self.scores}); "
+                "say which task, by its name: task=NAME, or --task NAME on the command line"
+            )
         return self.name
 
 
-class TaskFinder:
-    """Finds the task of a prompt among described ones.
+def decide(prompt: str, scores: Mapping[str, float], margin: float, least: float = 0.0) -> Found:
+    """The task with the best score, or none where it leads the next by less than a margin or is under a least score."""
+    ordered = tuple(sorted(scores.items(), key=lambda item: -item[1]))
+    (name, first), (_, second) = ordered[:2]
+    if first < least:
+        return Found(prompt, None, ordered, f"the best score is under {least:g}")
+    if first - second < margin:
+        return Found(prompt, None, ordered, f"the best score leads the next by less than {margin:g}")
+    return Found(prompt, name, ordered)
+
+
+def check_threshold(where: str, field: str, value: Any, most: int) -> None:
+    """Refuse what is no number from 0 to a largest one.
+
+    Raises:
+        ConfigError: Naming it.
+    """
+    if not is_number(value) or not 0 <= value <= most:
+        raise ConfigError(f"{where}: {field} is {value!r}; give a number from 0 to {most}")
+
+
+class Described:
+    """Finds the task of a prompt among described ones, whether the model has adapters for them or not.
+
+    Args:
+        grafts: The handle of the model; its base reads the prompts, with nothing active.
+        tokenizer: Of the base.
+        descriptions: For each task one description or several.
+        margin: The lead of the nearest over the next under which nothing is guessed.
+        least: The similarity of the nearest under which nothing is guessed.
+
+    Raises:
+        ConfigError: If there are fewer than two tasks, one has no description, or a threshold is no number from 0 to 2.
+    """
+
+    def __init__(
+        self,
+        grafts: Adapters,
+        tokenizer: Any,
+        descriptions: Mapping[str, str | Sequence[str]],
+        *,
+        margin: float = MARGIN,
+        least: float = LEAST,
+    ) -> None:
+        where = type(self).__name__
+        for field, value in (("margin", margin), ("least", least)):
+            check_threshold(where, field, value, 2)  # between two cosines
+        if not isinstance(descriptions, Mapping) or len(descriptions) < 2:
+            raise ConfigError(f"{where}: descriptions is {descriptions!r:.200}; describe two tasks or more, by name")
+        self.grafts, self.tokenizer, self.margin, self.least = grafts, tokenizer, margin, least
+        self.tasks: dict[str, Tensor] = {}
+        for name, texts in descriptions.items():
+            given = [texts] if isinstance(texts, str) else list(texts)
+            if not given or not all(isinstance(t, str) and t.strip() for t in given):
+                raise ConfigError(f"{where}: the descriptions of {name!r} are {given!r:.200}; give one text or more")
+            self.tasks[name] = self._read(given)
+
+    def _read(self, texts: Sequence[str]) -> Tensor:
+        return nn.functional.normalize(text_states(self.grafts, texts, self.tokenizer).double(), dim=-1)
+
+    def find(self, prompts: Sequence[str]) -> list[Found]:
+        """The task of each prompt.
+
+        Raises:
+            ConfigError: If there are no prompts.
+        """
+        states = self._read(prompts)
+        near = [(states @ rows.T).amax(1).tolist() for rows in self.tasks.values()]
+        return [
+            decide(prompt, dict(zip(self.tasks, row, strict=True)), self.margin, self.least)
+            for prompt, *row in zip(prompts, *near, strict=True)
+        ]
+
+    def __call__(self, prompt: str) -> str:
+        """The task's name of one prompt.
+
+        Raises:
+            TaskError: If it is not clear, with the score of every task.
+        """
+        return self.find([prompt])[0].require()
+
+
+class TaskFinder(Described):
+    """Finds the task of a prompt among described adapters and members of a model.
 
     Args:
         grafts: The handle of the model; its base reads the prompts, with nothing active.
@@ -68,55 +161,8 @@ class TaskFinder:
     """
 
     def __init__(
-        self,
-        grafts: Adapters,
-        tokenizer: Any,
-        descriptions: Mapping[str, str | Sequence[str]],
-        *,
-        margin: float = 0.05,
-        least: float = 0.0,
+        self, grafts: Adapters, tokenizer: Any, descriptions: Mapping[str, str | Sequence[str]], **thresholds: Any
     ) -> None:
-        for field, value in (("margin", margin), ("least", least)):
-            if not is_number(value) or not 0 <= value <= 2:
-                raise ConfigError(f"TaskFinder: {field} is {value!r}; give a number from 0 to 2, between two cosines")
-        if not isinstance(descriptions, Mapping) or len(descriptions) < 2:
-            raise ConfigError(f"TaskFinder: descriptions is {descriptions!r:.200}; describe two tasks or more, by name")
-        self.grafts, self.tokenizer, self.margin, self.least = grafts, tokenizer, margin, least
-        self.tasks: dict[str, Tensor] = {}
-        for name, texts in descriptions.items():
+        for name in descriptions if isinstance(descriptions, Mapping) else ():
             grafts.kind_of(name)
-            given = [texts] if isinstance(texts, str) else list(texts)
-            if not given or not all(isinstance(t, str) and t.strip() for t in given):
-                raise ConfigError(f"TaskFinder: the descriptions of {name!r} are {given!r:.200}; give one text or more")
-            self.tasks[name] = self._read(given)
-
-    def _read(self, texts: Sequence[str]) -> Tensor:
-        return nn.functional.normalize(text_states(self.grafts, texts, self.tokenizer).double(), dim=-1)
-
-    def find(self, prompts: Sequence[str]) -> list[Found]:
-        """The task of each prompt.
-
-        Raises:
-            ConfigError: If there are no prompts.
-        """
-        states = self._read(prompts)
-        names = list(self.tasks)
-        near = [(states @ rows.T).amax(1).tolist() for rows in self.tasks.values()]
-        return [
-            self._decide(prompt, dict(zip(names, row, strict=True)))
-            for prompt, *row in zip(prompts, *near, strict=True)
-        ]
-
-    def _decide(self, prompt: str, similarity: Mapping[str, float]) -> Found:
-        ordered = tuple(sorted(similarity.items(), key=lambda item: -item[1]))
-        (name, first), (_, second) = ordered[:2]
-        clear = first - second >= self.margin and first >= self.least
-        return Found(prompt, name if clear else None, ordered)
-
-    def __call__(self, prompt: str) -> str:
-        """The task's name of one prompt.
-
-        Raises:
-            TaskError: If it is not clear, with the nearest ones.
-        """
-        return self.find([prompt])[0].require()
+        super().__init__(grafts, tokenizer, descriptions, **thresholds)

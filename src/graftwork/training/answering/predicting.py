@@ -9,15 +9,25 @@ from typing import Any
 
 from graftwork.api import Adapters, attach
 from graftwork.attach import Headed
+from graftwork.attach.members import full_name
 from graftwork.compose import Average, Composition
 from graftwork.errors import RecipeError
 from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
 from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.planning.plan import Unit, plan
-from graftwork.training.planning.recipe import SHARED, Recipe
+from graftwork.training.planning.recipe import Recipe
 from graftwork.training.running.base import auto_class, load_base, load_processor
 from graftwork.training.running.folder import read_result, recipe_of, root_of
-from graftwork.training.running.stages import adapter_folder, fusion_name, load_joint, member_name, over, pool_of
+from graftwork.training.running.stages import (
+    adapter_folder,
+    fusion_name,
+    joint_way,
+    load_joint,
+    load_tuned,
+    member_name,
+    over,
+    pool_of,
+)
 from graftwork.training.trainers.outputs import autocast_as, outputs_of
 
 PREFERRED = ("fusion", "adapter")
@@ -34,6 +44,7 @@ class Predictor:
         seed: Of the unit; by default the first that is done.
         language: Whose adapter stands under what predicts; by default that of the task's own rows.
         root: What the recipe's paths are relative to; by default where the recipe lay when the run began.
+        grafts: The handle of the run's base with nothing on it, where it is loaded already (`RunFinder.grafts`).
 
     Attributes:
         task: The task's name.
@@ -53,6 +64,7 @@ class Predictor:
         seed: int | None = None,
         language: str | None = None,
         root: str | Path | None = None,
+        grafts: Adapters | None = None,
     ) -> None:
         self.run = Path(run)
         self.recipe = recipe_of(self.run)
@@ -62,7 +74,9 @@ class Predictor:
         self.kind = kind_of(self.run, self.recipe, self.task)
         every = self.recipe.kinds
         self.processor = load_processor(self.recipe.base, every, self._root)
-        self.grafts: Adapters = attach(load_base(self.recipe.base, auto_class(every), self._root).eval())
+        if grafts is None:
+            grafts = attach(load_base(self.recipe.base, auto_class(every), self._root).eval())
+        self.grafts: Adapters = grafts
         composition, head = load_unit(self.grafts, self.unit, self.task, self.recipe, self._root, self.run, language)
         self.grafts.activate(composition, head=head)
 
@@ -129,12 +143,20 @@ def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:
     raise RecipeError(f"nothing of the task {task!r} is done in {run}; go on with `graftwork run`")
 
 
-def _task(recipe: Recipe, task: str | None) -> str:
+def only_task(recipe: Recipe) -> str | None:
+    """The task of a run that goes without saying: its one target, or its one task."""
     known: Sequence[str] = recipe.targets or tuple(recipe.tasks)
-    if task is None and len(known) == 1:
-        return known[0]
+    return known[0] if len(known) == 1 else None
+
+
+def _task(recipe: Recipe, task: str | None) -> str:
+    task = only_task(recipe) if task is None else task
     if task is None or task not in recipe.tasks:
-        said = "say which task" if task is None else f"{task!r} is no task of this run"
+        said = (
+            "say which task (`predictor_for` finds that of a text)"
+            if task is None
+            else f"{task!r} is no task of this run"
+        )
         raise RecipeError(f"{said}; there are {', '.join(recipe.tasks)}")
     return task
 
@@ -190,15 +212,19 @@ def load_unit(
             grafts.load(at, found.task, head=False)
     folder = unit.folder(run)
     if UNIT_KINDS[unit.kind].of_all:
-        return _load_of_all(grafts, unit, task, run)
+        load_joint(grafts, unit, recipe, run, [task])
+        return joint_way(unit, task, recipe)
+    if unit.kind == "tuned":
+        load_tuned(grafts, unit, run)
+        return over(unit, None), task
     if unit.kind == "fusion_mt":
         (joint,) = unit.members
-        load_joint(grafts, joint, run, joint.tasks)
+        load_joint(grafts, joint, recipe, run, joint.tasks)
         names = list(joint.tasks)
     elif (folder / "adapter").is_dir():
         if task not in grafts.names:
             grafts.load(folder / "adapter", task, head=True)
-        return over(unit, task, language), task
+        return over(unit, task, language), full_name(task, task) if unit.kind == "new_task" else task
     else:
         names = [member_name(unit, member) for member in unit.members]
         for name, member in zip(names, unit.members, strict=True):
@@ -208,17 +234,6 @@ def load_unit(
         return over(unit, Average(*names), language) if names else None, str(grafts.load(folder / "head"))
     grafts.load(folder / "fusion", head=True)
     return over(unit, pool_of(unit, names), language), fusion_name(unit)
-
-
-def _load_of_all(grafts: Adapters, unit: Unit, task: str, run: Path) -> tuple[Composition, str]:
-    folder = unit.folder(run)
-    if unit.kind == "mt_shared":
-        if SHARED not in grafts.names:
-            grafts.load(folder / "adapter", SHARED)
-        grafts.load(folder / "heads" / task, task)
-        return SHARED, task
-    load_joint(grafts, unit, run, [task])
-    return task, task
 
 
 def _others(unit: Unit, recipe: Recipe, run: Path) -> str:

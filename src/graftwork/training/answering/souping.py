@@ -10,19 +10,15 @@ takes any features.)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from graftwork.api import Adapters
 from graftwork.attach import Merged
 from graftwork.errors import ConfigError
-from graftwork.heads.pooling import pool
-from graftwork.training.trainers.outputs import evaluating
-
-_ENDLESS = 1_000_000  # tokenizers that do not know a model's length say a number like 10^30
+from graftwork.training.trainers.text_states import text_states
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,46 +106,6 @@ def nearest(similarity: Mapping[str, float], k: int, least: float | None = None)
             f"no adapter's domain is as near as least={least!r}: {said}; give a smaller one, or more domains"
         )
     return chosen
-
-
-@torch.no_grad()
-def text_states(grafts: Adapters, texts: Sequence[str], tokenizer: Any, batch_size: int = 32) -> Tensor:
-    """The plain base's last hidden states (its encoder's, where it has one), averaged over each text: ``(texts, width)``.
-
-    Raises:
-        ConfigError: If there are no texts, or the tokenizer cannot pad them.
-    """
-    if isinstance(texts, str) or not isinstance(texts, Iterable) or not list(texts):
-        raise ConfigError(f"texts is {texts!r}; give a list with one text or more")
-    if getattr(tokenizer, "pad_token", None) is None:
-        raise ConfigError("the tokenizer has no pad_token, and texts of a batch differ in length; give it one")
-    own = getattr(tokenizer, "model_max_length", None) or _ENDLESS
-    limit = int(own) if own < _ENDLESS else None
-    every, found = list(texts), []
-    model = _bare(grafts.model)
-    device = next(grafts.model.parameters()).device
-    with evaluating(grafts.model), grafts.using(None):
-        for start in range(0, len(every), batch_size):
-            batch = tokenizer(
-                every[start : start + batch_size],
-                padding=True,
-                truncation=limit is not None,
-                max_length=limit,
-                return_tensors="pt",
-            ).to(device)
-            outputs = model(**batch)
-            states = outputs["last_hidden_state"] if hasattr(outputs, "keys") else outputs[0]
-            found.append(pool(states.float(), batch, "mean").cpu())
-    return torch.cat(found)
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    """The model inside that ends with states: without heads, the encoder alone where there is one."""
-    inner: Any = model
-    while isinstance(base := getattr(inner, "base_model", None), nn.Module) and base is not inner:
-        inner = base
-    encodes = getattr(getattr(inner, "config", None), "is_encoder_decoder", False)
-    return inner.get_encoder() if encodes else inner  # type: ignore[no-any-return]
 
 
 def _unit(rows: Tensor) -> Tensor:

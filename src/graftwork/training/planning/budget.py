@@ -96,6 +96,8 @@ class Budget(StageBudget):
         sequential: What each step of a sequence does otherwise than ``full``.
         multitask: What full fine-tuning on all tasks does otherwise than ``full``.
         mt_shared: What a shared adapter does otherwise than ``adapter``.
+        tuned: What a base over the adapters of what a task knows does otherwise than ``full``.
+        new_task: What a task that joins a shared adapter later does otherwise than ``adapter``.
         mt_joint: What adapters trained with the base do otherwise than ``full``.
         fusion_mt: What a fusion of those does otherwise than ``fusion``.
         language: Adapters of languages.
@@ -114,6 +116,8 @@ class Budget(StageBudget):
     sequential: Changes = Changes()
     multitask: Changes = Changes()
     mt_shared: Changes = Changes()
+    tuned: Changes = Changes()
+    new_task: Changes = Changes()
     mt_joint: Changes = Changes()
     fusion_mt: Changes = Changes()
     language: Changes = Changes()
@@ -124,13 +128,14 @@ class Budget(StageBudget):
 
         Args:
             kind: The kind of unit.
-            changes: What one method does otherwise still.
+            changes: What one method does otherwise; the kind's own table comes after it.
         """
         values = {name: getattr(self, name) for name in StageBudget.model_fields}
-        for table in UNIT_KINDS[kind].budget:
+        for number, table in enumerate(UNIT_KINDS[kind].budget):
             values |= _DEFAULTS.get(table, {})
             if table == "longer":  # as many steps as both stages together, none of them saved
                 values |= {"epochs": values["epochs"] + self.of("fusion").epochs, "patience": None}
             values |= getattr(self, table).model_dump(exclude_none=True)
-        more = {} if changes is None else changes.model_dump(exclude_none=True)
-        return StageBudget(**{**values, **more})
+            if number == 0 and changes is not None:
+                values |= changes.model_dump(exclude_none=True)
+        return StageBudget(**values)

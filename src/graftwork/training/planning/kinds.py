@@ -21,6 +21,7 @@ class UnitKind:
         row: What a row of a target's table says, ``{}`` the number of its adapters; by default the title.
         budget: The tables of ``[training]`` that it follows, the last one first.
         over: What it is trained on: ``"task"``, ``"all"`` tasks at once, or a ``"sequence"`` of them.
+        of_single: Whether it makes adapters of single tasks, or weighs such.
         weighs: Whether it weighs adapters against one another, whose norms therefore have to be the base's.
         fuses: Whether it does so by an attention that can be looked at.
         trains_base: Whether the base itself is trained.
@@ -32,6 +33,7 @@ class UnitKind:
     row: str = ""
     budget: tuple[str, ...] = ()
     over: str = "task"
+    of_single: bool = False
     weighs: bool = False
     fuses: bool = False
     trains_base: bool = False
@@ -78,25 +80,36 @@ _ALL = (
         predicts=False,
     ),
     UnitKind("adapter", "single adapter", budget=("adapter",)),
+    UnitKind("tuned", "base over its adapters", budget=("full", "tuned"), trains_base=True),
     UnitKind("method", "single adapter", budget=("adapter",)),
-    UnitKind("longer", "single adapter, longer", budget=("adapter", "longer")),
-    UnitKind("intermediate", "single adapter, from a source", budget=("adapter", "intermediate")),
+    UnitKind("longer", "single adapter, longer", budget=("adapter", "longer"), of_single=True),
+    UnitKind("intermediate", "single adapter, from a source", budget=("adapter", "intermediate"), of_single=True),
     UnitKind("mt_shared", "shared adapter, all tasks", budget=("adapter", "mt_shared"), over="all"),
+    UnitKind("new_task", "shared adapter, new task", budget=("adapter", "new_task")),
     UnitKind("mt_joint", "adapters and base, all tasks", budget=("full", "mt_joint"), over="all", trains_base=True),
-    UnitKind("sequential_adapters", "adapters, in sequence", budget=("adapter",), over="sequence", predicts=False),
-    UnitKind("average", "uniform mean", "uniform mean of {}", ("average",), weighs=True),
-    UnitKind("own", "fusion, own adapter", "fusion of own alone", ("fusion",), weighs=True, fuses=True),
-    UnitKind("copies", "fusion, copies", "fusion of {} copies", ("fusion",), weighs=True, fuses=True),
-    UnitKind("scalearn", "ScaLearn, all", "ScaLearn of all {}", ("scalearn",), weighs=True),
-    UnitKind("fusion", "fusion, all", "fusion of all {}", ("fusion",), weighs=True, fuses=True),
+    UnitKind(
+        "sequential_adapters",
+        "adapters, in sequence",
+        budget=("adapter",),
+        over="sequence",
+        of_single=True,
+        predicts=False,
+    ),
+    UnitKind("average", "uniform mean", "uniform mean of {}", ("average",), of_single=True, weighs=True),
+    UnitKind("own", "fusion, own adapter", "fusion of own alone", ("fusion",), of_single=True, weighs=True, fuses=True),
+    UnitKind("copies", "fusion, copies", "fusion of {} copies", ("fusion",), of_single=True, weighs=True, fuses=True),
+    UnitKind("scalearn", "ScaLearn, all", "ScaLearn of all {}", ("scalearn",), of_single=True, weighs=True),
+    UnitKind("fusion", "fusion, all", "fusion of all {}", ("fusion",), of_single=True, weighs=True, fuses=True),
     UnitKind(
         "fusion_mt",
         "fusion, jointly trained",
         "fusion of all, jointly trained",
         ("fusion", "fusion_mt"),
+        of_single=True,
         weighs=True,
         fuses=True,
     ),
 )
 UNIT_KINDS = {kind.name: kind for kind in _ALL}
+OF_SOURCES = ("adapter", "new_task", "tuned")  # what a task that is no target gets for itself
 KINDS = tuple(UNIT_KINDS)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.planning.recipe import ALL, Recipe
+from graftwork.training.planning.serving import served
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Unit:
         seed: Of everything random in it.
         members: The units that it goes on from, in order: of adapters that it fuses or averages, of what was trained before.
         under: The units whose adapters stand under it in a stack, the lowest first.
-        method: Whose table makes its adapter, for the kind ``method``.
+        method: Whose table makes its adapter, where that is not ``[adapter]``.
         tasks: For what is trained on all tasks, those, in order.
     """
 
@@ -68,23 +69,27 @@ def plan(recipe: Recipe) -> tuple[Unit, ...]:
     add(*(Unit("language", language, first) for language in recipe.languages))
     add(*(Unit("knowledge", knowledge, first) for knowledge in recipe.knowledge))
     if recipe.fuse or not recipe.targets:
-        add(*(_adapter(recipe, task, first) for task in recipe.tasks))
+        add(*(_of_shared(recipe, task, first) or _adapter(recipe, task, first) for task in recipe.tasks))
     for seed in recipe.seeds:
         for target in recipe.targets:
             for kind in recipe.wanted:
                 add(*_of(recipe, kind, target, seed))
             under = _adapter(recipe, target, seed).under
-            add(*(Unit("method", target, seed, (), under, method=name) for name in recipe.methods))
+            for name in recipe.methods:
+                add(_of_shared(recipe, target, seed, name) or Unit("method", target, seed, (), under, method=name))
     return tuple(unit for unit in found.values() if unit.task not in recipe.trained)
 
 
 def _of(recipe: Recipe, kind: str, target: str, seed: int) -> tuple[Unit, ...]:
     """The unit of a kind for a target; none where the kind makes no sense for it."""
     first, own = recipe.seeds[0], _adapter(recipe, target, seed)
+    if kind in ("adapter", "mt_shared") and (shared := _of_shared(recipe, target, seed)) is not None:
+        return (shared,)
     if kind == "adapter":
         return (own,)
     if UNIT_KINDS[kind].of_all:
-        return (_of_all(recipe, kind, seed),)
+        joint = _of_all(recipe, kind, seed)
+        return (joint,) if target in joint.tasks else ()
     if kind in ("intermediate", "intermediate_full"):
         if target == recipe.source:
             return ()
@@ -114,14 +119,25 @@ def _of_all(recipe: Recipe, kind: str, seed: int) -> Unit:
         first = recipe.seeds[0]
         steps = tuple(_adapter(recipe, t, seed if t in recipe.targets else first) for t in recipe.sequence)
         return Unit(kind, ALL, seed, steps, tasks=recipe.sequence)
-    return Unit(kind, ALL, seed, tasks=tuple(recipe.tasks))
+    tasks = served(recipe) if kind in ("mt_shared", "mt_joint") else ()
+    return Unit(kind, ALL, seed, tasks=tasks or tuple(recipe.tasks))
+
+
+def _of_shared(recipe: Recipe, task: str, seed: int, method: str = "") -> Unit | None:
+    """What trains a task's part of an adapter that serves several: with the others, or later; ``None`` for other adapters."""
+    tasks = served(recipe, method)
+    if not tasks:
+        return None
+    shared = Unit("mt_shared", ALL, seed, method=method, tasks=tasks)
+    return shared if task in tasks else Unit("new_task", task, seed, (shared,), method=method)
 
 
 def _adapter(recipe: Recipe, task: str, seed: int) -> Unit:
-    """The adapter of a task, over those of its language and of what it knows."""
+    """The adapter of a task, over those of its language and of what it knows; or the base tuned over them."""
     spec, first = recipe.tasks[task], recipe.seeds[0]
     language = () if spec.language is None else (Unit("language", spec.language, first),)
-    return Unit("adapter", task, seed, (), (*language, *(Unit("knowledge", one, first) for one in spec.knowledge)))
+    kind = "tuned" if spec.base == "trained" else "adapter"
+    return Unit(kind, task, seed, (), (*language, *(Unit("knowledge", one, first) for one in spec.knowledge)))
 
 
 def _copies(recipe: Recipe, seed: int) -> list[int]:

@@ -17,7 +17,9 @@ from graftwork.tasks.knowledge import KnowledgeSpec
 from graftwork.tasks.languages import LanguageSpec
 from graftwork.training.planning.budget import Budget, StageBudget
 from graftwork.training.planning.kinds import UNIT_KINDS
+from graftwork.training.planning.serving import refuse_unservable
 from graftwork.training.planning.tables import BaseTable, MixingTable, budget_of, method_of
+from graftwork.training.planning.tuning import refuse_untunable
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -74,19 +76,23 @@ class Recipe(BaseModel):
             that starts from a source's) and ``intermediate_full`` (the same with the whole base).
 
             Of all tasks at once: ``multitask`` (the base and a head a task), ``mt_shared`` (one adapter and a head a task on the
-            frozen base), ``mt_joint`` (an adapter a task, trained together with the base), ``fusion_mt`` (a fusion of those, on
-            the base that was trained with them), ``sequential`` (full fine-tuning on task after task, all earlier ones scored
-            after each) and ``sequential_adapters`` (adapters added task after task, the same scores).
+            frozen base), ``mt_joint`` (an adapter a task, or one that serves all, trained together with the base), ``fusion_mt``
+            (a fusion of those, on the base that was trained with them), ``sequential`` (full fine-tuning on task after task, all
+            earlier ones scored after each) and ``sequential_adapters`` (adapters added task after task, the same scores).
         fuse: Whether every target gets its single adapter and its fusion; without, only what ``controls`` and ``methods`` name.
         methods: Other adapters for the targets, one row each: ``[methods.houlsby]``, or ``[methods.small]`` with ``method =
             "pfeiffer"`` and options; ``training = {learning_rate = 1e-3}`` in it is its own budget.
         source: The task that ``intermediate`` and ``intermediate_full`` learn first.
         order: The order of the tasks in a sequence; by default that of the tasks with the targets last.
-        mixing: How often each task is drawn where all are trained at once.
+        mixing: How often each task is drawn where all are trained at once; for one adapter that serves several tasks by default
+            ∝ n^(1/10), as in its paper.
         copies: How many adapters ``copies`` fuses.
         together: How many adapters of tasks learn in one pass over the rows of all; each comes out as if it had been trained
             alone, but for what dropout draws.
-        adapter: Of tasks: ``method`` and its options, such as ``{method = "pfeiffer", reduction_factor = 16}``.
+        adapter: Of tasks: ``method`` and its options, such as ``{method = "pfeiffer", reduction_factor = 16}``. One that serves
+            several tasks (``method = "hyperformer_plus_plus"``), here or in ``methods``, is one adapter of all tasks, trained on
+            them at once over the frozen base; with ``tasks = [...]`` of those, and each other task joins by its embedding and
+            head alone.
         language_adapter: The same, of languages.
         knowledge_adapter: The same, of knowledge.
         fusion: Options of the fusions (`graftwork.FusionConfig`).
@@ -286,6 +292,11 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _serving(self) -> Recipe:
+        refuse_unservable(self)
+        return self
+
+    @model_validator(mode="after")
     def _one_pass(self) -> Recipe:
         budget = self.budget("adapter")
         asked = {
@@ -324,6 +335,16 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _prompts_apart(self) -> Recipe:
+        told: dict[str, str] = {}
+        for name, task in self.tasks.items():
+            for text in task.described:
+                other = told.setdefault(" ".join(text.lower().split()), name)
+                if other != name:
+                    raise ValueError(f"tasks.{name}: {text!r} describes {other!r} too; give each task words of its own")
+        return self
+
+    @model_validator(mode="after")
     def _what_tasks_stand_over(self) -> Recipe:
         for name, task in self.tasks.items():
             named = [("language", "languages", task.language)] if task.language is not None else []
@@ -340,6 +361,7 @@ class Recipe(BaseModel):
                 raise ValueError(
                     f"tasks.{name}: the knowledge {twice[0]!r} is named twice; an adapter stands there once"
                 )
+            refuse_untunable(self, name)
             if task.beside and name not in self.targets:
                 raise ValueError(f"tasks.{name}.beside: only for a target is anything fused; give targets = [{name!r}]")
         return self

@@ -135,6 +135,8 @@ def _differences(one: Any, other: Any, at: tuple[str, ...] = ()) -> list[tuple[s
 def _grown(at: tuple[str, ...], before: Any, now: Any) -> bool:
     """Whether a list got more behind what was there, the first seed still the first; or a table one that was not there."""
     key, *names = at
+    if key == "tasks" and names[1:] in (["description"], ["prompts"]):
+        return True  # nothing is trained by them but the finder, which is fitted anew
     if key not in _GROWING:
         return False
     if not names:

@@ -4,6 +4,8 @@ mt_shared   one adapter and a head a task on the frozen base
 mt_joint    an adapter and a head a task, trained together with the base (Stickland & Murray 2019, arXiv:1902.02671;
             MT-A of Pfeiffer et al. 2020, arXiv:2005.00247); kept with the difference of the base
 multitask   the base and a head a task
+
+An adapter that serves several tasks (a hypernetwork) is one in both, with a member a task, ``"shared:mnli"``.
 """
 
 from __future__ import annotations
@@ -18,12 +20,11 @@ from typing import Any
 from transformers import set_seed
 
 from graftwork.api import Adapters
-from graftwork.compose import Composition
 from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.planning.plan import Unit
 from graftwork.training.planning.recipe import SHARED
 from graftwork.training.running.kept import size_of, trained_bytes, trained_weights
-from graftwork.training.running.stages import mt_folder
+from graftwork.training.running.stages import joint_way, mt_folder
 from graftwork.training.running.workshop import Workshop
 from graftwork.training.trainers.joint_trainer import JointTrainer, Way
 from graftwork.training.trainers.recipe_trainer import learnt
@@ -36,23 +37,19 @@ def set_up_joint(unit: Unit, shop: Workshop) -> tuple[Adapters, dict[str, Way]]:
     """A fresh base with what a unit trains on it, and how each task goes through it."""
     set_seed(unit.seed)
     grafts, tasks = shop.fresh(), unit.tasks
-    config = shop.recipe.adapter_config()
-    if unit.kind == "mt_shared":
-        grafts.add(SHARED, config)
-    for task in tasks:
-        if unit.kind == "mt_joint":
+    config = shop.recipe.adapter_config(unit.kind, unit.method)
+    ways = {task: Way(*joint_way(unit, task, shop.recipe)) for task in tasks}
+    if unit.kind == "mt_shared" or (config.members and unit.kind == "mt_joint"):
+        grafts.add(SHARED, config.with_members(tasks) if config.members else config)
+    for task, way in ways.items():
+        if way.composition == task:
             grafts.add(task, config)
-        grafts.add_head(task, shop.tasks[task].head())
-    ways = {task: Way(_active(unit, task), task) for task in tasks}
-    learners = [SHARED, *tasks] if unit.kind == "mt_shared" else list(tasks)
+        grafts.add_head(way.head, shop.tasks[task].head())
+    learners = [*grafts.names, *(head for head in grafts.lone_heads if head not in grafts.names)]
     base = "trained" if UNIT_KINDS[unit.kind].trains_base else "frozen"
     first = ways[tasks[0]]
     grafts.train_only(learners, active=first.composition, head=first.head, base=base)
     return grafts, ways
-
-
-def _active(unit: Unit, task: str) -> Composition:
-    return {"mt_shared": SHARED, "mt_joint": task}.get(unit.kind)
 
 
 def measured_joint(
@@ -86,6 +83,7 @@ def facts_of(unit: Unit, tasks: Mapping[str, Result]) -> Result:
         "kind": unit.kind,
         "task": unit.task,
         "seed": unit.seed,
+        **({"method": unit.method} if unit.method else {}),
         "members": [member.id for member in unit.members],
         "under": [],
         "tasks": dict(tasks),
@@ -100,10 +98,11 @@ def keep_joint(unit: Unit, grafts: Adapters, run: Path) -> int:
     if unit.kind == "multitask":
         return trained_bytes(grafts)
     size, folder = 0, unit.folder(run)
-    for task in unit.tasks:
-        at = mt_folder(unit, task, run) if unit.kind == "mt_joint" else folder / "heads" / task
-        size += size_of(grafts.save(task, at))
-    if unit.kind == "mt_shared":
+    for name in (*grafts.names, *grafts.lone_heads):
+        if name != SHARED:
+            at = mt_folder(unit, name, run) if name in grafts.names else folder / "heads" / name
+            size += size_of(grafts.save(name, at))
+    if SHARED in grafts.names:
         size += size_of(grafts.save(SHARED, folder / "adapter"))
     if UNIT_KINDS[unit.kind].trains_base:
         size += size_of(grafts.save_base(folder / "base"))

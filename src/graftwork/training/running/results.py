@@ -10,7 +10,7 @@ from typing import Any
 
 from graftwork.checkpoint.folders import replace_file
 from graftwork.errors import RecipeError
-from graftwork.training.planning.kinds import KINDS, UNIT_KINDS
+from graftwork.training.planning.kinds import KINDS, OF_SOURCES, UNIT_KINDS
 from graftwork.training.planning.plan import Unit
 from graftwork.training.planning.recipe import Recipe
 from graftwork.training.running.folder import RESULTS, read_json
@@ -41,7 +41,7 @@ def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Reci
         Times stand under ``timings`` alone: the rest of a resumed run is the same.
     """
     done = [results[unit.id] for unit in units if unit.id in results]
-    sources = [r for r in done if r["kind"] == "adapter" and r["task"] not in recipe.targets]
+    sources = [r for r in done if r["kind"] in OF_SOURCES and not r.get("method") and r["task"] not in recipe.targets]
     rows: list[dict[str, Any]] = []
     alone = [_row([r]) for r in sources]
     for target in recipe.targets:
@@ -59,7 +59,11 @@ def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Reci
         "knowledge": [_row([r]) for r in done if r["kind"] == "knowledge"],
         "sources": alone,
         "targets": rows,
-        "together": [row for row in (_together(kind, done, [*alone, *rows]) for kind in KINDS) if row is not None],
+        "together": [
+            row
+            for kind, method in lines_of(recipe)
+            if (row := _together(kind, method, done, [*alone, *rows])) is not None
+        ],
         "sequences": [_sequence(r, done) for r in done if "sequence" in r],
         "units": done,
     }
@@ -67,7 +71,8 @@ def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Reci
 
 def lines_of(recipe: Recipe) -> list[tuple[str, str]]:
     """The rows that a target's table may have: kind and method, in order."""
-    return [(kind, method) for kind in KINDS for method in (recipe.methods if kind == "method" else ("",))]
+    methods = {"method": [*recipe.methods], "mt_shared": ["", *recipe.methods], "new_task": ["", *recipe.methods]}
+    return [(kind, method) for kind in KINDS for method in methods.get(kind, [""])]
 
 
 def _of_task(result: Result, task: str) -> Result | None:
@@ -77,9 +82,11 @@ def _of_task(result: Result, task: str) -> Result | None:
     return {**result, **result["tasks"][task], "task": task} if task in result["tasks"] else None
 
 
-def _together(kind: str, done: Sequence[Result], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _together(
+    kind: str, method: str, done: Sequence[Result], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
     """All units of a kind that were trained on all tasks, with the mean score of each task, and what that is to training alone."""
-    found = [r for r in done if r["kind"] == kind]
+    found = [r for r in done if (r["kind"], r.get("method", "")) == (kind, method)]
     if not found or UNIT_KINDS[kind].over != "all":
         return None
     means = {task: statistics.fmean(r["tasks"][task]["score"] for r in found) for task in found[0]["tasks"]}
@@ -87,6 +94,7 @@ def _together(kind: str, done: Sequence[Result], rows: Sequence[Mapping[str, Any
     single = {row["task"]: row["mean"] for row in rows if row["kind"] == alone and row["task"] in means}
     return {
         "kind": kind,
+        **({"method": method} if method else {}),
         "seeds": [r["seed"] for r in found],
         "scores": {task: {"mean": mean, "metric": found[0]["tasks"][task]["metric"]} for task, mean in means.items()},
         "against": alone,

@@ -12,6 +12,7 @@ from graftwork.tasks.languages import language_task
 from graftwork.training.planning.plan import Unit, plan
 from graftwork.training.planning.recipe import Recipe
 from graftwork.training.running.company import company_of, forget_companies, train_company
+from graftwork.training.running.finder import keep_finder
 from graftwork.training.running.folder import claimed, read_result, settle_recipe
 from graftwork.training.running.results import summarize, write_results
 from graftwork.training.running.unit import Result, run_unit
@@ -51,6 +52,7 @@ def run(recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Wat
         forget_companies(folder)
         results = summarize(units, done, recipe)
         write_results(folder, results)
+        keep_finder(shop)
     return results
 
 

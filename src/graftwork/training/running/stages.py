@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from graftwork.api import Adapters
+from graftwork.attach.members import full_name
 from graftwork.compose import Average, Composition, Fuse, ScaLearn, Stack
 from graftwork.compose.blocks import Learned
+from graftwork.errors import RecipeError
+from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.planning.plan import Unit
-from graftwork.training.planning.recipe import Recipe
+from graftwork.training.planning.recipe import SHARED, Recipe
 
 # Brings another unit's files onto the model: its adapter under a name, with its head or without; or the base that it trained.
 Bring = Callable[[Unit, str, bool], None]
@@ -24,12 +27,16 @@ class Stage(NamedTuple):
         folder: The name of the folder in the unit's that it is kept in; of a whole base ``"base"`` where it is kept.
         top: What it trained or weighs, without what stands under it; ``None`` where no adapter is active.
         head: The head in use.
+        base: Whether the base was trained with it and is kept in ``"base"``.
+        retrained: The adapters under it that learned with the base: kept in ``"adapters"``, since theirs is another base now.
     """
 
     saves: str | None
     folder: str
     top: Composition = None
     head: str | None = None
+    base: bool = False
+    retrained: tuple[str, ...] = ()
 
 
 def set_up(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
@@ -62,11 +69,62 @@ def mt_folder(unit: Unit, task: str, run: Path) -> Path:
     return unit.folder(run) / "adapters" / task
 
 
-def load_joint(grafts: Adapters, unit: Unit, run: Path, tasks: Sequence[str], *, head: bool = True) -> None:
-    """Put the base that a unit has trained on the model, and the adapters of some of its tasks that learned with it."""
-    grafts.load_base(unit.folder(run) / "base")
+def joint_way(unit: Unit, task: str, recipe: Recipe) -> tuple[str | None, str]:
+    """What a task of a unit of all tasks goes through: the shared adapter, its member of that, its own, or none; and its head."""
+    if unit.kind == "multitask":
+        return None, task
+    if recipe.adapter_config(unit.kind, unit.method).members:
+        return full_name(SHARED, task), full_name(SHARED, task)
+    return SHARED if unit.kind == "mt_shared" else task, task
+
+
+def load_joint(
+    grafts: Adapters, unit: Unit, recipe: Recipe, run: Path, tasks: Sequence[str], *, head: bool = True
+) -> None:
+    """Put what a unit of all tasks has trained on the model: its base where it trained that, its adapters, heads of some tasks.
+
+    Args:
+        grafts: The handle of the base; a shared adapter that is there already is not read again.
+        unit: The unit.
+        recipe: Its recipe.
+        run: The run's folder.
+        tasks: The tasks.
+        head: Whether heads that are kept beside an adapter are wanted too.
+
+    Raises:
+        RecipeError: If an adapter of several tasks is of a version that gave it one embedding for all.
+    """
+    folder = unit.folder(run)
+    if UNIT_KINDS[unit.kind].trains_base:
+        grafts.load_base(folder / "base")
     for task in tasks:
-        grafts.load(mt_folder(unit, task, run), task, head=head)
+        adapter, _ = joint_way(unit, task, recipe)
+        if adapter == task:
+            grafts.load(mt_folder(unit, task, run), task, head=head)
+        elif SHARED not in grafts.names:
+            grafts.load(folder / "adapter", SHARED)
+            _require_member(grafts, adapter, folder)
+        if head and adapter == SHARED:
+            grafts.load(folder / "heads" / task, task)
+
+
+def _require_member(grafts: Adapters, adapter: str | None, folder: Path) -> None:
+    if adapter not in (*grafts.names, *grafts.members):
+        raise RecipeError(
+            f"{folder}: its adapter was trained with one embedding for all tasks, as version 0.1.0 did; remove the folder and go "
+            "on with `graftwork run`, which trains one a task"
+        )
+
+
+def load_tuned(grafts: Adapters, unit: Unit, run: Path) -> None:
+    """Put a base that was tuned over adapters on the model, where those are already; with its head, and what learned with it."""
+    folder = unit.folder(run)
+    grafts.load_base(folder / "base")
+    for member in unit.under:
+        if (folder / "adapters" / member.task).is_dir():
+            grafts.remove(member.task)
+            grafts.load(folder / "adapters" / member.task, member.task, head=False)
+    grafts.load(folder / "head", unit.task)
 
 
 def adapter_folder(unit: Unit, recipe: Recipe, root: Path, run: Path) -> Path:
@@ -87,11 +145,13 @@ def over(unit: Unit, top: Composition, language: str | None = None) -> Compositi
 
     Args:
         unit: The unit.
-        top: What stands above them.
+        top: What stands above them, ``None`` for nothing.
         language: In the place of the unit's own language.
     """
     under = [language if language and member.kind == "language" else member.task for member in unit.under]
-    return Stack(*under, top) if under else top
+    if top is None and len(under) == 1:
+        return under[0]
+    return Stack(*under, *([] if top is None else [top])) if under else top
 
 
 def _adapter(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
@@ -104,6 +164,27 @@ def _intermediate(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callab
     (source,) = unit.members
     bring(source, unit.task, False)
     return _one_adapter(unit, grafts, add_head)
+
+
+def _new_task(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    """A task more of an adapter that serves several: only what is its own learns. The others' parts are not kept with it."""
+    (shared,) = unit.members
+    bring(shared, unit.task, False)
+    before, new = grafts.members_of(unit.task), grafts.add_member(unit.task, unit.task)
+    for member in before:
+        grafts.remove(member)
+    add_head(new)
+    grafts.train_only(new)
+    return Stage(unit.task, "adapter", new, new)
+
+
+def _tuned(unit: Unit, grafts: Adapters, recipe: Recipe, add_head: Callable[[str], None], bring: Bring) -> Stage:
+    """The base with the head of a task, over adapters that stay as they are or learn with it."""
+    add_head(unit.task)
+    learn = recipe.tasks[unit.task].adapters == "trained"
+    retrained = tuple(member.task for member in unit.under) if learn else ()
+    grafts.train_only([*retrained, unit.task], active=over(unit, None), head=unit.task, base="trained")
+    return Stage(unit.task, "head", None, unit.task, base=True, retrained=retrained)
 
 
 def _one_adapter(unit: Unit, grafts: Adapters, add_head: Callable[[str], None]) -> Stage:
@@ -178,6 +259,8 @@ _STAGES: dict[str, Callable[[Unit, Adapters, Recipe, Callable[[str], None], Brin
     "method": _adapter,
     "longer": _adapter,
     "intermediate": _intermediate,
+    "new_task": _new_task,
+    "tuned": _tuned,
     "head": _head,
     "trunk": _full,
     "full": _full,

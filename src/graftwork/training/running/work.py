@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from graftwork.api import Adapters
 from graftwork.training.planning.budget import StageBudget
 from graftwork.training.planning.plan import Unit
+from graftwork.training.planning.serving import mixing_of
 from graftwork.training.running.checkpoints import Finished
 from graftwork.training.running.going import Clock
 from graftwork.training.running.joint import keep_joint, measured_joint, set_up_joint
@@ -73,13 +74,13 @@ def joint_trainer(
 ) -> tuple[JointTrainer, StageBudget]:
     """The Trainer of a unit of all tasks, and its budget."""
     model: Any = grafts.model
-    budget, mixing = shop.recipe.budget(unit.kind), shop.recipe.mixing
+    budget, mixing = shop.recipe.budget(unit.kind, unit.method), mixing_of(shop.recipe, unit.method)
     encoded = {task: shop.encoded(task) for task in unit.tasks}
     batches = JointBatches(
         {task: len(one.features(one.task.train, train=True)) for task, one in encoded.items()},
         budget.batch_size,
-        mixing=mixing.mixing,
-        mixed=mixing.batches == "mixed",
+        mixing=mixing,
+        mixed=shop.recipe.mixing.batches == "mixed",
         epochs=budget.epochs,
         seed=unit.seed,
     )
@@ -95,4 +96,6 @@ def keep_stage(grafts: Adapters, stage: Stage, folder: Path) -> int:
         return size_of(grafts.save_base(folder / stage.folder))
     if stage.saves is None:
         return trained_bytes(grafts)
-    return size_of(grafts.save(stage.saves, folder / stage.folder))
+    size = size_of(grafts.save(stage.saves, folder / stage.folder))
+    size += sum(size_of(grafts.save(name, folder / "adapters" / name)) for name in stage.retrained)
+    return size + (size_of(grafts.save_base(folder / "base")) if stage.base else 0)

@@ -69,9 +69,12 @@ class Workshop:
         """Put what another unit has trained on the model: its adapter, or its base with the adapters of all its tasks."""
         if UNIT_KINDS[member.kind].trains_base:
             if trained:
-                load_joint(grafts, member, self.run, member.tasks, head=head)
+                load_joint(grafts, member, self.recipe, self.run, member.tasks, head=head)
             for task in () if trained else member.tasks:
                 self._add(grafts, member, task, task if head else None)
+        elif member.tasks and not trained:
+            config = self.recipe.adapter_config(member.kind, member.method)
+            grafts.add(name, config.with_members(member.tasks) if config.members else config)
         elif trained or member.task in self.recipe.trained:
             grafts.load(adapter_folder(member, self.recipe, self.root, self.run), name, head=head)
         else:

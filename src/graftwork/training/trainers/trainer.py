@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import Trainer
 
-from graftwork.attach import Handle, handle_of
+from graftwork.attach import Handle, added_apart, handle_of
 from graftwork.checkpoint import has_progress, restore_progress, save_progress
 from graftwork.errors import AttachError
 from graftwork.training.trainers.callback import GraftCallback
@@ -46,6 +46,29 @@ class AdapterTrainer(Trainer):
         """The handle of the model."""
         model: Any = self.model
         return handle_of(model)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Trainer's loss, and in training the extra losses of what learns, however the loss is made of the outputs."""
+        grafts = self.grafts
+        with added_apart(grafts.runtime):
+            found: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        extra = grafts.auxiliary_loss_or_none() if model.training else None
+        if extra is None:
+            return found
+        loss, outputs = found if return_outputs else (found, None)
+        if self._is_scaled(num_items_in_batch):
+            extra = extra / getattr(self, "current_gradient_accumulation_steps", 1)
+        loss = loss + extra.to(loss.device)
+        return (loss, outputs) if return_outputs else loss
+
+    def _is_scaled(self, num_items_in_batch: Any) -> bool:
+        """Whether the loss of a micro-batch is a part of the step's already; Trainer divides any other by their number."""
+        said: bool | None = getattr(self, "loss_is_scaled_for_ga", None)  # not in the oldest transformers
+        if said is not None:
+            return said
+        return self.compute_loss_func is not None or (self.model_accepts_loss_kwargs and num_items_in_batch is not None)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if not self.args.should_save:
