@@ -80,10 +80,10 @@ def test_leave_out(left: tuple[Any, ...], stands: bool) -> None:
 @pytest.mark.parametrize(
     ("kind", "presets"),
     [
-        ("attention", {gw.Houlsby, gw.Standard, gw.Bottleneck, gw.Compacter, gw.PHM, gw.LowRank}),
+        ("attention", {gw.Houlsby, gw.Standard, gw.Bottleneck, gw.SkipBottleneck, gw.Compacter, gw.PHM, gw.LowRank}),
         ("cross_attention", set()),
         ("feed_forward", set(BOTTLENECKS) - {gw.BapnaFirat}),
-        ("mixer", {gw.Houlsby, gw.Standard, gw.Bottleneck, gw.Compacter, gw.PHM, gw.LowRank}),
+        ("mixer", {gw.Houlsby, gw.Standard, gw.Bottleneck, gw.SkipBottleneck, gw.Compacter, gw.PHM, gw.LowRank}),
         ("layer", {gw.BapnaFirat}),
         ("embedding", {gw.InvertiblePfeiffer}),
     ],

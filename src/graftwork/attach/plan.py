@@ -223,8 +223,8 @@ def refuse_rows(plan: Plan, model: nn.Module, sites: SiteMap) -> None:
             )
         if site.rows:
             raise CompositionError(
-                f"{composition!r} needs the batch first, but at {site.key} the rows of the batch are dimension {site.rows}; for "
-                "one adapter for all rows and positions use its name"
+                f"{composition!r} needs the batch first, but at {site.key} the rows of the batch are dimension {site.rows}; build "
+                "the model with batch_first=True if it can be, or use one adapter for all rows and positions"
             )
     for name, module in model.named_modules() if by_rows or plan.mixing else ():
         if isinstance(module, nn.MultiheadAttention) and not module.batch_first:

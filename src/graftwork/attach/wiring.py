@@ -7,6 +7,7 @@ from copy import copy as shallow
 from torch import nn
 
 from graftwork.attach.entry import enter, leave
+from graftwork.attach.headed import Headed
 from graftwork.attach.holder import Holder
 from graftwork.attach.hooks import after, before
 from graftwork.attach.inputs import parameter_names
@@ -72,7 +73,10 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
             homes.append((model.get_submodule(parent), name, module))
     for path in entry_paths(model, sites):
         module = model.get_submodule(path)
-        module.__dict__[ENTRY] = Entry(runtime, parameter_names(module))
+        names = parameter_names(module)
+        if isinstance(module, Headed):  # it hands all but the labels on by name
+            names += parameter_names(module.base)
+        module.__dict__[ENTRY] = Entry(runtime, names)
         module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
         module.register_forward_hook(leave, with_kwargs=True, always_call=True)
     return homes

@@ -65,7 +65,7 @@ def refuse_traced(block: Block) -> None:
     Raises:
         CompositionError: While `torch.jit.trace` runs, which checks no shape later.
     """
-    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # not in __all__, and documented
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # torch documents it and does not export it
         raise CompositionError(
             f"{block!r} gives out rows or positions by their numbers, and torch.jit.trace (which torch.onnx.export with "
             "dynamo=False uses too) would keep those of this batch for batches of any shape; use torch.export.export, whose "

@@ -27,6 +27,9 @@ class AdapterTrainer(Trainer):
 
     Checkpoints of a plain Trainer, with the base in them, can be resumed too.
 
+    In front of another Trainer it does the same for that: ``class Both(AdapterTrainer, SentenceTransformerTrainer)`` loads the
+    best adapters at the end, where a SentenceTransformerTrainer alone cannot load them, says so in its log, and keeps the last.
+
     Raises:
         AttachError: If nothing is attached to the model, or its weights are sharded (FSDP, DeepSpeed).
     """
