@@ -41,7 +41,13 @@ class Adapters(Handle):
         return save(self, what, Path(folder), members=members)
 
     def load(
-        self, folder: str | Path, name: str | None = None, *, head: bool | None = None, other_base: bool = False
+        self,
+        folder: str | Path,
+        name: str | None = None,
+        *,
+        head: bool | None = None,
+        other_base: bool = False,
+        other_members: bool = False,
     ) -> Composition:
         """Read what `save` wrote, under its own name or another; all of it, or nothing.
 
@@ -56,17 +62,19 @@ class Adapters(Handle):
                 without a head to a model that has one gets a copy of the model's own, as with `add`.
             other_base: Load onto other weights than it was trained on, another revision of the base say; type and
                 sizes must be the same all the same.
+            other_members: Load a fusion, or a composition, over other adapters than it was trained over, which have their
+                names.
 
         Returns:
             The name, or the composition where the folder holds one.
 
         Raises:
-            CheckpointError: If it was trained on another base, does not fit, lacks something or is damaged; nothing is
-                added then.
+            CheckpointError: If it was trained on another base or over other adapters, does not fit, lacks something or is
+                damaged; nothing is added then.
             UnknownNameError: If the name is taken, or a fusion's adapters are not there.
             ConfigError: If the name cannot be one.
         """
-        return load(self, Path(folder), name, head=head, other_base=other_base)
+        return load(self, Path(folder), name, head=head, other_base=other_base, other_members=other_members)
 
     def save_base(self, folder: str | Path, *, against: nn.Module | Mapping[str, Tensor] | None = None) -> Path:
         """Write what a trained base differs in from its original, to be shared with the adapters that learned with it.

@@ -66,3 +66,41 @@ def test_gradients_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.
         assert set(plain) == {n for n, p in model.named_parameters() if p.requires_grad}
         for turn in range(2):
             assert_close(plain, found[f"{case} {turn}"], rtol=1e-4, atol=1e-6)
+
+
+# --------------------------------------------------------------------------------------------------------- DataParallel
+
+
+def replica_of(model: nn.Module) -> nn.Module:
+    """What DataParallel makes of a model for another device: shallow copies of all modules, with tensors of their own."""
+    copies = {module: module._replicate_for_data_parallel() for module in model.modules()}
+    for module, copied in copies.items():
+        for name, child in module._modules.items():
+            if child is not None:
+                setattr(copied, name, copies[child])
+        for name, p in module._parameters.items():
+            if p is not None:
+                setattr(copied, name, p * 1.0)
+    return copies[model]
+
+
+@pytest.mark.parametrize("active", [None, "a", POOL])
+@pytest.mark.parametrize("inside", [False, True])
+def test_replicas_of_data_parallel_are_refused(active: gw.Composition, inside: bool) -> None:
+    """Also of what is around the blocks, and with nothing active: `using` of this thread is not that of the replicas'."""
+    model = setup("adapter")
+    gw.of(model).active = active
+    replica = replica_of(model.bert if inside else model)
+    with pytest.raises(gw.AttachError, match=r"DataParallel runs a replica.*accelerate launch"):
+        replica(input_ids=INPUTS["input_ids"])
+
+
+def test_replicas_of_a_plain_model_run() -> None:
+    model = bert_classifier()
+    gw.attach(model)
+    assert torch.equal(replica_of(model)(INPUTS["input_ids"]).logits, model(INPUTS["input_ids"]).logits)
+
+
+def test_a_wrapped_model_is_refused_with_the_way_out() -> None:
+    with pytest.raises(gw.AttachError, match=r"wrapped in DataParallel.*process of its own"):
+        gw.attach(nn.DataParallel(bert_classifier()))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
-from graftwork.checkpoint.saving import tensors_of
+from graftwork.checkpoint.naming import tensors_of
 from tests.zoo.models import ZooModel, build, main_output
 
 METHODS: dict[str, gw.AdapterConfig] = {

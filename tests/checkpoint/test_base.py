@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 
 import graftwork as gw
-from graftwork.checkpoint.fingerprint import same
+from graftwork.attach.samples import same
 from tests.checkpoint.common import added, attached, output
 from tests.zoo.encoders import COMMON
 from tests.zoo.models import build

@@ -12,7 +12,7 @@ import transformers as hf
 from torch import nn
 
 import graftwork as gw
-from graftwork.checkpoint.saving import tensors_of
+from graftwork.checkpoint.naming import tensors_of
 from graftwork.checkpoint.tensors import equal
 from tests.checkpoint.common import added, attached, moved, output
 from tests.zoo.encoders import COMMON

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import graftwork as gw
-from graftwork.checkpoint.saving import tensors_of
+from graftwork.checkpoint.naming import tensors_of
 from graftwork.checkpoint.tensors import equal
 from tests.checkpoint.common import METHODS, added, attached, moved, output, same_state, state
 

@@ -10,12 +10,12 @@ from torch import nn
 
 from graftwork.attach.handle import Handle
 from graftwork.attach.headed import HANDLE
+from graftwork.attach.parallel import refuse_parallel
 from graftwork.attach.wiring import attached_part, unwire
 from graftwork.errors import AttachError, ConfigError
 from graftwork.sites import Site, SiteMap, discover, norm_paths
 
 H = TypeVar("H", bound=Handle)
-_WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "DeepSpeedEngine")
 
 
 def attach_to(
@@ -77,8 +77,7 @@ def handle_of(model: nn.Module) -> Handle:
 def _refuse_unattachable(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise AttachError(f"{type(model).__name__} is no torch.nn.Module; attach to the model itself")
-    if type(model).__name__ in _WRAPPERS:
-        raise AttachError(f"the model is wrapped in {type(model).__name__}; attach first, then wrap")
+    refuse_parallel(model)
     part = attached_part(model)
     if part is not None:
         where = f"its part {part!r}" if part else "the model around it"

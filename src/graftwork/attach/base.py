@@ -7,22 +7,46 @@ is told from every other base; what may have changed since is remembered by name
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from graftwork.attach.names import RESERVED
+from graftwork.attach.offload import is_kept, resident
+from graftwork.attach.samples import Sample, has_values, sampled, samples
 
 if TYPE_CHECKING:
     from graftwork.attach.handle import Handle
 
-Sample = tuple[float | None, ...]
 # What peft calls the module that it stands around.
 WRAPPERS = ("base_layer", "original_module")
 OWN_HEAD = "head/"
-_VALUES = 6
+
+
+class Weight(NamedTuple):
+    """One tensor of the base and where it is: while it is offloaded, the module has it without its values."""
+
+    module: nn.Module
+    name: str
+    tensor: Tensor
+    is_parameter: bool
+
+    @property
+    def readable(self) -> bool:
+        """Whether its values can be looked at."""
+        if is_kept(self.module, self.tensor):
+            return self.tensor.is_floating_point() and bool(self.tensor.numel())
+        return has_values(self.tensor)
+
+    def sample(self) -> Sample:
+        """A few of its values."""
+        return sampled(self.values())
+
+    def values(self) -> Tensor:
+        """The tensor with its values."""
+        return resident(self.module, self.name, self.tensor)
 
 
 @dataclasses.dataclass
@@ -30,16 +54,26 @@ class BaseHistory:
     """How a base came to be what it is.
 
     Attributes:
-        buffers: The names of the buffers that it had when it was attached; adapters of other libraries bring more.
+        parameters: The shapes of the parameters that it had when it was attached, by name, heads among them. They are known
+            again by these: offloading, sharding and moves put other tensors in their places.
+        buffers: The names of the buffers that it had then; adapters of other libraries bring more.
         before: A few values of every tensor of the original; ``None`` while nothing of it was allowed to learn.
         changed: The names of what may have changed since.
         kept: The original of what `load_base` wrote over, and what was known then; ``None`` where it was not asked to.
     """
 
+    parameters: dict[str, torch.Size]
     buffers: frozenset[str]
     before: dict[str, Sample] | None = None
     changed: frozenset[str] = frozenset()
     kept: tuple[dict[str, Tensor], dict[str, Sample] | None, frozenset[str]] | None = None
+
+    @classmethod
+    def of(cls, handle: Handle) -> BaseHistory:
+        """That of a model that is being attached."""
+        stored = _stored(handle.model, ())
+        parameters = {plain_name(handle, name): w.tensor.shape for name, w in stored if w.is_parameter}
+        return cls(parameters, buffer_names(handle))
 
     def note(self, handle: Handle) -> None:
         """Take down what learns of the base from now on, with the statistics of its norms where it is trained whole."""
@@ -56,24 +90,19 @@ class BaseHistory:
 
 def buffer_names(handle: Handle) -> frozenset[str]:
     """The base's buffers that belong into files, by name."""
-    return frozenset(
-        plain_name(handle, name)
-        for name, tensor in _stored(handle.model, handle.head_paths)
-        if not isinstance(tensor, nn.Parameter)
-    )
+    stored = _stored(handle.model, handle.head_paths)
+    return frozenset(plain_name(handle, name) for name, weight in stored if not weight.is_parameter)
 
 
 def base_tensors(handle: Handle) -> dict[str, Tensor]:
     """Every parameter and persistent buffer of the base, one that is tied once; without heads and what is not the base's."""
-    own = {id(p) for p, _ in handle._flags}
     seen: set[int] = set()
     found: dict[str, Tensor] = {}
-    for name, tensor in _stored(handle.model, handle.head_paths):
+    for name, weight in _stored(handle.model, handle.head_paths):
         plain = plain_name(handle, name)
-        belongs = id(tensor) in own if isinstance(tensor, nn.Parameter) else plain in handle.base_history.buffers
-        if belongs and id(tensor) not in seen:
-            seen.add(id(tensor))
-            found[plain] = tensor
+        if _belongs(handle, plain, weight) and id(weight.tensor) not in seen:
+            seen.add(id(weight.tensor))
+            found[plain] = weight.tensor
     return found
 
 
@@ -82,9 +111,9 @@ def own_head(handle: Handle) -> dict[str, Tensor]:
     shared = {id(tensor) for tensor in base_tensors(handle).values()}
     found = {}
     for path in handle.head_paths:
-        for name, tensor in _stored(handle.model.get_submodule(path), ()):
-            if id(tensor) not in shared:
-                found[f"{OWN_HEAD}{path}.{name}"] = tensor
+        for name, weight in _stored(handle.model.get_submodule(path), ()):
+            if id(weight.tensor) not in shared:
+                found[f"{OWN_HEAD}{path}.{name}"] = weight.tensor
     return found
 
 
@@ -94,32 +123,42 @@ def plain_name(handle: Handle, name: str) -> str:
     return plain.removeprefix(handle.sites.prefix)
 
 
-def samples(tensors: Mapping[str, Tensor]) -> dict[str, Sample]:
-    """A few values of each of some tensors."""
-    return {name: sampled(tensor) for name, tensor in tensors.items()}
+def base_weights(handle: Handle, *, inside: bool) -> dict[str, Weight]:
+    """The base's tensors, by a name without the base model's prefix or peft's wrappers in it.
+
+    Args:
+        handle: The model's.
+        inside: Only parameters inside its layers; all of its parameters where it has no sites.
+    """
+    layers = [site for site in handle.sites if site.kind not in ("embedding", "output_projection")]
+    blocks = tuple({f"{site.block}." if site.block else "" for site in layers}) or ("",)
+    found: dict[str, Weight] = {}
+    for name, weight in _stored(handle.model, ()):
+        plain = plain_name(handle, name)
+        if _belongs(handle, plain, weight) and (not inside or (weight.is_parameter and name.startswith(blocks))):
+            found[plain] = weight
+    return found
 
 
-def sampled(tensor: Tensor) -> Sample:
-    """A few values of a tensor, evenly spread, exact; none of one that is quantised, of integers, or without values."""
-    if tensor.is_meta or not tensor.is_floating_point():
-        return ()
-    last = tensor.numel() - 1
-    places = sorted({n * last // (_VALUES - 1) for n in range(_VALUES)}) if last >= 0 else []
-    values = tensor.detach().reshape(-1)[places].double().tolist()
-    return tuple(v if math.isfinite(v) else None for v in values)
+def _belongs(handle: Handle, plain: str, weight: Weight) -> bool:
+    """Whether a tensor is one that the base had when it was attached."""
+    history = handle.base_history
+    return history.parameters.get(plain) == weight.tensor.shape if weight.is_parameter else plain in history.buffers
 
 
-def _stored(model: nn.Module, without: Collection[str]) -> list[tuple[str, Tensor]]:
+def _stored(model: nn.Module, without: Collection[str]) -> list[tuple[str, Weight]]:
     """Parameters and persistent buffers by their names in a module; none of ours, none inside the paths given."""
     skipped = tuple(f"{path}." for path in without)
-    found: list[tuple[str, Tensor]] = []
+    found: list[tuple[str, Weight]] = []
     for path, module in model.named_modules():
         start = f"{path}." if path else ""
         if RESERVED in path.split(".") or start.startswith(skipped):
             continue
-        found += [(start + name, p) for name, p in module._parameters.items() if p is not None]
         found += [
-            (start + name, b)
+            (start + name, Weight(module, name, p, True)) for name, p in module._parameters.items() if p is not None
+        ]
+        found += [
+            (start + name, Weight(module, name, b, False))
             for name, b in module._buffers.items()
             if b is not None and name not in module._non_persistent_buffers_set
         ]

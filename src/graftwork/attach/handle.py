@@ -10,15 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.attach import building, learning, wiring
-from graftwork.attach.base import BaseHistory, buffer_names
+from graftwork.attach.base import BaseHistory
 from graftwork.attach.checkpointing import Bound, unbind_checkpointing
 from graftwork.attach.extra_losses import pay
 from graftwork.attach.finding_heads import output_embeddings
 from graftwork.attach.headed import HANDLE, Headed, Together
 from graftwork.attach.heads import Labels, labelled
+from graftwork.attach.holder import reclaim
 from graftwork.attach.named_heads import heads_in_use
 from graftwork.attach.names import unknown
 from graftwork.attach.norms import norm_finders, standing_still, with_statistics
+from graftwork.attach.offload import refuse_trained
+from graftwork.attach.parallel import refuse_replica
 from graftwork.attach.plan import Plan, make_plan, refuse_rows
 from graftwork.attach.pruning import Pruned, prune
 from graftwork.attach.registry import Registry
@@ -50,7 +53,7 @@ class Handle(Registry):
         self._homes = wiring.wire(model, sites, self.head_paths, self.runtime)
         self._base_norms = with_statistics(model)
         self.base_mode = "frozen"
-        self.base_history = BaseHistory(buffer_names(self))
+        self.base_history = BaseHistory.of(self)
         self._standing_still = list(self._base_norms)
         model.__dict__[HANDLE] = self
         for p in model.parameters():
@@ -206,6 +209,8 @@ class Handle(Registry):
         """
         if base not in learning.BASES:
             raise ConfigError(f"base is {base!r}; it must be one of {', '.join(learning.BASES)}")
+        if base != "frozen" or (what is None and self.head_paths):
+            refuse_trained(self.model, f"train_only({what!r}, base={base!r})")
         learners, default = learning.learners(self, what)
         if isinstance(active, str) and active == OWN:
             if not default:
@@ -296,6 +301,8 @@ class Handle(Registry):
                 self._still[id(norm)] = norm
         if torch.compiler.is_compiling():
             return
+        refuse_replica(self, module)
+        reclaim(self.model)
         self._injected.before_forward(module.training, self._learning)
         if self._vocabulary != self._words():
             self._vocabulary = self._words()

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from graftwork.attach.choice import Chosen, Program
 from graftwork.attach.finding_heads import output_embeddings, task_model
 from graftwork.attach.names import RESERVED
+from graftwork.attach.offload import settled
 from graftwork.attach.ports import uninstall
+from graftwork.attach.quantised import unquantised
 from graftwork.attach.runtime import Frame
 from graftwork.compose import BatchSplit, Composition, Learned, MixedBatch, Replicate, Stack
-from graftwork.errors import CompositionError, ConfigError
+from graftwork.errors import AttachError, CompositionError, ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,17 @@ def shared_weights(model: nn.Module) -> dict[int, nn.Parameter]:
 
 
 def copied(head: nn.Module, shared: Mapping[int, nn.Parameter]) -> nn.Module:
-    """A copy of a head module without our hooks; weights shared with the base are referred to, not registered."""
+    """A copy of a head module without our hooks; weights shared with the base are referred to, not registered.
+
+    Raises:
+        AttachError: If it shares weights with a base that is offloaded.
+    """
+    if any(id(p) in shared and p.is_meta for p in head.parameters()) and settled(head) is not head:
+        raise AttachError(
+            f"the head {type(head).__name__} has weights in common with the base (its word embeddings), which accelerate "
+            "offloads; keep the embeddings and the head on one device in the device_map"
+        )
+    head = unquantised(settled(head))
     copy_ = copy.deepcopy(head, dict(shared))
     for module in list(copy_.modules()):
         uninstall(module)

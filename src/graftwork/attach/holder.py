@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from graftwork.attach.names import RESERVED, decode, encode, parted
+from graftwork.attach.offload import HOOK, running_device, settle
 from graftwork.compose import LearnedModule
 from graftwork.errors import AttachError
 from graftwork.methods import AdapterModule
@@ -128,6 +129,14 @@ def drop_empty(model: nn.Module) -> None:
         del model.get_submodule(host_path(model, ""))._modules[RESERVED]
 
 
+def reclaim(model: nn.Module) -> None:
+    """Take adapters back from accelerate, where a model was offloaded after they came to it."""
+    if HOOK in model.__dict__:
+        for module in list(model.modules()):
+            if isinstance(module, Holder):
+                settle(module)
+
+
 def made_on(device: torch.device) -> torch.device:
     """Where new weights are made before they move to their device: random numbers are drawn on the CPU."""
     return torch.device("meta" if device.type == "meta" else "cpu")
@@ -145,8 +154,10 @@ def _has_tensors(module: nn.Module) -> bool:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """The device of a module's own weights."""
-    for tensors in (module.parameters(), module.buffers()):
-        for tensor in tensors:
-            return tensor.device
+    """The device of a module's own weights while it runs."""
+    for kind in ("_parameters", "_buffers"):
+        for part in module.modules():
+            for tensor in getattr(part, kind).values():
+                if tensor is not None:
+                    return (running_device(part) if tensor.is_meta else None) or tensor.device
     return torch.device("cpu")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from graftwork.attach.heads import shared_weights
+from graftwork.attach.holder import reclaim
 from graftwork.attach.members import shared_by_members
 from graftwork.attach.names import parted
 from graftwork.compose import Block, Composition, Learned, fusions_in, names_in
@@ -47,6 +48,7 @@ def learners(handle: Handle, what: Composition | Sequence[str]) -> tuple[tuple[s
 
 def set_learning(handle: Handle, names: Sequence[str], base: str) -> None:
     """Set every weight's gradient flag and every module's `learning`."""
+    reclaim(handle.model)
     for p in handle.model.parameters():
         p.requires_grad_(False)
     if base == "trained":

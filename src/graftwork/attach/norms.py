@@ -14,6 +14,7 @@ from torch import nn
 
 from graftwork.attach.holder import Holder, Named, device_at, holder_at, holder_or_none, made_on
 from graftwork.attach.inputs import parameters_of
+from graftwork.attach.offload import settled
 from graftwork.attach.ports import uninstall
 from graftwork.methods import AdapterConfig, NormPlace
 from graftwork.sites import SiteMap
@@ -38,7 +39,7 @@ def build_norms(
     required = tuple(p.name for p in parameters.required if p.name != data)
     built = {}
     for index, path in enumerate(sites.norms):
-        norm = model.get_submodule(path)
+        norm = settled(model.get_submodule(path))
         place = NormPlace(path.removeprefix(sites.prefix), names, required, parameters.open)
         device = device_at(model, path)
         with made_on(device):

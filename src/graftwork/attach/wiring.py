@@ -166,6 +166,7 @@ def rehome(model: nn.Module, homes: Homes) -> bool:
         if ports is None or PORTS in now.__dict__:
             continue
         uninstall(module)
+        uninstall(now)  # torch.ao hands hooks on to the module that it puts there, without their keywords
         install(now, ports)
         homes[n] = (parent, name, now)
         moved = True

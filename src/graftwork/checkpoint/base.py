@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from graftwork.attach.base import OWN_HEAD, base_tensors, own_head, samples
+from graftwork.attach.base import OWN_HEAD, base_tensors, own_head
+from graftwork.attach.offload import refuse_trained
+from graftwork.attach.samples import samples
 from graftwork.checkpoint.difference import DifferenceFile, is_trained, read_difference, require_same_kind
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, dump, replace_folder
@@ -66,6 +68,7 @@ def save_base(handle: Handle, folder: Path, *, against: nn.Module | Mapping[str,
 
 def load_base(handle: Handle, folder: Path, *, keep: bool = False) -> None:
     """Put the difference of a trained base on its original; see `graftwork.Adapters.load_base`."""
+    refuse_trained(handle.model, "load_base")
     file = read_difference(folder)
     history, tensors = handle.base_history, base_tensors(handle)
     require_same_kind(handle, file, tensors)

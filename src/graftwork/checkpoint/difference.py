@@ -7,8 +7,9 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graftwork.attach.base import OWN_HEAD, sampled
-from graftwork.checkpoint.fingerprint import Fingerprint, same
+from graftwork.attach.base import OWN_HEAD
+from graftwork.attach.samples import same, sampled
+from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_manifest
 from graftwork.checkpoint.manifest import Difference, Part, parse
 from graftwork.checkpoint.tensors import Tensors, decode, same_bits

@@ -9,22 +9,20 @@ themselves, and so is what learned of a base that was trained: few weights may b
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from graftwork.attach.base import Sample, base_tensors, plain_name, sampled, samples
+from graftwork.attach.base import Weight, base_weights, plain_name
+from graftwork.attach.samples import Sample, same
 from graftwork.checkpoint.reader import Reader
+from graftwork.checkpoint.renaming import Contents, Renaming, find, layer_of, stack_of, telling
 
 if TYPE_CHECKING:
     from graftwork.attach import Handle
 
 _MATRICES, _VECTORS = 16, 8
-_HALVES = (torch.bfloat16, torch.float16)
-_PRECISIONS = (*_HALVES, torch.float32, torch.float64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +47,12 @@ class Fingerprint:
         base = getattr(handle.model, "base_model", None)
         base = base if isinstance(base, torch.nn.Module) else handle.model
         kind = getattr(getattr(handle.model, "config", None), "model_type", None) or type(base).__name__
-        return cls(str(kind), type(base).__name__, _stacks(handle), samples(_chosen(handle)) if sample else {})
+        return cls(
+            str(kind),
+            type(base).__name__,
+            _stacks(handle),
+            {n: w.sample() for n, w in _chosen(handle).items()} if sample else {},
+        )
 
     @classmethod
     def read(cls, reader: Reader) -> Fingerprint:
@@ -96,78 +99,76 @@ class Fingerprint:
                 found.append(f"{name} is {width} wide in its base, {here_width} here")
         return found
 
+    def renamed(self, renaming: Renaming) -> Fingerprint:
+        """The same with the names of another model; of its samples those outside the stacks keep theirs."""
+        stacks = {renaming.stacks.get(stack, stack): size for stack, size in self.stacks.items()}
+        samples = {renaming.path(name): sample for name, sample in self.samples.items()}
+        return dataclasses.replace(self, stacks=stacks, samples=samples)
+
+    def renaming(self, handle: Handle) -> Renaming:
+        """How what a file says of this base is called in a model of the same type."""
+        here = Fingerprint.of(handle, sample=False)
+        if self.model_type != here.model_type or self.stacks.keys() <= here.stacks.keys():
+            return Renaming({stack: stack for stack in self.stacks})
+        contents = Contents(handle)
+
+        def score(old: str, new: str) -> int:
+            known = [(layer_of(name, old), s) for name, s in self.samples.items() if stack_of(name, self.stacks) == old]
+            return sum(n is not None and telling(s) and contents.hold(new, n, s) for n, s in known)
+
+        return Renaming(find(self.stacks, here.stacks, score))
+
     def changed_weights(self, handle: Handle) -> list[str]:
-        """Which sampled weights an attached model has otherwise, or not at all; quantised ones cannot be told."""
-        weights = {**base_tensors(handle), **base_weights(handle)}
+        """Which sampled weights an attached model has otherwise, or not at all; quantised ones cannot be told.
+
+        A weight that is not there by its name is looked for in its layer by its values.
+        """
+        contents = Contents(handle)
         changed, compared = [], 0
         for name, sample in self.samples.items():
-            if name in weights and (weights[name].is_meta or not weights[name].is_floating_point()):
+            weight = contents.weights.get(name)
+            if weight is None and (_packed(handle, name) or not telling(sample)):
+                continue
+            if weight is not None and not weight.readable:
                 continue
             compared += 1
-            if name not in weights or not same(sample, sampled(weights[name])):
+            if not (_found(name, sample, self.stacks, contents) if weight is None else same(sample, weight.sample())):
                 changed.append(name)
         return list(self.samples) if self.samples and not compared else changed
 
 
-def base_weights(handle: Handle) -> dict[str, Tensor]:
-    """The base's weights inside its layers, by a name without the base model's prefix or peft's wrappers in it.
-
-    All of its weights where it has no sites.
-    """
-    layers = [site for site in handle.sites if site.kind not in ("embedding", "output_projection")]
-    blocks = tuple({f"{site.block}." if site.block else "" for site in layers}) or ("",)
-    own = {id(p) for p, _ in handle._flags}
-    found: dict[str, Tensor] = {}
-    for name, p in handle.model.named_parameters():
-        if id(p) in own and name.startswith(blocks):
-            found[plain_name(handle, name)] = p
-    return found
+def _found(name: str, sample: Sample, stacks: Iterable[str], contents: Contents) -> bool:
+    """Whether the layer that a name leads into has the values of a sample under another name."""
+    stack = stack_of(name, stacks)
+    layer = None if stack is None else layer_of(name, stack)
+    return stack is not None and layer is not None and contents.hold(stack, layer, sample)
 
 
-def same(one: Sample, other: Sample) -> bool:
-    """Whether two samples are of one weight, one of them perhaps rounded to half precision."""
-    if one == other:
-        return True
-    if len(one) != len(other):
-        return False
-    a, b = _tensor(one), _tensor(other)
-    precisions = {_precision(a), _precision(b)}
-    if precisions == set(_HALVES):
-        return bool(torch.allclose(a, b, rtol=2**-7, atol=1e-7, equal_nan=True))
-    narrow = min(precisions, key=_PRECISIONS.index)
-    return bool(torch.equal(a.to(narrow).nan_to_num(), b.to(narrow).nan_to_num()))
+def _packed(handle: Handle, name: str) -> bool:
+    """Whether a module keeps its weight packed, and gives it by a method only."""
+    path, _, leaf = name.rpartition(".")
+    for module in (handle.sites.prefix + path, path):
+        try:
+            return callable(getattr(handle.model.get_submodule(module), leaf, None))
+        except AttributeError:
+            continue
+    return False
 
 
-def _precision(values: Tensor) -> torch.dtype:
-    """The narrowest dtype that holds all of some values."""
-    return next(d for d in _PRECISIONS if torch.equal(values.to(d).double().nan_to_num(), values.nan_to_num()))
-
-
-def _tensor(sample: Sample) -> Tensor:
-    return torch.tensor([math.nan if v is None else v for v in sample], dtype=torch.float64)
-
-
-def _chosen(handle: Handle) -> dict[str, Tensor]:
+def _chosen(handle: Handle) -> dict[str, Weight]:
     """Weights spread evenly over all layers: matrices, vectors, norms, and what learned of the base."""
-    inside = {name: p for name, p in base_weights(handle).items() if _has_values(p)}
-    learned = {
-        name: tensor
-        for name, tensor in base_tensors(handle).items()
-        if name in handle.base_history.changed and _has_values(tensor)
-    }
+    inside = {name: w for name, w in base_weights(handle, inside=True).items() if w.readable}
+    changed = handle.base_history.changed
+    learned = {n: w for n, w in base_weights(handle, inside=False).items() if n in changed and w.readable}
     norms = {plain_name(handle, path) for path in handle.sites.norms}
     names: list[str] = []
     for weights in (inside, learned):
-        matrices = sorted(name for name, p in weights.items() if p.dim() > 1)
-        vectors = sorted(name for name, p in weights.items() if p.dim() <= 1)
+        matrices = sorted(name for name, w in weights.items() if w.tensor.dim() > 1)
+        vectors = sorted(name for name, w in weights.items() if w.tensor.dim() <= 1)
         names += [*_spread(matrices, _MATRICES), *_spread(vectors, _VECTORS)]
         names += _spread([name for name in vectors if name.rpartition(".")[0] in norms], _VECTORS)
     weights = {**inside, **learned}
     return {name: weights[name] for name in dict.fromkeys(names)}
-
-
-def _has_values(tensor: Tensor) -> bool:
-    return bool(tensor.is_floating_point() and tensor.numel() and not tensor.is_meta)
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:

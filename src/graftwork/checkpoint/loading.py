@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graftwork.attach.members import full_name
 from graftwork.attach.names import check_new, parted
+from graftwork.checkpoint import digests
 from graftwork.checkpoint.folders import MANIFEST, existing
 from graftwork.checkpoint.manifest import HeadRecord, Part, Whole
-from graftwork.checkpoint.saving import head_owner, head_records, tensors_of
-from graftwork.checkpoint.staging import File, Staged, read, require_base, require_intact, stage
+from graftwork.checkpoint.naming import head_owner, head_records, tensors_of
+from graftwork.checkpoint.staging import File, Staged, as_here, config_of, on_base, read, require_intact, stage
 from graftwork.checkpoint.tensors import HEAD, Tensors, equal, require_fit
 from graftwork.compose import Composition, fusions_in, names_in
 from graftwork.errors import CheckpointError, ConfigError, UnknownNameError
@@ -21,7 +23,13 @@ if TYPE_CHECKING:
 
 
 def load(
-    handle: Handle, folder: Path, name: str | None = None, *, head: bool | None = None, other_base: bool = False
+    handle: Handle,
+    folder: Path,
+    name: str | None = None,
+    *,
+    head: bool | None = None,
+    other_base: bool = False,
+    other_members: bool = False,
 ) -> Composition:
     """Add what a folder holds to a model; see `graftwork.Adapters.load`."""
     folder = existing(folder)
@@ -31,10 +39,10 @@ def load(
             raise ConfigError(
                 f"{folder} holds a composition of several adapters, which cannot be called {name!r}; leave out name"
             )
-        return _load_whole(handle, folder, found, head, other_base)
+        return _load_whole(handle, folder, found, head, other_base, other_members)
     chosen = found.part.name if name is None else name
     check_new(chosen, handle.taken, f"the {found.part.kind}")
-    stage_one(handle, found, chosen, {}, head, other_base).add(handle)
+    stage_one(handle, found, chosen, {}, head, other_base, other_members).add(handle)
     return chosen
 
 
@@ -60,17 +68,22 @@ def matched(
             f"{folder} holds the {whole.part.kind} {whole.part.name!r}, not a composition; use load()"
         )
     found = []
-    for file in _files(folder, whole):
-        name = file.part.name
+    files = {file.part.name: file for file in _files(folder, whole)}
+    for name, read_file in list(files.items()):
         if name not in handle.parts:
-            raise UnknownNameError(f"{file.where} is not on this model; add it, as when the training began, and resume")
+            raise UnknownNameError(
+                f"{read_file.where} is not on this model; add it, as when the training began, and resume"
+            )
+        file = files[name] = on_base(handle, read_file, other_base)
         if not _same_making(handle, file):
             raise CheckpointError(f"{file.where} is configured otherwise than the {name!r} that is on this model")
-        require_base(handle, file, other_base)
         wanted = tensors_of(handle, name)
         require_fit(wanted, file.tensors, file.where)
         require_intact(file)
+        if file.part.pool is not None:
+            _require_trained_over(handle, file.where, file.part, files, False)
         found.append((file, wanted))
+    _require_trained_over(handle, str(folder), whole, files, False)
     if {file.part.name for file, _ in found} != set(names):
         here = [file.part.name for file, _ in found]
         raise CheckpointError(
@@ -80,7 +93,13 @@ def matched(
 
 
 def stage_one(
-    handle: Handle, file: File, name: str, staged: dict[str, Staged], head: bool | None, other_base: bool
+    handle: Handle,
+    file: File,
+    name: str,
+    staged: dict[str, Staged],
+    head: bool | None,
+    other_base: bool,
+    other_members: bool,
 ) -> Staged:
     """One part staged; a fusion finds its pool on the model or among what is staged already.
 
@@ -100,20 +119,45 @@ def stage_one(
             present |= set(staged[adapter].modules)
         else:
             present |= {places[key] for key in handle.modules_of(member)}
+    files = {name: one.file for name, one in staged.items()}
+    _require_trained_over(handle, file.where, file.part, files, other_members)
     return stage(handle, file, name, present, head=head, other_base=other_base)
 
 
-def _load_whole(handle: Handle, folder: Path, whole: Whole, head: bool | None, other_base: bool) -> Composition:
+def _require_trained_over(
+    handle: Handle, where: str, what: Part | Whole, files: Mapping[str, File], other_members: bool
+) -> None:
+    """Refuse other adapters than a fusion or a composition was trained over; those in ``files`` are about to be here."""
+    if isinstance(what, Whole):
+        name, names = "the composition", digests.outside(what.composition, (*what.adapters, *what.fusions))
+    else:
+        name, names = repr(what.name), digests.over(what.pool)
+    here = digests.of_model(handle, [n for n in names if _staged_owner(n, files) not in files])
+    for member in names:
+        file = files.get(_staged_owner(member, files))
+        if file is not None:
+            here[member] = digests.digest(member, config_of(file.part), file.tensors)
+    digests.require_known(where, name, what.members, here, other_members)
+
+
+def _load_whole(
+    handle: Handle, folder: Path, whole: Whole, head: bool | None, other_base: bool, other_members: bool
+) -> Composition:
     staged: dict[str, Staged] = {}
-    for file in _files(folder, whole):
+    files = [as_here(handle, file) for file in _files(folder, whole)]
+    renamings = [file.renaming for file in files if file.renaming is not None]
+    if renamings:
+        whole = dataclasses.replace(whole, composition=renamings[0].composition(whole.composition))
+    for file in files:
         name = file.part.name
         if name in handle.parts:
             _require_identical(handle, file)
             continue
         check_new(name, staged, f"the {file.part.kind}")
-        staged[name] = stage_one(handle, file, name, staged, head, other_base)
+        staged[name] = stage_one(handle, file, name, staged, head, other_base, other_members)
     needed = (*names_in(whole.composition), *(f.name for f in fusions_in(whole.composition)))
     _require_members(handle, str(folder), needed, staged)
+    _require_trained_over(handle, str(folder), whole, {n: one.file for n, one in staged.items()}, other_members)
     added: list[str] = []
     try:
         for name, one in staged.items():
@@ -170,7 +214,9 @@ def _require_identical(handle: Handle, file: File) -> None:
 
 def _same_making(handle: Handle, file: File) -> bool:
     name = file.part.name
-    return handle.config(name).to_dict() == file.part.config and handle.fusions.get(name) == file.part.pool
+    return handle.config(name).to_dict() == file.part.config and digests.same_pool(
+        handle.fusions.get(name), file.part.pool
+    )
 
 
 def _head_name(name: str, member: str) -> str:

@@ -57,6 +57,7 @@ class Part:
         head: Its head, ``None`` where it was trained without one.
         sha256: That of the file with its tensors.
         member_heads: The heads that members of it have of their own.
+        members: For a fusion the digest of each adapter of its pool, by name; ``None`` in a file that keeps none.
     """
 
     kind: str
@@ -68,6 +69,7 @@ class Part:
     head: HeadRecord | None
     sha256: str
     member_heads: dict[str, HeadRecord] = dataclasses.field(default_factory=dict)
+    members: dict[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The part as JSON values."""
@@ -81,18 +83,28 @@ class Part:
             "sites": self.sites,
             "head": None if self.head is None else self.head.to_dict(),
             **({"member_heads": members} if members else {}),
+            **({} if self.members is None else {"members": self.members}),
             "sha256": self.sha256,
         }
 
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """A composition and the names of its parts, which lie in numbered folders under ``adapters``, ``fusions`` and ``heads``."""
+    """A composition and the names of its parts, which lie in numbered folders under ``adapters``, ``fusions`` and ``heads``.
+
+    Attributes:
+        composition: The composition.
+        adapters: The adapters in the folder.
+        fusions: The fusions in it.
+        heads: The heads by themselves in it.
+        members: The digest of each adapter that the composition needs and the folder lacks; ``None`` where it keeps none.
+    """
 
     composition: Composition
     adapters: tuple[str, ...]
     fusions: tuple[str, ...]
     heads: tuple[str, ...] = ()
+    members: dict[str, str] | None = None
 
     def parts(self) -> Iterator[tuple[str, str, str]]:
         """Each part's folder inside, its kind and its name; a fusion behind those in its pool."""
@@ -108,6 +120,7 @@ class Whole:
             "adapters": list(self.adapters),
             "fusions": list(self.fusions),
             "heads": list(self.heads),
+            **({"members": self.members} if self.members else {}),
         }
 
 
@@ -159,6 +172,7 @@ def parse(data: Mapping[str, Any], where: str) -> Part | Whole | Difference:
                 tuple(reader.texts("adapters")),
                 tuple(reader.texts("fusions")),
                 tuple(reader.texts("heads")),
+                _digests(reader),
             )
             reader.done()
             return whole
@@ -200,9 +214,17 @@ def _part(kind: str, reader: Reader) -> Part:
         head=None if reader.take("head", (dict, type(None))) is None else _head(reader.inner("head")),
         sha256=reader.take("sha256", str),
         member_heads={name: _head(members.inner(name)) for name in members.data},
+        members=_digests(reader),
     )
     reader.done()
     return part
+
+
+def _digests(reader: Reader) -> dict[str, str] | None:
+    if "members" not in reader.data:
+        return None
+    members = reader.inner("members")
+    return {name: members.take(name, str) for name in members.data}
 
 
 def _head(head: Reader) -> HeadRecord:

@@ -13,7 +13,8 @@ from graftwork.attach.members import full_name
 from graftwork.attach.names import RESERVED
 from graftwork.checkpoint.folders import replace_file
 from graftwork.checkpoint.loading import matched
-from graftwork.checkpoint.saving import head_records, save_composition, tensors_of
+from graftwork.checkpoint.naming import head_records, tensors_of
+from graftwork.checkpoint.saving import save_composition
 from graftwork.checkpoint.tensors import Tensors, decode, encode, fill, require_fit
 from graftwork.errors import CheckpointError
 

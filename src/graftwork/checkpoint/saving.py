@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import nn
-
+from graftwork.checkpoint import digests
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, dump, read_manifest, replace_folder
 from graftwork.checkpoint.manifest import Difference, HeadRecord, Part, Whole, parse
-from graftwork.checkpoint.tensors import HEAD, Tensors, encode, gather, has_weights
+from graftwork.checkpoint.naming import members, tensors_of
+from graftwork.checkpoint.tensors import encode, has_weights
 from graftwork.compose import Block, Composition, Learned, fusions_in, names_in
 from graftwork.errors import CheckpointError
-from graftwork.methods.members import SEPARATOR
 
 if TYPE_CHECKING:
     from graftwork.attach import Handle
@@ -61,7 +60,8 @@ def save_composition(handle: Handle, composition: Composition, folder: Path, nam
     fusions = tuple(n for n in handle.fusions if n in names)
     heads = tuple(n for n in handle.lone_heads if n in names)
     base = Fingerprint.of(handle)
-    whole = Whole(composition, adapters, fusions, heads)
+    outside = digests.outside(composition, (*adapters, *fusions))
+    whole = Whole(composition, adapters, fusions, heads, digests.of_model(handle, outside))
     files = {MANIFEST: dump(whole.to_dict())}
     for place, _, name in whole.parts():
         files.update({f"{place}/{path}": data for path, data in part_files(handle, name, base).items()})
@@ -101,24 +101,19 @@ def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> Part:
         UnknownNameError: If there is none of that name.
     """
     config = handle.config(name)
+    pool = handle.fusions.get(name)
     heads = {member: _head_record(handle, full) for member, full in members(handle, name).items()}
     return Part(
         kind=handle.kind_of(name),
         name=name,
         config=config.to_dict(),
-        pool=handle.fusions.get(name),
+        pool=pool,
         base=base,
         sites={key: handle.sites[key].width for key, m in handle.modules_of(name).items() if has_weights(m)},
         head=_head_record(handle, name),
         sha256=sha256,
         member_heads={member: head for member, head in heads.items() if head is not None},
-    )
-
-
-def members(handle: Handle, name: str) -> dict[str, str]:
-    """The members of an adapter, by their own names: how compositions name each."""
-    return (
-        dict(zip(handle._adapters[name].members, handle.members_of(name), strict=True)) if name in handle.names else {}
+        members=None if pool is None else digests.of_model(handle, digests.over(pool)),
     )
 
 
@@ -129,46 +124,6 @@ def _head_record(handle: Handle, name: str) -> HeadRecord | None:
     modules = {path: type(module).__name__ for path, module in handle.head_of(name).items()}
     made = handle.head_config(name)
     return HeadRecord(type(handle.model).__name__, labels, modules, None if made is None else made.to_dict())
-
-
-def tensors_of(handle: Handle, name: str) -> Tensors:
-    """Every tensor of an adapter or a fusion, its norms and its head included."""
-    norms = handle.norms_of(name) if name in handle.names else {}
-    heads = {"": handle.head_of(name), **{m: handle.head_of(full) for m, full in members(handle, name).items()}}
-    return gather(parts(handle.modules_of(name), norms, heads, handle.shared_of(name)))
-
-
-def parts(
-    modules: Mapping[str, nn.Module],
-    norms: Mapping[str, nn.Module],
-    heads: Mapping[str, Mapping[str, nn.Module]],
-    shared: nn.Module | None,
-) -> dict[str, nn.Module]:
-    """Modules by site, norms by path, heads, what the sites share, under the names they have in a file.
-
-    A head is its modules by path; the adapter's own has the key ``""``, those of members have their names.
-    """
-    return {
-        **({} if shared is None else {"shared": shared}),
-        **modules,
-        **{f"norms/{path}": module for path, module in norms.items()},
-        **{f"{head_prefix(m)}{path}": module for m, head in heads.items() for path, module in head.items()},
-    }
-
-
-def head_prefix(member: str) -> str:
-    """What the tensors of a head begin with in a file: the adapter's own (``""``), or that of a member."""
-    return f"{HEAD}{SEPARATOR}{member}/" if member else HEAD
-
-
-def head_records(part: Part) -> dict[str, HeadRecord]:
-    """The heads of a part: its own under ``""``, those of its members under their names."""
-    return {**({} if part.head is None else {"": part.head}), **part.member_heads}
-
-
-def head_owner(tensor: str, part: Part) -> str:
-    """Whose head a tensor in a file is part of: that of a member, or the adapter's own (``""``)."""
-    return next((m for m in part.member_heads if tensor.startswith(head_prefix(m))), "")
 
 
 def require_same(folder: Path, kind: str, name: str | None) -> None:

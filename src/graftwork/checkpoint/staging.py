@@ -19,7 +19,8 @@ from graftwork.attach.named_heads import make_named_head
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_manifest
 from graftwork.checkpoint.manifest import Difference, HeadRecord, Part, Whole, parse
-from graftwork.checkpoint.saving import head_owner, head_prefix, head_records, parts
+from graftwork.checkpoint.naming import head_owner, head_prefix, head_records, parts
+from graftwork.checkpoint.renaming import Renaming
 from graftwork.checkpoint.tensors import HEAD, Tensors, decode, fill, gather, has_weights, require_fit
 from graftwork.compose import Learned, LearnedConfig, config_class
 from graftwork.errors import CheckpointError, GraftworkError
@@ -40,6 +41,7 @@ class File:
     part: Part
     tensors: Tensors
     sha256: str
+    renaming: Renaming | None = None
 
     @property
     def where(self) -> str:
@@ -57,7 +59,7 @@ class Staged:
     modules: Mapping[int, nn.Module]
     norms: Mapping[int, nn.Module]
     heads: Mapping[str, OwnHead]
-    file: File | None = None
+    file: File
 
     def add(self, handle: Handle) -> None:
         """Add it to the model.
@@ -65,8 +67,7 @@ class Staged:
         Raises:
             CheckpointError: If another library computes it, and its weights do not fit; nothing is added then.
         """
-        if self.file is not None:
-            assert isinstance(self.config, AdapterConfig)
+        if isinstance(self.config, AdapterConfig) and self.config.injected:
             _inject(handle, self.name, self.config, self.file)
         if isinstance(self.config, LearnedConfig):
             assert self.pool is not None
@@ -114,12 +115,13 @@ def require_intact(file: File) -> None:
         )
 
 
-def require_base(handle: Handle, file: File, other_base: bool) -> None:
-    """Refuse another base than the part was trained on.
+def on_base(handle: Handle, file: File, other_base: bool) -> File:
+    """A file with the names that the base's modules have in this model, where it is the base that the part was trained on.
 
     Raises:
-        CheckpointError: Naming what differs.
+        CheckpointError: If it is another; names what differs.
     """
+    file = as_here(handle, file)
     base = file.part.base
     found = base.differences(Fingerprint.of(handle, sample=False))
     keys = {handle.sites.key_of(site): site.width for site in handle.sites}
@@ -140,6 +142,23 @@ def require_base(handle: Handle, file: File, other_base: bool) -> None:
             f"weights differ, such as {changed[0]!r}; if its base was trained with it, load the base's difference first "
             "(load_base), else load it on the weights it was trained on, or say load(..., other_base=True)"
         )
+    return file
+
+
+def as_here(handle: Handle, file: File) -> File:
+    """A file with the names that the base's modules have in this model."""
+    renaming = file.part.base.renaming(handle)
+    if not renaming.changes:
+        return file
+    part = dataclasses.replace(
+        file.part,
+        base=file.part.base.renamed(renaming),
+        config=renaming.data(file.part.config),
+        pool=None if file.part.pool is None else renaming.composition(file.part.pool),
+        sites={renaming.layer(key): width for key, width in file.part.sites.items()},
+    )
+    tensors = {renaming.tensor(name): tensor for name, tensor in file.tensors.items()}
+    return dataclasses.replace(file, part=part, tensors=tensors, renaming=renaming)
 
 
 def stage(
@@ -158,7 +177,7 @@ def stage(
     Raises:
         CheckpointError: If anything does not fit.
     """
-    require_base(handle, file, other_base)
+    file = on_base(handle, file, other_base)
     try:
         with torch.random.fork_rng(devices=[]):
             return _stage(handle, file, name, present, head)
@@ -168,21 +187,31 @@ def stage(
         raise CheckpointError(f"{file.where} cannot be loaded: {error}") from error
 
 
+def config_of(part: Part) -> AdapterConfig | LearnedConfig | HeadConfig:
+    """The configuration of a part.
+
+    Raises:
+        GraftworkError: If it, or an option of it, is not known or refused.
+    """
+    if part.pool is not None:
+        return config_class(part.pool).from_dict(part.config)
+    return head_from_dict(part.config) if part.kind == "head" else config_from_dict(part.config)
+
+
 def _stage(handle: Handle, file: File, name: str, present: Collection[int] | None, head: bool | None) -> Staged:
     model, sites, part = handle.model, handle.sites, file.part
-    config: AdapterConfig | LearnedConfig | HeadConfig
+    config = config_of(part)
     modules: Mapping[int, nn.Module] = {}
     norms: dict[int, nn.Module] = {}
     pool = None
     theirs: tuple[str, ...] = ()
-    if part.pool is not None:
-        config = config_class(part.pool).from_dict(part.config)
+    if isinstance(config, LearnedConfig):
+        assert part.pool is not None
         pool = type(part.pool)(*part.pool.children, **{**part.pool.options, "name": name})
         modules = building.build_fusion(model, sites, present or (), pool, config)
-    elif part.kind == "head":
-        config, head = head_from_dict(part.config), True
+    elif isinstance(config, HeadConfig):
+        head = True
     else:
-        config = config_from_dict(part.config)
         theirs = _injected_names(config)
         modules, norms = building.build(model, sites, config)
     keys = [sites.key_of(site) for site in sites]
@@ -201,7 +230,7 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
     fill(wanted, given)
     for tensor in wanted.values():
         tensor.requires_grad_(False)  # what is loaded is fixed until train_only says otherwise
-    return Staged(name, config, pool, modules, norms, chosen, file if theirs else None)
+    return Staged(name, config, pool, modules, norms, chosen, file)
 
 
 def _inject(handle: Handle, name: str, config: AdapterConfig, file: File) -> None:
@@ -277,9 +306,10 @@ def _head(handle: Handle, file: File, member: str, record: HeadRecord, wish: boo
 def _copied_head(handle: Handle, file: File, member: str, record: HeadRecord) -> dict[str, nn.Module]:
     """A copy of the model's own head with the sizes of the file's."""
     own = {path: handle.model.get_submodule(path) for path in handle.head_paths}
+    modules = building.copy_head(handle.model, own)
     other = [
         f"{path} is a {record.modules[path]}, not a {type(m).__name__}"
-        for path, m in own.items()
+        for path, m in modules.items()
         if record.modules[path] != type(m).__name__
     ]
     if other:
@@ -287,7 +317,6 @@ def _copied_head(handle: Handle, file: File, member: str, record: HeadRecord) ->
             f"{file.where}: its head was made of modules of its own: {'; '.join(other)}; say load(..., head=False) and "
             f"give the module to add_head({file.part.name!r}, module)"
         )
-    modules = building.copy_head(handle.model, own)
     wanted = gather({f"{head_prefix(member)}{path}": m for path, m in modules.items()})
     if any(name in file.tensors and file.tensors[name].shape != t.shape for name, t in wanted.items()):
         resized(handle.model, modules, record.labels)

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from graftwork.attach.samples import is_quantised, whole
 from graftwork.errors import CheckpointError
 
 Tensors = dict[str, Tensor]
@@ -18,11 +19,20 @@ _SHOWN = 5
 
 
 def gather(parts: Mapping[str, nn.Module]) -> Tensors:
-    """Every parameter and persistent buffer of some modules as ``<part>/<name>``, one that is shared once."""
+    """Every parameter and persistent buffer of some modules as ``<part>/<name>``, one that is shared once.
+
+    Raises:
+        CheckpointError: If a weight was quantised.
+    """
     seen: set[int] = set()
     found: Tensors = {}
     for part, module in parts.items():
         for name, tensor in module.state_dict(keep_vars=True).items():
+            if not isinstance(tensor, Tensor) or is_quantised(tensor):
+                raise CheckpointError(
+                    f"{part}/{name} is quantised and cannot be written to a file, nor read from one; save adapters before the "
+                    "model is quantised, or attach to the quantised model"
+                )
             if id(tensor) not in seen:
                 seen.add(id(tensor))
                 found[f"{part}/{name}"] = tensor
@@ -43,7 +53,7 @@ def encode(tensors: Mapping[str, Tensor]) -> bytes:
     empty = [name for name, t in tensors.items() if t.is_meta]
     if empty:
         raise CheckpointError(f"{empty[0]!r} is on the meta device and has no values; load or move the model first")
-    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    plain = {name: whole(t.detach()).cpu().contiguous().clone() for name, t in tensors.items()}
     return safetensors.torch.save(plain, metadata={"format": "pt"})
 
 

@@ -19,7 +19,7 @@ from transformers import set_seed
 from graftwork.api import Adapters
 from graftwork.attach import Headed
 from graftwork.checkpoint.folders import replace_file
-from graftwork.checkpoint.saving import tensors_of
+from graftwork.checkpoint.naming import tensors_of
 from graftwork.compose import BatchSplit
 from graftwork.errors import TrainingError
 from graftwork.training.trainers.encoding import batch_of

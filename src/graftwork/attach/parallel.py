@@ -1,0 +1,56 @@
+"""What adapters go along with where a model is computed on several devices, and what they refuse.
+
+Attach first, then wrap: DistributedDataParallel and `fully_shard` take adapters along like any weights. DataParallel does not: its
+replicas are shallow copies made for one call, and the hooks of a replica find the adapters of the first device.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from graftwork.errors import AttachError
+
+if TYPE_CHECKING:
+    from graftwork.attach.handle import Handle
+
+_WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel", "DeepSpeedEngine")
+_INSTEAD = (
+    "give each GPU a process of its own (accelerate launch, or torchrun, with DistributedDataParallel), or use one GPU "
+    "(CUDA_VISIBLE_DEVICES=0)"
+)
+
+
+def refuse_parallel(model: nn.Module) -> None:
+    """Refuse a model that is wrapped or sharded already.
+
+    Raises:
+        AttachError: Naming how, and the way out.
+    """
+    name = type(model).__name__
+    if name == "DataParallel":
+        raise AttachError(
+            f"the model is wrapped in DataParallel, whose replicas do not take adapters along; {_INSTEAD}"
+        )
+    if name in _WRAPPERS:
+        raise AttachError(f"the model is wrapped in {name}; attach to the model inside it first, then wrap")
+    sharded = next((path for path, p in model.named_parameters() if hasattr(p, "full_tensor")), None)
+    if sharded is not None:
+        raise AttachError(
+            f"the model is sharded already ({sharded!r} is a DTensor): its sites cannot be found, nor adapters made in it; "
+            "attach and add the adapters first, then call fully_shard"
+        )
+
+
+def refuse_replica(handle: Handle, module: nn.Module) -> None:
+    """Refuse a forward pass of a copy that DataParallel made.
+
+    Raises:
+        AttachError: With the way out.
+    """
+    if module.__dict__.get("_is_replica") and handle.parts:
+        raise AttachError(
+            f"DataParallel runs a replica of this {type(module).__name__}, which would compute with the adapters of the first "
+            f"device; {_INSTEAD}"
+        )
