@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-# Forty types, old and new, of every kind, for the plain test run.
+# Some forty types, old and new, of every kind, for the plain test run.
 SAMPLE: tuple[str, ...] = tuple(
     """
-    albert bart beit bert big_bird bloom canine clip convbert deberta-v2 distilbert electra falcon fnet
+    albert autoformer bart beit bert big_bird bloom canine clip convbert d_fine dbrx deberta-v2 distilbert electra
+    evolla falcon fnet
     florence2 gemma3_text gptj gpt2 gpt_neox jamba layoutlm llama mamba mbart mixtral mobilebert modernbert mpnet opt
     phi3 moonshine qwen2_moe qwen3 roberta swin t5 vit wav2vec2-conformer whisper xlm xlnet
     """.split()
@@ -38,6 +39,15 @@ PUBLISHED: dict[str, dict[str, str]] = {
         "gemma4_text": "AFF*2",
         "higgs_audio_v2": "AFF*2",
         "xmod": "AFF*2",
+    },
+    "auto-correlation in place of attention": {
+        "autoformer": "MF*2 | MMF*2",
+    },
+    "a resampler of learned latents, and cross-attention with a feed-forward of its own in some layers": {
+        "evolla": "AF*2 | AF*2 | AF AXFF AF AXFF",
+    },
+    "a convolutional network in front": {
+        "detr": "4*(M) | AF*2 | AXF*2",
     },
     "experts and a shared feed-forward, added in the block itself": {
         "granitemoehybrid": "MFF*2",
@@ -114,6 +124,7 @@ KNOWN_FAILURES: dict[str, str] = {
     "patchtsmixer": "both mixers of a layer end in a gate with a softmax, and are reported as attention",
     "perceiver": "the cross-attention layer is in no list of layers",
     "reformer": "reversible layers: two streams, each the other's input",
+    "sam": "the first attention of its mask decoder makes the stream and is added to nothing: refused",
     "sam3_lite_text": "its text layers are a token mixer and a convolutional feed-forward: both reported as mixers",
     "sam3_lite_text_text_model": "a token mixer and a convolutional feed-forward: both reported as mixers",
     "vits": "the couplings of its flows are taken for feed-forwards, the WaveNets in them are not found",

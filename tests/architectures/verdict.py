@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import re
 import warnings
 from typing import Any
 
+from torch import nn
+
 from graftwork.errors import SiteError
-from graftwork.sites import discover
+from graftwork.sites.discover import observe, site_map
+from tests.architectures.coverage import Counts, counts_of
 from tests.architectures.known import NO_RESIDUALS, PUBLISHED
+from tests.architectures.made_by_hand import MADE, made_by_hand
 from tests.architectures.verdicts import CONVOLUTIONS, PUBLISHED_FORM, REFUSED_RIGHTLY, STRICT
 from tests.zoo.expected import Judgement, judge
 from tests.zoo.registry import Unavailable
@@ -18,29 +23,46 @@ from tests.zoo.shrink import shrink_model
 FORMS: dict[str, str] = {name: form for group in PUBLISHED.values() for name, form in group.items()}
 
 
-def verdict(model_type: str) -> tuple[str, str]:
-    """One of `verdicts.VERDICTS` for a model type, and what was found or why it was not."""
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What was found of an architecture.
+
+    Attributes:
+        result: One of `verdicts.VERDICTS`.
+        text: What was found, or why it was not.
+        counts: The operations that ran, where the model was not refused.
+    """
+
+    result: str
+    text: str
+    counts: Counts | None = None
+
+
+def verdict(model_type: str) -> Verdict:
+    """The verdict on a model type."""
     try:
-        model, inputs = shrink_model(model_type)
+        model, inputs = made_by_hand(model_type) if model_type in MADE else shrink_model(model_type)
     except Unavailable as reason:
-        return "not built", str(reason)
+        return Verdict("not built", str(reason))
     try:
-        judgement = _look(model, inputs)
-    except SiteError as error:
-        return (REFUSED_RIGHTLY if model_type in NO_RESIDUALS else "refused"), " ".join(str(error).split())[:600]
+        judgement, counts = _look(model, inputs)
+    except SiteError as e:
+        refused = REFUSED_RIGHTLY if model_type in NO_RESIDUALS else "refused"
+        return Verdict(refused, " ".join(str(e).split())[:600])
     if model_type in NO_RESIDUALS and not judgement.found:
-        return CONVOLUTIONS, str(judgement)
+        return Verdict(CONVOLUTIONS, str(judgement), counts)
     if judgement.strict:
-        return STRICT, str(judgement)
+        return Verdict(STRICT, str(judgement), counts)
     if model_type in FORMS and stacks_of(judgement) == parse(FORMS[model_type]):
-        return PUBLISHED_FORM, str(judgement)
-    return "wrong", str(judgement)
+        return Verdict(PUBLISHED_FORM, str(judgement), counts)
+    return Verdict("wrong", str(judgement), counts)
 
 
-def _look(model: Any, inputs: dict[str, Any]) -> Judgement:
+def _look(model: nn.Module, inputs: dict[str, Any]) -> tuple[Judgement, Counts]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return judge(model, inputs, discover(model, inputs))
+        seen = observe(model, inputs)
+        return judge(model, inputs, site_map(model, seen)), counts_of(seen)
 
 
 def stacks_of(judgement: Judgement) -> collections.Counter[tuple[str, ...]]:

@@ -13,7 +13,7 @@ from graftwork.errors import SiteError
 from graftwork.sites import SiteMap, discover
 from graftwork.sites.confirm import confirm_sites
 from graftwork.sites.discover import observe
-from tests.sites.toys import IDS, Block, Model
+from tests.sites.toys import IDS, WIDTH, Block, Model
 from tests.zoo.models import build, build_or_skip, names
 
 BRANCHES = ("attention", "cross_attention", "feed_forward", "mixer", "composite")
@@ -177,3 +177,29 @@ def test_confirming_finds_what_is_not_true():
 
     with pytest.raises(SiteError, match=r"blocks\.0\.attention: the sum moved by"):
         discover(Model(Clipped).double(), (IDS,), confirm=True)
+
+
+class Prompted(Model):
+    """Layers over prompts, which run only where there are any."""
+
+    def __init__(self):
+        super().__init__()
+        self.prompts = nn.ModuleList(Block() for _ in range(2))
+
+    def forward(self, ids, prompts=None):
+        x = self.embed(ids)
+        for block in self.prompts if prompts is not None else ():
+            x = block(x + prompts)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_layers_that_the_example_did_not_reach_are_named():
+    with pytest.warns(UserWarning, match=r"^prompts of this Prompted get no sites: the example run did not reach them"):
+        sites = discover(Prompted(), {"ids": IDS})
+    assert set(sites.stacks) == {"blocks"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sites = discover(Prompted(), {"ids": IDS, "prompts": torch.randn(2, 5, WIDTH)})
+    assert set(sites.stacks) == {"prompts", "blocks"}

@@ -7,15 +7,17 @@ makes of another map, at each position by itself.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Literal
+
+import torch
 
 from graftwork.sites import ops
 from graftwork.sites.assemble import Findings, FoundSite
 from graftwork.sites.branch import is_attention_kernel, is_softmax, kernel_size
 from graftwork.sites.graph import Graph
 from graftwork.sites.layers import list_children_of
-from graftwork.sites.values import Call
+from graftwork.sites.values import Call, is_list_child
 
 _MIXING = ops.FUSED_ATTENTION | ops.SOFTMAX | ops.PRODUCTS | ops.POSITION_MIXING | ops.POOLINGS | ops.SAMPLING
 
@@ -55,7 +57,7 @@ def operations(findings: Findings) -> list[Operation]:
     """
     graph = findings.graph
     sites = [found for found in findings.sites if found.site.kind != "layer"]
-    covered = _in_branches(graph, sites)
+    covered = in_branches(graph, sites)
     # a module has its sites for all its calls, whichever one they were found in
     modules = {(_path(graph, i), graph.values[i].op) for i in covered}
     convolutions = {site.output.module for site in findings.convolutions}
@@ -80,7 +82,7 @@ def _path(graph: Graph, value: int) -> str:
     return graph.calls[graph.values[value].calls[-1]].path
 
 
-def _in_branches(graph: Graph, sites: Collection[FoundSite]) -> set[int]:
+def in_branches(graph: Graph, sites: Collection[FoundSite]) -> set[int]:
     """What was computed between the streams and the sums of sites, inside their blocks or from their streams."""
     found: set[int] = set()
     for site in sites:
@@ -173,3 +175,29 @@ def keeps_shape(graph: Graph, call: Call) -> bool:
     """Whether a call returns an activation of the shape of one that it took."""
     taken = {graph.values[p.value].shape for p in call.inputs if graph.active[p.value]}
     return any(graph.values[p.value].shape in taken for p in call.outputs if graph.active[p.value])
+
+
+def unreached(model: torch.nn.Module, findings: Sequence[Findings], told: Sequence[str] = ()) -> list[str]:
+    """The layers with attention, by the name of its class, that no run called.
+
+    Args:
+        model: The model.
+        findings: What its runs showed.
+        told: Parts of the model that are known to be left out.
+
+    Returns:
+        Their dotted paths; that of the list where it holds no others.
+    """
+    ran = {call.path for one in findings for call in one.graph.calls}
+    ran |= {path.rpartition(".")[0] for path in ran}  # of blocks that are never called the parts are
+    missed: dict[str, list[str]] = {}
+    for path, module in model.named_modules():
+        outer = any(path.startswith(f"{other}.") for layers in missed.values() for other in layers)
+        if not is_list_child(path) or path in ran or outer or any(f"{path}.".startswith(f"{part}.") for part in told):
+            continue
+        if any(name.startswith(f"{path}.") for name in ran):
+            continue
+        if any("attention" in type(part).__name__.lower() for part in module.modules()):
+            missed.setdefault(path.rpartition(".")[0], []).append(path)
+    whole = {stack for stack, layers in missed.items() if len(layers) == len(list(model.get_submodule(stack).children()))}
+    return [path for stack, layers in missed.items() for path in ([stack] if stack in whole else layers)]

@@ -16,6 +16,7 @@ from graftwork.sites import ops
 from graftwork.sites.assemble import Findings, assemble
 from graftwork.sites.axes import Axes
 from graftwork.sites.confirm import confirm_sites
+from graftwork.sites.coverage import unreached
 from graftwork.sites.edges import embedding_sites, output_projection_sites
 from graftwork.sites.example_inputs import Run, runs_of_parts, runs_to_try
 from graftwork.sites.graph import Graph
@@ -63,6 +64,11 @@ def discover(
     if confirm:
         for one in seen:
             confirm_sites(model, one.run, one.findings.sites)
+    return site_map(model, seen)
+
+
+def site_map(model: torch.nn.Module, seen: list[Seen]) -> SiteMap:
+    """The sites that runs of a model showed, in order of execution."""
     prefix = _base_of(model)[1]
     sites: list[Site] = []
     for one in seen:
@@ -94,6 +100,7 @@ def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[An
     first = _first_that_runs(model, runs_to_try(model, example_inputs))
     check(model, first.findings)
     seen = [first]
+    told: list[str] = []
     if example_inputs is None:
         reached = frozenset(call.path for call in first.findings.graph.calls)
         for run in runs_of_parts(model, reached):
@@ -102,6 +109,7 @@ def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[An
                 check(model, part.findings)
             except SiteError as error:
                 cause = error.__cause__ or error
+                told.append(run.entry)
                 warnings.warn(
                     f"{run.entry} of this {type(model).__name__} gets no sites: the example run did not reach it, and "
                     f"alone it could not be looked at ({type(cause).__name__}: {_first_lines(cause)}). To have some, "
@@ -110,6 +118,13 @@ def observe(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[An
                 )
             else:
                 seen.append(part)
+    missed = unreached(model, [one.findings for one in seen], told)
+    if missed:
+        warnings.warn(
+            f"{', '.join(missed)} of this {type(model).__name__} get no sites: the example run did not reach them. To have "
+            "some, pass example_inputs= that reach them.",
+            stacklevel=3,
+        )
     return seen
 
 
