@@ -121,6 +121,16 @@ def test_the_sites_are_those_of_the_plain_model(kind: str, name: str) -> None:
 
 @quantised
 @each_model
+def test_attaching_changes_nothing(kind: str, name: str) -> None:
+    """A layer of bitsandbytes hands its weights on when it first runs: to the model, not to a copy that was traced."""
+    expected = output(KINDS[kind](MODELS[name]()).eval(), {"input_ids": ids(2, 8)})
+    model, _ = prepared(kind, name)
+    assert expected.isfinite().all()
+    torch.testing.assert_close(output(model, {"input_ids": ids(2, 8)}), expected)
+
+
+@pytest.mark.parametrize("kind", ["torchao", "bitsandbytes, 8 bits", "bitsandbytes, 4 bits"])
+@each_model
 def test_adapters_and_fusions_learn(kind: str, name: str) -> None:
     model, grafts = prepared(kind, name, "a", "b", "h")
     grafts.add_fusion(POOL)
@@ -138,6 +148,16 @@ def test_adapters_and_fusions_learn(kind: str, name: str) -> None:
     assert any("fusions" in n for n in moved) and any("n_h" in n for n in moved)
 
 
+@each_model
+def test_layers_that_give_no_gradients_back_are_refused(name: str) -> None:
+    model, grafts = prepared("dynamic", name, "a", "b")
+    grafts.active = "b"
+    with pytest.raises(gw.AttachError, match=r"train_only\('a'\).*give no gradients back.*load the adapters here"):
+        grafts.train_only("a")
+    assert grafts.active == "b" and not grafts.learning
+    assert not any(p.requires_grad for p in model.parameters())
+
+
 @quantised
 @each_model
 def test_a_fusion_folds_and_is_the_sum_that_it_is(kind: str, name: str) -> None:
@@ -147,7 +167,8 @@ def test_a_fusion_folds_and_is_the_sum_that_it_is(kind: str, name: str) -> None:
     plain = computed(model, None)
     fused = computed(model, POOL)
     assert not torch.allclose(plain, fused, atol=1e-3)
-    grafts.train_only(POOL)  # the form that is trained, not the folded one
+    for p in grafts.modules_of("f").values():
+        p.requires_grad_(True)  # the form that is trained, not the folded one
     torch.testing.assert_close(computed(model, POOL), fused, rtol=1e-3, atol=1e-3)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from graftwork.attach.headed import Headed
 from graftwork.attach.names import RESERVED
+from graftwork.attach.quantised import is_quantised_linear
 from graftwork.errors import AttachError
 from graftwork.sites import Site
 from graftwork.sites.ops import is_norm
@@ -172,7 +173,7 @@ def _after(model: nn.Module, towers: Collection[str]) -> list[str]:
 
 
 def _is_head_like(module: nn.Module, vocabularies: Collection[int]) -> bool:
-    weighted = [m for m in module.modules() if any(True for _ in m.parameters(recurse=False))]
+    weighted = [m for m in module.modules() if any(True for _ in m.parameters(recurse=False)) or is_quantised_linear(m)]
     words = any(isinstance(m, nn.Linear) and m.out_features in vocabularies for m in weighted)
     return not words and not all(is_norm(m) for m in weighted)
 
@@ -204,7 +205,8 @@ def _above(path: str) -> list[str]:
 
 
 def _has_weights(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters())
+    """Whether it has weights, packed ones too, which are no parameters."""
+    return any(True for _ in module.parameters()) or any(is_quantised_linear(m) for m in module.modules())
 
 
 def _check(model: nn.Module, given: Sequence[str]) -> None:

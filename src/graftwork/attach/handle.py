@@ -20,7 +20,6 @@ from graftwork.attach.holder import reclaim
 from graftwork.attach.named_heads import heads_in_use
 from graftwork.attach.names import unknown
 from graftwork.attach.norms import norm_finders, standing_still, with_statistics
-from graftwork.attach.offload import refuse_trained
 from graftwork.attach.parallel import refuse_replica
 from graftwork.attach.plan import Plan, make_plan, refuse_rows
 from graftwork.attach.pruning import Pruned, prune
@@ -206,12 +205,12 @@ class Handle(Registry):
         Raises:
             UnknownNameError: If something is not there.
             ConfigError: If ``base`` is none of the three, or several learn and nothing says what is active.
+            AttachError: If the base is to learn and is offloaded, or is quantised so that it gives no gradients back.
         """
         if base not in learning.BASES:
             raise ConfigError(f"base is {base!r}; it must be one of {', '.join(learning.BASES)}")
-        if base != "frozen" or (what is None and self.head_paths):
-            refuse_trained(self.model, f"train_only({what!r}, base={base!r})")
         learners, default = learning.learners(self, what)
+        learning.refuse_untrainable(self, what, learners, base)
         if isinstance(active, str) and active == OWN:
             if not default:
                 raise ConfigError(

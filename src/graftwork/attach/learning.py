@@ -12,6 +12,8 @@ from graftwork.attach.heads import shared_weights
 from graftwork.attach.holder import reclaim
 from graftwork.attach.members import shared_by_members
 from graftwork.attach.names import parted
+from graftwork.attach.offload import refuse_trained
+from graftwork.attach.quantised import refuse_without_gradients
 from graftwork.compose import Block, Composition, Learned, fusions_in, names_in
 
 if TYPE_CHECKING:
@@ -44,6 +46,18 @@ def learners(handle: Handle, what: Composition | Sequence[str]) -> tuple[tuple[s
     for name in names:
         handle._require(name)
     return names, default
+
+
+def refuse_untrainable(handle: Handle, what: object, names: Sequence[str], base: str) -> None:
+    """Refuse what could not learn, or would learn by a part of its gradients.
+
+    Raises:
+        AttachError: If weights of the base are to learn and are offloaded, or quantised layers give no gradients back.
+    """
+    if base != "frozen" or (not names and handle.head_paths):
+        refuse_trained(handle.model, f"train_only({what!r}, base={base!r})")
+    if base != "frozen" or set(names) - set(handle.lone_heads):
+        refuse_without_gradients(handle.model, f"train_only({what!r})")
 
 
 def set_learning(handle: Handle, names: Sequence[str], base: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map
 
 from graftwork.sites.record import Record, written_by
@@ -118,12 +118,28 @@ def _copy_structure(model: torch.nn.Module, mode: FakeTensorMode | None) -> torc
                 continue
             if mode is None:
                 # buffers can be written by a run even in eval mode (caches, step counts)
-                memo[id(tensor)] = tensor.detach().clone() if id(tensor) in buffers else tensor
+                memo[id(tensor)] = tensor.detach().clone() if id(tensor) in buffers else _shared(tensor)
                 continue
             like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
             is_parameter = isinstance(tensor, torch.nn.Parameter)
             memo[id(tensor)] = torch.nn.Parameter(like, requires_grad=False) if is_parameter else like
-    return copy.deepcopy(model, memo)
+    structure = copy.deepcopy(model, memo)
+    for tensor in model.parameters():
+        twin = memo[id(tensor)]
+        if mode is None and twin is not tensor:
+            held = vars(tensor).items()
+            vars(twin).update({k: v if torch.is_tensor(v) else memo.get(id(v)) or copy.copy(v) for k, v in held})
+    return structure
+
+
+def _shared(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers under another object, where a parameter keeps more than them: a run may move that elsewhere.
+
+    bitsandbytes hands what it keeps on a quantised parameter to the module that runs first, and packs it anew.
+    """
+    if not isinstance(tensor, torch.nn.Parameter) or not vars(tensor) or is_traceable_wrapper_subclass(tensor):
+        return tensor
+    return torch.Tensor._make_subclass(type(tensor), tensor.detach(), False)
 
 
 def _own_tensors(model: torch.nn.Module) -> Iterator[torch.Tensor]:
