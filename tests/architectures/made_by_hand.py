@@ -197,6 +197,4 @@ def sam() -> Made:
     return hf.SamModel(config), {"pixel_values": IMAGE, "input_points": torch.tensor([[[[10.0, 12.0]]]])}
 
 
-MADE: dict[str, Callable[[], Made]] = {
-    make.__name__: make for make in (autoformer, d_fine, dbrx, detr, evolla, sam)
-}
+MADE: dict[str, Callable[[], Made]] = {make.__name__: make for make in (autoformer, d_fine, dbrx, detr, evolla, sam)}

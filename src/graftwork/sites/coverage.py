@@ -199,5 +199,7 @@ def unreached(model: torch.nn.Module, findings: Sequence[Findings], told: Sequen
             continue
         if any("attention" in type(part).__name__.lower() for part in module.modules()):
             missed.setdefault(path.rpartition(".")[0], []).append(path)
-    whole = {stack for stack, layers in missed.items() if len(layers) == len(list(model.get_submodule(stack).children()))}
+    whole = {
+        stack for stack, layers in missed.items() if len(layers) == len(list(model.get_submodule(stack).children()))
+    }
     return [path for stack, layers in missed.items() for path in ([stack] if stack in whole else layers)]
