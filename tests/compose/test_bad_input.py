@@ -363,7 +363,9 @@ def test_a_model_with_a_compiled_part() -> None:
 
 
 def test_a_wrapped_model() -> None:
-    with pytest.raises(gw.AttachError, match=r"DataParallel; attach first, then wrap"):
+    with pytest.raises(
+        gw.AttachError, match=r"DataParallel, whose replicas do not take adapters along; .*DistributedDataParallel"
+    ):
         gw.attach(nn.DataParallel(build("bert").model))
 
 

@@ -52,8 +52,11 @@ class Registry(Known):
         if not isinstance(config, AdapterConfig):
             raise ConfigError(f"add({name!r}, {config!r}): that is no configuration; give one, such as gw.Pfeiffer()")
         built = building.build(self.model, self.sites, config)
+        head = self._made_head(
+            None, None
+        )  # a model whose head cannot be copied is refused before anything is put into it
         self.inject(name, config)
-        self.adopt(name, config, *built)
+        self.adopt(name, config, *built, head)
 
     def inject(self, name: str, config: AdapterConfig) -> nn.Module | None:
         """Have another library put what is its own of an adapter into the model.
@@ -294,17 +297,23 @@ class Registry(Known):
 
     def _give_head(self, name: str, head: OwnHead | None, like: str | None) -> None:
         """The head given, else a copy of another's, else of the model's own where it has one."""
+        made = self._made_head(head, like)
+        if made is not None:
+            self._put_head(name, made)
+
+    def _made_head(self, head: OwnHead | None, like: str | None) -> OwnHead | None:
         source = None if like is None else self.head_for(like)
         if head is None and like is not None and source is None:
             raise unknown(like, self._labels, "head")
         if head is not None:
-            self._put_head(name, head)
-        elif source is not None:
+            return head
+        if source is not None:
             copied = building.copy_head(self.model, self.head_of(source))
-            self._put_head(name, OwnHead(copied, self._labels[source], self._head_configs.get(source)))
-        elif self.head_paths:
-            own = {p: self.model.get_submodule(p) for p in self.head_paths}
-            self._put_head(name, OwnHead(building.copy_head(self.model, own), self._own_labels))
+            return OwnHead(copied, self._labels[source], self._head_configs.get(source))
+        if not self.head_paths:
+            return None
+        own = {p: self.model.get_submodule(p) for p in self.head_paths}
+        return OwnHead(building.copy_head(self.model, own), self._own_labels)
 
     def _put_head(self, name: str, head: OwnHead) -> None:
         self._labels[name] = head.labels
