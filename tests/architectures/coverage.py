@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from graftwork.sites.coverage import in_branches, operations
 from graftwork.sites.discover import Seen
@@ -41,6 +42,18 @@ class Counts:
     named: dict[str, collections.Counter[str]] = dataclasses.field(
         default_factory=lambda: collections.defaultdict(collections.Counter)
     )
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """By kind: how many ran, how many are covered, and where the others are."""
+        return {
+            kind: {
+                "ran": self.ran[kind],
+                "covered": self.covered[kind],
+                "elsewhere": dict(self.elsewhere[kind]),
+                "named": dict(self.named[kind]),
+            }
+            for kind in NAMES
+        }
 
 
 def counts_of(seen: Iterable[Seen]) -> Counts:

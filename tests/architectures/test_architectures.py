@@ -18,10 +18,13 @@ Record = Callable[[str, object], None]
 
 
 def check(model_type: str, record_property: Record) -> None:
-    result, text = verdict(model_type)
+    found = verdict(model_type)
+    result, text = found.result, found.text
     record_property("architecture", model_type)
     record_property("verdict", result)
     record_property("text", text)
+    if found.counts is not None:
+        record_property("operations", found.counts.to_dict())
     if result == "not built":
         pytest.skip(text)
     if model_type in KNOWN_FAILURES:
