@@ -27,6 +27,7 @@ from graftwork.attach.registry import Registry
 from graftwork.attach.runtime import OWN
 from graftwork.attach.shown_labels import show
 from graftwork.attach.summary import Summary, summarize
+from graftwork.attach.using import using
 from graftwork.compose import Block, Composition, LearnedModule, fusions_in, names_in
 from graftwork.errors import AttachError, CompositionError, ConfigError
 from graftwork.sites import SiteMap
@@ -95,11 +96,15 @@ class Handle(Registry):
         self.runtime.stale = False
         show(self)
 
-    @contextlib.contextmanager
-    def using(self, composition: Composition, *, head: str | Sequence[str] | None = OWN) -> Iterator[None]:
-        """Compute another composition inside a ``with``, in this thread alone; nests, and restores.
+    def using(
+        self, composition: Composition, *, head: str | Sequence[str] | None = OWN
+    ) -> contextlib.AbstractContextManager[None]:
+        """Compute another composition inside a ``with``; nests, and restores.
 
-        The model's configuration, which is one for all threads, goes on saying the labels of the head that is active outside.
+        It counts in this thread or asyncio task alone, and in what the task starts (``asyncio.gather``, ``asyncio.to_thread``).
+        In the body of a generator it counts while the generator runs, not for whoever takes its items; one that contextlib
+        makes a context manager of stands for the code around its ``with``. The model's configuration, of which there is one,
+        goes on saying the labels of the head that is active outside.
 
         Args:
             composition: A name, a block, or ``None`` for the plain model.
@@ -109,15 +114,9 @@ class Handle(Registry):
         Raises:
             UnknownNameError: If something in it is not there.
             CompositionError: If it cannot be computed.
+            AttachError: When it is left in another order than entered, or in another thread or task.
         """
-        plan = self._plan(self._named(composition), head=head)
-        local = self.runtime.local
-        before = self.runtime.using
-        local.using = (*before, plan)
-        try:
-            yield
-        finally:
-            local.using = before
+        return using(self.runtime, self._plan(self._named(composition), head=head))
 
     def bind(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function bound to the forward pass under way, for gradient checkpointing of the user's own.

@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from graftwork.attach.choice import Chosen, inputs_of
 from graftwork.attach.inputs import Call
+from graftwork.attach.using import Innermost
 from graftwork.compose import Composition
 from graftwork.compose.rows import Rows
 from graftwork.errors import AttachError
@@ -128,7 +129,7 @@ class Runtime:
     """The state that all hooks of one model share.
 
     Attributes:
-        local: Per-thread state: the frame under way, the plans of `using`, where weights are recorded, the last extra losses.
+        local: Per-thread state: the frame under way, where weights are recorded, the last extra losses.
         active: The composition that is active where no `using` says otherwise.
         head: The head in use with it: a name, several, ``None``, or `OWN`.
         plan: Its plan; ``None`` when nothing is active.
@@ -152,10 +153,8 @@ class Runtime:
         """The forward pass under way in this thread."""
         return getattr(self.local, "frame", None)
 
-    @property
-    def using(self) -> tuple[Plan, ...]:
-        """The plans of this thread's `using`, innermost last."""
-        return getattr(self.local, "using", ())
+    # The plan of the innermost `using` that counts where this is asked for; empty where there is none.
+    using = property(Innermost().__getitem__)
 
     @property
     def record(self) -> dict[Any, Any] | None:
@@ -168,11 +167,11 @@ class Runtime:
         return getattr(self.local, "losses", ())
 
     def current_plan(self) -> Plan | None:
-        """The plan of the innermost `using` of this thread, else the default one."""
+        """The plan of the innermost `using`, else the default one."""
         if self.stale and self.handle is not None:
             self._renew()
-        using = self.using
-        return using[-1] if using else self.plan
+        using: tuple[Plan | None, ...] = self.using
+        return using[0] if using else self.plan
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch gives it no type
     def _renew(self) -> None:
