@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from graftwork.attach import Handle, attach_to, handle_of
+from graftwork.attach.changes import one_at_a_time
 from graftwork.checkpoint import load, load_base, save, save_base, unload_base
 from graftwork.compose import Composition
 from graftwork.sites import Site, SiteMap
@@ -20,6 +21,7 @@ class Adapters(Handle):
     Made by `graftwork.attach`; see `graftwork.attach.handle.Handle` for everything but files.
     """
 
+    @one_at_a_time
     def save(self, what: Composition, folder: str | Path, *, members: bool = False) -> Path:
         """Write an adapter, a fusion, or a whole composition to a folder of its own, with their heads.
 
@@ -40,6 +42,7 @@ class Adapters(Handle):
         """
         return save(self, what, Path(folder), members=members)
 
+    @one_at_a_time
     def load(
         self,
         folder: str | Path,
@@ -76,6 +79,7 @@ class Adapters(Handle):
         """
         return load(self, Path(folder), name, head=head, other_base=other_base, other_members=other_members)
 
+    @one_at_a_time
     def save_base(self, folder: str | Path, *, against: nn.Module | Mapping[str, Tensor] | None = None) -> Path:
         """Write what a trained base differs in from its original, to be shared with the adapters that learned with it.
 
@@ -97,6 +101,7 @@ class Adapters(Handle):
         """
         return save_base(self, Path(folder), against=against)
 
+    @one_at_a_time
     def load_base(self, folder: str | Path, *, keep: bool = False) -> None:
         """Make the base the trained one that `save_base` wrote; all of it, or nothing.
 
@@ -114,6 +119,7 @@ class Adapters(Handle):
         """
         load_base(self, Path(folder), keep=keep)
 
+    @one_at_a_time
     def unload_base(self) -> None:
         """Put back what ``load_base(..., keep=True)`` wrote over, bit for bit.
 

@@ -175,7 +175,7 @@ def test_generators_of_asyncio(model: Setup) -> None:
         with model.grafts.using("c"):
             for _ in range(3):
                 found += [await anext(one), model.active(), await anext(other)]
-            with pytest.raises(gw.AttachError, match="asynchronous generator.*in the function that calls the model"):
+            with pytest.raises(gw.AttachError, match=r"asynchronous generator.*in the function that calls the model"):
                 await asyncio.to_thread(model.active)  # started by whom cannot be told
         found.append(await asyncio.to_thread(decorated))
         await one.aclose()  # type: ignore[attr-defined]

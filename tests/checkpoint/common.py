@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
+from graftwork.checkpoint.folders import dump
 from graftwork.checkpoint.naming import tensors_of
 from tests.zoo.models import ZooModel, build, main_output
 
@@ -74,11 +75,15 @@ def same_state(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def edit_json(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change a folder's manifest by hand."""
+    """Change a folder's manifest by hand, and the hashes of it with it."""
     path = folder / "graftwork.json"
     data = json.loads(path.read_text())
     change(data)
-    path.write_text(json.dumps(data))
+    path.write_bytes(dump(data))
+    whole = folder.parent.parent / "graftwork.json"
+    if whole.is_file():
+        place, digest = folder.relative_to(whole.parent).as_posix(), json.loads(path.read_text())["digest"]
+        edit_json(whole.parent, lambda data: data["contents"].update({place: digest}))
 
 
 def edit_tensors(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:

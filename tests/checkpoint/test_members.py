@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -143,9 +142,7 @@ def test_a_member_of_an_adapter_is_itself_when_another_joins(tmp_path: Path) -> 
 
 
 def test_a_file_that_knows_no_members_loads_with_a_warning(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data = json.loads((saved / "f" / "graftwork.json").read_text())
-    assert set(data.pop("members")) == {"a", "b"}
-    (saved / "f" / "graftwork.json").write_text(json.dumps(data))
+    edit_json(saved / "f", lambda data: data.pop("members"))
     _, grafts = pair("a", "b", seed=1)
     with caplog.at_level(logging.WARNING):
         grafts.load(saved / "f")

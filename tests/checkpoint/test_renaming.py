@@ -98,7 +98,7 @@ def test_another_model_in_the_wrapper_is_refused(tmp_path: Path) -> None:
     grafts.add("a", gw.Pfeiffer())
     grafts.save("a", tmp_path / "a")
     _, other = wrapped(seed=1)
-    with pytest.raises(gw.CheckpointError, match="another revision of the base: 25 of 25"):
+    with pytest.raises(gw.CheckpointError, match=r"another revision of the base: (\d+) of \1 "):
         other.load(tmp_path / "a")
     assert other.load(tmp_path / "a", other_base=True) == "a"
 

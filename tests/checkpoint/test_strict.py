@@ -244,7 +244,7 @@ def test_another_type(saved: Path) -> None:
 
 def test_another_revision_of_the_same_sizes(saved: Path) -> None:
     model = build("bert_classifier", seed=1).model
-    message = refused(saved / "a", "another revision of the base: 25 of 25 sampled weights differ", model=model)
+    message = refused(saved / "a", r"another revision of the base: (\d+) of \1 sampled weights differ", model=model)
     assert "other_base=True" in message
     gw.of(model).load(saved / "a", other_base=True)
     assert gw.of(model).names == ("a",)
@@ -254,4 +254,4 @@ def test_one_layer_trained_a_little_further(saved: Path) -> None:
     model = build("bert_classifier").model
     with torch.no_grad():
         model.bert.encoder.layer[1].output.dense.weight.mul_(1 + 1e-4)
-    refused(saved / "a", "1 of 25 sampled weights differ, such as 'encoder.layer.1.output.dense.weight'", model=model)
+    refused(saved / "a", r"1 of \d+ sampled weights differ, such as 'encoder.layer.1.output.dense.weight'", model=model)

@@ -32,11 +32,11 @@ def grafts() -> gw.Adapters:
     return grafts
 
 
-CALLS = {"fsync": os, "rename": Path}
+CALLS = {"fsync": os, "rename": Path, "_exchange": folders}
 
 
 @pytest.mark.parametrize("crashing", [False, True], ids=["error", "crash"])
-@pytest.mark.parametrize("nth", range(12))
+@pytest.mark.parametrize("nth", range(5))
 @pytest.mark.parametrize("call", CALLS)
 def test_a_save_that_ends_anywhere(
     call: str, nth: int, crashing: bool, grafts: gw.Adapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -59,12 +59,14 @@ def test_a_save_that_ends_anywhere(
 
     with monkeypatch.context() as patch:
         patch.setattr(CALLS[call], call, failing)
+        if call == "rename":  # as where two folders cannot change places in one step
+            patch.setattr(folders, "_exchange", lambda *_: False)
         if crashing:  # after a crash nothing is tidied up
             patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         ended = True
         try:
             grafts.save("a", folder)
-        except (Crash, OSError):
+        except (Crash, gw.CheckpointError):
             ended = False
     _, fresh = attached()
     if folder.exists():
@@ -90,7 +92,7 @@ def test_a_first_save_that_ends_leaves_no_folder(
         raise OSError("no space left")
 
     monkeypatch.setattr(folders.os, "fsync", failing)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(gw.CheckpointError, match="cannot be written: no space left"):
         grafts.save("a", tmp_path / "deep" / "a")
     assert list((tmp_path / "deep").iterdir()) == []
 

@@ -24,6 +24,7 @@ from graftwork.compose.reads import BranchReads, Surroundings
 from graftwork.compose.tree import node_for
 from graftwork.methods import AdapterModule, Place
 from graftwork.sites import Site, Tap
+from tests.attach.common import bert_classifier, ids, lively
 from tests.compose.interpreter import Lab, close, unsettle
 from tests.methods import formula
 from tests.methods.by_hand import Here
@@ -459,6 +460,23 @@ def test_folded_weights_are_remade_after_a_change(of: str, change: str) -> None:
         after = node(it.reads())
         close(after, it.expect()[0], TOLERANCE)
     assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("dtypes", [("float32", "float32", "float64"), ("bfloat16", "float64", "float32")])
+def test_weights_of_several_dtypes(dtypes: tuple[str, str, str]) -> None:
+    """Folded they give what the trainable form gives."""
+    model = bert_classifier(num_hidden_layers=1)
+    grafts = gw.attach(model)
+    for name, dtype in zip("ab", dtypes, strict=False):
+        grafts.add(name, gw.Pfeiffer(dtype=dtype))
+        lively(grafts, name)
+    grafts.add_fusion(gw.Fuse("a", "b", name="ab"), gw.FusionConfig(dtype=dtypes[2]))
+    lively(grafts, "ab")
+    grafts.active = "ab"
+    with torch.no_grad():
+        folded = model(ids(2, 5)).logits
+    grafts.train_only(gw.Fuse("a", "b", name="ab"))
+    torch.testing.assert_close(model(ids(2, 5)).logits.detach(), folded, atol=1e-3, rtol=1e-3)
 
 
 def test_folded_weights_are_remade_in_another_dtype() -> None:

@@ -123,19 +123,12 @@ def plain_name(handle: Handle, name: str) -> str:
     return plain.removeprefix(handle.sites.prefix)
 
 
-def base_weights(handle: Handle, *, inside: bool) -> dict[str, Weight]:
-    """The base's tensors, by a name without the base model's prefix or peft's wrappers in it.
-
-    Args:
-        handle: The model's.
-        inside: Only parameters inside its layers; all of its parameters where it has no sites.
-    """
-    layers = [site for site in handle.sites if site.kind not in ("embedding", "output_projection")]
-    blocks = tuple({f"{site.block}." if site.block else "" for site in layers}) or ("",)
+def base_weights(handle: Handle) -> dict[str, Weight]:
+    """The base's tensors, by a name without the base model's prefix or peft's wrappers in it."""
     found: dict[str, Weight] = {}
     for name, weight in _stored(handle.model, ()):
         plain = plain_name(handle, name)
-        if _belongs(handle, plain, weight) and (not inside or (weight.is_parameter and name.startswith(blocks))):
+        if _belongs(handle, plain, weight):
             found[plain] = weight
     return found
 

@@ -42,9 +42,8 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
         SiteError: If the method stands nowhere in this model, or cannot serve a site of a kind that was asked for by name.
         ConfigError: If an option does not fit.
     """
-    stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
     config.check({stack.removeprefix(sites.prefix): numbers for stack, numbers in sites.numbers.items()})
-    places = [place_of(model, sites, site, stacks) for site in sites]
+    places = places_of(model, sites)
     devices = [device_at(model, site.block) for site in sites]
     first = devices[0] if devices else device_at(model, "")
     with made_on(first):
@@ -132,12 +131,23 @@ def shared_by(*modules: Mapping[Any, nn.Module]) -> nn.Module | None:
     return next((shared for shared in known if shared is not None), None)
 
 
-def place_of(model: nn.Module, sites: SiteMap, site: Site, stacks: Mapping[str, int]) -> Place:
-    """What a configuration is told of a site: its stack as in the base model, whatever head is around it."""
-    kinds = tuple(dict.fromkeys(s.kind for s in sites if s.stack == site.stack and s.layer == site.layer))
-    causal = causal_at(model, site)
-    site = dataclasses.replace(site, stack=site.stack.removeprefix(sites.prefix))
-    return Place(site=site, layers=stacks.get(site.stack, 1), causal=causal, block_kinds=kinds)
+def places_of(model: nn.Module, sites: SiteMap) -> list[Place]:
+    """What a configuration is told of each site: its stack as in the base model, whatever head is around it."""
+    stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
+    causal: dict[str, bool] = {}
+    kinds: dict[tuple[str, int], list[str]] = {}
+    for site in sites:
+        kinds.setdefault((site.stack, site.layer), []).append(site.kind)
+    places = []
+    for site in sites:
+        inside = site.stack or site.block
+        if inside not in causal:
+            causal[inside] = causal_at(model, site)
+        there = tuple(dict.fromkeys(kinds[site.stack, site.layer]))
+        site = dataclasses.replace(site, stack=site.stack.removeprefix(sites.prefix))
+        layers = stacks.get(site.stack, 1)
+        places.append(Place(site=site, layers=layers, causal=causal[inside], block_kinds=there))
+    return places
 
 
 def build_fusion(
@@ -149,9 +159,8 @@ def build_fusion(
         SiteError: If it reads what a site does not give.
         ConfigError: If an option does not fit.
     """
-    stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
     here = {index: site for index, site in enumerate(sites) if index in present}
-    places = {index: place_of(model, sites, site, stacks) for index, site in here.items()}
+    places = {index: place for index, place in enumerate(places_of(model, sites)) if index in present}
     devices = {index: device_at(model, site.block) for index, site in here.items()}
     root = next(iter(devices.values()), torch.device("cpu"))
     with made_on(root):

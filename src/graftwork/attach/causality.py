@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from graftwork.attach.holder import base_modules
 from graftwork.sites import Site
 
 
@@ -20,7 +21,8 @@ def causal_at(model: nn.Module, site: Site) -> bool:
         return "decoder" in site.stack
     if getattr(config, "is_decoder", False):
         return True
-    said = [m.is_causal for m in _stack(model, site).modules() if isinstance(getattr(m, "is_causal", None), bool)]
+    inside = base_modules(_stack(model, site))
+    said = [m.is_causal for _, m in inside if isinstance(getattr(m, "is_causal", None), bool)]
     return any(said) if said else _predicts_next_words(config)
 
 

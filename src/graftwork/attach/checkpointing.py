@@ -92,7 +92,7 @@ def bind_checkpointing(handle: Handle) -> None:
 
 def unbind_checkpointing(handle: Handle) -> None:
     """Put the original checkpointing functions back."""
-    for module in handle.model.modules():
+    for module in handle.checkpointed_modules():
         function = module.__dict__.get("_gradient_checkpointing_func")
         if isinstance(function, CheckpointFunction):
             module.__dict__["_gradient_checkpointing_func"] = function.function

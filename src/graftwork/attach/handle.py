@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from graftwork.attach import building, learning, wiring
 from graftwork.attach.base import BaseHistory
+from graftwork.attach.changes import whole
 from graftwork.attach.checkpointing import Bound, unbind_checkpointing
 from graftwork.attach.extra_losses import pay
 from graftwork.attach.finding_heads import output_embeddings
 from graftwork.attach.headed import HANDLE, Headed, Together
 from graftwork.attach.heads import Labels, labelled
-from graftwork.attach.holder import reclaim
+from graftwork.attach.holder import base_modules, reclaim
 from graftwork.attach.named_heads import heads_in_use
 from graftwork.attach.names import unknown
 from graftwork.attach.norms import norm_finders, standing_still, with_statistics
@@ -74,6 +75,7 @@ class Handle(Registry):
     def active(self, composition: Composition) -> None:
         self.activate(composition)
 
+    @whole
     def activate(self, composition: Composition, *, head: str | Sequence[str] | None = OWN) -> None:
         """Set what every forward pass computes, as `active` does, with a choice of the head.
 
@@ -183,6 +185,7 @@ class Handle(Registry):
 
     # -- what learns -----------------------------------------------------------------------------------------------
 
+    @whole
     def train_only(
         self,
         what: Composition | Sequence[str],
@@ -272,6 +275,7 @@ class Handle(Registry):
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
+    @whole
     def detach(self) -> None:
         """Take everything off the model: it is as it was before `attach`, bit for bit.
 
@@ -312,7 +316,7 @@ class Handle(Registry):
 
     def checkpointed_modules(self) -> list[nn.Module]:
         """The modules that transformers may checkpoint."""
-        return [m for m in self.model.modules() if "_gradient_checkpointing_func" in m.__dict__]
+        return [m for _, m in base_modules(self.model) if "_gradient_checkpointing_func" in m.__dict__]
 
     @property
     def labels_differ(self) -> bool:
@@ -323,7 +327,7 @@ class Handle(Registry):
         """Remember what a model made of a head's first labels."""
         labels = None if name is None else self._labels.get(name)
         if name is not None and labels is not None and labels.problem_type is None and problem_type is not None:
-            self._labels[name] = Labels(labels.names, problem_type)
+            self._labels = {**self._labels, name: Labels(labels.names, problem_type)}
 
     def check(self, composition: Composition) -> None:
         """Refuse a composition that cannot be computed.
@@ -332,10 +336,10 @@ class Handle(Registry):
             UnknownNameError: If something in it is not there.
             CompositionError: If it cannot be computed.
         """
-        self._plan(composition, head=None)
+        self._plan(self._named(composition), head=None)
 
     def replan(self) -> None:
-        self._learning = tuple(name for name in self._learning if name in self.taken)
+        self._learning = tuple(name for name in self._learning if name in self)
         self._hold_still()
         self.runtime.plan = self._plan(self.runtime.active, head=self.runtime.head)
         self.runtime.stale = False  # at last: other threads look at it first
@@ -354,7 +358,7 @@ class Handle(Registry):
         return len(weight) if isinstance(weight, Tensor) else None
 
     def _hold_still(self) -> None:
-        self._standing_still = standing_still(self, self._base_norms, self._learning, self.base_mode)
+        self._standing_still = standing_still(self._base_norms, self._statistics, self._learning, self.base_mode)
 
     def _named(self, composition: Composition) -> Composition:
         if composition is not None and not isinstance(composition, (str, Block)):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from graftwork.attach.choice import Chosen, Program
 from graftwork.attach.finding_heads import output_embeddings, task_model
+from graftwork.attach.holder import base_modules
 from graftwork.attach.names import RESERVED
 from graftwork.attach.offload import settled
 from graftwork.attach.ports import uninstall
@@ -64,7 +65,7 @@ def shared_weights(model: nn.Module) -> dict[int, nn.Parameter]:
     shared = {} if output is None else {id(p): p for p in output.parameters(recurse=False) if p is output.weight}
     base = getattr(model, "base_model", None)
     if isinstance(base, nn.Module) and base is not model:
-        shared.update({id(p): p for p in base.parameters()})
+        shared.update({id(p): p for _, m in base_modules(base) for p in m._parameters.values() if p is not None})
     return shared
 
 

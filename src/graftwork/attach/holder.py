@@ -88,6 +88,19 @@ class Holder(nn.Module):
         self.tuners = Named()
 
 
+def base_modules(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """A module and all inside it by path, as its ``named_modules()`` gives them, without what we keep there."""
+    seen: set[int] = set()
+    waiting = [("", module)]
+    while waiting:
+        path, one = waiting.pop()
+        if id(one) not in seen and not isinstance(one, Holder):
+            seen.add(id(one))
+            yield path, one
+            start = f"{path}." if path else ""
+            waiting += [(start + name, child) for name, child in reversed(one._modules.items()) if child is not None]
+
+
 def host_path(model: nn.Module, path: str) -> str:
     """The nearest module from ``path`` upwards that can have a child of ours: no Sequential runs it by chance."""
     while True:

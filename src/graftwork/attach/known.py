@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from graftwork.attach import members
+from graftwork.attach.changes import Lock
 from graftwork.attach.finding_heads import find_heads
 from graftwork.attach.heads import Labels, follow_vocabulary
 from graftwork.attach.holder import Holder, SiteAdapters, holder_at, holder_or_none
@@ -28,6 +29,7 @@ class Known:
     Attributes:
         model: The user's own model, its classes and its forward untouched.
         sites: Where adapters can stand in it.
+        lock: Held by the thread that changes what the model carries.
         runtime: The state that the model's hooks share.
         head_paths: The modules of the model's own head.
         shown_labels: What the model's configuration says of labels.
@@ -37,15 +39,18 @@ class Known:
     def __init__(self, model: nn.Module, sites: SiteMap, heads: Sequence[str] | None = None) -> None:
         self.model = model
         self.sites = sites
+        self.lock = Lock()
         self.runtime = Runtime()
         self._task_model, self.head_paths, self.unclear_heads = find_heads(model, sites, heads)
-        self._adapters: dict[str, AdapterConfig] = {}
-        self._fusions: dict[str, tuple[Learned, LearnedConfig]] = {}
-        self._labels: dict[str, Labels] = {}
-        self._head_configs: dict[str, HeadConfig] = {}
+        # Replaced by changes, never edited: other threads look into them meanwhile.
+        self._adapters: Mapping[str, AdapterConfig] = {}
+        self._fusions: Mapping[str, tuple[Learned, LearnedConfig]] = {}
+        self._labels: Mapping[str, Labels] = {}
+        self._head_configs: Mapping[str, HeadConfig] = {}
+        self._site_modules: Mapping[int, SiteAdapters] = {}
+        self._statistics: Mapping[str, list[nn.Module]] = {}  # of each adapter that has some, the norms that keep them
         self.shown_labels = ShownLabels(self.task_model)
         self._own_labels = Labels.of(getattr(self.task_model, "config", None))
-        self._site_modules: dict[int, SiteAdapters] = {}
         self._injected = Table(model, self.runtime, sites)
 
     @property
@@ -82,14 +87,22 @@ class Known:
         self._require_plain(name)
         return tuple(members.full_name(name, member) for member in self._adapters[name].members)
 
-    @property
-    def taken(self) -> tuple[str, ...]:
-        """Every name that means something: `parts` and `members`."""
-        return (*self.parts, *self.members)
+    def __contains__(self, name: object) -> bool:
+        """Whether a name means something: an adapter, a fusion, a head by itself, or a member."""
+        return self._is_part(name) or self._is_member(name)
+
+    def _is_part(self, name: object) -> bool:
+        # What has a head and is none of these is a member.
+        return name in self._adapters or name in self._fusions or (name in self._labels and not self._is_member(name))
+
+    def _is_member(self, name: object) -> bool:
+        adapter, member = parted(name) if isinstance(name, str) else ("", "")
+        config = self._adapters.get(adapter)
+        return config is not None and member in config.members
 
     def owner_of(self, name: str) -> str:
         """The adapter that a member belongs to; every other name itself."""
-        return parted(name)[0] if name not in self.parts and name in self.members else name
+        return parted(name)[0] if not self._is_part(name) and self._is_member(name) else name
 
     def sole(self, name: str) -> str:
         """The member that an adapter's own name means, where it has one member alone; every other name itself."""
@@ -105,13 +118,16 @@ class Known:
         self._require(name)
         if name in self._adapters or name in self._fusions:
             return "adapter" if name in self._adapters else "fusion"
-        return "head" if name in self.lone_heads else "member"
+        return "member" if self._is_member(name) else "head"
 
     @property
     def lone_heads(self) -> tuple[str, ...]:
         """The names of heads by themselves, which belong to no adapter and no fusion."""
-        owned = {*self._adapters, *self._fusions, *self.members}
-        return tuple(name for name in self._labels if name not in owned)
+        return tuple(
+            name
+            for name in self._labels
+            if name not in self._adapters and name not in self._fusions and not self._is_member(name)
+        )
 
     def config(self, name: str) -> AdapterConfig | LearnedConfig | HeadConfig:
         """The configuration of an adapter (also by a member's name) or a fusion, or of a head by itself.
@@ -177,7 +193,7 @@ class Known:
         return holder_at(self.model, "")
 
     def _require(self, name: str) -> None:
-        if name not in self.taken:
+        if name not in self:
             self._refuse_stranger(name)
             raise unknown(name, self.parts, "adapter or fusion")
 
@@ -187,7 +203,7 @@ class Known:
 
     def _require_adapter(self, name: str) -> None:
         """Refuse what is no adapter and no member, and the name of an adapter that means several."""
-        if name not in self._adapters and name not in self.members:
+        if name not in self._adapters and not self._is_member(name):
             self._refuse_stranger(name)
             raise unknown(name, self._adapters, "adapter")
         here = self.members_of(name) if name in self._adapters else ()

@@ -36,7 +36,7 @@ def add_member(registry: Registry, adapter: str, member: str, like: str | None) 
     shared = shared_by_members(registry, adapter)
     check_member(f"add_member({adapter!r}, {member!r})", member)
     full = full_name(adapter, member)
-    check_new(full, registry.taken, "a member")
+    check_new(full, registry, "a member")
     source = None if like is None else like.removeprefix(f"{adapter}{SEPARATOR}")
     if source is not None and source not in shared.names:
         raise unknown(source, shared.names, f"member of {adapter!r}")
@@ -72,7 +72,7 @@ def drop_member(registry: Registry, full: str) -> None:
 
 def export(registry: Registry, what: str, name: str) -> None:
     """See `graftwork.attach.registry.Registry.export`."""
-    check_new(name, registry.taken, "an adapter")
+    check_new(name, registry, "an adapter")
     registry._require_adapter(what)
     owner, full = registry.owner_of(what), registry.sole(what)
     config = registry._adapters[owner].exported()
@@ -92,7 +92,8 @@ def export(registry: Registry, what: str, name: str) -> None:
 
 
 def _say(registry: Registry, adapter: str, shared: MemberWeights) -> None:
-    registry._adapters[adapter] = registry._adapters[adapter].with_members(shared.names)
+    config = registry._adapters[adapter].with_members(shared.names)
+    registry._adapters = {**registry._adapters, adapter: config}
 
 
 def _refuse_in_use(registry: Registry, name: str, why: str) -> None:

@@ -96,7 +96,7 @@ def merge(
 ) -> Merged:
     """Make the adapter and add it; see `graftwork.attach.registry.Registry.merge`."""
     weights = _weights(of)
-    check_new(name, registry.taken, "an adapter")
+    check_new(name, registry, "an adapter")
     for member in (*weights, *(() if start is None else (start,))):
         if registry.owner_of(member) != member:
             raise ConfigError(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Container, Iterable
 
 from graftwork.errors import ConfigError, UnknownNameError
 from graftwork.methods.members import SEPARATOR
 
 RESERVED = "graftwork"
+_UNWRITTEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogates, ends of lines and paragraphs
 
 
-def check_new(name: str, taken: Iterable[str], what: str) -> None:
+def check_new(name: str, taken: Container[str], what: str) -> None:
     """Refuse a name that is empty, no text, or taken.
 
     Raises:
@@ -22,7 +24,7 @@ def check_new(name: str, taken: Iterable[str], what: str) -> None:
         raise ConfigError(
             f"{name!r} cannot be the name of {what}; give a text that is not empty, without spaces around it"
         )
-    if any(ord(c) < 32 for c in name):
+    if any(unicodedata.category(c) in _UNWRITTEN for c in name):
         raise ConfigError(f"{name!r} cannot be the name of {what}: it has control characters; use plain text")
     if name in taken:
         raise UnknownNameError(f"{what} {name!r} is there already; choose another name, or remove({name!r}) first")

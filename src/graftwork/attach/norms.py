@@ -7,7 +7,6 @@ it is trained whole and an adapter's own where that adapter learns; all others s
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -18,9 +17,6 @@ from graftwork.attach.offload import settled
 from graftwork.attach.ports import uninstall
 from graftwork.methods import AdapterConfig, NormPlace
 from graftwork.sites import SiteMap
-
-if TYPE_CHECKING:
-    from graftwork.attach.handle import Handle
 
 _WITH_STATISTICS = nn.modules.batchnorm._NormBase
 
@@ -102,19 +98,15 @@ def with_statistics(module: nn.Module) -> list[nn.Module]:
 
 
 def standing_still(
-    handle: Handle, base: Collection[nn.Module], learning: Collection[str], mode: str
+    base: Collection[nn.Module], owned: Mapping[str, list[nn.Module]], learning: Collection[str], mode: str
 ) -> list[nn.Module]:
     """The norms whose statistics do not move: the base's unless it is trained whole, and those of what does not learn.
 
     Args:
-        handle: The model's.
         base: The base's norms that keep statistics.
+        owned: Those of each adapter.
         learning: The names that learn.
         mode: How the base learns, see `Handle.train_only`.
     """
     still = [] if mode == "trained" else list(base)
-    for name in handle.names:
-        if name not in learning:
-            owned = (*handle.modules_of(name).values(), *handle.norms_of(name).values())
-            still += [m for module in owned for m in with_statistics(module)]
-    return still
+    return [*still, *(norm for name, norms in owned.items() if name not in learning for norm in norms)]

@@ -9,7 +9,7 @@ from torch import nn
 
 from graftwork.attach.choice import Program, norm_program
 from graftwork.attach.headed import Together
-from graftwork.attach.holder import SiteAdapters
+from graftwork.attach.holder import SiteAdapters, base_modules
 from graftwork.compose import (
     BatchSplit,
     Block,
@@ -226,7 +226,7 @@ def refuse_rows(plan: Plan, model: nn.Module, sites: SiteMap) -> None:
                 f"{composition!r} needs the batch first, but at {site.key} the rows of the batch are dimension {site.rows}; build "
                 "the model with batch_first=True if it can be, or use one adapter for all rows and positions"
             )
-    for name, module in model.named_modules() if by_rows or plan.mixing else ():
+    for name, module in base_modules(model) if by_rows or plan.mixing else ():
         if isinstance(module, nn.MultiheadAttention) and not module.batch_first:
             raise CompositionError(
                 f"{composition!r} needs the batch first, but {name or 'the model'} takes positions first; build the model "

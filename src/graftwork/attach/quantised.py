@@ -8,7 +8,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from graftwork.attach.names import RESERVED
+from graftwork.attach.holder import base_modules
 from graftwork.attach.samples import has_values
 from graftwork.errors import AttachError
 
@@ -46,8 +46,8 @@ def refuse_without_gradients(model: nn.Module, what: str) -> None:
         AttachError: Naming the layer.
     """
     asked: set[type] = set()
-    for path, module in model.named_modules():
-        if type(module) in asked or RESERVED in path.split(".") or not is_quantised_linear(module):
+    for path, module in base_modules(model):
+        if type(module) in asked or not is_quantised_linear(module):
             continue
         asked.add(type(module))
         if not _gives_gradients(module):

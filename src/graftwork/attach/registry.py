@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from graftwork.attach import building, members
+from graftwork.attach.changes import changing, one_at_a_time, whole
 from graftwork.attach.headed import Headed
 from graftwork.attach.holder import SiteAdapters, drop_empty, holder_or_none
 from graftwork.attach.known import Known
 from graftwork.attach.merging import Merged, merge
 from graftwork.attach.named_heads import OwnHead, make_named_head
 from graftwork.attach.names import check_new, unknown
-from graftwork.attach.norms import drop_norms, put_norms
+from graftwork.attach.norms import drop_norms, put_norms, with_statistics
 from graftwork.attach.runtime import OWN
 from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule, config_for, fusions_in, names_in
 from graftwork.compose.tree import refuse_unweighable
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.heads import HeadConfig
 from graftwork.methods import AdapterConfig, AdapterModule, Peft, is_peft
+
+T = TypeVar("T")
 
 
 class Registry(Known):
@@ -34,6 +37,7 @@ class Registry(Known):
         """Refuse a composition that cannot be computed."""
         raise NotImplementedError
 
+    @one_at_a_time
     def add(self, name: str, config: Any) -> None:
         """Add an adapter, untrained, fixed and not active; on a model with a head it owns a copy of it.
 
@@ -46,18 +50,19 @@ class Registry(Known):
             UnknownNameError: If the name is taken.
             SiteError: If the model has no site that the method stands at.
         """
-        check_new(name, self.taken, "an adapter")
+        check_new(name, self, "an adapter")
         if is_peft(config):
             config = Peft(peft=config)
         if not isinstance(config, AdapterConfig):
             raise ConfigError(f"add({name!r}, {config!r}): that is no configuration; give one, such as gw.Pfeiffer()")
         built = building.build(self.model, self.sites, config)
-        head = self._made_head(
-            None, None
-        )  # a model whose head cannot be copied is refused before anything is put into it
-        self.inject(name, config)
-        self.adopt(name, config, *built, head)
+        # A model whose head cannot be copied is refused before anything is put into it.
+        head = self._made_head(None, None)
+        with changing(self):
+            self.inject(name, config)
+            self.adopt(name, config, *built, head)
 
+    @whole
     def inject(self, name: str, config: AdapterConfig) -> nn.Module | None:
         """Have another library put what is its own of an adapter into the model.
 
@@ -73,11 +78,13 @@ class Registry(Known):
         self._injected.add(name, config.injected, self.head_paths)
         return self._injected.weights(name)
 
+    @whole
     def forsake(self, name: str) -> None:
         """Take out what `inject` put in and nobody adopted."""
         self._injected.drop(name)
         drop_empty(self.model)
 
+    @whole
     def adopt(
         self,
         name: str,
@@ -96,15 +103,19 @@ class Registry(Known):
             head: Its head's modules by path, and their labels; by default a copy of the model's own.
         """
         for member in config.members:
-            check_new(members.full_name(name, member), self.taken, "a member")
+            check_new(members.full_name(name, member), self, "a member")
         for index, module in modules.items():
             self._site(index).adapters.put(name, fixed(module))
         self._keep_shared(name, modules, norms)
         put_norms(self.model, self.sites, name, {index: fixed(norm) for index, norm in norms.items()})
-        self._adapters[name] = config
+        statistics = [m for module in (*modules.values(), *norms.values()) for m in with_statistics(module)]
+        if statistics:
+            self._statistics = {**self._statistics, name: statistics}
+        self._adapters = {**self._adapters, name: config}
         self._give_head(name, head, None)
         self.replan()
 
+    @one_at_a_time
     def merge(
         self,
         name: str,
@@ -142,6 +153,7 @@ class Registry(Known):
                 )
         return merge(self, name, of, start, head_from)
 
+    @whole
     def add_member(self, name: str, member: str, like: str | None = None) -> str:
         """Give an adapter that serves several tasks one more, untrained and fixed; what is there stays as it is, to the bit.
 
@@ -163,6 +175,7 @@ class Registry(Known):
         """
         return members.add_member(self, name, member, like)
 
+    @one_at_a_time
     def export(self, what: str, name: str) -> None:
         """Write out an adapter that is made of other weights, or one member of it, as a plain adapter beside it.
 
@@ -178,6 +191,7 @@ class Registry(Known):
         """
         members.export(self, what, name)
 
+    @one_at_a_time
     def add_fusion(self, block: Learned, config: LearnedConfig | None = None, *, head_from: str | None = None) -> None:
         """Add the weights of a fusion or another block that learns, for every site where one of its pool stands.
 
@@ -197,7 +211,7 @@ class Registry(Known):
             )
         self._injected.active_in(block)
         config = config_for(block, config)
-        check_new(block.name, self.taken, "a fusion")
+        check_new(block.name, self, "a fusion")
         for member in names_in(block):
             self._require_adapter(member)
         inner = [f.name for f in fusions_in(block)[1:]]
@@ -211,6 +225,7 @@ class Registry(Known):
         modules = building.build_fusion(self.model, self.sites, present, block, config)
         self.adopt_fusion(block, config, modules, head_from=head_from)
 
+    @whole
     def adopt_fusion(
         self,
         block: Learned,
@@ -228,7 +243,7 @@ class Registry(Known):
         for index, module in modules.items():
             self._site(index).fusions.put(block.name, fixed(module))
         self._keep_shared(block.name, modules)
-        self._fusions[block.name] = (block, config)
+        self._fusions = {**self._fusions, block.name: (block, config)}
         try:
             self.check(block)
             self._give_head(block.name, head, head_from)
@@ -236,6 +251,7 @@ class Registry(Known):
             self._forget(block.name)
             raise
 
+    @whole
     def add_head(self, name: str, head: HeadConfig | int | Sequence[str] | Mapping[str, nn.Module] | nn.Module) -> None:
         """Give an adapter or a fusion a head; on a `Headed` model also one by itself, under a name of its own.
 
@@ -250,7 +266,7 @@ class Registry(Known):
         """
         if isinstance(self.model, Headed) or isinstance(head, HeadConfig):
             made = make_named_head(self, head)
-            if name not in self.taken:
+            if name not in self:
                 check_new(name, (), "a head")
                 self._refuse_stranger(name)
         else:
@@ -259,11 +275,13 @@ class Registry(Known):
         self._put_head(name, made)
         self.replan()
 
+    @whole
     def adopt_head(self, name: str, head: OwnHead) -> None:
         """Add a head by itself whose modules are made already; for reading files, which check everything before."""
         self._put_head(name, head)
         self.replan()
 
+    @whole
     def remove(self, what: str | Learned) -> None:
         """Remove an adapter or a fusion, its head and its norms too; or a head by itself, or one member of an adapter.
 
@@ -292,7 +310,8 @@ class Registry(Known):
 
     def _site(self, index: int) -> SiteAdapters:
         if index not in self._site_modules:
-            self._site_modules[index] = building.site_adapters(self.model, list(self.sites)[index], index)
+            made = building.site_adapters(self.model, list(self.sites)[index], index)
+            self._site_modules = {**self._site_modules, index: made}
         return self._site_modules[index]
 
     def _give_head(self, name: str, head: OwnHead | None, like: str | None) -> None:
@@ -316,13 +335,12 @@ class Registry(Known):
         return OwnHead(building.copy_head(self.model, own), self._own_labels)
 
     def _put_head(self, name: str, head: OwnHead) -> None:
-        self._labels[name] = head.labels
-        self._head_configs.pop(name, None)
-        if head.config is not None:
-            self._head_configs[name] = head.config
         for module in head.modules.values():
             fixed(module)
         building.put_head(self._root_holder(), name, head.modules, self.model.training)
+        self._labels = {**self._labels, name: head.labels}
+        made = {} if head.config is None else {name: head.config}
+        self._head_configs = {**_without(self._head_configs, name), **made}
 
     def _keep_shared(self, name: str, *modules: Mapping[int, nn.Module]) -> None:
         shared = building.shared_by(*modules)
@@ -340,19 +358,22 @@ class Registry(Known):
             root.shared.drop(name)
         for one in (name, *(self.members_of(name) if name in self._adapters else ())):
             self._forget_head(one)
-        self._adapters.pop(name, None)
-        self._fusions.pop(name, None)
+        self._adapters, self._fusions = _without(self._adapters, name), _without(self._fusions, name)
+        self._statistics = _without(self._statistics, name)
 
     def _forget_head(self, name: str) -> None:
         if name in self._labels:
             self._root_holder().heads.drop(name)
-        self._labels.pop(name, None)
-        self._head_configs.pop(name, None)
+        self._labels, self._head_configs = _without(self._labels, name), _without(self._head_configs, name)
 
 
 def fixed(module: nn.Module) -> nn.Module:
     """The module, none of its weights learning: what is new waits for `train_only`."""
     return module.requires_grad_(False)
+
+
+def _without(table: Mapping[str, T], name: str) -> Mapping[str, T]:
+    return {key: value for key, value in table.items() if key != name}
 
 
 def _all_names(composition: Composition) -> set[str]:

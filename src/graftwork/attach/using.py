@@ -80,8 +80,8 @@ def using(runtime: Runtime, plan: Plan | None) -> Iterator[None]:
                 del _generators[generator]
         if before[-1:] != (use,):
             raise AttachError(
-                f"using({plan and plan.composition!r}) is left before another one that was entered after it, or in another thread or "
-                "task than it was entered in; write it as a with statement around the calls of the model"
+                f"using({plan and plan.composition!r}) is left before another one that was entered after it, or in another "
+                "thread or task than it was entered in; write it as a with statement around the calls of the model"
             )
 
 

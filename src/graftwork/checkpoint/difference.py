@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from graftwork.attach.base import OWN_HEAD
 from graftwork.attach.samples import same, sampled
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_manifest
+from graftwork.checkpoint.folders import MANIFEST, TENSORS, read_manifest, read_whole
 from graftwork.checkpoint.manifest import Difference, Part, parse
 from graftwork.checkpoint.tensors import Tensors, decode, same_bits
 from graftwork.errors import CheckpointError
@@ -39,7 +39,10 @@ def read_difference(folder: Path) -> DifferenceFile:
     Raises:
         CheckpointError: If it holds something else, or is damaged.
     """
-    folder = existing(folder)
+    return read_whole(folder, _read)
+
+
+def _read(folder: Path) -> DifferenceFile:
     found = parse(read_manifest(folder), str(folder / MANIFEST))
     if not isinstance(found, Difference):
         what = f"the {found.kind} {found.name!r}" if isinstance(found, Part) else "a composition"

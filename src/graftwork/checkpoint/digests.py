@@ -24,6 +24,7 @@ from graftwork.compose import Composition, Fuse, Learned, LearnedConfig, fusions
 from graftwork.errors import CheckpointError
 from graftwork.heads import HeadConfig
 from graftwork.methods import AdapterConfig
+from graftwork.methods.peft_values import without_starts
 
 if TYPE_CHECKING:
     from graftwork.attach import Handle
@@ -59,7 +60,7 @@ def digest(name: str, config: AdapterConfig | LearnedConfig | HeadConfig, tensor
         own = f"shared/own.{config.members.index(member)}."
         mine = {key: t for key, t in mine.items() if not key.startswith("shared/own.") or key.startswith(own)}
         config = config.with_members((member,))
-    found = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    found = hashlib.sha256(json.dumps(without_starts(config.to_dict()), sort_keys=True).encode())
     for value in sorted(_digest_of(tensor) for tensor in mine.values()):
         found.update(value)
     return found.hexdigest()

@@ -1,28 +1,25 @@
-"""What an adapter was trained on: the model's type, its layers and widths, and a sample of its weights.
+"""What an adapter was trained on: the model's type, its layers and widths, and a few values of each of its weights.
 
 Type and sizes cannot tell two revisions of one model apart, sampled weights can. The sample is kept as values, not as a
-hash: so a copy of the base in half precision is recognised, and a difference can be named. Only weights inside the
-layers are looked at; a head, a pooler or a longer vocabulary do not make another base. Norms are looked at for
-themselves, and so is what learned of a base that was trained: few weights may be all that tells it from its original.
+hash: so a copy of the base in half precision is recognised, and a difference can be named. A head, a pooler or a longer
+vocabulary do not make another base.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from graftwork.attach.base import Weight, base_weights, plain_name
-from graftwork.attach.samples import Sample, same
+from graftwork.attach.samples import Sample, same, sampled
 from graftwork.checkpoint.reader import Reader
 from graftwork.checkpoint.renaming import Contents, Renaming, find, layer_of, stack_of, telling
 
 if TYPE_CHECKING:
     from graftwork.attach import Handle
-
-_MATRICES, _VECTORS = 16, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +30,15 @@ class Fingerprint:
         model_type: The type that its configuration names, else its class's name.
         model_class: Name of the class of the base model; told to the reader, not compared.
         stacks: Each stack of layers with its number of layers and its width.
-        samples: A few weights: name to some values (``None`` for one that is not finite).
+        samples: Every weight whose values can be looked at: name to some of them (``None`` for one that is not finite).
+        rows: The number of rows of each table outside the layers, such as the embeddings: here one may be longer.
     """
 
     model_type: str
     model_class: str
     stacks: dict[str, tuple[int, int]]
     samples: dict[str, Sample]
+    rows: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, handle: Handle, *, sample: bool = True) -> Fingerprint:
@@ -47,12 +46,9 @@ class Fingerprint:
         base = getattr(handle.model, "base_model", None)
         base = base if isinstance(base, torch.nn.Module) else handle.model
         kind = getattr(getattr(handle.model, "config", None), "model_type", None) or type(base).__name__
-        return cls(
-            str(kind),
-            type(base).__name__,
-            _stacks(handle),
-            {n: w.sample() for n, w in _chosen(handle).items()} if sample else {},
-        )
+        weights, stacks = _telling_weights(handle) if sample else {}, _stacks(handle)
+        rows = {n: len(w.tensor) for n, w in weights.items() if w.tensor.dim() == 2 and stack_of(n, stacks) is None}
+        return cls(str(kind), type(base).__name__, stacks, {n: w.sample() for n, w in weights.items()}, rows)
 
     @classmethod
     def read(cls, reader: Reader) -> Fingerprint:
@@ -62,11 +58,13 @@ class Fingerprint:
             CheckpointError: If a field is missing, unknown or of the wrong type.
         """
         stacks, values = reader.inner("stacks"), reader.inner("samples")
+        rows = reader.inner("rows") if "rows" in reader.data else Reader({}, reader.where)
         found = cls(
             reader.take("model_type", str),
             reader.take("model_class", str),
             {name: _stack(stacks.inner(name)) for name in stacks.data},
             {name: _sample(values.take(name, str)) for name in values.data},
+            {name: rows.take(name, int) for name in rows.data},
         )
         reader.done()
         return found
@@ -78,6 +76,7 @@ class Fingerprint:
             "model_class": self.model_class,
             "stacks": {name: {"layers": n, "width": w} for name, (n, w) in self.stacks.items()},
             "samples": {name: " ".join(map(repr, values)) for name, values in self.samples.items()},
+            "rows": self.rows,
         }
 
     def differences(self, other: Fingerprint) -> list[str]:
@@ -103,7 +102,8 @@ class Fingerprint:
         """The same with the names of another model; of its samples those outside the stacks keep theirs."""
         stacks = {renaming.stacks.get(stack, stack): size for stack, size in self.stacks.items()}
         samples = {renaming.path(name): sample for name, sample in self.samples.items()}
-        return dataclasses.replace(self, stacks=stacks, samples=samples)
+        rows = {renaming.path(name): n for name, n in self.rows.items()}
+        return dataclasses.replace(self, stacks=stacks, samples=samples, rows=rows)
 
     def renaming(self, handle: Handle) -> Renaming:
         """How what a file says of this base is called in a model of the same type."""
@@ -131,8 +131,15 @@ class Fingerprint:
                 continue
             if weight is not None and not weight.readable:
                 continue
+            rows = self.rows.get(name)
+            if rows is not None and (weight is None or len(weight.tensor) < rows):
+                continue  # a table that is not there, or shorter
             compared += 1
-            if not (_found(name, sample, self.stacks, contents) if weight is None else same(sample, weight.sample())):
+            if not (
+                _found(name, sample, self.stacks, contents)
+                if weight is None
+                else same(sample, sampled(weight.values()[:rows]))
+            ):
                 changed.append(name)
         return list(self.samples) if self.samples and not compared else changed
 
@@ -155,26 +162,16 @@ def _packed(handle: Handle, name: str) -> bool:
     return False
 
 
-def _chosen(handle: Handle) -> dict[str, Weight]:
-    """Weights spread evenly over all layers: matrices, vectors, norms, and what learned of the base."""
-    inside = {name: w for name, w in base_weights(handle, inside=True).items() if w.readable}
-    changed = handle.base_history.changed
-    learned = {n: w for n, w in base_weights(handle, inside=False).items() if n in changed and w.readable}
-    norms = {plain_name(handle, path) for path in handle.sites.norms}
-    names: list[str] = []
-    for weights in (inside, learned):
-        matrices = sorted(name for name, w in weights.items() if w.tensor.dim() > 1)
-        vectors = sorted(name for name, w in weights.items() if w.tensor.dim() <= 1)
-        names += [*_spread(matrices, _MATRICES), *_spread(vectors, _VECTORS)]
-        names += _spread([name for name in vectors if name.rpartition(".")[0] in norms], _VECTORS)
-    weights = {**inside, **learned}
-    return {name: weights[name] for name in dict.fromkeys(names)}
-
-
-def _spread(names: Sequence[str], count: int) -> list[str]:
-    if len(names) <= count:
-        return list(names)
-    return [names[n * (len(names) - 1) // (count - 1)] for n in range(count)]
+def _telling_weights(handle: Handle) -> dict[str, Weight]:
+    """The weights by which a base is known: all but those of heads and poolers, which begin anew with every task."""
+    aside = {plain_name(handle, path) for path in (*handle.head_paths, *handle.unclear_heads)}
+    return {
+        name: weight
+        for name, weight in base_weights(handle).items()
+        if weight.readable
+        and "pooler" not in name.split(".")
+        and not any(name == path or name.startswith(f"{path}.") for path in aside)
+    }
 
 
 def _stack(reader: Reader) -> tuple[int, int]:

@@ -1,30 +1,39 @@
-"""Folders on disk: written aside and renamed, read whole or not at all.
+"""Folders on disk: written aside and put in place in one step, read whole or not at all.
 
-A folder that is replaced is first renamed to a fixed name beside it, then the new one takes its place, then the old one
-is deleted. Whatever moment a crash picks, the old or the new folder is complete; between the two renames the old one is
-found under the other name, by `existing`.
+A folder that is replaced changes places with the new one in one call of the system, where there is such a call; elsewhere it
+is first renamed to a fixed name beside it, where `existing` finds it between the two renames. Whatever moment a crash
+picks, the old or the new folder is complete. What a process that has ended left beside is taken away by the next save.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 import re
 import shutil
+import socket
+import time
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from graftwork.errors import CheckpointError
 
 MANIFEST = "graftwork.json"
 TENSORS = {kind: f"{kind}.safetensors" for kind in ("adapter", "fusion", "head", "base")}
+DIGEST = "digest"
 _PART = r"(?:graftwork\.json|(?:adapter|fusion|head|base)\.safetensors)"
 _OURS = re.compile(rf"{_PART}|(?:adapters|fusions|heads)(?:/\d+(?:/{_PART})?)?")
 _LONGEST = 100
+_LARGEST = 8 * 2**20  # bytes of a manifest: JSON takes twenty times as much when it is read
+_DAY = 86_400.0
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_TRIES = 50
+T = TypeVar("T")
 
 
 def replace_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
@@ -34,39 +43,39 @@ def replace_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
         The folder.
 
     Raises:
-        CheckpointError: If something else is there.
+        CheckpointError: If something else is there, or it cannot be written: the disk is full, say. Nothing is changed then.
     """
-    folder = _real(folder)
-    aside = _beside(folder, f"{uuid.uuid4().hex}.new")
-    old = _beside(folder, "old")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for path, data in files.items():
-            _write(aside / path, data)
-        _sync_folders(aside)
-        if old.exists() and not folder.exists():  # a crash between the two renames
-            old.rename(folder)
-        if folder.exists():
-            _require_ours(folder)
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
+        folder = _real(folder)
+        aside, old = _aside(folder), _beside(folder, "old")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(folder)
         try:
-            aside.rename(folder)
-        except BaseException:
-            if old.exists():
+            for path, data in files.items():
+                _write(aside / path, data)
+            _sync_folders(aside)
+            if old.exists() and not folder.exists():  # a crash between two renames
                 old.rename(folder)
-            raise
-        _sync(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            if folder.exists():
+                _require_ours(folder)
+                if not _exchange(aside, folder):
+                    _rename_twice(aside, folder, old)
+            else:
+                aside.rename(folder)
+            _sync(folder.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{str(folder)!r} cannot be written: {error}") from error
     return folder
 
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write one file aside and rename it to its place."""
     path = _real(path)
-    aside = _beside(path, f"{uuid.uuid4().hex}.new")
+    aside = _aside(path)
+    _tidy(path)
     try:
         _write(aside, data)
         aside.replace(path)
@@ -81,41 +90,127 @@ def existing(folder: Path) -> Path:
     Raises:
         CheckpointError: If there is none.
     """
-    if folder.is_dir():
-        return folder
-    old = _beside(_real(folder), "old")
-    if folder.exists() or not old.is_dir():
-        what = "is a file" if folder.exists() else "is not there"
-        raise CheckpointError(f"{folder} {what}; give the folder that `save` made")
+    try:
+        old = _beside(_real(folder), "old")
+        for _ in range(_TRIES):
+            if folder.is_dir():
+                return folder
+            if folder.exists() or not old.is_dir():
+                break
+            time.sleep(0.01)  # another process may be between its two renames
+        if folder.exists() or not old.is_dir():
+            what = "is a file" if folder.exists() else "is not there"
+            raise CheckpointError(f"{folder} {what}; give the folder that `save` made")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{str(folder)!r} cannot be the path of a folder: {error}") from error
     warnings.warn(
         f"{folder} was being replaced when the process ended; what it held before is read from {old}", stacklevel=3
     )
     return old
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The JSON of a folder of ours, its format known to be readable.
+def read_whole(folder: Path, read: Callable[[Path], T]) -> T:
+    """What a function reads of a folder, all of it from one save where another process saves meanwhile.
 
     Raises:
-        CheckpointError: If the folder is none of ours, or the JSON is damaged or of a newer format.
+        CheckpointError: If it is not there, or damaged.
+    """
+    for _ in range(_TRIES):
+        found = existing(folder)
+        before = _identity(found)
+        try:
+            return read(found)
+        except (CheckpointError, OSError) as error:
+            if _identity(found) == before:
+                if isinstance(error, OSError):
+                    raise CheckpointError(f"{folder} cannot be read: {error}") from error
+                raise
+    raise CheckpointError(f"{folder} is replaced all the time while it is read; read it when that has ended")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The JSON of a folder of ours, as it was written.
+
+    Raises:
+        CheckpointError: If the folder is none of ours, or the JSON is damaged or changed.
     """
     path = folder / MANIFEST
     if not path.is_file():
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
         hint = "; it is a folder of peft: load it with peft" if (folder / "adapter_config.json").exists() else ""
         raise CheckpointError(f"{folder} has no {MANIFEST}, so `save` did not make it (it holds {found}){hint}")
+    if path.stat().st_size > _LARGEST:
+        raise CheckpointError(f"{path} has {path.stat().st_size:,d} bytes; no {MANIFEST} is larger than {_LARGEST:,d}")
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes(), object_pairs_hook=_object, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} is damaged: it holds {type(data).__name__}, not an object")
+    if DIGEST not in data:
+        warnings.warn(
+            f"{path} was written by a version that kept no hash of it, so that damage to it may not be seen; load it and save "
+            "it again, which adds one",
+            stacklevel=2,
+        )
+    elif data[DIGEST] != digest_of(data):
+        raise CheckpointError(
+            f"{path} is damaged or was changed: it does not say what it was written with; copy the folder again, or save anew"
+        )
     return data
 
 
 def dump(data: Mapping[str, Any]) -> bytes:
-    """JSON as it is written."""
-    return (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """JSON as it is written, with a hash of what it says in it."""
+    told = {**data, DIGEST: digest_of(data)}
+    return (json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def digest_of(data: Mapping[str, Any]) -> str:
+    """The hash of what JSON says, however it is laid out."""
+    told = {key: value for key, value in data.items() if key != DIGEST}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it says {next(n for n in names if names.count(n) > 1)!r} twice")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"it says {constant}")
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What a folder that took another's place differs in."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Have two folders change places in one step; ``False`` where the system cannot."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def _rename_twice(aside: Path, folder: Path, old: Path) -> None:
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    try:
+        aside.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
 
 
 def _require_ours(folder: Path) -> None:
@@ -132,6 +227,36 @@ def _require_ours(folder: Path) -> None:
 def _real(folder: Path) -> Path:
     """The folder itself, behind links, so that it can be renamed."""
     return Path(os.path.realpath(folder))
+
+
+def _aside(folder: Path) -> Path:
+    """A new name beside a folder, that tells which process writes there."""
+    return _beside(folder, f"{_HOST}.{os.getpid()}.{uuid.uuid4().hex}.new")
+
+
+def _tidy(folder: Path) -> None:
+    """Take away what processes that have ended left of their saves of this folder."""
+    start = _beside(folder, "").name
+    for path in [p for p in folder.parent.iterdir() if p.name.startswith(start) and p.suffix == ".new"]:
+        host, process = path.name.removeprefix(start).split(".")[:2]
+        try:
+            over = time.time() - path.stat().st_mtime > _DAY
+            if over or (host == _HOST and process.isdecimal() and not _runs(int(process))):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except OSError:
+            continue  # another process was faster
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix":
+        return True  # elsewhere the signal 0 ends a process
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _beside(folder: Path, ending: str) -> Path:

@@ -7,16 +7,17 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graftwork.attach.changes import changing
 from graftwork.attach.members import full_name
 from graftwork.attach.names import check_new, parted
 from graftwork.checkpoint import digests
-from graftwork.checkpoint.folders import MANIFEST, existing
 from graftwork.checkpoint.manifest import HeadRecord, Part, Whole
 from graftwork.checkpoint.naming import head_owner, head_records, tensors_of
 from graftwork.checkpoint.staging import File, Staged, as_here, config_of, on_base, read, require_intact, stage
 from graftwork.checkpoint.tensors import HEAD, Tensors, equal, require_fit
 from graftwork.compose import Composition, fusions_in, names_in
 from graftwork.errors import CheckpointError, ConfigError, UnknownNameError
+from graftwork.methods.peft_values import without_starts
 
 if TYPE_CHECKING:
     from graftwork.attach import Handle
@@ -32,16 +33,15 @@ def load(
     other_members: bool = False,
 ) -> Composition:
     """Add what a folder holds to a model; see `graftwork.Adapters.load`."""
-    folder = existing(folder)
     found = read(folder)
-    if isinstance(found, Whole):
+    if isinstance(found, tuple):
         if name is not None:
             raise ConfigError(
                 f"{folder} holds a composition of several adapters, which cannot be called {name!r}; leave out name"
             )
-        return _load_whole(handle, folder, found, head, other_base, other_members)
+        return _load_whole(handle, folder, *found, head, other_base, other_members)
     chosen = found.part.name if name is None else name
-    check_new(chosen, handle.taken, f"the {found.part.kind}")
+    check_new(chosen, handle, f"the {found.part.kind}")
     stage_one(handle, found, chosen, {}, head, other_base, other_members).add(handle)
     return chosen
 
@@ -61,14 +61,14 @@ def matched(
         UnknownNameError: If one of them is not on the model.
         CheckpointError: If it is configured otherwise, does not fit, or the folder is damaged or holds others.
     """
-    folder = existing(folder)
-    whole = read(folder)
-    if not isinstance(whole, Whole):
+    read_here = read(folder)
+    if isinstance(read_here, File):
         raise CheckpointError(
-            f"{folder} holds the {whole.part.kind} {whole.part.name!r}, not a composition; use load()"
+            f"{folder} holds the {read_here.part.kind} {read_here.part.name!r}, not a composition; use load()"
         )
+    whole, parts = read_here
     found = []
-    files = {file.part.name: file for file in _files(folder, whole)}
+    files = {file.part.name: file for file in parts}
     for name, read_file in list(files.items()):
         if name not in handle.parts:
             raise UnknownNameError(
@@ -141,10 +141,16 @@ def _require_trained_over(
 
 
 def _load_whole(
-    handle: Handle, folder: Path, whole: Whole, head: bool | None, other_base: bool, other_members: bool
+    handle: Handle,
+    folder: Path,
+    whole: Whole,
+    parts: list[File],
+    head: bool | None,
+    other_base: bool,
+    other_members: bool,
 ) -> Composition:
     staged: dict[str, Staged] = {}
-    files = [as_here(handle, file) for file in _files(folder, whole)]
+    files = [as_here(handle, file) for file in parts]
     renamings = [file.renaming for file in files if file.renaming is not None]
     if renamings:
         whole = dataclasses.replace(whole, composition=renamings[0].composition(whole.composition))
@@ -159,28 +165,17 @@ def _load_whole(
     _require_members(handle, str(folder), needed, staged)
     _require_trained_over(handle, str(folder), whole, {n: one.file for n, one in staged.items()}, other_members)
     added: list[str] = []
-    try:
-        for name, one in staged.items():
-            one.add(handle)
-            added.append(name)
-        with handle.using(whole.composition, head=None):
-            pass
-    except BaseException:
-        for name in reversed(added):
-            handle.remove(name)
-        raise
+    with changing(handle):
+        try:
+            for name, one in staged.items():
+                one.add(handle)
+                added.append(name)
+            handle.check(whole.composition)
+        except BaseException:
+            for name in reversed(added):
+                handle.remove(name)
+            raise
     return whole.composition
-
-
-def _files(folder: Path, whole: Whole) -> list[File]:
-    """The parts of a composition, each fusion behind those in its pool."""
-    files = []
-    for place, kind, name in whole.parts():
-        file = read(folder / place)
-        if not isinstance(file, File) or (file.part.kind, file.part.name) != (kind, name):
-            raise CheckpointError(f"{folder / place} does not hold the {kind} {name!r}, as {folder / MANIFEST} says")
-        files.append(file)
-    return files
 
 
 def _require_members(handle: Handle, where: str, names: Iterable[str], staged: Collection[str]) -> None:
@@ -214,9 +209,8 @@ def _require_identical(handle: Handle, file: File) -> None:
 
 def _same_making(handle: Handle, file: File) -> bool:
     name = file.part.name
-    return handle.config(name).to_dict() == file.part.config and digests.same_pool(
-        handle.fusions.get(name), file.part.pool
-    )
+    same = without_starts(handle.config(name).to_dict()) == without_starts(file.part.config)
+    return same and digests.same_pool(handle.fusions.get(name), file.part.pool)
 
 
 def _head_name(name: str, member: str) -> str:

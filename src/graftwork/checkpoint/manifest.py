@@ -9,6 +9,7 @@ from typing import Any
 
 from graftwork.attach import Labels
 from graftwork.checkpoint.fingerprint import Fingerprint
+from graftwork.checkpoint.folders import DIGEST
 from graftwork.checkpoint.reader import Reader
 from graftwork.compose import Composition, Learned, composition_from_dict, composition_to_dict
 from graftwork.errors import CheckpointError, GraftworkError
@@ -98,6 +99,7 @@ class Whole:
         fusions: The fusions in it.
         heads: The heads by themselves in it.
         members: The digest of each adapter that the composition needs and the folder lacks; ``None`` where it keeps none.
+        contents: For each part's folder the hash of its manifest; ``None`` in a file that keeps none.
     """
 
     composition: Composition
@@ -105,6 +107,7 @@ class Whole:
     fusions: tuple[str, ...]
     heads: tuple[str, ...] = ()
     members: dict[str, str] | None = None
+    contents: dict[str, str] | None = None
 
     def parts(self) -> Iterator[tuple[str, str, str]]:
         """Each part's folder inside, its kind and its name; a fusion behind those in its pool."""
@@ -121,6 +124,7 @@ class Whole:
             "fusions": list(self.fusions),
             "heads": list(self.heads),
             **({"members": self.members} if self.members else {}),
+            **({} if self.contents is None else {"contents": self.contents}),
         }
 
 
@@ -157,7 +161,7 @@ def parse(data: Mapping[str, Any], where: str) -> Part | Whole | Difference:
     Raises:
         CheckpointError: If a field is missing, unknown or of the wrong type, or the format is newer.
     """
-    reader = Reader(data, where)
+    reader = Reader({key: value for key, value in data.items() if key != DIGEST}, where)
     number = reader.take("format", int)
     if number != FORMAT:
         raise CheckpointError(
@@ -172,7 +176,8 @@ def parse(data: Mapping[str, Any], where: str) -> Part | Whole | Difference:
                 tuple(reader.texts("adapters")),
                 tuple(reader.texts("fusions")),
                 tuple(reader.texts("heads")),
-                _digests(reader),
+                _digests(reader, "members"),
+                _digests(reader, "contents"),
             )
             reader.done()
             return whole
@@ -214,17 +219,17 @@ def _part(kind: str, reader: Reader) -> Part:
         head=None if reader.take("head", (dict, type(None))) is None else _head(reader.inner("head")),
         sha256=reader.take("sha256", str),
         member_heads={name: _head(members.inner(name)) for name in members.data},
-        members=_digests(reader),
+        members=_digests(reader, "members"),
     )
     reader.done()
     return part
 
 
-def _digests(reader: Reader) -> dict[str, str] | None:
-    if "members" not in reader.data:
+def _digests(reader: Reader, key: str) -> dict[str, str] | None:
+    if key not in reader.data:
         return None
-    members = reader.inner("members")
-    return {name: members.take(name, str) for name in members.data}
+    found = reader.inner(key)
+    return {name: found.take(name, str) for name in found.data}
 
 
 def _head(head: Reader) -> HeadRecord:

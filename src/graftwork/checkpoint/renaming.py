@@ -81,7 +81,7 @@ class Contents:
     """What the layers of a model's base hold, looked up by a few values."""
 
     def __init__(self, handle: Handle) -> None:
-        self.weights = base_weights(handle, inside=False)
+        self.weights = base_weights(handle)
         self._blocks: dict[tuple[str, int], tuple[str, ...]] = {}
         prefix = handle.sites.prefix
         for site in handle.sites:

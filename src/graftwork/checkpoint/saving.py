@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graftwork.checkpoint import digests
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import MANIFEST, TENSORS, dump, read_manifest, replace_folder
+from graftwork.checkpoint.folders import DIGEST, MANIFEST, TENSORS, dump, read_manifest, replace_folder
 from graftwork.checkpoint.manifest import Difference, HeadRecord, Part, Whole, parse
 from graftwork.checkpoint.naming import members, tensors_of
 from graftwork.checkpoint.tensors import encode, has_weights
@@ -62,9 +64,12 @@ def save_composition(handle: Handle, composition: Composition, folder: Path, nam
     base = Fingerprint.of(handle)
     outside = digests.outside(composition, (*adapters, *fusions))
     whole = Whole(composition, adapters, fusions, heads, digests.of_model(handle, outside))
-    files = {MANIFEST: dump(whole.to_dict())}
+    files, contents = {}, {}
     for place, _, name in whole.parts():
-        files.update({f"{place}/{path}": data for path, data in part_files(handle, name, base).items()})
+        inside = part_files(handle, name, base)
+        files.update({f"{place}/{path}": data for path, data in inside.items()})
+        contents[place] = json.loads(inside[MANIFEST])[DIGEST]
+    files[MANIFEST] = dump(dataclasses.replace(whole, contents=contents).to_dict())
     require_same(folder, "composition", None)
     return replace_folder(folder, files)
 

@@ -7,17 +7,19 @@ import hashlib
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from graftwork.attach import Headed, OwnHead, building
+from graftwork.attach.changes import changing
 from graftwork.attach.heads import resized
 from graftwork.attach.members import full_name
 from graftwork.attach.named_heads import make_named_head
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_manifest
+from graftwork.checkpoint.folders import DIGEST, MANIFEST, TENSORS, existing, read_manifest, read_whole
 from graftwork.checkpoint.manifest import Difference, HeadRecord, Part, Whole, parse
 from graftwork.checkpoint.naming import head_owner, head_prefix, head_records, parts
 from graftwork.checkpoint.renaming import Renaming
@@ -26,21 +28,33 @@ from graftwork.compose import Learned, LearnedConfig, config_class
 from graftwork.errors import CheckpointError, GraftworkError
 from graftwork.heads import HeadConfig, head_from_dict
 from graftwork.methods import AdapterConfig, config_from_dict
+from graftwork.methods.peft_values import without_starts
 
 if TYPE_CHECKING:
     from graftwork.attach import Handle
 
 logger = logging.getLogger(__name__)
+_TIMES, _ALWAYS = 8, 2**22  # values that a method may make and throw away, for each that is kept and at all
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A part as it lies on disk, read whole."""
+    """A part as it lies on disk, read whole.
+
+    Attributes:
+        folder: Where.
+        part: What its manifest says.
+        tensors: Its tensors.
+        sha256: The hash of the file with them.
+        digest: The hash of its manifest; ``None`` where that keeps none.
+        renaming: How what it says of its base is called in the model, once that is known.
+    """
 
     folder: Path
     part: Part
     tensors: Tensors
     sha256: str
+    digest: str | None = None
     renaming: Renaming | None = None
 
     @property
@@ -67,30 +81,35 @@ class Staged:
         Raises:
             CheckpointError: If another library computes it, and its weights do not fit; nothing is added then.
         """
-        if isinstance(self.config, AdapterConfig) and self.config.injected:
-            _inject(handle, self.name, self.config, self.file)
-        if isinstance(self.config, LearnedConfig):
-            assert self.pool is not None
-            handle.adopt_fusion(self.pool, self.config, self.modules, self.heads.get(""))  # type: ignore[arg-type]
-        elif isinstance(self.config, HeadConfig):
-            handle.adopt_head(self.name, self.heads[""])
-        else:
-            handle.adopt(self.name, self.config, self.modules, self.norms, self.heads.get(""))  # type: ignore[arg-type]
-            for member, head in self.heads.items():
-                if member:
-                    handle.adopt_head(full_name(self.name, member), head)
+        with changing(handle):
+            if isinstance(self.config, AdapterConfig) and self.config.injected:
+                _inject(handle, self.name, self.config, self.file)
+            if isinstance(self.config, LearnedConfig):
+                assert self.pool is not None
+                handle.adopt_fusion(self.pool, self.config, self.modules, self.heads.get(""))  # type: ignore[arg-type]
+            elif isinstance(self.config, HeadConfig):
+                handle.adopt_head(self.name, self.heads[""])
+            else:
+                handle.adopt(self.name, self.config, self.modules, self.norms, self.heads.get(""))  # type: ignore[arg-type]
+                for member, head in self.heads.items():
+                    if member:
+                        handle.adopt_head(full_name(self.name, member), head)
 
 
-def read(folder: Path) -> File | Whole:
-    """A folder's manifest, and its tensors where it holds one part.
+def read(folder: Path) -> File | tuple[Whole, list[File]]:
+    """A folder's manifest, and its tensors; of a composition also its parts, each fusion behind those in its pool.
 
     Raises:
         CheckpointError: If it is none of ours, or damaged.
     """
-    folder = existing(folder)
-    found = parse(read_manifest(folder), str(folder / MANIFEST))
+    return read_whole(folder, _read)
+
+
+def _read(folder: Path) -> File | tuple[Whole, list[File]]:
+    data = read_manifest(folder)
+    found = parse(data, str(folder / MANIFEST))
     if isinstance(found, Whole):
-        return found
+        return found, [_read_part(folder, found, *part) for part in found.parts()]
     if isinstance(found, Difference):
         raise CheckpointError(f"{folder} holds the difference of a trained base, not an adapter; call load_base")
     path = folder / TENSORS[found.kind]
@@ -98,8 +117,46 @@ def read(folder: Path) -> File | Whole:
         raise CheckpointError(
             f"{folder} lacks {path.name}; save the {found.kind} {found.name!r} again, or copy the whole folder"
         )
-    data = path.read_bytes()
-    return File(folder, found, decode(data, path), hashlib.sha256(data).hexdigest())
+    tensors = path.read_bytes()
+    return File(folder, found, decode(tensors, path), hashlib.sha256(tensors).hexdigest(), data.get(DIGEST))
+
+
+def _read_part(folder: Path, whole: Whole, place: str, kind: str, name: str) -> File:
+    file = _read(existing(folder / place))
+    if not isinstance(file, File) or (file.part.kind, file.part.name) != (kind, name):
+        raise CheckpointError(f"{folder / place} does not hold the {kind} {name!r}, as {folder / MANIFEST} says")
+    if whole.contents is not None and whole.contents.get(place) != file.digest:
+        raise CheckpointError(
+            f"{folder / place} is not the {kind} {name!r} that {folder / MANIFEST} was written with; copy both from one save"
+        )
+    return file
+
+
+class _Bounded(TorchDispatchMode):
+    """Refuses what a file would have made while it has no weights for it: the sizes that it says may be any.
+
+    Raises:
+        CheckpointError: Before the tensors that are made become several times as many values as the file has.
+    """
+
+    def __init__(self, file: File) -> None:
+        super().__init__()
+        self._file = file
+        self._values = sum(t.numel() for t in file.tensors.values())
+        self._left = _TIMES * self._values + _ALWAYS
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # of numbers alone a tensor is made
+        if "device" in kwargs and not any(isinstance(arg, Tensor) for arg in (*args, *kwargs.values())):
+            made = func(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": False})
+            self._left -= made.numel()
+            if self._left < 0:
+                raise CheckpointError(
+                    f"{self._file.where} is damaged: by the sizes in its {MANIFEST} it has many more weights than the "
+                    f"{self._values:,d} that are in it"
+                )
+        return func(*args, **kwargs)
 
 
 def require_intact(file: File) -> None:
@@ -179,7 +236,7 @@ def stage(
     """
     file = on_base(handle, file, other_base)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _Bounded(file):
             return _stage(handle, file, name, present, head)
     except CheckpointError:
         raise
@@ -195,7 +252,7 @@ def config_of(part: Part) -> AdapterConfig | LearnedConfig | HeadConfig:
     """
     if part.pool is not None:
         return config_class(part.pool).from_dict(part.config)
-    return head_from_dict(part.config) if part.kind == "head" else config_from_dict(part.config)
+    return head_from_dict(part.config) if part.kind == "head" else config_from_dict(without_starts(part.config))
 
 
 def _stage(handle: Handle, file: File, name: str, present: Collection[int] | None, head: bool | None) -> Staged:
@@ -236,7 +293,7 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
 def _inject(handle: Handle, name: str, config: AdapterConfig, file: File) -> None:
     """Have another library put its own into the model, with the weights of a file; in no part where they do not fit."""
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _Bounded(file):
             made = handle.inject(name, config)
         assert made is not None
         wanted = gather({"shared": made})

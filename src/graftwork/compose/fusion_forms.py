@@ -15,6 +15,7 @@ it is added back; so is (Q h + b_q) · K y with ``residual_before``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -165,12 +166,15 @@ class Folded:
 
     def _fold(self) -> FoldedWeights:
         fusion, stacked = self.fusion, self.bank.stacked()
-        up, constants = wide(stacked.up), None if stacked.constants is None else wide(stacked.constants)
-        to_query = wide(fusion.query_weight).t() @ wide(fusion.key_weight)  # (d, d): h · this = q' without the bias
-        query_bias = wide(fusion.query_bias) @ wide(fusion.key_weight)
+        # The widest of the dtypes of all that is folded, and at least float32.
+        dtype = functools.reduce(torch.promote_types, (w.dtype for w in self._made_of()), torch.float32)
+        up, constants = stacked.up.to(dtype), None if stacked.constants is None else stacked.constants.to(dtype)
+        key_weight = fusion.key_weight.to(dtype)
+        to_query = fusion.query_weight.to(dtype).t() @ key_weight  # (d, d): h · this = q' without the bias
+        query_bias = fusion.query_bias.to(dtype) @ key_weight
         key, key_bias = (to_query @ up).t(), query_bias @ up
         value = fusion.value()
-        value = torch.eye(fusion.width, dtype=up.dtype, device=up.device) if value is None else wide(value)
+        value = torch.eye(fusion.width, dtype=dtype, device=up.device) if value is None else value.to(dtype)
         outs = value @ up
         if constants is not None:
             key = torch.cat([key, constants @ to_query.t()])

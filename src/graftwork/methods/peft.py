@@ -19,6 +19,7 @@ from torch import nn
 
 from graftwork.errors import ConfigError
 from graftwork.methods.contract import AdapterConfig, AdapterModule, Place
+from graftwork.methods.peft_values import refuse_unlisted
 from graftwork.methods.registry import register_unlisted
 from graftwork.options import flags
 
@@ -114,7 +115,7 @@ def _made(values: Mapping[str, Any]) -> Any:
     """The configuration of peft that some values say.
 
     Raises:
-        ConfigError: If peft is not installed, or its version does not know the method or an option.
+        ConfigError: If peft is not installed, its version does not know the method or an option, or it may not be said.
     """
     try:
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING as known
@@ -122,8 +123,9 @@ def _made(values: Mapping[str, Any]) -> Any:
         raise ConfigError(f"a configuration of peft needs peft: pip install peft ({error})") from error
     kinds = {_plain(kind): cls for kind, cls in known.items()}
     kind = values.get("peft_type")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(f"peft_type is {kind!r}; this version of peft has {', '.join(sorted(kinds))}")
+    refuse_unlisted(kinds[kind], values)
     try:
         return kinds[kind](**{k: v for k, v in values.items() if k != "peft_type"})
     except (TypeError, ValueError) as error:

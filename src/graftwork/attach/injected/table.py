@@ -96,11 +96,12 @@ class Table:
             if tuners.find(name) is None:
                 tuners.put(name, Named())
             tuners.find(name).put(key, made.tuner)  # type: ignore[union-attr, operator]
-        self._known.setdefault(name, {})[key] = made
+        self._known = {**self._known, name: {**self._known.get(name, {}), key: made}}
 
     def drop(self, name: str) -> None:
         """Take one out, if it is there."""
-        parts = self._known.pop(name, {})
+        parts = self._known.get(name, {})
+        self._known = {key: value for key, value in self._known.items() if key != name}
         for made in reversed(parts.values()):
             made.take_out()
         root = holder_or_none(self.model, "")

@@ -1,0 +1,96 @@
+"""What a file or a recipe may say of a configuration of peft: numbers, names of modules, and choices of peft's own.
+
+Some options of peft import a package that they name, ask the Hub, read a file or compile a pattern. A configuration that is
+made in Python may say what it likes. What was written by who knows whom may say what is listed here; every other option
+must be what peft itself would say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from graftwork.errors import ConfigError
+
+# Names of modules and parameters, some of them patterns.
+_MODULES = frozenset(
+    "target_modules exclude_modules feedforward_modules modules_to_save layers_pattern target_parameters".split()
+)
+# Numbers, or whether, by the name of a module or a pattern of it.
+_BY_MODULE = frozenset("alpha_pattern block_size_pattern lambda_pattern n_frequency_pattern rank_pattern".split())
+# Words that choose among what peft has; a word that it does not know it refuses.
+_CHOICES = frozenset(
+    "ab_svd_init act_fn bias config_A_B config_C config_D_E decomposition_method encoder_reparameterization_type init_weights "
+    "mask_type para peft_type peft_version poly_type task_type trainable_token_indices token_indices variant "
+    "wavelet_family weight_tying".split()
+)
+# What weights start as: of no meaning in a file, which has the weights.
+STARTS = frozenset(
+    "init_lora_weights prompt_tuning_init prompt_tuning_init_text prompt_tuning_init_task tokenizer_name_or_path".split()
+)
+_LONGEST, _REPEATS = 300, 3
+
+
+def refuse_unlisted(config_class: Any, values: Mapping[str, Any]) -> None:
+    """Refuse options that might run, import, ask or hang.
+
+    Args:
+        config_class: The class of peft that the values are for.
+        values: What is said.
+
+    Raises:
+        ConfigError: Naming the first.
+    """
+    defaults = {f.name: _default(f) for f in dataclasses.fields(config_class)}
+    for name, value in values.items():
+        if name in defaults and (value == defaults[name] or value == ()):
+            continue
+        if name in _MODULES:
+            texts = [value] if isinstance(value, str) else value
+            good = value is None or (isinstance(texts, (list, tuple)) and all(map(_is_name, texts)))
+        elif name in _BY_MODULE:
+            good = isinstance(value, Mapping) and all(_is_name(k) and _is_number(v) for k, v in value.items())
+        elif name in _CHOICES or name in STARTS:
+            good = _is_number(value) or (isinstance(value, str) and len(value) <= _LONGEST)
+        else:
+            good = name not in defaults or _are_numbers(value)  # peft refuses what it does not have
+        if not good:
+            raise ConfigError(
+                f"{config_class.__name__}: {name} is {value!r:.80}, which a file or a recipe may not say: it may have numbers, "
+                f"names of modules of up to {_LONGEST} letters with at most {_REPEATS} repetitions and none of a group; give "
+                "the configuration in Python"
+            )
+
+
+def without_starts(data: Any) -> Any:
+    """JSON values of a configuration without what its weights start as, in every configuration of peft in it."""
+    if isinstance(data, Mapping):
+        gone = STARTS if "peft_type" in data else ()
+        return {k: without_starts(v) for k, v in data.items() if k not in gone}
+    return [without_starts(v) for v in data] if isinstance(data, (list, tuple)) else data
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return getattr(field.default, "value", field.default)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float))
+
+
+def _are_numbers(value: Any) -> bool:
+    """Whether it is a number, or a table of some."""
+    if isinstance(value, Mapping):
+        return all(_is_name(k) and _are_numbers(v) for k, v in value.items())
+    return all(map(_are_numbers, value)) if isinstance(value, (list, tuple)) else _is_number(value)
+
+
+def _is_name(text: Any) -> bool:
+    """Whether it is a name, or a pattern that takes no time: no repetition of what has repetitions inside."""
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        return isinstance(text, int)
+    repeats = sum(map(text.count, "*+{"))
+    return repeats <= _REPEATS and not any(f"){sign}" in text for sign in "*+{")

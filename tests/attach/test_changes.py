@@ -1,0 +1,193 @@
+"""What a model carries is changed by one thread at a time, each change whole; forward passes wait for none."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import graftwork as gw
+from tests.attach.common import bert_classifier, ids, lively
+
+POOL = gw.Fuse("a", "b", name="ab")
+
+
+def setup() -> tuple[nn.Module, gw.Adapters]:
+    model = bert_classifier(num_hidden_layers=1)
+    grafts = gw.attach(model)
+    for n, name in enumerate("ab"):
+        grafts.add(name, gw.Pfeiffer())
+        lively(grafts, name, seed=n)
+    grafts.add_fusion(POOL)
+    lively(grafts, "ab")
+    return model, grafts
+
+
+@pytest.fixture
+def hasty() -> Any:
+    """Threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def together(*work: Callable[[], Any]) -> list[Any]:
+    """What some functions give or raise that run at once, each in a thread of its own."""
+    start, found = threading.Barrier(len(work)), [None] * len(work)
+
+    def run(n: int) -> None:
+        start.wait()
+        try:
+            found[n] = work[n]()
+        except Exception as error:
+            found[n] = error  # type: ignore[call-overload]
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(len(work))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+@pytest.mark.usefixtures("hasty")
+def test_one_of_several_threads_adds_a_name() -> None:
+    _, grafts = setup()
+    for n in range(10):
+        found = together(*[lambda n=n: grafts.add(f"new{n}", gw.Pfeiffer())] * 4)  # type: ignore[misc]
+        assert [type(one).__name__ for one in found].count("UnknownNameError") == 3, found
+    assert grafts.names == ("a", "b", *(f"new{n}" for n in range(10)))
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("rounds", [15])
+def test_forward_passes_while_others_come_and_go(rounds: int, tmp_path: Path) -> None:
+    """Two threads add, load and remove, two compute with what stays, one makes fusions: every output is exact."""
+    model, grafts = setup()
+    grafts.save("a", tmp_path / "a")
+    inputs = ids(2, 5)
+    alone = {}
+    for one in (None, "a", "b", POOL):
+        with grafts.using(one), torch.no_grad():
+            alone[one] = model(inputs).logits
+    over = threading.Event()
+
+    def compute() -> int:
+        wrong = done = 0
+        while not over.is_set() or not done:
+            for one, right in alone.items():
+                with grafts.using(one), torch.no_grad():
+                    wrong += not torch.equal(model(inputs).logits, right)
+            done += 1
+        return wrong
+
+    def change(name: str) -> None:
+        try:
+            for _ in range(rounds):
+                grafts.add(name, gw.Houlsby(norms="base"))
+                grafts.load(tmp_path / "a", f"loaded {name}")
+                grafts.add_fusion(gw.Fuse("a", name, name=f"f{name}"))
+                grafts.remove(f"f{name}")
+                grafts.remove(name)
+                grafts.remove(f"loaded {name}")
+        finally:
+            over.set()
+
+    found = together(compute, compute, lambda: change("x"), lambda: change("y"))
+    assert found == [0, 0, None, None]
+    assert grafts.names == ("a", "b") and tuple(grafts.fusions) == ("ab",)
+
+
+def test_a_save_and_a_load_wait_for_a_change(tmp_path: Path) -> None:
+    _, grafts = setup()
+    found = together(*(lambda n=n: grafts.load(grafts.save("a", tmp_path / str(n)), f"l{n}") for n in range(4)))  # type: ignore[misc]
+    assert sorted(found) == ["l0", "l1", "l2", "l3"]
+
+
+def state(model: nn.Module, grafts: gw.Adapters) -> dict[str, Any]:
+    return {
+        "names": (grafts.names, tuple(grafts.fusions), sorted(model.state_dict())),
+        "active": (repr(grafts.active), grafts.learning),
+        "flags": {name: p.requires_grad for name, p in model.named_parameters()},
+        "learning": {name: m.learning for name, m in model.named_modules() if hasattr(m, "learning")},
+    }
+
+
+CHANGES: dict[str, Callable[[gw.Adapters], Any]] = {
+    "train_only": lambda grafts: grafts.train_only(POOL),
+    "another": lambda grafts: grafts.train_only("b", base="norms"),
+    "add": lambda grafts: grafts.add("c", gw.Houlsby(norms="own")),
+    "add_fusion": lambda grafts: grafts.add_fusion(gw.Fuse("b", "a", name="ba")),
+    "add_head": lambda grafts: grafts.add_head("a", 5),
+    "remove": lambda grafts: grafts.remove("ab"),
+    "active": lambda grafts: setattr(grafts, "active", POOL),
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_interrupted_anywhere(key: str) -> None:
+    """Ctrl-C leaves a change undone or done, never half."""
+    model, grafts = setup()
+    grafts.train_only("a")
+    before = state(model, grafts)
+    lines = count(lambda: CHANGES[key](grafts))
+    after = state(model, grafts)
+    assert before != after
+    ended = []
+    for nth in range(1, lines, max(1, lines // 5)):
+        model, grafts = setup()
+        grafts.train_only("a")
+        with pytest.raises(KeyboardInterrupt):
+            count(lambda grafts=grafts: CHANGES[key](grafts), nth)  # type: ignore[misc]
+            signal.raise_signal(signal.SIGINT)  # one that came behind the last line is not there yet
+        now = state(model, grafts)
+        assert now in (before, after), nth
+        ended.append(now == after)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert any(ended), "no interruption came while the change was under way"
+
+
+def count(work: Callable[[], Any], interrupt: int = 0) -> int:
+    """How many lines of ours run in some work; Ctrl-C comes in one of them, where its number is given."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal lines
+        if "graftwork/attach" not in frame.f_code.co_filename.replace("\\", "/"):
+            return None
+        if event == "line":
+            lines += 1
+            if lines == interrupt:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(None)
+    return lines
+
+
+def test_an_adapter_more_costs_what_the_first_did() -> None:
+    """Nothing is made anew for what is there already: looked at by a count of calls, which no other process changes."""
+    model, grafts = setup()
+    calls = []
+    for n in range(60):
+        sys.setprofile(lambda *_: calls.append(n) if _[1] == "call" else None)  # noqa: B023
+        try:
+            grafts.add(f"n{n}", gw.Pfeiffer())
+        finally:
+            sys.setprofile(None)
+    many = [calls.count(n) for n in range(60)]
+    assert statistics.median(many[-10:]) <= 1.02 * statistics.median(many[1:11]), many
