@@ -181,7 +181,7 @@ def count(work: Callable[[], Any], interrupt: int = 0) -> int:
 
 def test_an_adapter_more_costs_what_the_first_did() -> None:
     """Nothing is made anew for what is there already: looked at by a count of calls, which no other process changes."""
-    model, grafts = setup()
+    _, grafts = setup()
     calls = []
     for n in range(60):
         sys.setprofile(lambda *_: calls.append(n) if _[1] == "call" else None)  # noqa: B023

@@ -16,7 +16,9 @@ ODD: list[Callable[[Random], Any]] = [
     lambda draw: draw.choice([True, False]),
     lambda draw: draw.choice([-1, 0, 1, 2, 7, 2**31, 10**8, 10**12, -(10**30), 10**400]),
     lambda draw: draw.choice([0.5, -0.0, 1e-320, 1e308, 1.5e9]),
-    lambda draw: draw.choice(["", " ", "x", "\0", "\ud800", "\u202e", "a" * 300, "../../etc", "evilmod.x", "(.+)+$", "{}"]),
+    lambda draw: draw.choice(
+        ["", " ", "x", "\0", "\ud800", "\u202e", "a" * 300, "../../etc", "evilmod.x", "(.+)+$", "{}"]
+    ),
     lambda draw: draw.choice([[], {}, [[]], [None], {"": 0}, [1] * 1000, {"peft_type": "LORA"}]),
     lambda draw: _nested(draw.choice([5, 100, 20_000])),
 ]
@@ -81,7 +83,19 @@ def _repeated(data: bytes, draw: Random) -> bytes:
 
 def _inserted(data: bytes, draw: Random) -> bytes:
     start = draw.randrange(len(data) + 1)
-    pieces = [b'"', b"\0", b"\r", b"\n\n", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"[" * 5000, b"9" * 5000, b",,", b"\x1b]0;x\x07"]
+    pieces = [
+        b'"',
+        b"\0",
+        b"\r",
+        b"\n\n",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf",
+        b"\xed\xa0\x80",
+        b"[" * 5000,
+        b"9" * 5000,
+        b",,",
+        b"\x1b]0;x\x07",
+    ]
     return data[:start] + draw.choice(pieces) + data[start:]
 
 
@@ -125,7 +139,7 @@ def _changed(value: Any, draw: Random) -> bytes:
         node[key], other[there] = other[there], node[key]
     elif what == 3 and isinstance(node, dict):
         text = json.dumps(value)
-        return text.replace(json.dumps(key), f'{json.dumps(key)}: 0, {json.dumps(key)}', 1).encode()
+        return text.replace(json.dumps(key), f"{json.dumps(key)}: 0, {json.dumps(key)}", 1).encode()
     else:
         node[key] = draw.choice(ODD)(draw)
     try:

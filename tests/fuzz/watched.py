@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "pickle.find_class")
+_FORBIDDEN = (
+    "socket.connect",
+    "socket.getaddrinfo",
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "pickle.find_class",
+)
 _seen: list[str] | None = None
-_hooked = False
 SECONDS = 20
 
 
@@ -22,10 +31,7 @@ class Watch:
     """Runs functions and says what each did that it must not."""
 
     def __init__(self) -> None:
-        global _hooked
-        if not _hooked:
-            sys.addaudithook(_heard)
-            _hooked = True
+        _listen()
         self.known = {name.partition(".")[0] for name in sys.modules}
 
     def run(self, function: Callable[[], Any], file_bytes: int) -> tuple[Any, int]:
@@ -59,6 +65,12 @@ class Watch:
         return found, grown
 
 
+@functools.cache
+def _listen() -> None:
+    """Hear of what Python does from now on; once, for it cannot be taken back."""
+    sys.addaudithook(_heard)
+
+
 def _heard(event: str, args: tuple[Any, ...]) -> None:
     if _seen is not None:
         if event == "import":
@@ -72,10 +84,8 @@ def _too_long(*_: object) -> None:
 
 
 def _reset_peak() -> None:
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def _memory(kind: str) -> int:

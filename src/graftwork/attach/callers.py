@@ -48,7 +48,9 @@ def _refuse_layerdrop(plan: Plan, model: nn.Module) -> None:
 
 def _layerdrops(model: nn.Module) -> list[tuple[str, Any, str]]:
     """Where a probability above 0 of leaving layers out stands: on modules, or in the configuration where none has its own."""
-    own = [(p, m, "layerdrop") for p, m in base_modules(model) if _is_rate(vars(m).get("layerdrop"))]
+    own: list[tuple[str, Any, str]] = [
+        (p, m, "layerdrop") for p, m in base_modules(model) if _is_rate(vars(m).get("layerdrop"))
+    ]
     if own:
         return [(f"model.{p}" if p else "model", m, n) for p, m, n in own if m.training and m.layerdrop > 0]
     config = getattr(model, "config", None)

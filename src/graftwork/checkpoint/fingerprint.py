@@ -126,20 +126,18 @@ class Fingerprint:
         contents = Contents(handle)
         changed, compared = [], 0
         for name, sample in self.samples.items():
-            weight = contents.weights.get(name)
-            if weight is None and (_packed(handle, name) or not telling(sample)):
+            weight, rows = contents.weights.get(name), self.rows.get(name)
+            if weight is None:
+                # Outside the layers another class of model may have less than that which was saved.
+                if stack_of(name, self.stacks) is None or _packed(handle, name) or not telling(sample):
+                    continue
+                known = _found(name, sample, self.stacks, contents)
+            elif not weight.readable or (rows is not None and len(weight.tensor) < rows):
                 continue
-            if weight is not None and not weight.readable:
-                continue
-            rows = self.rows.get(name)
-            if rows is not None and (weight is None or len(weight.tensor) < rows):
-                continue  # a table that is not there, or shorter
+            else:
+                known = same(sample, sampled(weight.values()[:rows]))
             compared += 1
-            if not (
-                _found(name, sample, self.stacks, contents)
-                if weight is None
-                else same(sample, sampled(weight.values()[:rows]))
-            ):
+            if not known:
                 changed.append(name)
         return list(self.samples) if self.samples and not compared else changed
 

@@ -192,6 +192,11 @@ def on_base(handle: Handle, file: File, other_base: bool) -> File:
         raise CheckpointError(
             f"{file.where} was trained on another base ({base.model_class}) than {here}: {'; '.join(found)}"
         )
+    if not other_base and not base.samples and Fingerprint.of(handle).samples:
+        raise CheckpointError(
+            f"{file.where}: no weight of its base is known, so that it cannot be told whether this is it; say load(..., "
+            "other_base=True) if it is"
+        )
     changed = [] if other_base else base.changed_weights(handle)
     if changed:
         raise CheckpointError(

@@ -54,7 +54,8 @@ def refuse_unlisted(config_class: Any, values: Mapping[str, Any]) -> None:
         elif name in _CHOICES or name in STARTS:
             good = _is_number(value) or (isinstance(value, str) and len(value) <= _LONGEST)
         else:
-            good = name not in defaults or _are_numbers(value)  # peft refuses what it does not have
+            # Tables of options are for what peft calls with them. It refuses itself what it does not have.
+            good = name not in defaults or (_are_numbers(value) and not name.endswith(("_config", "_kwargs")))
         if not good:
             raise ConfigError(
                 f"{config_class.__name__}: {name} is {value!r:.80}, which a file or a recipe may not say: it may have numbers, "

@@ -1,0 +1,190 @@
+"""A folder from who knows whom: nothing in it runs, asks, hangs, or makes more than it holds weights for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import graftwork as gw
+from graftwork.checkpoint.fingerprint import Fingerprint
+from tests.checkpoint.common import added, attached, edit_json
+from tests.fuzz.watched import Strange, Watch
+from tests.zoo.models import build
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders ``a``, ``lora``, ``prompt`` and ``w``, a composition."""
+    peft = pytest.importorskip("peft")
+    top = tmp_path_factory.mktemp("saved")
+    _, grafts = attached()
+    added(grafts, a=gw.Houlsby(), b=gw.Pfeiffer())
+    grafts.add("lora", peft.LoraConfig(r=2, target_modules=["query"]))
+    grafts.add("prompt", peft.PromptTuningConfig(num_virtual_tokens=3, task_type="FEATURE_EXTRACTION"))
+    for name in ("a", "lora", "prompt"):
+        grafts.save(name, top / name)
+    grafts.save(gw.Stack("a", "b"), top / "w")
+    return top
+
+
+def of_peft(**options: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda data: data["config"]["peft"].update(options)
+
+
+LARGE: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
+    "bottleneck": ("a", lambda data: data["config"].update(bottleneck_size=10**8, reduction_factor=None)),
+    "experts": ("a", lambda data: data.update(config={"method": "moe", "experts": 10**7, "bottleneck_size": 1})),
+    "rank": ("lora", of_peft(r=10**8)),
+    "tokens": ("prompt", of_peft(num_virtual_tokens=10**8)),
+}
+
+
+@linux
+@pytest.mark.parametrize("key", LARGE)
+def test_sizes_are_looked_at_before_anything_is_made(key: str, saved: Path, tmp_path: Path) -> None:
+    name, change = LARGE[key]
+    folder = Path(shutil.copytree(saved / name, tmp_path / name))
+    edit_json(folder, change)
+    _, grafts = attached()
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    found, _ = Watch().run(lambda: grafts.load(folder), size)
+    assert isinstance(found, gw.CheckpointError), found
+    assert grafts.names == ()
+
+
+REFUSED: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
+    "a package to import": ("lora", of_peft(megatron_config={"a": 1}, megatron_core="evilmod")),
+    "a pattern without an end": ("lora", of_peft(target_modules="(.+)+x")),
+    "a long pattern": ("lora", of_peft(target_modules=".*a.*b.*c.*d.*e")),
+    "a pattern of ranks": ("lora", of_peft(rank_pattern={"(a|a)*$": 3})),
+    "a tokenizer of the Hub": ("prompt", of_peft(tokenizer_kwargs={"trust_remote_code": True})),
+    "a table of objects": ("lora", of_peft(loftq_config={"__class__": "x"})),
+    "something said twice": ("a", lambda data: None),
+}
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_what_a_file_may_not_say(key: str, saved: Path, tmp_path: Path) -> None:
+    name, change = REFUSED[key]
+    folder = Path(shutil.copytree(saved / name, tmp_path / name))
+    edit_json(folder, change)
+    if key == "something said twice":
+        path = folder / "graftwork.json"
+        path.write_text(path.read_text().replace('"kind"', '"kind": "fusion", "kind"', 1))
+    _, grafts = attached()
+    start = time.monotonic()
+    with pytest.raises(gw.CheckpointError, match=r"may not say|says 'kind' twice|no option|misshapen|evilmod"):
+        grafts.load(folder)
+    assert time.monotonic() - start < 20
+    assert "evilmod" not in sys.modules and grafts.names == ()
+
+
+def test_what_weights_start_as_is_not_asked_for(saved: Path, tmp_path: Path) -> None:
+    """The file has the weights: a text to start from would need a tokenizer, from the Hub perhaps."""
+    folder = Path(shutil.copytree(saved / "prompt", tmp_path / "prompt"))
+    start = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "x", "tokenizer_name_or_path": "who/knows"}
+    edit_json(folder, of_peft(**start))
+    _, grafts = attached()
+    try:
+        assert Watch().run(lambda: grafts.load(folder), 0)[0] == "prompt"
+    except Strange as error:
+        raise AssertionError from error
+
+
+@pytest.mark.parametrize("name", ["a", "w"])
+def test_every_bit_of_a_manifest_counts(name: str, saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved / name, tmp_path / name))
+    for path in sorted(folder.rglob("graftwork.json")):
+        text = path.read_text()
+        data = json.loads(text)
+        path.write_text(json.dumps(data))  # laid out otherwise it says the same
+        _, grafts = attached()
+        grafts.load(folder)
+        for old, new in (('"norms": "own"', '"norms": "base"'), ('"problem_type": null', '"problem_type": "x"')):
+            if old in text:
+                path.write_text(text.replace(old, new, 1))
+                with pytest.raises(gw.CheckpointError, match="damaged or was changed"):
+                    attached()[1].load(folder)
+        path.write_text(text)
+
+
+def test_a_part_of_another_composition(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved / "w", tmp_path / "w"))
+    _, grafts = attached()
+    added(grafts, a=gw.Houlsby(scale=2.0), b=gw.Pfeiffer())
+    grafts.save(gw.Stack("a", "b"), tmp_path / "other")
+    shutil.rmtree(folder / "adapters" / "0")
+    shutil.copytree(tmp_path / "other" / "adapters" / "0", folder / "adapters" / "0")
+    with pytest.raises(gw.CheckpointError, match=r"is not the adapter 'a' that .* was written with"):
+        attached()[1].load(folder)
+
+
+def test_a_file_without_a_hash_loads_with_a_warning(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved / "a", tmp_path / "a"))
+    path = folder / "graftwork.json"
+    data = json.loads(path.read_text())
+    del data["digest"]
+    path.write_text(json.dumps(data))
+    _, grafts = attached()
+    with pytest.warns(UserWarning, match="load it and save it again, which adds one"):
+        grafts.load(folder)
+    grafts.save("a", tmp_path / "again")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attached()[1].load(tmp_path / "again")
+
+
+# ------------------------------------------------------------------------------------------------- whose base it was
+
+
+def test_every_weight_of_the_base_is_known_again(saved: Path) -> None:
+    """One tensor altered is seen, whichever it is; heads and poolers begin anew with every task."""
+    zoo = build("bert_classifier")
+    model = zoo.model
+    grafts = gw.attach(model)
+    seen = set(Fingerprint.of(grafts).samples)
+    other = {name for name, _ in model.named_parameters() if "pooler" in name or name.startswith("classifier")}
+    assert {f"bert.{name}" for name in seen} == {n for n, _ in model.named_parameters()} - other
+    for name, p in list(model.named_parameters()):
+        before = p.detach().clone()
+        with torch.no_grad():
+            p.add_(0.01)
+        if name in other:
+            assert grafts.load(saved / "a") == "a"
+            grafts.remove("a")
+        else:
+            with pytest.raises(gw.CheckpointError, match=f"'{name.removeprefix('bert.')}'"):
+                grafts.load(saved / "a")
+        with torch.no_grad():
+            p.copy_(before)
+
+
+def test_a_longer_vocabulary_is_the_same_base(saved: Path) -> None:
+    model = build("bert_classifier").model
+    model.resize_token_embeddings(model.config.vocab_size + 7)
+    assert gw.attach(model).load(saved / "a") == "a"
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[:50] += 0.1
+    gw.of(model).remove("a")
+    with pytest.raises(gw.CheckpointError, match=r"embeddings\.word_embeddings\.weight"):
+        gw.of(model).load(saved / "a")
+
+
+def test_a_base_that_nothing_is_known_of(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved / "a", tmp_path / "a"))
+    edit_json(folder, lambda data: data["base"].update(samples={}))
+    _, grafts = attached()
+    with pytest.raises(gw.CheckpointError, match="no weight of its base is known"):
+        grafts.load(folder)
+    assert grafts.load(folder, other_base=True) == "a"
