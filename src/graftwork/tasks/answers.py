@@ -69,7 +69,7 @@ def _place(text: str, start: Any, context: str, cells: Cells) -> int:
         return found
     try:
         at = int(start)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise cells.wrong("answers", f"the start {start!r} is no whole number; correct it") from None
     if at < 0 or context[at : at + len(text)] != text:
         there = context[max(at, 0) : max(at, 0) + len(text)]

@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from graftwork.errors import TaskError
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.needs import needed
+from graftwork.tasks.reading.paths import path_of
+from graftwork.tasks.reading.text import require_bounded
 
 _DEFAULT_SIZE = 224
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # none that starts a program, as EPS does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +70,10 @@ def read_image(cells: Cells) -> Tensor:
         TaskError: If it is something else, or cannot be read.
     """
     value = cells.value("image")
-    if isinstance(value, (str, os.PathLike)):
-        value = _opened(Path(value), cells)
-    elif isinstance(value, dict) and value.get("bytes"):  # an image of the Hub that was not decoded
-        value = _opened(value["bytes"], cells)
+    if isinstance(value, dict):  # as the library `datasets` keeps one
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, (str, os.PathLike, bytes)):
+        value = _opened(value, cells)
     if hasattr(value, "convert"):
         grey = value.mode in ("1", "L", "I", "I;16", "F")
         numbers = np.asarray(value) if grey else np.asarray(value.convert("RGB"))
@@ -85,18 +89,22 @@ def as_picture(image: Tensor) -> np.ndarray:
     return (colours * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def _opened(source: Path | bytes, cells: Cells) -> Any:
+def _opened(source: str | os.PathLike[str] | bytes, cells: Cells) -> Any:
     pillow = needed("PIL.Image", "an image file")
-    if isinstance(source, Path):
-        source = Path(cells.place.file).parent / source.expanduser()
-        if not source.is_file():
+    if not isinstance(source, bytes):
+        path = path_of(os.fspath(source), Path(cells.place.file).parent)
+        if not path.is_file():
             raise cells.wrong(
-                "image", f"there is no file {source}; correct the path, which is relative to the rows' file"
+                "image", f"there is no file {path}; correct the path, which is relative to the rows' file"
             )
+        source = path.read_bytes()
     try:
-        image = pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        image = pillow.open(io.BytesIO(source), formats=_FORMATS)
+        require_bounded(cells.place, len(source), image.width * image.height * len(image.getbands()))
         image.load()
-    except (OSError, ValueError, SyntaxError) as error:
+    except TaskError:
+        raise
+    except Exception as error:  # whatever Pillow's readers say of a file that is damaged, or larger than it lets any be
         raise cells.wrong("image", f"it cannot be read ({error}); take the row out, or save the image again") from error
     return image
 
