@@ -119,10 +119,13 @@ class Cells:
 
     def wrong(self, role: str, way_out: str) -> TaskError:
         """A complaint about the value of a role: what it is, where it stands, what to do."""
-        value = self.row.get(self.column(role))
-        try:
-            shown = " ".join(repr(value[:200] if isinstance(value, (str, bytes, list, tuple)) else value).split())
-        except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
-            shown = f"a {type(value).__name__}"
-        shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        return TaskError(f"{self.place}: {self.column(role)!r} is {shown}; {way_out}")
+        return TaskError(f"{self.place}: {self.column(role)!r} is {shown(self.row.get(self.column(role)))}; {way_out}")
+
+
+def shown(value: object) -> str:
+    """A value for a message, whatever it is: on one line, and not long."""
+    try:
+        text = " ".join(repr(value[:200] if isinstance(value, (str, bytes, list, tuple)) else value).split())
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "..."

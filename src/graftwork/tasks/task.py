@@ -151,12 +151,12 @@ def _made(name: str, spec: TaskSpec, kind: type[Kind], splits: Splits) -> Task:
         if rows is not None and not rows:
             raise TaskError(f"task {name!r}: there are no {split} rows; give some")
     labels = kind.find_labels(name, spec, splits.train, splits.labels)
-    asked = kind(spec, labels, name)
+    asked = kind(spec, labels, name, numbered=bool(spec.labels or splits.labels))
     asked.check(splits.train, answered=True)
     train, dev = splits.train, splits.dev
     if dev is None:
         group = getattr(spec, kind.group) if kind.group else None
-        train, dev = hold_out(train, spec.dev_share, group)
+        train, dev = hold_out(train, spec.dev_share, group, [asked.labels_of(cells) for cells in asked.cells(train)])
     else:
         asked.check(dev, answered=True)
     if splits.test is not None:

@@ -23,6 +23,7 @@ class OneLabel:
 
     spec: TaskSpec
     labels: tuple[str, ...]
+    numbered: bool
 
     @classmethod
     def find_labels(cls, name: str, spec: TaskSpec, train: Rows, told: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -34,11 +35,15 @@ class OneLabel:
         value = cells.get("label")
         if missing(value) and str(value) not in self.labels:
             return None
-        return resolve(value, self.labels, cells, "label")
+        return resolve(value, self.labels, cells, "label", self.numbered)
 
     def answer(self, cells: Cells) -> str | None:
         target = self.target(cells)
         return None if target is None else self.labels[target]
+
+    def labels_of(self, cells: Cells) -> tuple[str, ...]:
+        answer = self.answer(cells)
+        return () if answer is None else (answer,)
 
     def predict(self, logits: np.ndarray) -> Prediction:
         """The likeliest label, and the probability of each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -34,6 +34,7 @@ class Kind(ABC):
         spec: The task.
         labels: The names of its labels, where it has any.
         name: The task's, for messages.
+        numbered: Whether somebody has given the labels' order, so that a label may be written as its number.
 
     Attributes:
         name: Under which it is registered.
@@ -59,8 +60,8 @@ class Kind(ABC):
     options: ClassVar[frozenset[str]] = frozenset()
     group: ClassVar[str | None] = None
 
-    def __init__(self, spec: TaskSpec, labels: tuple[str, ...] = (), name: str = "") -> None:
-        self.spec, self.labels, self.task = spec, labels, name
+    def __init__(self, spec: TaskSpec, labels: tuple[str, ...] = (), name: str = "", *, numbered: bool = True) -> None:
+        self.spec, self.labels, self.task, self.numbered = spec, labels, name, numbered
 
     # ------------------------------------------------------------------------------------------- data
 
@@ -130,6 +131,10 @@ class Kind(ABC):
         Raises:
             TaskError: If it is said and cannot be.
         """
+
+    def labels_of(self, cells: Cells) -> Collection[str]:
+        """The labels that a row has, so that each can be held out alike and counted; none where the kind has no labels."""
+        return ()
 
     def check(self, rows: Rows, *, answered: bool) -> None:
         """Read every row once.

@@ -12,6 +12,7 @@ from graftwork.tasks.reading.text import require_bounded
 from graftwork.tasks.rows import Place, Row, Rows
 
 _AT_ONCE = 1000
+_FEW = 16  # of Parquet, where a page may say one long text for thousands of rows
 _A_ROW = 64  # bytes that a row takes at least, whatever is in it
 
 
@@ -27,7 +28,7 @@ def read_parquet(path: Path) -> Iterator[tuple[Row, Place]]:
             groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
             packed = path.stat().st_size
             require_bounded(path, packed, sum(g.total_byte_size + _A_ROW * g.num_rows for g in groups))
-            rows = bounded_rows(file.iter_batches(batch_size=_AT_ONCE), path, packed)
+            rows = bounded_rows(file.iter_batches(batch_size=_FEW), path, packed)
             for number, row in enumerate(rows, 1):
                 yield row, Place(str(path), number)
     except TaskError:
