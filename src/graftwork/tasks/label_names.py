@@ -77,8 +77,8 @@ def resolve(value: Any, names: tuple[str, ...], cells: Cells, role: str, numbere
     near = hint(name, names)
     raise cells.wrong(
         role,
-        f"the label {shown(value)} is none of the {len(names)} labels ({_listed(names)}), which come from the task, meta.json or the "
-        f"train rows; {near + ' or' if near else 'correct it, or'} give labels = [...]",
+        f"the label {shown(value)} is none of the {len(names)} labels ({_listed(names)}), which come from the task, meta.json or "
+        f"the train rows; {near + ' or' if near else 'correct it, or'} give labels = [...]",
     )
 
 

@@ -132,6 +132,27 @@ class Kind(ABC):
             TaskError: If it is said and cannot be.
         """
 
+    @property
+    def scored_labels(self) -> tuple[str, ...]:
+        """The labels as metrics take them: where one of two is the positive one, that one last."""
+        return self.labels
+
+    @property
+    def positive(self) -> str | None:
+        """The label that ``f1`` is of, where it is of one."""
+        return None
+
+    def class_weights(self, rows: Rows) -> tuple[float, ...] | None:
+        """How much a row of each label counts in the loss, in the labels' order; ``None`` where all count alike.
+
+        Args:
+            rows: Those that are learnt from.
+
+        Raises:
+            TaskError: If the weights that are given do not fit the labels.
+        """
+        return None
+
     def labels_of(self, cells: Cells) -> Collection[str]:
         """The labels that a row has, so that each can be held out alike and counted; none where the kind has no labels."""
         return ()

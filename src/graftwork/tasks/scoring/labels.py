@@ -25,7 +25,7 @@ def accuracy(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str
 
 @metric("f1", LABEL, LABEL_SET, of_counts=counts.f1)
 def f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
-    """Of two labels, the F1 of the second one; else the mean of all labels' F1."""
+    """Of two labels, the F1 of the second one, a task's positive one; else the mean of all labels' F1."""
     if len(labels) == 2 and not _sets(gold):
         return _sklearn().f1_score(gold, predicted, pos_label=labels[1], labels=list(labels), zero_division=0.0)
     return _f1(predicted, gold, labels, "macro")
