@@ -69,9 +69,7 @@ def read_image(cells: Cells) -> Tensor:
     Raises:
         TaskError: If it is something else, or cannot be read.
     """
-    value = cells.value("image")
-    if isinstance(value, dict):  # as the library `datasets` keeps one
-        value = value.get("bytes") or value.get("path")
+    value = _value(cells)
     if isinstance(value, (str, os.PathLike, bytes)):
         value = _opened(value, cells)
     if hasattr(value, "convert"):
@@ -83,21 +81,35 @@ def read_image(cells: Cells) -> Tensor:
     return _channels_first(torch.from_numpy(numbers.astype(np.float32)) / white, cells)
 
 
+def image_path(cells: Cells) -> Path:
+    """Where the file of a row's image is.
+
+    Raises:
+        TaskError: If it is not there.
+    """
+    path = path_of(os.fspath(_value(cells)), Path(cells.place.file).parent)
+    if not path.is_file():
+        raise cells.wrong("image", f"there is no file {path}; correct the path, which is relative to the rows' file")
+    return path
+
+
 def as_picture(image: Tensor) -> np.ndarray:
     """An image as processors of transformers take it: bytes ``(height, width, 3)``."""
     colours = image.expand(3, -1, -1) if image.shape[0] == 1 else image
     return (colours * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
+def _value(cells: Cells) -> Any:
+    value = cells.value("image")
+    return (
+        value.get("bytes") or value.get("path") if isinstance(value, dict) else value
+    )  # as the library `datasets` has it
+
+
 def _opened(source: str | os.PathLike[str] | bytes, cells: Cells) -> Any:
     pillow = needed("PIL.Image", "an image file")
     if not isinstance(source, bytes):
-        path = path_of(os.fspath(source), Path(cells.place.file).parent)
-        if not path.is_file():
-            raise cells.wrong(
-                "image", f"there is no file {path}; correct the path, which is relative to the rows' file"
-            )
-        source = path.read_bytes()
+        source = image_path(cells).read_bytes()
     try:
         image = pillow.open(io.BytesIO(source), formats=_FORMATS)
         require_bounded(cells.place, len(source), image.width * image.height * len(image.getbands()))

@@ -98,19 +98,22 @@ def _require_positive(
     name: str, spec: TaskSpec, f1: bool, labels: tuple[str, ...], told: tuple[str, ...] | None
 ) -> None:
     """Refuse a label as the positive one where none is, and two labels of which nobody has said it though F1 is of one."""
-    where, given, either = f"task {name!r}: ", spec.positive, f"{labels[0]!r} or {labels[1]!r}"
+    where, given, either = (
+        f"task {name!r}: ",
+        spec.positive,
+        " or ".join(f'positive = "{label}"' for label in labels[:2]),
+    )
     if given is not None and (not f1 or len(labels) != 2):
         raise TaskError(
             f"{where}positive is {given!r}, the one of two labels that the metric f1 is of, and here are {len(labels)} labels and "
             f"{'f1' if f1 else 'no f1 in metrics'}; leave it out"
         )
     if given is not None and given not in labels:
-        raise TaskError(f"{where}positive is {given!r}, which is no label; it must be {either}")
+        raise TaskError(f"{where}positive is {given!r}, which is no label; give {either}")
     ordered = spec.labels or told or labels == ("false", "true") or number_of(labels[0]) is not None
     if f1 and len(labels) == 2 and given is None and not ordered:
         raise TaskError(
-            f'{where}f1 is that of one of two labels, and nobody has said of which; give positive = "LABEL", {either}, or '
-            'metrics = ["macro_f1"]'
+            f'{where}f1 is that of one of two labels, and nobody has said of which; give {either}, or metrics = ["macro_f1"]'
         )
 
 

@@ -47,6 +47,7 @@ class Kind(ABC):
         answers: Roles of the columns that it must have besides to be learnt from.
         options: The fields of a `TaskSpec` that it makes use of, beside those that all do and the columns.
         group: Role of the column whose equal values are held out together.
+        cuts: Whether what is longer than ``max_length`` tokens is cut off.
     """
 
     name: ClassVar[str] = ""
@@ -59,6 +60,7 @@ class Kind(ABC):
     answers: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[frozenset[str]] = frozenset()
     group: ClassVar[str | None] = None
+    cuts: ClassVar[bool] = True
 
     def __init__(self, spec: TaskSpec, labels: tuple[str, ...] = (), name: str = "", *, numbered: bool = True) -> None:
         self.spec, self.labels, self.task, self.numbered = spec, labels, name, numbered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from graftwork.errors import TaskError
 from graftwork.tasks.batches import array, finished, same_count
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.images import PlainImages, as_picture, read_image
+from graftwork.tasks.images import PlainImages, as_picture, image_path, read_image
 from graftwork.tasks.kind.classification import OneLabel
 from graftwork.tasks.kind.contract import Feature
 from graftwork.tasks.kind.registry import register
@@ -29,12 +30,16 @@ class ImageClassification(OneLabel):
 
     name: ClassVar[str] = "image_classification"
     processor: ClassVar[str] = "image"
+    cuts: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("image",)
     options: ClassVar[frozenset[str]] = OneLabel.options | {"white"}
 
     def read(self, cells: Cells) -> Any:
         # the images themselves are read when they are needed: a folder of them may not fit into memory
-        return cells.value("image")
+        value = cells.value("image")
+        if isinstance(value, (str, os.PathLike)):
+            image_path(cells)
+        return value
 
     def features(self, rows: Rows, processor: Any, *, max_length: int | None, train: bool) -> list[Feature]:
         self.check(rows, answered=train)

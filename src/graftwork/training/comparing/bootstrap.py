@@ -116,7 +116,9 @@ class Resampling:
         for chosen in self._chosen(len(cells)):
             places = cells[chosen] + len(names) ** 2 * np.arange(len(chosen))[:, None]
             counts = np.bincount(places.ravel(), minlength=len(chosen) * len(names) ** 2)
-            found.append(self.metric.of_counts(counts.reshape(-1, len(names), len(names)), self.task.kind.scored_labels))
+            found.append(
+                self.metric.of_counts(counts.reshape(-1, len(names), len(names)), self.task.kind.scored_labels)
+            )
         return np.concatenate(found)
 
     def _chosen(self, count: int) -> Iterator[np.ndarray]:
