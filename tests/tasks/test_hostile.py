@@ -156,8 +156,8 @@ def test_paths_of_images(tmp_path: Path, value: str) -> None:
     pytest.importorskip("PIL.Image")
     (tmp_path / "a.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     rows = [{"image": str(tmp_path / value) if value == "a.eps" else value, "label": n} for n in range(2)]
-    task = Task.from_rows("t", TaskSpec(kind="image_classification"), rows, rows)
-    with pytest.raises(TaskError, match="cannot be read|there is no file|leads nowhere"):
+    with pytest.raises(TaskError, match=r"cannot be read|there is no file|leads nowhere"):
+        task = Task.from_rows("t", TaskSpec(kind="image_classification"), rows, rows)
         task.features(task.train, None)
 
 
@@ -165,5 +165,5 @@ def test_paths_of_images(tmp_path: Path, value: str) -> None:
 @pytest.mark.parametrize("key", ["train", "data", "dev"])
 def test_paths_of_files(tmp_path: Path, value: str, key: str) -> None:
     (tmp_path / "a.csv").write_text("text,label\na,0\nb,1\n")
-    with pytest.raises(TaskError, match="is not there|leads nowhere|the Hub gives nothing|the ending says"):
+    with pytest.raises(TaskError, match=r"is not there|leads nowhere|the Hub gives nothing|the ending says"):
         Task.read("t", TaskSpec(**{"train": "a.csv" if key != "data" else None, key: value}), tmp_path)

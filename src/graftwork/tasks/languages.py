@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from graftwork.tasks.reading import path_of, read_texts
 from graftwork.tasks.rows import Rows
-from graftwork.tasks.spec import Positive, TaskSpec
+from graftwork.tasks.spec import Length, Positive, TaskSpec
 from graftwork.tasks.task import Task
 
 # the likelihood falls also where the likeliest word stays the right one
@@ -34,7 +34,7 @@ class LanguageSpec(BaseModel):
     dev: str | None = None
     dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     rows: Positive | None = None
-    max_length: Annotated[int, Field(ge=4)] | None = None
+    max_length: Length | None = None
 
     @field_validator("text", mode="before")
     @classmethod

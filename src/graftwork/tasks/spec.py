@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Length = Annotated[int, Field(ge=4, le=10**6)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -103,14 +104,14 @@ class TaskSpec(BaseModel):
     class_weights: Literal["balanced"] | dict[str, Weight] | tuple[Weight, ...] | None = None
     rows: Positive | None = None
     scored_rows: Positive | None = None
-    max_length: Annotated[int, Field(ge=4)] | None = None
+    max_length: Length | None = None
     max_target_length: Positive | None = None
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     pooling: str | None = None
     prefix: str | None = None
-    stride: Annotated[int, Field(ge=0)] = 128
+    stride: Annotated[int, Field(ge=0, le=10**6)] = 128
     no_answer: bool = False
-    white: Annotated[float, Field(gt=0)] | None = None
+    white: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     num_beams: Positive = 1
     max_new_tokens: Positive = 64
 

@@ -29,7 +29,7 @@ def numbered(*labels: object) -> list[dict[str, Any]]:
 
 def test_f1_of_names_is_of_the_one_that_is_said() -> None:
     with pytest.raises(
-        TaskError, match="task 't': f1 is that of one of two labels, and nobody has said of which; .*'fail' or 'ok'"
+        TaskError, match="task 't': f1 is that of one of two labels, and nobody has said of which; .*positive = .fail. or positive = .ok."
     ):
         task(metrics=("f1",))
     always = [Prediction("ok")] * 12
@@ -62,7 +62,7 @@ def test_it_goes_without_saying_where_there_is_an_order(
 @pytest.mark.parametrize(
     ("rows", "spec", "message"),
     [
-        (ROWS, {"metrics": "f1", "positive": "bad"}, "positive is 'bad', which is no label; it must be 'fail' or 'ok'"),
+        (ROWS, {"metrics": "f1", "positive": "bad"}, 'positive is .bad., which is no label; give positive = "fail" or positive = "ok"'),
         (ROWS, {"positive": "ok"}, "here are 2 labels and no f1 in metrics; leave it out"),
         (numbered("a", "b", "c"), {"metrics": "f1", "positive": "a"}, "here are 3 labels and f1; leave it out"),
         (ROWS, {"class_weights": {"okay": 2}}, "class_weights names 'okay', .* did you mean 'ok'"),
