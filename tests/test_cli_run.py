@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from graftwork.cli import app
+from graftwork.report import Live
 from tests.training.tiny_run import RECIPE, make_tiny
 
 SHORT = "controls = []\n" + RECIPE.replace("epochs = 3", "epochs = 1")
@@ -48,7 +50,10 @@ def first(recipe: Path, out: Path) -> Result:
 def test_a_run_tells_what_it_does_and_where_things_are(first: Result, out: Path) -> None:
     assert first.exit_code == 0, first.output
     lines = first.stdout.splitlines()
-    assert lines[:2] == ["3 trainings, 0 of them done already", "begun adapter/a/0 (1 of 3)"]
+    assert lines[0] == "Data" and lines[4].split()[:3] == ["a", "48", "20"]
+    assert any(re.fullmatch(r"b: labels: 0 = 'neg' \(\d+\.\d %\), 1 = 'pos' \(\d+\.\d %\)", line) for line in lines)
+    begun = lines.index("3 trainings, 0 of them done already")
+    assert lines[begun + 1] == "begun adapter/a/0 (1 of 3)"
     assert any(re.fullmatch(r"  fusion/a/0 epoch 1 of 1: accuracy \d+\.\d %.*", line) for line in lines)
     assert any(line.startswith("ended fusion/a/0: accuracy") for line in lines)
     assert any(line.startswith("fusion of all 2") for line in lines)
@@ -93,7 +98,7 @@ def test_a_dry_run_trains_nothing(recipe: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("graftwork.training.estimate", estimate)
     told = call("run", recipe, "--out", tmp_path / "new", "--dry-run")
     assert told.exit_code == 0 and told.stdout == "as long as it takes\n" and not (tmp_path / "new").exists()
-    assert asked == {"root": recipe.parent, "run": tmp_path / "new"}
+    assert isinstance(asked.pop("watcher"), Live) and asked == {"root": recipe.parent, "run": tmp_path / "new"}
 
 
 def test_by_default_a_run_is_in_the_current_folder(
@@ -121,7 +126,7 @@ def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("batch_size", "batchsize"), "training.batchsize: this key is not known"),
+        (("batch_size", "batchsize"), "training.batchsize: this key is not known; did you mean 'batch_size'?"),
         (('targets = ["a"]', 'targets = ["[red]c"]'), "the target '[red]c' is no task; the tasks are a, b"),
     ],
 )
@@ -166,6 +171,22 @@ def test_help_has_an_example(command: str) -> None:
     assert f"graftwork {command}" in call(command, "--help").stdout
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_help_loses_what_is_in_brackets(command: str) -> None:
+    """Everything that is written in a command's help is shown: nothing of it is markup."""
+    found = next(one for one in app.registered_commands if one.callback and one.callback.__name__ == command)
+    hints = typing.get_type_hints(found.callback, include_extras=True)
+    written = [found.callback.__doc__ or ""] if found.callback else []
+    written += [one.help for hint in hints.values() for one in getattr(hint, "__metadata__", ()) if one.help]
+    shown = CliRunner(env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"}).invoke(app, [command, "--help"]).stdout
+    plain = "".join(re.sub(r"[│\s]", "", shown))
+    for text in written:
+        for bracket in re.findall(r"\[[^\]\s]*\]", text):
+            assert bracket in plain
+        first = re.sub(r"\s", "", text.split("\n")[0])[:20]
+        assert first in plain
+
+
 def test_the_help_lists_the_commands_in_the_order_of_their_use() -> None:
     told = call("--help").stdout
     at = [told.index(f"│ {command} ") for command in COMMANDS]
@@ -188,7 +209,8 @@ def test_compare_trains_what_is_named_and_shows_its_differences(compared: tuple[
     told, out = compared
     assert told.exit_code == 0, told.output
     lines = told.stdout.splitlines()
-    assert lines[:2] == ["2 trainings, 0 of them done already", "begun full/a/0 (1 of 2)"]
+    begun = lines.index("2 trainings, 0 of them done already")
+    assert lines[0] == "Data" and lines[begun + 1] == "begun full/a/0 (1 of 2)"
     assert "a: what can be told apart" in lines and any("to full [95 %]" in line for line in lines)
     assert f"  {out}: results.md, results.txt" in lines and (out / "plots" / "comparison.png").is_file()
     assert lines[lines.index("Next:") + 1 :] == [f"  graftwork show {out}", f"  graftwork report {out}"]

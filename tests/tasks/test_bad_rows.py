@@ -88,7 +88,7 @@ def test_in_train_rows(tmp_path: Path, kind: str, change: dict[str, Any], messag
             {"label": "yess"},
             r"the label 'yess' is none of the 2 labels \(no, yes\).*did you mean 'yes'",
         ),
-        ("classification", {"label": 2}, r"the label 2 is none of the 2 labels"),
+        ("classification", {"label": 2}, r"the label '2' is a number, other rows have names \(no, yes\)"),
         ("multi_label", {"label": ["green"]}, r"the label 'green' is none of the 3 labels \(big, red, small\)"),
         ("tagging", {"tags": ["B-MISC", "O", "O"]}, r"the label 'B-MISC' is none of the 5 labels"),
         ("image_classification", {"label": "grey"}, r"the label 'grey' is none of the 2 labels \(bright, dark\)"),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
+from typer.core import TyperCommand
+from typer.models import CommandFunctionType
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,7 +22,28 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     pass
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+
+class Command(TyperCommand):
+    """A command whose help is text as it stands: what is in brackets, ``[methods.NAME]``, is no markup of rich."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for told in (self, *self.params):
+            text = getattr(told, "help", None)
+            if text:
+                told.help = escape(text)  # type: ignore[union-attr]
+
+
+class App(typer.Typer):
+    """An application of such commands."""
+
+    def command(self, *args: Any, **options: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
+        """Register a command."""
+        return super().command(*args, **{"cls": Command, **options})
+
+
+app = App(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `graftwork run` wrote into.")]
 

@@ -39,12 +39,13 @@ def run(
         read, root = Recipe.read(recipe), recipe.absolute().parent
         folder = Path("runs") / recipe.stem if out is None else out
         quiet()
+        from graftwork.report import Live, print_all
+
         if dry_run:
             from graftwork.training import estimate
 
-            typer.echo(str(estimate(read, root=root, run=folder)))
+            typer.echo(str(estimate(read, root=root, run=folder, watcher=Live(read, plain=plain))))
             return
-        from graftwork.report import Live, print_all
         from graftwork.training import run as train
 
         with Live(read, plain=plain) as live:
@@ -103,10 +104,11 @@ def compare(
         folder = Path("runs") / f"{recipe.stem}-compare" if out is None else out
         asked = comparison(read, names)
         quiet()
-        if dry_run:
-            typer.echo(str(estimate(asked, root=root, run=folder)))
-            return
         from graftwork.report import Live, print_all
+
+        if dry_run:
+            typer.echo(str(estimate(asked, root=root, run=folder, watcher=Live(asked, plain=plain))))
+            return
         from graftwork.training import compare as train
 
         with Live(asked, plain=plain) as live:

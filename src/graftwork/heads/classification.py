@@ -6,13 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from graftwork.errors import ConfigError
 from graftwork.heads.contract import Backbone, Head, HeadConfig, check_labels, check_layers, layers, own_dtype
 from graftwork.heads.pooling import POOLINGS, pool
 from graftwork.heads.registry import register
-from graftwork.options import flags, one_of, within
+from graftwork.options import flags, is_number, one_of, within
 
 
 @register
@@ -28,6 +30,8 @@ class Classification(HeadConfig):
         hidden_layers: Linear layers with an activation in front of the last one.
         activation: ``"tanh"``, ``"gelu"`` or ``"relu"``.
         pooling: ``"first"``, ``"last"`` or ``"mean"``; by default what suits the base (see `Backbone`).
+        class_weights: How much a row of each label counts in the loss, as torch's weighted cross entropy has it; where one of
+            several labels holds.
     """
 
     kind: ClassVar[str] = "classification"
@@ -37,6 +41,7 @@ class Classification(HeadConfig):
     hidden_layers: int = 1
     activation: str = "tanh"
     pooling: str | None = None
+    class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,6 +49,18 @@ class Classification(HeadConfig):
         check_labels(self, 1 if self.multi_label else 2)
         check_layers(self)
         one_of(self, "pooling", (None, *POOLINGS))
+        if self.class_weights is not None:
+            self._check_weights()
+
+    def _check_weights(self) -> None:
+        weights, labels = self.class_weights, len(self.names)
+        fits = isinstance(weights, (list, tuple)) and len(weights) == labels and not self.multi_label
+        if not fits or not all(is_number(weight) and weight > 0 for weight in weights or ()):
+            raise ConfigError(
+                f"Classification: class_weights is {weights!r}; it must be a number above 0 for each of {labels} labels, of "
+                "which one holds (multi_label=False)"
+            )
+        object.__setattr__(self, "class_weights", tuple(map(float, weights or ())))
 
     def build(self, base: Backbone) -> Head:
         return _Classifier(self, base, len(self.names))
@@ -81,6 +98,8 @@ class Regression(HeadConfig):
 
 
 class _Classifier(Head):
+    config: Classification | Regression
+
     def __init__(self, config: Classification | Regression, base: Backbone, outputs: int) -> None:
         super().__init__(config)
         self.pooling = config.pooling or base.pooling
@@ -90,9 +109,14 @@ class _Classifier(Head):
         return self.layers(own_dtype(self.layers, pool(states, inputs, self.pooling)))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = logits.float()
+        logits = logits if logits.dtype == torch.float64 else logits.float()
         if isinstance(self.config, Regression):
             return F.mse_loss(logits, labels.to(logits.dtype).view_as(logits))
-        if getattr(self.config, "multi_label", False):
+        if self.config.multi_label:
             return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-        return F.cross_entropy(logits, labels)
+        given = self.config.class_weights
+        # not in a buffer: it is no weight, and would be rounded with the model
+        weights = (
+            None if given is None else torch.tensor(given, dtype=logits.dtype).to(logits.device, non_blocking=True)
+        )
+        return F.cross_entropy(logits, labels, weights)

@@ -103,7 +103,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of a batch, a float32 scalar."""
+        """The mean loss of a batch, a scalar of float32 or wider."""
         raise NotImplementedError
 
 

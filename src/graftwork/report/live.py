@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from graftwork.report.board import board, run_line
+from graftwork.report.data import data_table
 from graftwork.report.progress import Progress
 from graftwork.report.words import duration, named_score
+from graftwork.tasks import Survey
 from graftwork.training.planning.plan import Unit
 from graftwork.training.planning.recipe import Recipe
 from graftwork.training.running.watching import Watcher
@@ -72,6 +74,16 @@ class Live(Watcher):
         if view is not None:
             with self._given_up():
                 view.stop()
+
+    def surveyed(self, surveys: Sequence[Survey]) -> None:
+        """Show the data, a table in a terminal."""
+        table = data_table(surveys)
+        if self._view is None and self.plain:
+            for line in table.text().splitlines():
+                self._line(line)
+        elif not self._gone:
+            with self._given_up():
+                self.console.print(table.rich())
 
     def planned(self, units: Sequence[Unit], done: Mapping[str, Mapping[str, Any]]) -> None:
         """Show the plan."""

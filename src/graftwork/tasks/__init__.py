@@ -9,6 +9,7 @@ from graftwork.tasks.reading import read_rows
 from graftwork.tasks.rows import Place, Rows
 from graftwork.tasks.scoring import Metric, metrics
 from graftwork.tasks.spec import TaskSpec
+from graftwork.tasks.survey import Survey, survey
 from graftwork.tasks.task import Task
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Place",
     "Prediction",
     "Rows",
+    "Survey",
     "Task",
     "TaskError",
     "TaskSpec",
@@ -28,4 +30,5 @@ __all__ = [
     "metrics",
     "read_knowledge",
     "read_rows",
+    "survey",
 ]

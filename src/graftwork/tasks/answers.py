@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from graftwork.tasks.cells import Cells
+from graftwork.tasks.cells import Cells, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +69,8 @@ def _place(text: str, start: Any, context: str, cells: Cells) -> int:
         return found
     try:
         at = int(start)
-    except (TypeError, ValueError):
-        raise cells.wrong("answers", f"the start {start!r} is no whole number; correct it") from None
+    except (TypeError, ValueError, OverflowError):
+        raise cells.wrong("answers", f"the start {shown(start)} is no whole number; correct it") from None
     if at < 0 or context[at : at + len(text)] != text:
         there = context[max(at, 0) : max(at, 0) + len(text)]
         hint = f"it stands at {found}" if found >= 0 else "it stands nowhere in it"

@@ -10,7 +10,7 @@ import numpy as np
 
 from graftwork.errors import TaskError
 from graftwork.tasks.needs import hint
-from graftwork.tasks.rows import Place, Row
+from graftwork.tasks.rows import Place, Row, shown_column
 from graftwork.tasks.spec import TaskSpec
 
 
@@ -46,7 +46,7 @@ class Cells:
         if column not in self.row:
             near = hint(column, self.row)
             raise TaskError(
-                f"{self.place}: no column {column!r}; the row has {', '.join(map(repr, self.row)) or 'none'}; "
+                f"{self.place}: no column {column!r}; the row has {', '.join(map(shown_column, self.row)) or 'none'}; "
                 f'name the column of the {role} in the task, {role} = "COLUMN"' + (f" ({near})" if near else "")
             )
         if self.get(role) is None:
@@ -73,7 +73,7 @@ class Cells:
         value = self.value(role)
         try:
             found = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self.wrong(role, "it must be a number; name another column, or another kind of task") from None
         if not math.isfinite(found):
             raise self.wrong(role, "it must be a finite number; correct it, or take the row out")
@@ -114,11 +114,18 @@ class Cells:
         """
         try:
             return json.loads(self.value(role))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.wrong(role, f"it is not JSON ({error}); mend it") from error
 
     def wrong(self, role: str, way_out: str) -> TaskError:
         """A complaint about the value of a role: what it is, where it stands, what to do."""
-        shown = " ".join(repr(self.row.get(self.column(role))).split())
-        shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        return TaskError(f"{self.place}: {self.column(role)!r} is {shown}; {way_out}")
+        return TaskError(f"{self.place}: {self.column(role)!r} is {shown(self.row.get(self.column(role)))}; {way_out}")
+
+
+def shown(value: object) -> str:
+    """A value for a message, whatever it is: on one line, and not long."""
+    try:
+        text = " ".join(repr(value[:200] if isinstance(value, (str, bytes, list, tuple)) else value).split())
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "..."

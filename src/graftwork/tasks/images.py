@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from graftwork.errors import TaskError
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.needs import needed
+from graftwork.tasks.reading.paths import path_of
+from graftwork.tasks.reading.text import require_bounded
 
 _DEFAULT_SIZE = 224
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # none that starts a program, as EPS does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +69,9 @@ def read_image(cells: Cells) -> Tensor:
     Raises:
         TaskError: If it is something else, or cannot be read.
     """
-    value = cells.value("image")
-    if isinstance(value, (str, os.PathLike)):
-        value = _opened(Path(value), cells)
-    elif isinstance(value, dict) and value.get("bytes"):  # an image of the Hub that was not decoded
-        value = _opened(value["bytes"], cells)
+    value = _value(cells)
+    if isinstance(value, (str, os.PathLike, bytes)):
+        value = _opened(value, cells)
     if hasattr(value, "convert"):
         grey = value.mode in ("1", "L", "I", "I;16", "F")
         numbers = np.asarray(value) if grey else np.asarray(value.convert("RGB"))
@@ -79,24 +81,42 @@ def read_image(cells: Cells) -> Tensor:
     return _channels_first(torch.from_numpy(numbers.astype(np.float32)) / white, cells)
 
 
+def image_path(cells: Cells) -> Path:
+    """Where the file of a row's image is.
+
+    Raises:
+        TaskError: If it is not there.
+    """
+    path = path_of(os.fspath(_value(cells)), Path(cells.place.file).parent)
+    if not path.is_file():
+        raise cells.wrong("image", f"there is no file {path}; correct the path, which is relative to the rows' file")
+    return path
+
+
 def as_picture(image: Tensor) -> np.ndarray:
     """An image as processors of transformers take it: bytes ``(height, width, 3)``."""
     colours = image.expand(3, -1, -1) if image.shape[0] == 1 else image
     return (colours * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def _opened(source: Path | bytes, cells: Cells) -> Any:
+def _value(cells: Cells) -> Any:
+    value = cells.value("image")
+    return (
+        value.get("bytes") or value.get("path") if isinstance(value, dict) else value
+    )  # as the library `datasets` has it
+
+
+def _opened(source: str | os.PathLike[str] | bytes, cells: Cells) -> Any:
     pillow = needed("PIL.Image", "an image file")
-    if isinstance(source, Path):
-        source = Path(cells.place.file).parent / source.expanduser()
-        if not source.is_file():
-            raise cells.wrong(
-                "image", f"there is no file {source}; correct the path, which is relative to the rows' file"
-            )
+    if not isinstance(source, bytes):
+        source = image_path(cells).read_bytes()
     try:
-        image = pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        image = pillow.open(io.BytesIO(source), formats=_FORMATS)
+        require_bounded(cells.place, len(source), image.width * image.height * len(image.getbands()))
         image.load()
-    except (OSError, ValueError, SyntaxError) as error:
+    except TaskError:
+        raise
+    except Exception as error:  # whatever Pillow's readers say of a file that is damaged, or larger than it lets any be
         raise cells.wrong("image", f"it cannot be read ({error}); take the row out, or save the image again") from error
     return image
 

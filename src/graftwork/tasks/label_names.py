@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from graftwork.errors import TaskError
-from graftwork.tasks.cells import Cells
+from graftwork.tasks.cells import Cells, shown
 from graftwork.tasks.needs import hint
 
 _LONGEST_LIST = 1000
+_NUMBER = re.compile(r"(-?[0-9]{1,4000})(\.0+)?")  # Python reads no longer ones
 
 
 def name_of(value: Any) -> str | None:
@@ -30,25 +32,34 @@ def names_in(values: Iterable[tuple[Any, Cells, str]]) -> tuple[str, ...]:
         values: Each label, with the cells it is in and its role, for complaints.
 
     Raises:
-        TaskError: If one can be no label, or they are too many to be labels.
+        TaskError: If one can be no label, or they are too many to be labels, or some are names and some numbers.
     """
-    found: set[str] = set()
+    found: dict[str, tuple[Cells, str]] = {}
     for value, cells, role in values:
         name = name_of(value)
         if name is None:
             raise cells.wrong(
-                role, f"the label {value!r} must be a name or a whole number; correct it or take the row out"
+                role, f"the label {shown(value)} must be a name or a whole number; correct it or take the row out"
             )
-        found.add(name)
+        found.setdefault(name, (cells, role))
         if len(found) > _LONGEST_LIST:
             raise cells.wrong(role, f"more than {_LONGEST_LIST} labels; name another column, or give labels = [...]")
-    if all(_is_number(name) for name in found):
-        return tuple(sorted(found, key=int))
-    return tuple(sorted(found))
+    numbers = [name for name in found if number_of(name) is not None]
+    if 0 < len(numbers) < len(found):
+        cells, role = found[numbers[0]]
+        raise cells.wrong(role, _unordered(numbers[0], [name for name in found if name not in numbers]))
+    return tuple(sorted(found, key=lambda name: (number_of(name) or 0, name)))
 
 
-def resolve(value: Any, names: tuple[str, ...], cells: Cells, role: str) -> int:
+def resolve(value: Any, names: tuple[str, ...], cells: Cells, role: str, numbered: bool) -> int:
     """The number of the label that a cell means: its name, or its number where the names are not numbers themselves.
+
+    Args:
+        value: What stands in the cell.
+        names: The names of the labels in order.
+        cells: The row, for complaints.
+        role: The cell's.
+        numbered: Whether somebody has given that order, so that numbers mean something.
 
     Raises:
         TaskError: If it is not one of the labels.
@@ -58,14 +69,16 @@ def resolve(value: Any, names: tuple[str, ...], cells: Cells, role: str) -> int:
     name = name_of(value)
     if name in names:
         return names.index(name)
-    if name is not None and _is_number(name) and 0 <= int(name) < len(names) and not all(map(_is_number, names)):
-        return int(name)
-    shown = ", ".join(names[:20]) + ", ..." * (len(names) > 20)
+    number = None if name is None or all(number_of(one) is not None for one in names) else number_of(name)
+    if number is not None and not numbered:
+        raise cells.wrong(role, _unordered(str(name), names))
+    if number is not None and 0 <= number < len(names):
+        return number
     near = hint(name, names)
     raise cells.wrong(
         role,
-        f"the label {value!r} is none of the {len(names)} labels ({shown}), which come from the task, meta.json or the "
-        f"train rows; {near + ' or' if near else 'correct it, or'} give labels = [...]",
+        f"the label {shown(value)} is none of the {len(names)} labels ({_listed(names)}), which come from the task, meta.json or "
+        f"the train rows; {near + ' or' if near else 'correct it, or'} give labels = [...]",
     )
 
 
@@ -87,5 +100,18 @@ def enough(names: tuple[str, ...], least: int, where: str) -> tuple[str, ...]:
     return names
 
 
-def _is_number(name: str) -> bool:
-    return name.removeprefix("-").isascii() and name.removeprefix("-").isdigit()
+def number_of(name: str) -> int | None:
+    """The whole number that a name is, ``None`` where it is none; ``1.0``, as some programs write it, is one too."""
+    found = _NUMBER.fullmatch(name)
+    return None if found is None else int(found[1])
+
+
+def _unordered(number: str, names: Sequence[str]) -> str:
+    return (
+        f"the label {number!r} is a number, other rows have names ({_listed(names)}), and nobody has said which name is which "
+        "number; give labels = [...], the names in the order of the numbers, or write the same in all rows"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + ", ..." * (len(names) > 20)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from graftwork.tasks.reading import read_texts
+from graftwork.tasks.reading import path_of, read_texts
 from graftwork.tasks.rows import Rows
-from graftwork.tasks.spec import Positive, TaskSpec
+from graftwork.tasks.spec import Length, Positive, TaskSpec
 from graftwork.tasks.task import Task
 
 # the likelihood falls also where the likeliest word stays the right one
@@ -34,7 +34,7 @@ class LanguageSpec(BaseModel):
     dev: str | None = None
     dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     rows: Positive | None = None
-    max_length: Annotated[int, Field(ge=4)] | None = None
+    max_length: Length | None = None
 
     @field_validator("text", mode="before")
     @classmethod
@@ -53,9 +53,9 @@ def language_task(name: str, spec: LanguageSpec, root: str | Path = ".") -> Task
     Raises:
         TaskError: If a file cannot be read, or has no texts.
     """
-    files = [read_texts(Path(root) / Path(file).expanduser()) for file in spec.text]
+    files = [read_texts(path_of(file, root)) for file in spec.text]
     texts = Rows([row for rows in files for row in rows], [place for rows in files for _, place in rows.placed()])
-    dev = None if spec.dev is None else read_texts(Path(root) / Path(spec.dev).expanduser())
+    dev = None if spec.dev is None else read_texts(path_of(spec.dev, root))
     asked = TaskSpec(
         kind="masked_lm", metrics=METRICS, rows=spec.rows, max_length=spec.max_length, dev_share=spec.dev_share
     )

@@ -33,6 +33,13 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
 
 def hint(name: object, known: Iterable[str]) -> str:
-    """The nearest name that is known, as a question; empty where none is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    """The nearest name that is known, as a question; empty where none is near.
+
+    Near are a name that is a part of it (``batch_size`` of ``per_device_train_batch_size``), one that it abbreviates (``lr``),
+    and one that is written much alike.
+    """
+    said, names = str(name), list(known)
+    parts = [one for one in names if len(one) > 3 and one in said]
+    short = [one for one in names if "_" in one and "".join(word[:1] for word in one.split("_")) == said]
+    near = sorted(parts, key=len, reverse=True) or short or difflib.get_close_matches(said, names, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else ""

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
 Row = dict[str, Any]
+
+
+# what pandas calls the column of its index where it has no name: in CSV, in CSV that was read again, in Parquet
+_INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+
+
+def is_index(column: str) -> bool:
+    """Whether a column is an index that pandas has written beside the data."""
+    return _INDEX.fullmatch(column) is not None
+
+
+def shown_column(column: str) -> str:
+    """A column's name for a message, said where it is an index of pandas."""
+    return f"{column!r} (the index that pandas writes)" if is_index(column) else repr(column)
 
 
 class Place(NamedTuple):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Length = Annotated[int, Field(ge=4, le=10**6)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TaskSpec(BaseModel):
@@ -44,7 +47,13 @@ class TaskSpec(BaseModel):
         answer_start: Column of where the answer starts, where the answer is one text.
         target: Column of the text to write, or of a list of right ones, of which the first is learnt.
         image: Column of the image: a path relative to the file, an image, or numbers.
-        labels: Names of the labels in order. By default those of ``meta.json``, else what stands in ``train``, sorted.
+        labels: Names of the labels in order, so that rows may have their numbers. By default those of ``meta.json``, else what
+            stands in ``train``, sorted; rows may not mix names and numbers then.
+        positive: Which of two labels the metric ``f1`` is of. By default the second of ``labels``; where these are names in no
+            order that anybody gave, it has to be said.
+        class_weights: How much a row of each label counts in the loss of the training: ``"balanced"`` (every label as much as
+            any other, however many rows it has), a table of weights by label (the others 1), or a list in the order of
+            ``labels``. Scores do not change by it.
         rows: At most so many training rows, drawn once and for all.
         scored_rows: At most so many dev rows, and so many test rows, drawn once and for all: less to wait for, and less sure.
         max_length: In tokens; by default the recipe's.
@@ -91,16 +100,18 @@ class TaskSpec(BaseModel):
     image: str = "image"
 
     labels: tuple[str, ...] | None = None
+    positive: str | None = None
+    class_weights: Literal["balanced"] | dict[str, Weight] | tuple[Weight, ...] | None = None
     rows: Positive | None = None
     scored_rows: Positive | None = None
-    max_length: Annotated[int, Field(ge=4)] | None = None
+    max_length: Length | None = None
     max_target_length: Positive | None = None
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     pooling: str | None = None
     prefix: str | None = None
-    stride: Annotated[int, Field(ge=0)] = 128
+    stride: Annotated[int, Field(ge=0, le=10**6)] = 128
     no_answer: bool = False
-    white: Annotated[float, Field(gt=0)] | None = None
+    white: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     num_beams: Positive = 1
     max_new_tokens: Positive = 64
 
@@ -121,6 +132,16 @@ class TaskSpec(BaseModel):
     @classmethod
     def _one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("class_weights", mode="wrap")
+    @classmethod
+    def _weights(cls, value: Any, handler: Callable[[Any], Any]) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:  # it would say what is wrong for each of the three forms
+            raise ValueError(
+                'give "balanced", a table {label = weight} or a list of weights, numbers above 0'
+            ) from None
 
     @field_validator("labels")
     @classmethod

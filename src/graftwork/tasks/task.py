@@ -34,6 +34,8 @@ class Task:
         dev: The rows that decide which epoch is the best.
         test: Rows that nothing is decided by, perhaps without answers; ``None`` where there are none.
         elsewhere: More rows that it is only scored on, by name: other languages, say.
+        held_out: Whether ``dev`` is a share of ``train``, held out.
+        class_weights: How much a row of each label counts in the loss; ``None`` where all count alike.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Task:
     dev: Rows
     test: Rows | None = None
     elsewhere: Mapping[str, Rows] = dataclasses.field(default_factory=dict)
+    held_out: bool = False
+    class_weights: tuple[float, ...] | None = None
 
     @classmethod
     def read(cls, name: str, spec: TaskSpec, root: str | Path = ".") -> Task:
@@ -109,7 +113,8 @@ class Task:
 
     def head(self) -> HeadConfig:
         """The head that fits."""
-        return self.kind.head()
+        weights: dict[str, Any] = {} if self.class_weights is None else {"class_weights": self.class_weights}
+        return dataclasses.replace(self.kind.head(), **weights)
 
     def features(
         self, rows: Rows, processor: Any, *, max_length: int | None = None, train: bool = False
@@ -139,7 +144,10 @@ class Task:
             )
         predicted, gold = self.kind.pairs(predictions, rows)
         where = f"task {self.name!r}"
-        return {name: find_metric(name, self.kind.form, where)(predicted, gold, self.labels) for name in self.metrics}
+        return {
+            name: find_metric(name, self.kind.form, where)(predicted, gold, self.kind.scored_labels)
+            for name in self.metrics
+        }
 
     def lengths(self, features: Sequence[Feature]) -> list[int]:
         """How long each feature is, so that those of a similar length can share a batch."""
@@ -151,18 +159,29 @@ def _made(name: str, spec: TaskSpec, kind: type[Kind], splits: Splits) -> Task:
         if rows is not None and not rows:
             raise TaskError(f"task {name!r}: there are no {split} rows; give some")
     labels = kind.find_labels(name, spec, splits.train, splits.labels)
-    asked = kind(spec, labels, name)
+    asked = kind(spec, labels, name, numbered=bool(spec.labels or splits.labels))
     asked.check(splits.train, answered=True)
     train, dev = splits.train, splits.dev
     if dev is None:
         group = getattr(spec, kind.group) if kind.group else None
-        train, dev = hold_out(train, spec.dev_share, group)
+        train, dev = hold_out(train, spec.dev_share, group, [asked.labels_of(cells) for cells in asked.cells(train)])
     else:
         asked.check(dev, answered=True)
     if splits.test is not None:
         asked.check(splits.test, answered=False)
     test = None if splits.test is None else draw(splits.test, spec.scored_rows)
-    return Task(name, spec, asked, labels, draw(train, spec.rows), draw(dev, spec.scored_rows), test)
+    train = draw(train, spec.rows)
+    return Task(
+        name,
+        spec,
+        asked,
+        labels,
+        train,
+        draw(dev, spec.scored_rows),
+        test,
+        held_out=splits.dev is None,
+        class_weights=asked.class_weights(train),
+    )
 
 
 def _rows(given: GivenRows, source: str) -> Rows:

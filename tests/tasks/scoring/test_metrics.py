@@ -105,7 +105,7 @@ def test_a_metric_that_is_unknown_or_of_another_kind_is_refused() -> None:
 
 
 def test_the_first_metric_is_the_main_one() -> None:
-    task = Task.from_rows("t", TaskSpec(metrics=("f1", "accuracy")), ROWS, ROWS)
+    task = Task.from_rows("t", TaskSpec(metrics=("f1", "accuracy"), positive="yes"), ROWS, ROWS)
     assert task.metric == "f1"
     assert list(task.score([Prediction("yes"), Prediction("yes")], task.dev)) == ["f1", "accuracy"]
     with pytest.raises(TaskError, match="1 predictions for 2 rows"):

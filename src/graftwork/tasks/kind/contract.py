@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -34,6 +34,7 @@ class Kind(ABC):
         spec: The task.
         labels: The names of its labels, where it has any.
         name: The task's, for messages.
+        numbered: Whether somebody has given the labels' order, so that a label may be written as its number.
 
     Attributes:
         name: Under which it is registered.
@@ -46,6 +47,7 @@ class Kind(ABC):
         answers: Roles of the columns that it must have besides to be learnt from.
         options: The fields of a `TaskSpec` that it makes use of, beside those that all do and the columns.
         group: Role of the column whose equal values are held out together.
+        cuts: Whether what is longer than ``max_length`` tokens is cut off.
     """
 
     name: ClassVar[str] = ""
@@ -58,9 +60,10 @@ class Kind(ABC):
     answers: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[frozenset[str]] = frozenset()
     group: ClassVar[str | None] = None
+    cuts: ClassVar[bool] = True
 
-    def __init__(self, spec: TaskSpec, labels: tuple[str, ...] = (), name: str = "") -> None:
-        self.spec, self.labels, self.task = spec, labels, name
+    def __init__(self, spec: TaskSpec, labels: tuple[str, ...] = (), name: str = "", *, numbered: bool = True) -> None:
+        self.spec, self.labels, self.task, self.numbered = spec, labels, name, numbered
 
     # ------------------------------------------------------------------------------------------- data
 
@@ -130,6 +133,31 @@ class Kind(ABC):
         Raises:
             TaskError: If it is said and cannot be.
         """
+
+    @property
+    def scored_labels(self) -> tuple[str, ...]:
+        """The labels as metrics take them: where one of two is the positive one, that one last."""
+        return self.labels
+
+    @property
+    def positive(self) -> str | None:
+        """The label that ``f1`` is of, where it is of one."""
+        return None
+
+    def class_weights(self, rows: Rows) -> tuple[float, ...] | None:
+        """How much a row of each label counts in the loss, in the labels' order; ``None`` where all count alike.
+
+        Args:
+            rows: Those that are learnt from.
+
+        Raises:
+            TaskError: If the weights that are given do not fit the labels.
+        """
+        return None
+
+    def labels_of(self, cells: Cells) -> Collection[str]:
+        """The labels that a row has, so that each can be held out alike and counted; none where the kind has no labels."""
+        return ()
 
     def check(self, rows: Rows, *, answered: bool) -> None:
         """Read every row once.

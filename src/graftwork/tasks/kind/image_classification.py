@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -9,20 +10,18 @@ import torch
 from torch import Tensor
 
 from graftwork.errors import TaskError
-from graftwork.heads import Classification, HeadConfig
 from graftwork.tasks.batches import array, finished, same_count
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.images import PlainImages, as_picture, read_image
+from graftwork.tasks.images import PlainImages, as_picture, image_path, read_image
 from graftwork.tasks.kind.classification import OneLabel
-from graftwork.tasks.kind.contract import Feature, Kind
+from graftwork.tasks.kind.contract import Feature
 from graftwork.tasks.kind.registry import register
 from graftwork.tasks.prediction import Prediction
 from graftwork.tasks.rows import Rows
-from graftwork.tasks.scoring.labels import LABEL
 
 
 @register
-class ImageClassification(OneLabel, Kind):
+class ImageClassification(OneLabel):
     """One of several labels for an image.
 
     The processor is one of transformers, a `PlainImages`, or ``None``: then images are resized as the model of `collate`
@@ -31,18 +30,16 @@ class ImageClassification(OneLabel, Kind):
 
     name: ClassVar[str] = "image_classification"
     processor: ClassVar[str] = "image"
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
-    form: ClassVar[str] = LABEL
+    cuts: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("image",)
-    answers: ClassVar[tuple[str, ...]] = ("label",)
-    options: ClassVar[frozenset[str]] = frozenset({"labels", "pooling", "white"})
+    options: ClassVar[frozenset[str]] = OneLabel.options | {"white"}
 
     def read(self, cells: Cells) -> Any:
         # the images themselves are read when they are needed: a folder of them may not fit into memory
-        return cells.value("image")
-
-    def head(self) -> HeadConfig:
-        return Classification(labels=self.labels, pooling=self.spec.pooling)
+        value = cells.value("image")
+        if isinstance(value, (str, os.PathLike)):
+            image_path(cells)
+        return value
 
     def features(self, rows: Rows, processor: Any, *, max_length: int | None, train: bool) -> list[Feature]:
         self.check(rows, answered=train)

@@ -31,6 +31,7 @@ class LanguageKind(Kind):
 
     metrics: ClassVar[tuple[str, ...]] = ("token_accuracy", "log_likelihood")
     form: ClassVar[str] = TOKENS
+    cuts: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("text",)
     options: ClassVar[frozenset[str]] = frozenset({"max_length"})
     group: ClassVar[str | None] = "text"

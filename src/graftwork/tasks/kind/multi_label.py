@@ -41,12 +41,15 @@ class MultiLabel(TextKind):
         listed = _listed(cells)
         if listed is None:
             return None
-        numbers = {resolve(value, self.labels, cells, "label") for value in listed}
+        numbers = {resolve(value, self.labels, cells, "label", self.numbered) for value in listed}
         return [float(n in numbers) for n in range(len(self.labels))]
 
     def answer(self, cells: Cells) -> list[str] | None:
         target = self.target(cells)
         return None if target is None else [name for name, there in zip(self.labels, target, strict=True) if there]
+
+    def labels_of(self, cells: Cells) -> list[str]:
+        return self.answer(cells) or []
 
     def predict(self, logits: np.ndarray) -> Prediction:
         """The labels that are likelier than not, and the probability of each."""

@@ -35,6 +35,7 @@ class SpanAnswering(Kind):
     name: ClassVar[str] = "question_answering"
     metrics: ClassVar[tuple[str, ...]] = ("squad_f1", "exact_match")
     form: ClassVar[str] = ANSWER
+    cuts: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("question", "context")
     answers: ClassVar[tuple[str, ...]] = ("answers",)
     options: ClassVar[frozenset[str]] = frozenset({"answer_start", "max_length", "stride", "no_answer"})

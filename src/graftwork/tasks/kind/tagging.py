@@ -67,7 +67,10 @@ class Tagging(Kind):
         tags, words = _words(cells, "tags"), self.read(cells)
         if len(tags) != len(words):
             raise cells.wrong("tags", f"{len(tags)} tags for {len(words)} words; give one tag a word")
-        return [self.labels[resolve(tag, self.labels, cells, "tags")] for tag in tags]
+        return [self.labels[resolve(tag, self.labels, cells, "tags", self.numbered)] for tag in tags]
+
+    def labels_of(self, cells: Cells) -> set[str]:
+        return set(self.answer(cells) or ())
 
     def head(self) -> HeadConfig:
         return TokenClassification(labels=self.labels)

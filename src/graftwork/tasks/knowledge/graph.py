@@ -10,7 +10,7 @@ from graftwork.tasks.knowledge.sentences import Sentences
 from graftwork.tasks.knowledge.spec import KnowledgeSpec
 from graftwork.tasks.knowledge.triples import Triple, hold_out_triples, read_triples
 from graftwork.tasks.knowledge.walks import walks
-from graftwork.tasks.reading import draw
+from graftwork.tasks.reading import draw, path_of
 from graftwork.tasks.rows import Rows
 from graftwork.tasks.spec import TaskSpec
 from graftwork.tasks.task import Task
@@ -73,7 +73,7 @@ def read_knowledge(name: str, spec: KnowledgeSpec, root: str | Path = ".") -> Kn
     Raises:
         TaskError: If the triples cannot be read, or a template does not fit.
     """
-    triples = read_triples(Path(root) / Path(spec.triples).expanduser())
+    triples = read_triples(path_of(spec.triples, root))
     sentences = Sentences((t.predicate for t in triples), spec.templates, f"knowledge {name!r}")
     told, apart = hold_out_triples(triples, spec.held_out, spec.seed)
     return Knowledge(name, spec, told, apart, sentences)

@@ -6,7 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Count = Annotated[int, Field(ge=1)]
+from graftwork.tasks.spec import Length
+
+Count = Annotated[int, Field(ge=1, le=10**6)]
 
 
 class KnowledgeSpec(BaseModel):
@@ -30,4 +32,4 @@ class KnowledgeSpec(BaseModel):
     walks: Count = 4
     length: Count = 3
     seed: Annotated[int, Field(ge=0)] = 0
-    max_length: Annotated[int, Field(ge=4)] | None = None
+    max_length: Length | None = None

@@ -9,7 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from graftwork.errors import TaskError
-from graftwork.tasks.reading.files import in_folder, read_rows, text_of
+from graftwork.tasks.reading.files import read_rows
+from graftwork.tasks.reading.paths import path_of, require_file
+from graftwork.tasks.reading.tables import read_cells
+from graftwork.tasks.reading.text import text_of
 from graftwork.tasks.rows import Place
 
 PARTS = ("subject", "predicate", "object")
@@ -43,13 +46,12 @@ def read_triples(path: str | Path) -> list[Triple]:
     Raises:
         TaskError: If the file cannot be read, or a line is no triple.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.name.endswith(ENDINGS):
         raise TaskError(
             f"{path}: triples stand in files that end in {', '.join(ENDINGS)}; rename the file, or rewrite it"
         )
-    if not path.is_file():
-        raise TaskError(f"{path} is not there; {in_folder(path.parent)}")
+    require_file(path)
     found = list(dict.fromkeys(_jsonl(path) if ".jsonl" in path.suffixes else _tsv(path)))
     if not found:
         raise TaskError(f"{path} has no triples; give lines of subject, predicate and object")
@@ -87,15 +89,14 @@ def _parts(triple: Triple) -> list[tuple[str, str]]:
 
 
 def _tsv(path: Path) -> Iterator[Triple]:
-    for number, line in enumerate(text_of(path).split("\n"), 1):
-        cells = [cell.strip() for cell in line.split("\t")]
-        if not any(cells) or (number == 1 and tuple(cell.lower() for cell in cells) == PARTS):
+    for number, (found, place) in enumerate(read_cells(path, text_of(path), "\t")):
+        cells = [cell.strip() for cell in found]
+        if not any(cells) or (number == 0 and tuple(cell.lower() for cell in cells) == PARTS):
             continue
-        place = Place(str(path), number)
         if len(cells) != len(PARTS):
             raise TaskError(
-                f"{place}: {len(cells)} cells in {line[:60]!r}; a line must be subject, predicate and object with a tab "
-                "between them"
+                f"{place}: {len(cells)} cells in {chr(9).join(found)[:60]!r}; a line must be subject, predicate and object with a "
+                "tab between them"
             )
         yield _triple(dict(zip(PARTS, cells, strict=True)), place)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from graftwork.errors import TaskError
@@ -13,15 +14,19 @@ from graftwork.tasks.rows import Rows
 _SEED = 0
 
 
-def hold_out(rows: Rows, share: float, column: str | None) -> tuple[Rows, Rows]:
+def hold_out(
+    rows: Rows, share: float, column: str | None, labels: Sequence[Collection[str]] | None = None
+) -> tuple[Rows, Rows]:
     """Two parts of the rows: to learn from, and held out.
 
-    Rows with equal values in a column stay together: a text on both sides would make the second part too easy.
+    Rows with equal values in a column stay together: a text on both sides would make the second part too easy. Of each label the
+    same share is held out, and at least one row where it has two that can be parted.
 
     Args:
         rows: All of them.
         share: How much is held out, rounded up to whole groups.
         column: What must not be on both sides; ``None`` where every row stands for itself.
+        labels: Of each row. Where rows have several, no more than twice the share is held out for the sake of rare ones.
 
     Raises:
         TaskError: If all rows are one group.
@@ -34,10 +39,32 @@ def hold_out(rows: Rows, share: float, column: str | None) -> tuple[Rows, Rows]:
         raise TaskError(f"{rows.place(0)}: the {len(rows)} train rows {what}, so none can be held out; give dev = FILE")
     keys = sorted(groups)
     random.Random(_SEED).shuffle(keys)
-    apart: set[int] = set()
-    while len(apart) < share * len(rows) and len(keys) > 1:
-        apart.update(groups[keys.pop()])
+    of_row = [set(labels[n]) if labels and labels[n] else {""} for n in range(len(rows))]
+    apart = _apart({key: groups[key] for key in reversed(keys)}, of_row, share)
     return rows.take(i for i in range(len(rows)) if i not in apart), rows.take(sorted(apart))
+
+
+def _apart(groups: Mapping[str, Sequence[int]], labels: Sequence[set[str]], share: float) -> set[int]:
+    """The rows that are held out, whole groups in their order: for the rarest label first, since its rows are the fewest."""
+    having: dict[str, list[str]] = {}
+    for key, whose in groups.items():
+        for label in set().union(*(labels[i] for i in whose)):
+            having.setdefault(label, []).append(key)
+    counts = Counter(label for found in labels for label in found)
+    left = {label: len(keys) for label, keys in having.items()}  # groups to learn from
+    most = 2 * share * len(labels) if max(map(len, labels)) > 1 else len(labels)
+    apart: set[int] = set()
+    held: Counter[str] = Counter()
+    for label in sorted(having, key=lambda label: (len(having[label]), label)):
+        for key in having[label]:
+            if held[label] >= share * counts[label] or len(apart) >= most:
+                break
+            inside = set().union(*(labels[i] for i in groups[key]))
+            if apart.isdisjoint(groups[key]) and all(left[one] > 1 for one in inside):
+                apart.update(groups[key])
+                held.update(one for i in groups[key] for one in labels[i])
+                left.update({one: left[one] - 1 for one in inside})
+    return apart
 
 
 def draw(rows: Rows, count: int | None) -> Rows:

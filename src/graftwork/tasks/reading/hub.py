@@ -1,19 +1,24 @@
-"""A data set of the Hub, read by the library `datasets`."""
+"""Data sets of the library `datasets`: found on the Hub, and taken apart into the splits that a task has."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from graftwork.errors import TaskError
 from graftwork.tasks.needs import needed
-from graftwork.tasks.rows import Rows
+from graftwork.tasks.reading.arrow import rows_of
 from graftwork.tasks.spec import TaskSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 # what the second split is called out there
-_SPLITS = {"train": ("train",), "dev": ("dev", "validation", "valid", "val", "validation_matched"), "test": ("test",)}
+_SPLITS = {
+    "train": ("train", ""),
+    "dev": ("dev", "validation", "valid", "val", "validation_matched"),
+    "test": ("test",),
+}
 
 
 def hub_names(data: str) -> list[tuple[str, str | None]]:
@@ -44,7 +49,7 @@ def from_hub(name: str, spec: TaskSpec, folder: Path) -> dict[str, Any]:
     failures = []
     for path, configuration in hub_names(spec.data):
         try:
-            return _splits(datasets.load_dataset(path, configuration), spec)
+            return splits_of(datasets.load_dataset(path, configuration), spec)
         # whatever goes wrong out there: not found, no network, no access, a script that is no longer run
         except Exception as error:
             asked = path if configuration is None else f"{path}, configuration {configuration}"
@@ -55,13 +60,24 @@ def from_hub(name: str, spec: TaskSpec, folder: Path) -> dict[str, Any]:
     )
 
 
-def _splits(loaded: Any, spec: TaskSpec) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def splits_of(loaded: Mapping[str, Any], spec: TaskSpec, folder: Path | None = None) -> dict[str, Any]:
+    """The splits that a task has of some data sets, and the labels' names (``None`` where they are not said).
+
+    Args:
+        loaded: The data sets by name; one without a name is learnt from.
+        spec: The task.
+        folder: Where they lie, if they were saved to disk.
+
+    Raises:
+        TaskError: If none is to be learnt from, or one cannot be read.
+    """
+    found: dict[str, Any] = {"labels": None}
     for split, names in _SPLITS.items():
         there = next((n for n in names if n in loaded), None)
         if there is not None:
-            found[split] = Rows(loaded[there], source=f"{spec.data} ({there})")
-            found.setdefault("labels", _names(loaded[there].features, spec))
+            source = str(spec.data if folder is None else folder) + (f" ({there})" if there else "")
+            found[split] = rows_of(loaded[there], source, folder)
+            found["labels"] = found["labels"] or _names(loaded[there].features, spec)
     return found
 
 

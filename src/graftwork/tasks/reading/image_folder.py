@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from graftwork.errors import TaskError
-from graftwork.tasks.reading.files import in_folder
+from graftwork.tasks.reading.paths import in_folder
 from graftwork.tasks.rows import Place, Rows
 from graftwork.tasks.spec import TaskSpec
 

@@ -1,4 +1,4 @@
-"""Where a task's rows come from: single files, a folder, images in folders, a data set of the Hub."""
+"""Where a task's rows come from: single files, a folder, images in folders, a data set saved to disk or of the Hub."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.errors import TaskError
-from graftwork.tasks.reading.files import ENDINGS, in_folder, read_rows
-from graftwork.tasks.reading.hub import from_hub, hub_names
+from graftwork.tasks.reading.arrow import read_saved, saved
+from graftwork.tasks.reading.files import ENDINGS, read_rows
+from graftwork.tasks.reading.hub import from_hub, hub_names, splits_of
 from graftwork.tasks.reading.image_folder import images_in
+from graftwork.tasks.reading.paths import in_folder, path_of
 from graftwork.tasks.rows import Rows
 from graftwork.tasks.spec import TaskSpec
 
@@ -53,10 +55,15 @@ def read_splits(name: str, spec: TaskSpec, root: Path) -> Splits:
     if spec.data is not None and not (spec.train and spec.dev and spec.test):
         found = _data(name, spec, root)
     given = {"train": spec.train, "dev": spec.dev, "test": spec.test}
-    # a label's names may be told beside a single file, too
-    if spec.train and "labels" not in found:
-        found["labels"] = _meta((root / spec.train).parent)
-    found |= {split: read_rows(root / Path(file).expanduser()) for split, file in given.items() if file}
+    for split, file in given.items():
+        if file:
+            path = path_of(file, root)
+            found[split] = read_rows(path)
+            # a label's names may be told beside a single file, too, or by a data set that was saved to disk
+            if split == "train" and "labels" not in found:
+                found["labels"] = (
+                    splits_of(read_saved(path), spec, path)["labels"] if saved(path) else _meta(path.parent)
+                )
     if "train" not in found:
         where = f"data = {spec.data!r} has no train rows" if spec.data else "neither data nor train is given"
         raise TaskError(f"task {name!r}: {where}; give a folder with a train file, or train = FILE")
@@ -75,7 +82,7 @@ def read_elsewhere(name: str, spec: TaskSpec, where: str, root: Path) -> Rows:
     Raises:
         TaskError: If there are none, or something cannot be read.
     """
-    path = root / Path(where).expanduser()
+    path = path_of(where, root)
     if path.is_file():
         return read_rows(path)
     found = _data(name, spec.model_copy(update={"data": where}), root, needed=())
@@ -87,7 +94,9 @@ def read_elsewhere(name: str, spec: TaskSpec, where: str, root: Path) -> Rows:
 
 def _data(name: str, spec: TaskSpec, root: Path, needed: tuple[str, ...] = ("train",)) -> dict[str, Any]:
     assert spec.data is not None
-    folder = root / Path(spec.data).expanduser()
+    folder = path_of(spec.data, root)
+    if saved(folder):
+        return splits_of(read_saved(folder), spec, folder)
     if folder.is_dir():
         return _images(folder, spec) or _folder(folder, needed)
     if folder.exists():
@@ -130,10 +139,12 @@ def _meta(folder: Path) -> tuple[str, ...] | None:
         return None
     try:
         labels = json.loads(path.read_text(encoding="utf-8")).get("labels")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise TaskError(f"{path} is not a JSON object in UTF-8 ({error}); mend it, or take it away") from error
     if labels is None:
         return None
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise TaskError(f'{path}: labels is {labels!r}; it must be a list of names, as {{"labels": ["no", "yes"]}}')
+    if len(set(labels)) < len(labels):
+        raise TaskError(f"{path}: labels has a name twice; give each once")
     return tuple(labels)

@@ -10,11 +10,12 @@ from graftwork.tasks.scoring import counts
 from graftwork.tasks.scoring.registry import metric
 from graftwork.tasks.scoring.texts import TEXT
 
+_SKLEARN = "sklearn.metrics"
 LABEL, LABEL_SET, CHOICE = "labels", "sets of labels", "choices"
 
 
 def _sklearn() -> Any:
-    return needed("sklearn.metrics", "this metric")
+    return needed(_SKLEARN, "this metric")
 
 
 @metric("accuracy", LABEL, CHOICE, LABEL_SET, TEXT, by_row=True)
@@ -23,27 +24,27 @@ def accuracy(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str
     return sum(_right(p, g) for p, g in zip(predicted, gold, strict=True)) / len(gold)
 
 
-@metric("f1", LABEL, LABEL_SET, of_counts=counts.f1)
+@metric("f1", LABEL, LABEL_SET, of_counts=counts.f1, needs=_SKLEARN)
 def f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
-    """Of two labels, the F1 of the second one; else the mean of all labels' F1."""
+    """Of two labels, the F1 of the second one, a task's positive one; else the mean of all labels' F1."""
     if len(labels) == 2 and not _sets(gold):
         return _sklearn().f1_score(gold, predicted, pos_label=labels[1], labels=list(labels), zero_division=0.0)
     return _f1(predicted, gold, labels, "macro")
 
 
-@metric("macro_f1", LABEL, LABEL_SET, of_counts=counts.macro_f1)
+@metric("macro_f1", LABEL, LABEL_SET, of_counts=counts.macro_f1, needs=_SKLEARN)
 def macro_f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The mean of all labels' F1; one that is neither there nor predicted does not count."""
     return _f1(predicted, gold, labels, "macro")
 
 
-@metric("micro_f1", LABEL, LABEL_SET, of_counts=counts.micro_f1)
+@metric("micro_f1", LABEL, LABEL_SET, of_counts=counts.micro_f1, needs=_SKLEARN)
 def micro_f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """F1 over all labels of all rows together."""
     return _f1(predicted, gold, labels, "micro")
 
 
-@metric("matthews", LABEL, of_counts=counts.matthews)
+@metric("matthews", LABEL, of_counts=counts.matthews, needs=_SKLEARN)
 def matthews(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The correlation of Matthews, -1 to 1; 0 where all predictions are alike."""
     return _sklearn().matthews_corrcoef(gold, predicted)

@@ -12,13 +12,13 @@ from graftwork.tasks.scoring.registry import metric
 NUMBER = "numbers"
 
 
-@metric("pearson", NUMBER)
+@metric("pearson", NUMBER, needs="scipy.stats")
 def pearson(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The linear correlation, -1 to 1."""
     return _correlation("pearsonr", predicted, gold)
 
 
-@metric("spearman", NUMBER)
+@metric("spearman", NUMBER, needs="scipy.stats")
 def spearman(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The correlation of ranks, -1 to 1."""
     return _correlation("spearmanr", predicted, gold)

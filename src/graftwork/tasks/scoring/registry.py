@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graftwork.errors import TaskError
-from graftwork.tasks.needs import nearest
+from graftwork.tasks.needs import nearest, needed
 
 Function = Callable[[Sequence[Any], Sequence[Any], Sequence[str]], float]
 OfCounts = Callable[[np.ndarray, Sequence[str]], np.ndarray]
@@ -26,6 +26,7 @@ class Metric:
         by_row: Whether it is the mean over rows of what each row has alone, which can be resampled by rows at once.
         of_counts: The same for values that are one label each, of many tables of counts at once (see
             `graftwork.tasks.scoring.counts`).
+        needs: The module that it is computed by, where that is of the extra ``tasks``.
     """
 
     name: str
@@ -33,6 +34,16 @@ class Metric:
     function: Function
     by_row: bool = False
     of_counts: OfCounts | None = None
+    needs: str = ""
+
+    def require(self) -> None:
+        """Refuse where the library is not installed that it needs.
+
+        Raises:
+            TaskError: If so.
+        """
+        if self.needs:
+            needed(self.needs, f"the metric {self.name}")
 
     def __call__(self, predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str] = ()) -> float:
         """The metric of two sequences of the same length."""
@@ -45,7 +56,7 @@ metrics: dict[str, Metric] = {}
 
 
 def metric(
-    name: str, *forms: str, by_row: bool = False, of_counts: OfCounts | None = None
+    name: str, *forms: str, by_row: bool = False, of_counts: OfCounts | None = None, needs: str = ""
 ) -> Callable[[Function], Function]:
     """Decorator: make a function known as a metric of values of such forms.
 
@@ -54,12 +65,13 @@ def metric(
         forms: Of the values that it takes.
         by_row: Whether it is the mean over rows of what each row has alone.
         of_counts: The same of tables of counts, for values that are one label each.
+        needs: The module that it is computed by, where that is of the extra ``tasks``.
     """
 
     def add(function: Function) -> Function:
         if name in metrics:
             raise TaskError(f"a metric {name!r} is registered already; choose another name")
-        metrics[name] = Metric(name, forms, function, by_row, of_counts)
+        metrics[name] = Metric(name, forms, function, by_row, of_counts, needs)
         return function
 
     return add

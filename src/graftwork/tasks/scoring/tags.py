@@ -11,7 +11,7 @@ from graftwork.tasks.scoring.registry import metric
 TAGS = "tags"
 
 
-@metric("entity_f1", TAGS)
+@metric("entity_f1", TAGS, needs="seqeval.metrics")
 def entity_f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """Micro F1 of whole entities, as conlleval counts them: right are those with the same words and the same type."""
     seqeval = needed("seqeval.metrics", "the metric entity_f1")

@@ -11,31 +11,31 @@ from graftwork.tasks.scoring.registry import metric
 TEXT = "texts"
 
 
-@metric("bleu", TEXT)
+@metric("bleu", TEXT, needs="sacrebleu")
 def bleu(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """BLEU of the corpus, 0 to 100, tokenised as sacrebleu does by default (13a)."""
     return needed("sacrebleu", "the metric bleu").corpus_bleu(list(predicted), _streams(gold)).score
 
 
-@metric("chrf", TEXT)
+@metric("chrf", TEXT, needs="sacrebleu")
 def chrf(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The F score of characters' n-grams, 0 to 100."""
     return needed("sacrebleu", "the metric chrf").corpus_chrf(list(predicted), _streams(gold)).score
 
 
-@metric("rouge1", TEXT, by_row=True)
+@metric("rouge1", TEXT, by_row=True, needs="rouge_score.rouge_scorer")
 def rouge1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The mean F1 of words, 0 to 1, of the Latin alphabet alone."""
     return _rouge("rouge1", predicted, gold)
 
 
-@metric("rouge2", TEXT, by_row=True)
+@metric("rouge2", TEXT, by_row=True, needs="rouge_score.rouge_scorer")
 def rouge2(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The mean F1 of pairs of words, 0 to 1."""
     return _rouge("rouge2", predicted, gold)
 
 
-@metric("rougeL", TEXT, by_row=True)
+@metric("rougeL", TEXT, by_row=True, needs="rouge_score.rouge_scorer")
 def rouge_l(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
     """The mean F1 of the longest common subsequence of words, 0 to 1."""
     return _rouge("rougeL", predicted, gold)

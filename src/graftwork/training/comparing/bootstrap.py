@@ -110,13 +110,15 @@ class Resampling:
     def _by_counts(self, predicted: Sequence[Any], gold: Sequence[Any]) -> np.ndarray:
         """One label a row: how often each was said for each is all that the metric needs."""
         assert self.metric.of_counts is not None
-        names = {name: n for n, name in enumerate(dict.fromkeys([*self.task.labels, *gold, *predicted]))}
+        names = {name: n for n, name in enumerate(dict.fromkeys([*self.task.kind.scored_labels, *gold, *predicted]))}
         cells = np.array([names[p] * len(names) + names[g] for p, g in zip(predicted, gold, strict=True)])
         found = []
         for chosen in self._chosen(len(cells)):
             places = cells[chosen] + len(names) ** 2 * np.arange(len(chosen))[:, None]
             counts = np.bincount(places.ravel(), minlength=len(chosen) * len(names) ** 2)
-            found.append(self.metric.of_counts(counts.reshape(-1, len(names), len(names)), self.task.labels))
+            found.append(
+                self.metric.of_counts(counts.reshape(-1, len(names), len(names)), self.task.kind.scored_labels)
+            )
         return np.concatenate(found)
 
     def _chosen(self, count: int) -> Iterator[np.ndarray]:
@@ -135,7 +137,7 @@ class Resampling:
         return np.array(found)
 
     def _score(self, predicted: Sequence[Any], gold: Sequence[Any]) -> float:
-        return number(self.metric(predicted, gold, self.task.labels))
+        return number(self.metric(predicted, gold, self.task.kind.scored_labels))
 
 
 def difference(one: Mapping[int, Drawn], other: Mapping[int, Drawn]) -> Difference | None:

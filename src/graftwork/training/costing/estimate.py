@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.api import Adapters
-from graftwork.tasks import Task
+from graftwork.tasks import Task, survey
 from graftwork.training.costing.standing import step_of
 from graftwork.training.planning.budget import StageBudget
+from graftwork.training.planning.checks import check_base
 from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.planning.plan import Unit, plan
 from graftwork.training.planning.recipe import Recipe
+from graftwork.training.running.base import find_model
 from graftwork.training.running.folder import read_result
 from graftwork.training.running.joint import set_up_joint
 from graftwork.training.running.kept import trained_weights
 from graftwork.training.running.run import read_tasks
+from graftwork.training.running.watching import Watcher
 from graftwork.training.running.workshop import Workshop
 from graftwork.training.trainers.encoding import batch_of, middling
 from graftwork.training.trainers.joint_trainer import Way
@@ -84,24 +87,31 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def estimate(recipe: Recipe, *, root: str | Path = ".", run: str | Path | None = None) -> Estimate:
+def estimate(
+    recipe: Recipe, *, root: str | Path = ".", run: str | Path | None = None, watcher: Watcher | None = None
+) -> Estimate:
     """Measure a few steps of every kind of training in a recipe; nothing is kept.
 
     Args:
         recipe: The recipe.
         root: What its paths are relative to.
         run: The folder of a run of it that has begun, if there is one.
+        watcher: Is told what the data is.
 
     Raises:
         RecipeError: If the base cannot be loaded.
         TaskError: If a task's data cannot be used.
     """
+    check_base(recipe, find_model(recipe.base.model, Path(root)))
     tasks, units = read_tasks(recipe, Path(root)), plan(recipe)
     groups: dict[tuple[str, str], list[Unit]] = {}
     for unit in units:
         groups.setdefault((unit.label, unit.task), []).append(unit)
     with tempfile.TemporaryDirectory() as nowhere:
         shop = Workshop(recipe, Path(root), Path(nowhere), tasks)
+        surveys = [survey(task, shop.processor, recipe.base.max_length) for task in tasks.values()]
+        if watcher is not None:
+            watcher.surveyed(surveys)
         rows = [_measured(group, shop, recipe, None if run is None else Path(run)) for group in groups.values()]
     return Estimate(tuple(rows))
 

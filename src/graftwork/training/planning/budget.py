@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from graftwork.training.planning.kinds import UNIT_KINDS
 
 Rate = Annotated[float, Field(gt=0, lt=10)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class StageBudget(BaseModel):
@@ -37,12 +38,12 @@ class StageBudget(BaseModel):
     epochs: Count = 10
     patience: Count | None = 3
     learning_rate: Rate = 1e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Decay = 0.01
     warmup: Share = 0.06
     schedule: Literal["linear", "cosine", "constant_with_warmup", "constant"] = "linear"
     batch_size: Count = 32
     accumulation: Count = 1
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     bf16: bool = False
     gradient_checkpointing: bool = False
     eval_batch_size: Count = 64
@@ -65,7 +66,7 @@ class Changes(BaseModel):
     epochs: Count | None = None
     patience: Count | None = None
     learning_rate: Rate | None = None
-    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    weight_decay: Decay | None = None
     warmup: Share | None = None
     schedule: Literal["linear", "cosine", "constant_with_warmup", "constant"] | None = None
     batch_size: Count | None = None

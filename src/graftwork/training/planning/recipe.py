@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -15,7 +15,8 @@ from graftwork.methods import AdapterConfig, config_from_dict
 from graftwork.tasks import Kind, TaskSpec, kinds
 from graftwork.tasks.knowledge import KnowledgeSpec
 from graftwork.tasks.languages import LanguageSpec
-from graftwork.training.planning.budget import Budget, StageBudget
+from graftwork.tasks.needs import hint
+from graftwork.training.planning.budget import Budget, Changes, StageBudget
 from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.planning.serving import refuse_unservable
 from graftwork.training.planning.tables import BaseTable, MixingTable, budget_of, method_of
@@ -133,14 +134,19 @@ class Recipe(BaseModel):
         """
         path = Path(path)
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise RecipeError(f"the recipe {path} cannot be read: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
             raise RecipeError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # a path that no system has
+            raise RecipeError(f"the recipe {str(path)!r} cannot be read: {error}") from error
+        try:
+            return cls.make(tomllib.loads(text), str(path))
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, RecipeError):
+                raise
             raise RecipeError(f"{path} is no TOML: {error}") from error
-        return cls.make(data, str(path))
 
     @classmethod
     def make(cls, data: Any, where: str = "the recipe") -> Recipe:
@@ -152,7 +158,7 @@ class Recipe(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            lines = [f"  {_key(e['loc'])}: {_said(e)}" for e in error.errors()]
+            lines = [f"  {_key(e['loc'])}: {_said(e, cls)}" for e in error.errors()]
             raise RecipeError("\n".join([f"{where} has {len(lines)} mistake(s):", *lines])) from error
 
     def adapter_config(self, kind: str = "adapter", method: str = "") -> AdapterConfig:
@@ -231,7 +237,7 @@ class Recipe(BaseModel):
                 budget_of(table)
             except ValidationError as error:
                 first = error.errors()[0]
-                raise ValueError(f"{name}.training.{_key(first['loc'])}: {_said(first)}") from error
+                raise ValueError(f"{name}.training.{_key(first['loc'])}: {_said(first, Changes)}") from error
         return value
 
     @field_validator("seeds", "targets", "controls", "order")
@@ -375,11 +381,31 @@ def _key(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "(the whole)"
 
 
-def _said(error: Any) -> str:
+def _said(error: Any, model: type[BaseModel]) -> str:
+    given = error["input"]
     if error["type"] == "extra_forbidden":
-        return "this key is not known"
+        return f"this key is not known; {_way_out(error['loc'], model)}"
     if error["type"] == "missing":
         return "this key has to be given"
     said = str(error["msg"]).removeprefix("Value error, ")
-    given = error["input"]
-    return said if isinstance(given, (dict, BaseModel)) else f"{said} (it is {given!r})"
+    if error["type"] == "literal_error":
+        near = hint(given, re.findall("'([^']*)'", error["ctx"]["expected"]))
+        said += f"; {near}" if near else ""
+    return said if isinstance(given, (dict, list, BaseModel)) else f"{said} (it is {given!r:.200})"
+
+
+def _way_out(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    """What a key that is not known may be meant to be: one of another table, a near one of this, or any of this."""
+    key = str(location[-1])
+    if model is Recipe:
+        tables: dict[str, type[BaseModel]] = {"base": BaseTable, "tasks.NAME": TaskSpec, "training": Budget}
+        there = [f"[{table}]" for table, known in tables.items() if key in known.model_fields]
+        if key in model.model_fields:
+            return f"{key} stands at the top of the recipe, above every table"
+        if there:
+            return f"it is a key of {' and of '.join(there)}"
+    at: Any = model
+    for part in location[:-1]:
+        at = get_args(at)[1] if get_origin(at) is dict else at.model_fields[str(part)].annotation
+    keys = list(at.model_fields)
+    return hint(key, keys) or f"there is {', '.join(keys[:20])}{', ...' if len(keys) > 20 else ''}"

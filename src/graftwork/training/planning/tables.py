@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from graftwork.methods import AdapterConfig, config_from_dict
+from graftwork.tasks.spec import Length
 from graftwork.training.planning.budget import Changes
 from graftwork.training.planning.sampling import TaskMixing
 
@@ -33,7 +34,7 @@ class BaseTable(Table):
     model: str
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    max_length: Annotated[int, Field(ge=4)] = 128
+    max_length: Length = 128
     tokenizer: str | None = None
 
 
@@ -48,7 +49,7 @@ class MixingTable(Table):
     """
 
     kind: Literal["proportional", "uniform", "temperature", "annealed"] = "proportional"
-    temperature: Annotated[float, Field(ge=1)] = 10.0
+    temperature: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 10.0
     fall: Annotated[float, Field(ge=0, le=1)] = 0.8
     batches: Literal["one", "mixed"] = "one"
 

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graftwork.tasks import Task
+from graftwork.tasks import Task, survey
 from graftwork.tasks.knowledge import read_knowledge
 from graftwork.tasks.languages import language_task
+from graftwork.training.planning.checks import check_base
 from graftwork.training.planning.plan import Unit, plan
 from graftwork.training.planning.recipe import Recipe
+from graftwork.training.running.base import find_model
 from graftwork.training.running.company import company_of, forget_companies, train_company
 from graftwork.training.running.finder import keep_finder
 from graftwork.training.running.folder import claimed, read_result, settle_recipe
@@ -38,11 +40,13 @@ def run(recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Wat
         TrainingError: If a loss is not a number, or the disk is full.
     """
     folder, watcher = Path(run), Watcher() if watcher is None else watcher
+    check_base(recipe, find_model(recipe.base.model, Path(root)))
     tasks = read_tasks(recipe, Path(root))
     units = plan(recipe)
     with claimed(folder):
         settle_recipe(folder, recipe, Path(root))
         shop = Workshop(recipe, Path(root), folder, tasks)
+        watcher.surveyed([survey(task, shop.processor, recipe.base.max_length) for task in tasks.values()])
         done = {unit.id: result for unit in units if (result := read_result(unit.folder(folder))) is not None}
         watcher.planned(units, done)
         for unit in units:

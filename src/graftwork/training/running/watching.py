@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from graftwork.tasks import Survey
 from graftwork.training.planning.plan import Unit
 
 
@@ -15,6 +16,9 @@ class Watcher:
 
     Every method is called in the thread that trains and should return at once.
     """
+
+    def surveyed(self, surveys: Sequence[Survey]) -> None:
+        """The data of all tasks was looked over; nothing is trained yet."""
 
     def planned(self, units: Sequence[Unit], done: Mapping[str, Mapping[str, Any]]) -> None:
         """The run begins: all its units, and the results of those that are done already (by their ids)."""

@@ -36,6 +36,7 @@ def scored_task(task: Task, measure: Measure) -> tuple[Result, list[Any]]:
     scores = {split: metrics for split, (metrics, _) in found.items()}
     result = {
         "labels": list(task.labels),
+        **({} if task.kind.positive is None else {"positive": task.kind.positive}),
         "metric": task.metric,
         "score": scores[on][task.metric],
         "scored_on": on,
