@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import torch
+from PIL import Image
 
 import graftwork as gw
+from graftwork.tasks import Task, TaskSpec
+from graftwork.tasks.cells import Cells
+from graftwork.tasks.images import read_image
+from graftwork.training import Recipe
 from tests.checkpoint.common import moved
 from tests.zoo.models import build, main_output
 
@@ -72,7 +80,8 @@ def readers() -> list[Reader]:
     load = Loading()
     found = [Reader(name, _saved(what), load, exact=True) for name, what in WHAT.items()]
     found.append(Reader("base", _trained_base, Loading(base=True), exact=True))
-    return found
+    found.append(Reader("recipe", _recipe, lambda folder: Recipe.read(folder / "recipe.toml").model_dump_json()))
+    return found + [Reader(f"task {name}", write, _read_task(kind)) for name, (kind, write) in TASKS.items()]
 
 
 def _trained_base(folder: Path) -> None:
@@ -135,3 +144,142 @@ def _saved(what: Callable[[gw.Adapters], Any]) -> Callable[[Path], None]:
         grafts.save(made, folder)
 
     return save
+
+
+def _recipe(folder: Path) -> None:
+    (folder / "recipe.toml").write_text(WHOLE_RECIPE)
+
+
+WHOLE_RECIPE = """
+targets = ["a"]
+seeds = [0, 1]
+copies = 2
+methods = ["adapter", "fusion", "head"]
+
+[base]
+model = "base"
+max_length = 16
+
+[adapter]
+method = "pfeiffer"
+reduction_factor = 4
+
+[methods.lora]
+method = "peft"
+peft = {peft_type = "LORA", r = 4, target_modules = ["query"]}
+
+[fusion]
+dropout = 0.1
+
+[tasks.a]
+data = "a"
+labels = ["neg", "pos"]
+class_weights = "balanced"
+description = "Is it good?"
+prompts = ["what of this film"]
+
+[tasks.b]
+kind = "regression"
+train = "b/train.csv"
+rows = 100
+
+[training]
+epochs = 3
+batch_size = 16
+learning_rate = 1e-2
+fusion = {learning_rate = 1e-3, epochs = 2}
+"""
+ROWS = [{"text": f"row {n}: a “good” film", "label": ("neg", "pos")[n % 2]} for n in range(12)]
+ANSWERS = [
+    {"question": f"who is {n}?", "context": f"it is {n} here", "answers": {"text": [str(n)], "answer_start": [6]}}
+    for n in range(6)
+]
+WORDS = [{"tokens": ["New", "York", f"has {n}"], "tags": ["B-LOC", "I-LOC", "O"]} for n in range(8)]
+
+
+def _read_task(kind: str) -> Callable[[Path], Any]:
+    def read(folder: Path) -> Any:
+        task = Task.read("t", TaskSpec(kind=kind, data=str(folder)))  # type: ignore[call-arg]
+        for number, row in enumerate(task.train if kind == "image_classification" else ()):
+            read_image(Cells(row, task.train.place(number), task.spec))
+        return task.labels, [dict(row) for row in (*task.train, *task.dev)]
+
+    return read
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _each(
+    ending: str, written: Callable[[list[dict[str, Any]]], bytes], rows: list[dict[str, Any]]
+) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        for part in ("train", "dev"):
+            (folder / f"{part}{ending}").write_bytes(written(rows))
+
+    return write
+
+
+def _table(**style: Any) -> Callable[[list[dict[str, Any]]], bytes]:
+    return lambda rows: pandas.DataFrame(rows).to_csv(index=False, **style).encode(style.get("encoding", "utf-8"))
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    found: bytes = pandas.DataFrame(rows).to_parquet(index=False)
+    return found
+
+
+def _conll(rows: list[dict[str, Any]]) -> bytes:
+    sentences = [
+        "".join(f"{w.replace(' ', '_')} {t}\n" for w, t in zip(r["tokens"], r["tags"], strict=True)) for r in rows
+    ]
+    return "\n".join(sentences).encode()
+
+
+def _squad(rows: list[dict[str, Any]]) -> bytes:
+    paragraphs = [
+        {
+            "context": row["context"],
+            "qas": [
+                {
+                    "id": str(n),
+                    "question": row["question"],
+                    "answers": [{"text": row["answers"]["text"][0], "answer_start": row["answers"]["answer_start"][0]}],
+                }
+            ],
+        }
+        for n, row in enumerate(rows)
+    ]
+    return json.dumps({"version": "1", "data": [{"title": "x", "paragraphs": paragraphs}]}).encode()
+
+
+def _images(folder: Path) -> None:
+    Image.init()  # Pillow loads all its formats when it meets a file of none, and what these need
+    for part in ("train", "dev"):
+        for label in ("cat", "dog"):
+            (folder / part / label).mkdir(parents=True)
+            for n in range(2):
+                Image.new("RGB", (8, 8), (n, 50, 99)).save(folder / part / label / f"{n}.png")
+
+
+def _saved_to_disk(folder: Path) -> None:
+    import datasets
+
+    datasets.DatasetDict({part: datasets.Dataset.from_list(ROWS) for part in ("train", "dev")}).save_to_disk(folder)
+
+
+TASKS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "jsonl": ("classification", _each(".jsonl", lambda rows: _lines(rows).encode(), ROWS)),
+    "json": ("classification", _each(".json", lambda rows: json.dumps(rows).encode(), ROWS)),
+    "csv": ("classification", _each(".csv", _table(), ROWS)),
+    "semicolons": ("classification", _each(".csv", _table(sep=";"), ROWS)),
+    "tsv": ("classification", _each(".tsv", _table(sep="\t"), ROWS)),
+    "utf-16": ("classification", _each(".csv", _table(encoding="utf-16"), ROWS)),
+    "gzip": ("classification", _each(".jsonl.gz", lambda rows: gzip.compress(_lines(rows).encode()), ROWS)),
+    "parquet": ("classification", _each(".parquet", _parquet, ROWS)),
+    "saved": ("classification", _saved_to_disk),
+    "conll": ("tagging", _each(".conll", _conll, WORDS)),
+    "squad": ("question_answering", _each(".json", _squad, ANSWERS)),
+    "images": ("image_classification", _images),
+}
