@@ -82,6 +82,10 @@ test-browser: .venv/.stamp  ## the pages of reports in a headless Chromium, whic
 test-oldest: .venv-oldest/.stamp  ## the tests on the oldest transformers that is supported, in .venv-oldest
 	$(test_env) $(oldest)/python -m pytest -n $(JOBS) -m "not architectures" $(ARGS)
 
+.PHONY: fuzz
+fuzz: .venv/.stamp  ## 20,000 files changed at random, read by every reader; about 20 minutes
+	$(test_env) $(bin)/python -m tests.fuzz.run $(ARGS)
+
 .PHONY: lint
 lint: .venv/.stamp  ## ruff, the format, mypy, the import layers
 	$(bin)/ruff check .
