@@ -21,10 +21,9 @@ def find_model(name: str, root: Path) -> str:
     folder = root / name
     if (folder / "config.json").is_file():
         return str(folder)
-    package = name.replace("-", "_")
-    if package.isidentifier():  # of a name with a dot Python would run the package in front of it, to find the rest
+    if "/" not in name:
         try:
-            spec = importlib.util.find_spec(package)
+            spec = importlib.util.find_spec(name.replace("-", "_"))
         except (ImportError, ValueError):
             spec = None
         for place in (spec.submodule_search_locations or ()) if spec is not None else ():
@@ -55,11 +54,7 @@ def load_base(table: BaseTable, auto: str, root: Path) -> Headed:
     make: Any = getattr(transformers, auto)
     try:
         model, told = make.from_pretrained(
-            where,
-            revision=table.revision,
-            dtype=getattr(torch, table.dtype),
-            output_loading_info=True,
-            trust_remote_code=False,
+            where, revision=table.revision, dtype=getattr(torch, table.dtype), output_loading_info=True
         )
     except (OSError, ValueError, KeyError) as error:
         raise RecipeError(
@@ -88,7 +83,7 @@ def load_processor(table: BaseTable, kinds: Collection[type[Kind]], root: Path) 
     if needed == {"image"}:
         return _image_processor(where)
     try:
-        return transformers.AutoTokenizer.from_pretrained(where, revision=table.revision, trust_remote_code=False)
+        return transformers.AutoTokenizer.from_pretrained(where, revision=table.revision)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise RecipeError(
             f"base.tokenizer: no tokenizer can be loaded from {table.tokenizer or table.model!r}: "
@@ -99,6 +94,6 @@ def load_processor(table: BaseTable, kinds: Collection[type[Kind]], root: Path) 
 def _image_processor(where: str) -> Any:
     """The model's own processor of images; ``None`` where it has none, or needs a library that is not there."""
     try:
-        return transformers.AutoImageProcessor.from_pretrained(where, trust_remote_code=False)
+        return transformers.AutoImageProcessor.from_pretrained(where)
     except (OSError, ValueError, KeyError, ImportError):
         return None
