@@ -60,7 +60,7 @@ def write_report(run: str | Path, *, plots: bool | None = None) -> list[Path]:
 def state(found: Gathered) -> str:
     """How far a run is, in a sentence."""
     done, planned = len(found.results["units"]), len(found.units)
-    failed = [f"{one['unit']} failed ({one['why']})" for one in found.results["failed"]]
+    failed = [f"{one['unit']} failed ({one['why']})" for one in found.results.get("failed", [])]
     said = f"All {planned} trainings are done." if done == planned else f"{done} of {planned} trainings are done."
     return printable(" ".join([said, *(f"{one}." for one in failed)]))
 

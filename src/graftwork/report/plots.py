@@ -9,6 +9,7 @@ from typing import Any
 
 from graftwork.errors import GraftworkError
 from graftwork.report.attention import Attention
+from graftwork.report.words import printable
 
 _READABLE = 600  # cells with a number in them
 _DPI = 120
@@ -36,6 +37,7 @@ def png(figure: Any) -> bytes:
 
     for text in figure.findobj(Text):
         text.set_parse_math(False)
+        text.set_text(printable(text.get_text(), keep="\n"))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

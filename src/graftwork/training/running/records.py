@@ -307,8 +307,9 @@ def read_record(path: Path, shape: Any, way_out: str = _WAY_OUT) -> Any:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise damaged(path, f"{where}: {first['msg']}" if where else first["msg"], way_out) from error
+        where = "".join(f"{key}." for key in first["loc"])[:-1]
+        said = first["msg"].removeprefix("Value error, ")
+        raise damaged(path, f"{where}: {said}" if where else said, way_out) from error
     except (ValueError, RecursionError) as error:
         raise damaged(path, str(error), way_out) from error
     return data
@@ -316,4 +317,4 @@ def read_record(path: Path, shape: Any, way_out: str = _WAY_OUT) -> Any:
 
 def damaged(path: Path, why: str, way_out: str) -> RecipeError:
     """The error for a file of a run that cannot be used."""
-    return RecipeError(f"{path} is damaged ({why.removeprefix('Value error, ')}); {way_out}")
+    return RecipeError(f"{path} is damaged ({why}); {way_out}")
