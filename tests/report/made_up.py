@@ -36,6 +36,7 @@ def unit_result(unit: Unit, score: float, scored_on: str = "dev", seconds: float
         "task": unit.task,
         "seed": unit.seed,
         "members": [member.id for member in unit.members],
+        "labels": ["no", "yes"],
         "metric": METRICS[unit.task],
         "score": score,
         "scored_on": scored_on,

@@ -61,7 +61,7 @@ def test_a_pipe_gets_lines_and_nothing_that_moves() -> None:
     ]
     assert lines[4].startswith(f"  2 of {len(UNITS)} done")
     assert lines[5] == f"resumed {UNITS[-1].id} ({len(UNITS)} of {len(UNITS)})"
-    assert lines[6] == "two lines  [31mred" and len(lines) == 7
+    assert lines[6] == "two lines \\u001b[31mred" and len(lines) == 7
     assert all(character.isprintable() for line in lines for character in line)
 
 

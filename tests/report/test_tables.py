@@ -65,7 +65,7 @@ ODD = Table("a | [red]b", ["", "x"], [["[bold]|", "1"], ["日本", "22"]], ["* s
 
 def test_markdown_has_no_broken_cells() -> None:
     assert ODD.markdown().splitlines() == [
-        "## a | [red]b",
+        "## a \\| [red]b",
         "",
         "|  | x |",
         "| --- | ---: |",

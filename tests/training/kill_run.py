@@ -1,6 +1,7 @@
-"""Runs a recipe in a process that kills itself at a chosen moment: `python kill_run.py RECIPE OUT step|write COUNT`.
+"""Runs a recipe in a process that kills itself at a chosen moment: `python kill_run.py RECIPE OUT step|write COUNT [redo]`.
 
-`step`: after so many steps of the optimiser; `write`: when half of the so-manyth file of checkpoints is written.
+`step`: after so many steps of the optimiser; `write`: when half of the so-manyth file of checkpoints is written. `redo`: what
+no longer fits is made anew.
 """
 
 import json
@@ -35,7 +36,7 @@ def _read(path: Path) -> Recipe:
 
 
 def main() -> None:
-    recipe, out, moment, count = sys.argv[1:]
+    recipe, out, moment, count, *redo = sys.argv[1:]
     left = int(count)
     if moment == "write":
         write = folders._write
@@ -51,7 +52,7 @@ def main() -> None:
 
         folders._write = half
     watcher = Fuse(left) if moment == "step" else Watcher()
-    run(_read(Path(recipe)), out, root=Path(recipe).parent, watcher=watcher)
+    run(_read(Path(recipe)), out, root=Path(recipe).parent, watcher=watcher, redo=bool(redo))
 
 
 if __name__ == "__main__":

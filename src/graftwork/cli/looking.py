@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from graftwork.cli.shared import RunFolder, app, one_line
+from graftwork.cli.shared import RunFolder, app, one_line, put
 
 
 @app.command()
@@ -59,4 +59,4 @@ def report(
     with one_line():
         from graftwork.report import write_page
 
-        typer.echo(str(write_page(run, to)))
+        put(str(write_page(run, to)))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from graftwork.cli.shared import app, on_meta, one_line, quiet
+from graftwork.cli.shared import app, on_meta, one_line, put, quiet
 
 
 @app.command()
@@ -39,7 +39,7 @@ def sites(
         from graftwork.sites import discover
 
         found = discover(on_meta(model, auto))
-        typer.echo(found.to_json() if json else str(found))
+        put(found.to_json() if json else str(found))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from graftwork.cli.shared import RunFolder, app, one_line, quiet, say
+from graftwork.cli.shared import RunFolder, app, one_line, put, quiet, say
 
 
 @app.command()
@@ -41,6 +41,13 @@ def predict(
         str | None,
         typer.Option(help="The language of the rows, where the task stands over a language; by default its own."),
     ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder that the recipe's paths are relative to, where the run or its base was moved.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Predict with what a run has trained; one line of JSON for each row.
 
@@ -66,16 +73,16 @@ def predict(
         quiet()
         asked: Predictor | Several
         if tasks is None and task is None and texts and file is None:
-            asked, found = predictor_for(run, texts, kind=kind, seed=seed, language=language)
+            asked, found = predictor_for(run, texts, kind=kind, seed=seed, language=language, root=root)
             if found is not None:
                 say(f"task: {found.name} (scores: {found.scores})")
         elif tasks is None:
-            asked = Predictor(run, task, kind=kind, seed=seed, language=language)
+            asked = Predictor(run, task, kind=kind, seed=seed, language=language, root=root)
         elif task is not None or kind is not None or language is not None:
             raise RecipeError(
                 "--tasks answers by each task's fusion or adapter; leave --task, --kind and --language out"
             )
         else:
-            asked = Several(run, [name.strip() for name in tasks.split(",")], seed=seed)
+            asked = Several(run, [name.strip() for name in tasks.split(",")], seed=seed, root=root)
         for answer in answers(asked, texts or (), file):
-            typer.echo(json.dumps(answer, ensure_ascii=False))
+            put(json.dumps(answer, ensure_ascii=False))

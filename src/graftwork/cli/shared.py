@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.text import Text
 from typer.core import TyperCommand
 from typer.models import CommandFunctionType
 
@@ -87,15 +87,27 @@ def one_line() -> Iterator[None]:
 
 def say(text: str, style: str = "") -> None:
     """A line beside the output, whole however long it is."""
-    Console(stderr=True).print(Text(text, style), soft_wrap=True)
+    from graftwork.report import print_text
+
+    print_text(text, Console(stderr=True), style)
+
+
+def put(text: str) -> None:
+    """Lines of the output, with nothing in them that a terminal obeys."""
+    from graftwork.report import printable
+
+    typer.echo(printable(text, keep="\n"))
 
 
 def quiet() -> None:
-    """Leave the terminal to the view: transformers would write its own warnings and bars between its lines."""
+    """Leave the terminal to the view: transformers would write its own warnings and bars, and Python lines of code."""
     from transformers.utils import logging
+
+    from graftwork.report import printable
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    warnings.formatwarning = lambda message, *_: f"warning: {printable(str(message))}\n"
 
 
 def on_meta(name: str, auto: str) -> PreTrainedModel:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from graftwork.cli.shared import app, one_line, quiet
+from graftwork.cli.shared import app, one_line, put, quiet
+
+if TYPE_CHECKING:
+    from graftwork.report import Live
+    from graftwork.training import Recipe
+
+Redo = Annotated[
+    bool,
+    typer.Option(
+        "--redo", help="Train anew what no longer fits its data or base, or is damaged, and what stands over it."
+    ),
+]
 
 
 @app.command()
@@ -22,6 +35,7 @@ def run(
         bool, typer.Option("--dry-run", help="Train nothing: say what would be trained, and how long it takes.")
     ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text in place of the live view.")] = False,
+    redo: Redo = False,
 ) -> None:
     """Train everything that a recipe says, and show the results.
 
@@ -39,18 +53,17 @@ def run(
         read, root = Recipe.read(recipe), recipe.absolute().parent
         folder = Path("runs") / recipe.stem if out is None else out
         quiet()
-        from graftwork.report import Live, print_all
+        from graftwork.report import Live
 
         if dry_run:
             from graftwork.training import estimate
 
-            typer.echo(str(estimate(read, root=root, run=folder, watcher=Live(read, plain=plain))))
+            put(str(estimate(read, root=root, run=folder, watcher=Live(read, plain=plain))))
             return
         from graftwork.training import run as train
 
-        with Live(read, plain=plain) as live:
-            train(read, folder, root=root, watcher=live)
-        print_all(folder, Console())
+        with _shown(read, folder, plain) as live:
+            train(read, folder, root=root, watcher=live, redo=redo)
 
 
 @app.command()
@@ -74,6 +87,7 @@ def compare(
         bool, typer.Option("--dry-run", help="Train nothing: say what would be trained, and how long it takes.")
     ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text in place of the live view.")] = False,
+    redo: Redo = False,
     costs: Annotated[
         bool, typer.Option("--costs/--no-costs", help="Measure time and memory of a batch, each in its own process.")
     ] = True,
@@ -104,13 +118,28 @@ def compare(
         folder = Path("runs") / f"{recipe.stem}-compare" if out is None else out
         asked = comparison(read, names)
         quiet()
-        from graftwork.report import Live, print_all
+        from graftwork.report import Live
 
         if dry_run:
-            typer.echo(str(estimate(asked, root=root, run=folder, watcher=Live(asked, plain=plain))))
+            put(str(estimate(asked, root=root, run=folder, watcher=Live(asked, plain=plain))))
             return
         from graftwork.training import compare as train
 
-        with Live(asked, plain=plain) as live:
-            train(read, names, run=folder, root=root, watcher=live, costs=costs)
-        print_all(folder, Console())
+        with _shown(asked, folder, plain) as live:
+            train(read, names, run=folder, root=root, watcher=live, costs=costs, redo=redo)
+
+
+@contextlib.contextmanager
+def _shown(recipe: Recipe, run: Path, plain: bool) -> Iterator[Live]:
+    """Show a run while it is trained, and what came out; where trainings failed, of the others."""
+    from graftwork.errors import GraftworkError, TrainingError
+    from graftwork.report import Live, gather, print_all, print_tables
+
+    try:
+        with Live(recipe, plain=plain) as live:
+            yield live
+    except TrainingError:
+        with contextlib.suppress(GraftworkError):  # it may have failed before there was anything to show
+            print_tables(gather(run), Console())
+        raise
+    print_all(run, Console())

@@ -11,8 +11,9 @@ from graftwork.report.method_list import methods_as_json, print_methods
 from graftwork.report.method_pages import pages as method_pages
 from graftwork.report.page import write_page
 from graftwork.report.printing import print_all, print_files, print_next, print_tables
-from graftwork.report.table import Table
+from graftwork.report.table import Table, print_text
 from graftwork.report.tables import tables
+from graftwork.report.words import printable
 
 __all__ = [
     "BlockFacts",
@@ -34,6 +35,8 @@ __all__ = [
     "print_methods",
     "print_next",
     "print_tables",
+    "print_text",
+    "printable",
     "state",
     "tables",
     "write_page",

@@ -81,11 +81,13 @@ def _cell(progress: Progress, kind: str, task: str) -> Text:
 
 
 def _mark(progress: Progress, unit: Unit) -> tuple[str, str]:
-    """A unit that is done, in hand, or to come."""
+    """A unit that is done, in hand, failed, or to come."""
     if unit.id in progress.results:
         return "●", "green"
     if unit.id in progress.hands:
         return "◐", "yellow"
+    if unit.id in progress.lost:
+        return "✗", "red"
     return "○", "dim"
 
 

@@ -43,8 +43,9 @@ def _draw(ax: Any, part: Part) -> None:
     up = heights(points)
     ax.set(xscale="log", xlim=(across[0], across[-1]), ylim=(up[0], up[-1]), ylabel=part.label)
     ax.set_xticks(across, [count_label(count) for count in across])
+    ax.xaxis.set_minor_formatter("")  # by default formulas, where there is one power of ten
     ax.grid(alpha=0.3)
-    ax.set_title(part.title, fontsize="medium", parse_math=False)
+    ax.set_title(part.title, fontsize="medium")
     wide, high = _INNER
     places = [
         (
@@ -65,5 +66,4 @@ def _draw(ax: Any, part: Part) -> None:
             ha="right" if label.left else "left",
             va="center",
             fontsize="small",
-            parse_math=False,
         )

@@ -82,7 +82,7 @@ def finish(figure: Any, losses: Any, scores: Any, title: str) -> None:
         ax.xaxis.get_major_locator().set_params(integer=True)
     handles = dict(zip(*reversed(scores.get_legend_handles_labels()), strict=True))
     scores.legend(handles.values(), handles.keys(), fontsize="small")
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(title)
 
 
 def label_of(unit: Mapping[str, Any]) -> str:

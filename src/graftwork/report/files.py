@@ -18,8 +18,9 @@ from graftwork.report.gathered import Gathered, gather
 from graftwork.report.matrix_pictures import forgetting_figure
 from graftwork.report.plots import heat_map, heat_maps, png
 from graftwork.report.sequences import matrices
+from graftwork.report.table import as_markdown
 from graftwork.report.tables import tables
-from graftwork.report.words import kind_label
+from graftwork.report.words import kind_label, printable
 from graftwork.training.planning.kinds import UNIT_KINDS
 
 MARKDOWN, TEXT, PLOTS = "results.md", "results.txt", "plots"
@@ -59,13 +60,16 @@ def write_report(run: str | Path, *, plots: bool | None = None) -> list[Path]:
 def state(found: Gathered) -> str:
     """How far a run is, in a sentence."""
     done, planned = len(found.results["units"]), len(found.units)
-    return f"All {planned} trainings are done." if done == planned else f"{done} of {planned} trainings are done."
+    failed = [f"{one['unit']} failed ({one['why']})" for one in found.results.get("failed", [])]
+    said = f"All {planned} trainings are done." if done == planned else f"{done} of {planned} trainings are done."
+    return printable(" ".join([said, *(f"{one}." for one in failed)]))
 
 
 def _write_tables(found: Gathered, plots: list[Path]) -> None:
     made = [*comparison_tables(found.comparison), *tables(found.results, found.units)]
-    links = [f"![{path.stem}]({PLOTS}/{quote(path.name)})\n" for path in plots]
-    page = [f"# {found.run.resolve().name}\n", f"{state(found)}\n", *(table.markdown() for table in made), *links]
+    links = [f"![{as_markdown(path.stem)}]({PLOTS}/{quote(path.name)})\n" for path in plots]
+    title, said = as_markdown(found.run.resolve().name), as_markdown(state(found))
+    page = [f"# {title}\n", f"{said}\n", *(table.markdown() for table in made), *links]
     text = [f"{state(found)}\n", *(table.text() for table in made)]
     replace_file(found.run / MARKDOWN, "\n".join(page).encode())
     replace_file(found.run / TEXT, "\n".join(text).encode())

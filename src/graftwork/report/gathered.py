@@ -9,7 +9,7 @@ from typing import Any
 from graftwork.training.comparing.compare import read_comparison
 from graftwork.training.planning.plan import Unit, plan
 from graftwork.training.planning.recipe import Recipe
-from graftwork.training.running.folder import read_result, recipe_of
+from graftwork.training.running.folder import read_error, read_result, recipe_of
 from graftwork.training.running.results import summarize
 
 
@@ -38,10 +38,11 @@ def gather(run: str | Path) -> Gathered:
     The units' own results are read, not ``results.json``: that one is behind by a unit where a run was killed.
 
     Raises:
-        RecipeError: If the folder is none of a run.
+        RecipeError: If the folder is none of a run, or a file of it is damaged.
     """
     run = Path(run)
     recipe = recipe_of(run)
     units = plan(recipe)
-    done = {unit.id: result for unit in units if (result := read_result(unit.folder(run))) is not None}
-    return Gathered(run, recipe, units, summarize(units, done, recipe), read_comparison(run))
+    done = {unit.id: result for unit in units if (result := read_result(unit, run)) is not None}
+    failed = {unit.id: why for unit in units if (why := read_error(unit.folder(run))) and unit.id not in done}
+    return Gathered(run, recipe, units, summarize(units, done, recipe, failed), read_comparison(run))

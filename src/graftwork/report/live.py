@@ -10,12 +10,12 @@ from typing import Any
 
 import rich.live
 from rich.console import Console
-from rich.text import Text
 
 from graftwork.report.board import board, run_line
 from graftwork.report.data import data_table
 from graftwork.report.progress import Progress
-from graftwork.report.words import duration, named_score
+from graftwork.report.table import print_text
+from graftwork.report.words import duration, named_score, printable
 from graftwork.tasks import Survey
 from graftwork.training.planning.plan import Unit
 from graftwork.training.planning.recipe import Recipe
@@ -121,13 +121,19 @@ class Live(Watcher):
         self._line(f"  {run_line(self.progress)}")
         self._draw(now=True)
 
+    def failed(self, unit: Unit, why: str) -> None:
+        """Show that it failed, or is left out."""
+        self.progress.failed(unit)
+        self.said(f"failed {unit.id}: {why}")
+        self._draw(now=True)
+
     def said(self, text: str) -> None:
         """Put it above the view."""
         if self._view is None:
             self._line(text)
         elif not self._gone:
             with self._given_up():
-                self.console.print(Text(text))
+                print_text(text, self.console)
 
     def _draw(self, now: bool = False) -> None:
         began = self._clock()
@@ -143,7 +149,7 @@ class Live(Watcher):
         if self._view is not None or self._gone:
             return
         file = self.console.file
-        line = "".join(c if c.isprintable() else " " for c in text)
+        line = printable(" ".join(text.splitlines()))
         encoding = getattr(file, "encoding", None) or "utf-8"
         with self._given_up():
             file.write(line.encode(encoding, "replace").decode(encoding) + "\n")

@@ -94,9 +94,9 @@ def _draw(ax: Any, one: Matrix, full: int) -> Any:
     image = ax.imshow(changes, cmap="RdBu", vmin=-full, vmax=full, aspect="auto", interpolation="nearest")
     ax.set_facecolor(_NOTHING)
     names = [f"{n + 1}. {task}" for n, task in enumerate(one.order)]
-    ax.set_xticks(range(len(names)), one.order, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
-    ax.set_yticks(range(len(names)), names, parse_math=False)
-    ax.set_title(_title(one), fontsize="medium", parse_math=False)
+    ax.set_xticks(range(len(names)), one.order, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(names)), names)
+    ax.set_title(_title(one), fontsize="medium")
     ax.set(xlabel=" and ".join(dict.fromkeys(map(metric_label, one.metrics))), ylabel="learnt")
     for step in range(len(names)):
         for task in range(step + 1):

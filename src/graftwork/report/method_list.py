@@ -11,6 +11,7 @@ from rich.text import Text
 
 from graftwork.report.block_facts import POOL, BlockFacts
 from graftwork.report.method_facts import MethodFacts
+from graftwork.report.table import print_text
 
 
 def print_methods(
@@ -28,14 +29,14 @@ def print_methods(
         first = Text.assemble((facts.name, "bold"), f" (graftwork.{facts.config.__name__}): {facts.summary}")
         console.print(first, soft_wrap=True)
         for line in _lines(facts):
-            console.print(Text(f"    {line}"), soft_wrap=True)
+            print_text(f"    {line}", console)
     for block in blocks:
         first = Text.assemble((block.name, "bold"), f" (graftwork.{block.block.__name__}): {block.summary}")
         console.print(first, soft_wrap=True)
         for line in _block_lines(block):
-            console.print(Text(f"    {line}"), soft_wrap=True)
-    console.print("any configuration of peft is a method too (graftwork.Peft): LoRA, DoRA, (IA)³, ...", soft_wrap=True)
-    console.print(Text(f"\nweights: with default options on {model}"), soft_wrap=True)
+            print_text(f"    {line}", console)
+    print_text("any configuration of peft is a method too (graftwork.Peft): LoRA, DoRA, (IA)³, ...", console)
+    print_text(f"\nweights: with default options on {model}", console)
 
 
 def methods_as_json(every: Sequence[MethodFacts], blocks: Sequence[BlockFacts] = ()) -> str:

@@ -26,7 +26,8 @@ from graftwork.report.table import MISSING, Table
 from graftwork.report.tables import tables
 from graftwork.report.words import column_label, is_share, kind_label, metric_label
 from graftwork.training.planning.kinds import KINDS
-from graftwork.training.running.folder import RECIPE, read_json
+from graftwork.training.running.folder import RECIPE
+from graftwork.training.running.records import read_record
 
 PAGE = "report.html"
 _UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -49,7 +50,7 @@ def write_page(run: str | Path, to: str | Path | None = None) -> Path:
     """
     found = gather(run)
     path = found.run / PAGE if to is None else Path(to)
-    replace_file(path, page(found).encode())
+    replace_file(path, page(found).encode("utf-8", "backslashreplace"))
     return path
 
 
@@ -65,7 +66,8 @@ def page(found: Gathered) -> str:
         *_heat_maps(found),
         *_curves(found),
         _section(
-            "Recipe", f"<pre>{escape(json.dumps(read_json(found.run / RECIPE), indent=1, ensure_ascii=False))}</pre>"
+            "Recipe",
+            f"<pre>{escape(json.dumps(read_record(found.run / RECIPE, Any), indent=1, ensure_ascii=False))}</pre>",
         ),
         _section("Versions of what wrote this page", f"<pre>{escape(versions())}</pre>"),
     ]

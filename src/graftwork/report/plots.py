@@ -9,6 +9,7 @@ from typing import Any
 
 from graftwork.errors import GraftworkError
 from graftwork.report.attention import Attention
+from graftwork.report.words import printable
 
 _READABLE = 600  # cells with a number in them
 _DPI = 120
@@ -31,7 +32,12 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def png(figure: Any) -> bytes:
-    """A figure as the bytes of a file."""
+    """A figure as the bytes of a file; a text in it is a text, and no formula, whatever stands in it."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(printable(text.get_text(), keep="\n"))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -67,7 +73,7 @@ def heat_maps(targets: Sequence[Attention]) -> Any:
 def _draw(ax: Any, one: Attention) -> Any:
     image = ax.imshow(one.weights, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
     names = [f"{name} (own)" if n == one.own else name for n, name in enumerate(one.adapters)]
-    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(one.sites)), one.sites)
     if one.own is not None:
         from matplotlib.patches import Rectangle
@@ -76,7 +82,7 @@ def _draw(ax: Any, one: Attention) -> Any:
         height = len(one.sites)
         ax.add_patch(Rectangle((one.own - 0.5, -0.5), 1, height, fill=False, edgecolor="red", linewidth=1.5))
     over = f" (mean of {one.seeds} seeds)" if one.seeds > 1 else ""
-    ax.set_title(f"{one.title}{over}", fontsize="medium", parse_math=False)
+    ax.set_title(f"{one.title}{over}", fontsize="medium")
     ax.set_xlabel("adapter")
     ax.set_ylabel("layer")
     if one.weights.size <= _READABLE:

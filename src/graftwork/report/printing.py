@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from graftwork.report.comparison import comparison_tables
 from graftwork.report.files import can_plot, state, write_report
 from graftwork.report.gathered import Gathered, gather
+from graftwork.report.table import print_text
 from graftwork.report.tables import tables
 from graftwork.tasks import kinds
 from graftwork.training.answering.predicting import PREFERRED
@@ -25,7 +26,7 @@ def print_all(run: Path, console: Console) -> None:
     print_tables(found, console)
     print_files(written, console)
     if not can_plot():
-        _print("no plots: pip install graftwork[reports], then graftwork show", console)
+        print_text("no plots: pip install graftwork[reports], then graftwork show", console)
     print_next(found, console)
 
 
@@ -36,14 +37,14 @@ def print_tables(found: Gathered, console: Console) -> None:
             console.print()
             console.print(table.rich())
         else:
-            _print(table.text(), console)
-    _print(state(found), console)
+            print_text(table.text(), console)
+    print_text(state(found), console)
 
 
 def print_files(written: Sequence[Path], console: Console) -> None:
     """Print where files are, those of a folder on one line."""
     for folder, paths in itertools.groupby(written, key=lambda path: path.parent):
-        _print(f"  {folder}: {', '.join(path.name for path in paths)}", console)
+        print_text(f"  {folder}: {', '.join(path.name for path in paths)}", console)
 
 
 def print_next(found: Gathered, console: Console) -> None:
@@ -54,10 +55,7 @@ def print_next(found: Gathered, console: Console) -> None:
         lines.append(f"  graftwork report {run}")
     if tasks and any(unit.kind in PREFERRED and unit.task == tasks[0] for unit in found.units):
         spec = found.recipe.tasks[tasks[0]]
-        asked = " ".join(f'"<{column}>"' for column in kinds[spec.kind].columns(spec, train=False))
+        columns = kinds[spec.kind].columns(spec, train=False)
+        asked = " ".join(f'"<{c}>"' if re.fullmatch(r"[\w -]+", c) else shlex.quote(f"<{c}>") for c in columns)
         lines.append(f"  graftwork predict {run} --task {shlex.quote(tasks[0])} {asked}")
-    _print("\n".join(lines), console)
-
-
-def _print(text: str, console: Console) -> None:
-    console.print(Text(text), soft_wrap=True)
+    print_text("\n".join(lines), console)

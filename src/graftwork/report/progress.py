@@ -63,6 +63,7 @@ class Progress:
         self.results: dict[str, Mapping[str, Any]] = {}
         self.hands: dict[str, InHand] = {}  # by id: the units that are trained, several where they learn in one pass
         self.now: InHand | None = None  # that of which something was heard last
+        self.lost: set[str] = set()  # by id: the units that failed or were left out
         self._left: list[InHand] = []  # which have ended before the others of their pass
         self._found: frozenset[str] = frozenset()  # what was done before this process
         self._made: dict[str, tuple[int, float]] = {}  # by kind: steps and seconds of this process
@@ -114,6 +115,12 @@ class Progress:
             if any(hand.before is not None for hand in self._left):
                 self._made[unit.kind] = self._so_far(unit.kind)
             self._left = []
+
+    def failed(self, unit: Unit) -> None:
+        """A unit failed, or is left out."""
+        self.lost.add(unit.id)
+        self.hands.pop(unit.id, None)
+        self.now = next(iter(self.hands.values()), None)
 
     def elapsed(self) -> float:
         """Seconds of this process."""
@@ -168,5 +175,5 @@ class Progress:
         return seconds, unknown
 
     def to_come(self) -> Iterable[Unit]:
-        """The units that are not done, the one in hand among them."""
-        return (unit for unit in self.units if unit.id not in self.results)
+        """The units that are not done and may be yet, the one in hand among them."""
+        return (unit for unit in self.units if unit.id not in self.results and unit.id not in self.lost)

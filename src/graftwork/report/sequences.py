@@ -72,7 +72,9 @@ def matrices(results: Mapping[str, Any]) -> list[Matrix]:
     """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(results.get("sequences", []), key=lambda row: KINDS.index(row["kind"])):
-        found.setdefault(row["kind"], []).append(row)
+        of_kind = found.setdefault(row["kind"], [])
+        if not of_kind or row["order"] == of_kind[0]["order"]:  # another order is another sequence
+            of_kind.append(row)
     return [_matrix(kind, rows, results.get("units", [])) for kind, rows in found.items()]
 
 

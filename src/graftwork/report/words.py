@@ -1,9 +1,28 @@
-"""Numbers and names as a reader wants them: scores by their metric, sizes, times, what a row of a table is called."""
+"""Numbers and names as a reader wants them: scores by their metric, sizes, times, what a row is called, names of any kind."""
 
 from __future__ import annotations
 
+import unicodedata
+
 from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.trainers.scores import metrics_in
+
+# Controls, lone surrogates, ends of lines and paragraphs; and what turns the direction of all text behind it.
+_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
+_TURNING = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """A text with nothing in it that a terminal obeys: such characters are written out as in JSON, by their number.
+
+    Args:
+        text: Perhaps with names from files.
+        keep: Characters that stay, such as the end of a line.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    unseen = {c for c in text if (unicodedata.category(c) in _UNSEEN or c in _TURNING) and c not in keep}
+    return "".join(f"\\u{ord(c):04x}" if c in unseen else c for c in text)
 
 
 def column_label(kind: str, method: str = "") -> str:

@@ -80,7 +80,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_results_that_lack_something_say_what(tmp_path: Path) -> None:
     row = {key: value for key, value in result_row("adapter", 0.7).items() if key != "trained_weights"}
     run = write_run(tmp_path / "run", [row])
-    with pytest.raises(RecipeError, match="have no 'trained_weights'; write them again"):
+    with pytest.raises(RecipeError, match=r"targets\.0\.trained_weights: Field required"):
         read_figures(run)
 
 

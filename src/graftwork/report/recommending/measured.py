@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graftwork.errors import RecipeError
 from graftwork.report.recommending.candidates import CANDIDATES
 from graftwork.report.recommending.evidence import Evidence
 from graftwork.report.words import kind_label, named_score, score
@@ -77,17 +76,12 @@ def read_figures(run: str | Path) -> tuple[Figure, ...]:
     """
     recipe, results = recipe_of(Path(run)), read_results(run)
     found: dict[tuple[str, str], Figure] = {}
-    try:
-        for row in results["targets"]:
-            method = _method(row, str(recipe.adapter["method"]))
-            number = 2
-            while (row["task"], method) in found:  # the same method with other options
-                method, number = f"{method.partition(' #')[0]} #{number}", number + 1
-            found[row["task"], method] = _figure(row, method, str(run), recipe.base.model)
-    except KeyError as error:
-        raise RecipeError(
-            f"the results of {run} have no {error}; write them again with the command that made the folder"
-        ) from error
+    for row in results["targets"]:
+        method = _method(row, str(recipe.adapter["method"]))
+        number = 2
+        while (row["task"], method) in found:  # the same method with other options
+            method, number = f"{method.partition(' #')[0]} #{number}", number + 1
+        found[row["task"], method] = _figure(row, method, str(run), recipe.base.model)
     return tuple(found.values())
 
 
@@ -105,9 +99,9 @@ def _figure(row: Mapping[str, Any], method: str, run: str, base: str) -> Figure:
         sd=row["sd"],
         seeds=len(row["seeds"]),
         metric=row["metric"],
-        scored_on=row.get("scored_on", ""),
+        scored_on=row["scored_on"],
         weights=row["trained_weights"],
-        milliseconds=row.get("timings", {}).get("milliseconds_a_row"),
+        milliseconds=row["timings"]["milliseconds_a_row"],
         run=run,
         base=base,
     )

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from graftwork.report.recommending.evidence import Reason
 from graftwork.report.recommending.ranking import Advice, Choice
-from graftwork.report.table import Table
+from graftwork.report.table import Table, print_text
 from graftwork.report.words import score
 
 _MARKS = {"for": "+", "against": "-", "out": "x", "meets": "=", "note": "·"}
@@ -23,9 +22,9 @@ def print_advice(advice: Advice, console: Console) -> None:
     if console.is_terminal:
         console.print(table.rich())
     else:
-        console.print(Text(table.text()), soft_wrap=True)
+        print_text(table.text(), console)
     for line in reason_lines(advice):
-        console.print(Text(line), soft_wrap=True)
+        print_text(line, console)
 
 
 def advice_table(advice: Advice) -> Table:

@@ -68,7 +68,7 @@ class Predictor:
     ) -> None:
         self.run = Path(run)
         self.recipe = recipe_of(self.run)
-        self._root = Path(root) if root is not None else root_of(self.run)
+        self._root = root_of(self.run, root)
         self.task = _task(self.recipe, task)
         self.unit = unit_of(self.recipe, self.run, self.task, kind, seed)
         self.kind = kind_of(self.run, self.recipe, self.task)
@@ -136,7 +136,7 @@ def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:
         RecipeError: If nothing of the task is done.
     """
     for unit in plan(recipe):
-        result = read_result(unit.folder(run)) if task in (unit.task, *unit.tasks) else None
+        result = read_result(unit, run) if task in (unit.task, *unit.tasks) else None
         if result is not None:
             spec, labels = recipe.tasks[task], result.get("tasks", {}).get(task, result)["labels"]
             return kinds[spec.kind](spec, tuple(labels), task)
@@ -168,7 +168,7 @@ def unit_of(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | 
         RecipeError: If none such is done.
     """
     units = [u for u in plan(recipe) if task in (u.task, *u.tasks) and seed in (None, u.seed)]
-    done = [u for u in units if read_result(u.folder(run)) is not None and UNIT_KINDS[u.kind].predicts]
+    done = [u for u in units if read_result(u, run) is not None and UNIT_KINDS[u.kind].predicts]
     rest = dict.fromkeys(u.kind for u in done) if kind is None else ()
     for wanted in (*PREFERRED, *rest) if kind is None else (kind,):
         found = next((u for u in done if wanted in (u.kind, u.method)), None)

@@ -44,7 +44,7 @@ class RunFinder:
         check_threshold("RunFinder", "margin", margin, 1)
         self.run, self.margin = Path(run), margin
         self.recipe = recipe_of(self.run)
-        root = Path(root) if root is not None else root_of(self.run)
+        root = root_of(self.run, root)
         at = self.run / FOLDER
         self._kept = read_finder(at)
         described = {} if self._kept is not None else _descriptions(self.recipe, self.run)

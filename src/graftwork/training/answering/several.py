@@ -40,7 +40,7 @@ class Several:
     ) -> None:
         self.run, self.tasks = Path(run), tuple(tasks)
         self.recipe = recipe_of(self.run)
-        root = Path(root) if root is not None else root_of(self.run)
+        root = root_of(self.run, root)
         self._refuse()
         self.kinds = {task: kind_of(self.run, self.recipe, task) for task in self.tasks}
         self.units = {task: unit_of(self.recipe, self.run, task, None, seed) for task in self.tasks}

@@ -6,13 +6,12 @@ comparison(recipe, names) ── run ── results, predictions ──┬──
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graftwork.checkpoint.folders import replace_file
+from graftwork.errors import TrainingError
 from graftwork.tasks import Task
 from graftwork.training.comparing.bootstrap import Difference, Drawn, Resampling, difference, mean_difference
 from graftwork.training.comparing.choosing import comparison, grown
@@ -20,13 +19,14 @@ from graftwork.training.costing.costs import measure_costs, read_costs
 from graftwork.training.planning.kinds import REFERENCE
 from graftwork.training.planning.plan import Unit, plan
 from graftwork.training.planning.recipe import Recipe
-from graftwork.training.running.folder import claimed, read_json, read_predictions
+from graftwork.training.running.folder import COMPARISON, RESULTS, claimed, read_predictions, write_json
+from graftwork.training.running.records import Comparison, read_record
+from graftwork.training.running.results import read_results
 from graftwork.training.running.run import read_tasks
 from graftwork.training.running.run import run as train
 from graftwork.training.running.watching import Watcher
 from graftwork.training.trainers.scores import splits_of
 
-COMPARISON = "comparison.json"
 Row = dict[str, Any]
 # Of each line of a task, for each seed, the score with all its draws.
 Draws = Mapping[str, Mapping[int, Drawn]]
@@ -40,6 +40,7 @@ def compare(
     root: str | Path = ".",
     watcher: Watcher | None = None,
     costs: bool = True,
+    redo: bool = False,
 ) -> dict[str, Any]:
     """Train what is compared, each with the same tasks, seeds and budget, and compare it with full fine-tuning.
 
@@ -52,6 +53,7 @@ def compare(
         root: What the recipe's paths are relative to: its own folder.
         watcher: Is told of everything that happens.
         costs: Whether time and memory are measured. That starts processes: call it under ``if __name__ == "__main__"``.
+        redo: As for `run`.
 
     Returns:
         What ``comparison.json`` says (see `compared`).
@@ -59,15 +61,25 @@ def compare(
     Raises:
         RecipeError: If a name is not known, the folder is in use, or was begun with another recipe.
         TaskError: If a task's data cannot be used.
-        TrainingError: If a loss is not a number, or the disk is full.
+        TrainingError: If trainings failed, when the others are compared; or at once where nothing can be written.
     """
     folder, at = Path(run), Path(root)
-    asked = grown(comparison(recipe, names), folder)
-    results = train(asked, folder, root=root, watcher=watcher)
+    asked, failed = grown(comparison(recipe, names), folder), None
+    try:
+        results = train(asked, folder, root=root, watcher=watcher, redo=redo)
+    except TrainingError as error:
+        if not (folder / RESULTS).is_file():
+            raise
+        failed, results = error, read_results(folder)
+        full = {row["task"] for row in results["targets"] if row["kind"] == REFERENCE}
+        if not results["failed"] or full != {*asked.targets}:
+            raise
     tasks = read_tasks(asked, at)
     with claimed(folder):
         found = compared(asked, results, folder, tasks)
         _write(folder, found)  # before anything is measured: it may be interrupted there too
+        if failed is not None:
+            raise failed
         if costs:
             found["costs"] = measure_costs(asked, folder, tasks, at, watcher)
             _write(folder, found)
@@ -75,9 +87,13 @@ def compare(
 
 
 def read_comparison(run: str | Path) -> dict[str, Any] | None:
-    """What a folder's ``comparison.json`` says; ``None`` where nothing was compared in it."""
+    """What a folder's ``comparison.json`` says; ``None`` where nothing was compared in it.
+
+    Raises:
+        RecipeError: If it is damaged.
+    """
     path = Path(run) / COMPARISON
-    return read_json(path) if path.is_file() else None
+    return read_record(path, Comparison) if path.is_file() else None
 
 
 def compared(recipe: Recipe, results: Mapping[str, Any], run: Path, tasks: Mapping[str, Task]) -> dict[str, Any]:
@@ -203,4 +219,4 @@ def _told(found: Difference | None) -> dict[str, Any] | None:
 
 
 def _write(run: Path, found: Mapping[str, Any]) -> None:
-    replace_file(run / COMPARISON, (json.dumps(found, indent=1) + "\n").encode())
+    write_json(run / COMPARISON, found)

@@ -7,7 +7,6 @@ process which does nothing else.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import statistics
 import time
@@ -19,7 +18,6 @@ from typing import Any
 
 import torch
 
-from graftwork.checkpoint.folders import replace_file
 from graftwork.errors import TrainingError
 from graftwork.tasks import Task
 from graftwork.training.costing.standing import Asked, Standing, peaks, without_rows
@@ -27,12 +25,12 @@ from graftwork.training.planning.budget import StageBudget
 from graftwork.training.planning.kinds import KINDS, REFERENCE
 from graftwork.training.planning.plan import Unit, plan
 from graftwork.training.planning.recipe import Recipe
-from graftwork.training.running.folder import read_json
+from graftwork.training.running.folder import COSTS, write_json
+from graftwork.training.running.records import Costs, read_record
 from graftwork.training.running.watching import Watcher
 from graftwork.training.running.workshop import Workshop
 from graftwork.training.trainers.encoding import Encoded, middling
 
-COSTS = "costs.json"
 _ROUNDS = 7
 _WORK = {"train": "learn", "inference": "answer"}
 
@@ -85,7 +83,7 @@ def measure_costs(
 def read_costs(run: Path) -> dict[str, Any] | None:
     """What was measured in a folder; ``None`` where nothing was."""
     path = run / COSTS
-    return read_json(path) if path.is_file() else None
+    return read_record(path, Costs) if path.is_file() else None
 
 
 def _lines(units: Sequence[Unit], target: str) -> dict[str, Unit]:
@@ -164,5 +162,5 @@ def _write(run: Path, batch: Mapping[str, Any], lines: Mapping[str, Mapping[str,
         }
         told[label] = {**one, **memory}
     found = {"format": 1, "batch": dict(batch), "lines": told}
-    replace_file(run / COSTS, (json.dumps(found, indent=1) + "\n").encode())
+    write_json(run / COSTS, found)
     return found

@@ -127,7 +127,7 @@ def _measured(units: list[Unit], shop: Workshop, recipe: Recipe, run: Path | Non
         seconds += (
             budget.epochs * batches * a_batch + (budget.epochs if part.learns else 1) * len(part.task.dev) * a_row
         )
-    done = 0 if run is None else sum(read_result(u.folder(run)) is not None for u in units)
+    done = 0 if run is None else sum(read_result(u, run) is not None for u in units)
     return Row(unit.label, unit.task, len(units), done, steps, parts[-1].weights, (len(units) - done) * seconds)
 
 

@@ -18,6 +18,7 @@ from graftwork.tasks.languages import LanguageSpec
 from graftwork.tasks.needs import hint
 from graftwork.training.planning.budget import Budget, Changes, StageBudget
 from graftwork.training.planning.kinds import UNIT_KINDS
+from graftwork.training.planning.naming import check_apart, check_name
 from graftwork.training.planning.serving import refuse_unservable
 from graftwork.training.planning.tables import BaseTable, MixingTable, budget_of, method_of
 from graftwork.training.planning.tuning import refuse_untunable
@@ -109,7 +110,7 @@ class Recipe(BaseModel):
     knowledge: dict[str, KnowledgeSpec] = {}
     trained: dict[str, str] = {}
     targets: tuple[str, ...] = ()
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0,)
     controls: tuple[Control, ...] = CONTROLS
     fuse: bool = True
     methods: dict[str, dict[str, Any]] = {}
@@ -225,7 +226,8 @@ class Recipe(BaseModel):
     @classmethod
     def _methods(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, table in value.items():
-            if not re.fullmatch(r"[\w+.][\w+. -]*", name) or name.startswith("."):
+            check_name(name, "the method")
+            if not re.fullmatch(r"[\w+.][\w+. -]*", name):
                 raise ValueError(
                     f"the method {name!r}: its name is a part of a folder's; use letters, digits, _ - + and ."
                 )
@@ -329,8 +331,8 @@ class Recipe(BaseModel):
         if len(names) == len(self.trained):
             raise ValueError("there is nothing to train; give a [tasks.NAME], a [languages.NAME] or a [knowledge.NAME]")
         for name in names:
-            if not name.strip() or any(c in name for c in "/\\:") or name.startswith("."):
-                raise ValueError(f"the task {name!r}: its name is a folder's, so without / \\ : and no dot in front")
+            check_name(name, "the task")
+            check_apart(name, UNIT_KINDS, self.tasks)
             if name in (ALL, SHARED):
                 raise ValueError(f"the task {name!r}: what is trained for all tasks is called so; give it another name")
             if names.count(name) > 1:

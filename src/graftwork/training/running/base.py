@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,35 @@ from graftwork.training.planning.tables import BaseTable
 
 
 def find_model(name: str, root: Path) -> str:
-    """What transformers can load: a folder, the folder in an installed package, or a name on the Hub as it is."""
-    folder = root / name
-    if (folder / "config.json").is_file():
+    """What transformers can load: a folder, the folder in an installed package, or a name on the Hub as it is.
+
+    Raises:
+        RecipeError: If it can only be a folder, and is not there.
+    """
+    folder = root / Path(name).expanduser() if name.startswith("~/") else root / name
+    if is_model(folder):
         return str(folder)
-    if "/" not in name:
+    if re.fullmatch(r"[A-Za-z_][\w-]*", name):  # a dot would import what stands before it
         try:
             spec = importlib.util.find_spec(name.replace("-", "_"))
         except (ImportError, ValueError):
             spec = None
         for place in (spec.submodule_search_locations or ()) if spec is not None else ():
-            if (Path(place) / "model" / "config.json").is_file():
+            if is_model(Path(place) / "model"):
                 return str(Path(place) / "model")
+    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:  # as no name on the Hub is
+        raise RecipeError(
+            f"base: {name!r} is not there: {folder} has no config.json; correct it, or put the base there"
+        )
     return name
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder has the configuration of a model, or of a tokenizer."""
+    try:
+        return any((folder / name).is_file() for name in ("config.json", "tokenizer_config.json"))
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def auto_class(kinds: Collection[type[Kind]]) -> str:
@@ -54,7 +71,11 @@ def load_base(table: BaseTable, auto: str, root: Path) -> Headed:
     make: Any = getattr(transformers, auto)
     try:
         model, told = make.from_pretrained(
-            where, revision=table.revision, dtype=getattr(torch, table.dtype), output_loading_info=True
+            where,
+            revision=table.revision,
+            dtype=getattr(torch, table.dtype),
+            output_loading_info=True,
+            trust_remote_code=False,
         )
     except (OSError, ValueError, KeyError) as error:
         raise RecipeError(
@@ -83,7 +104,7 @@ def load_processor(table: BaseTable, kinds: Collection[type[Kind]], root: Path) 
     if needed == {"image"}:
         return _image_processor(where)
     try:
-        return transformers.AutoTokenizer.from_pretrained(where, revision=table.revision)
+        return transformers.AutoTokenizer.from_pretrained(where, revision=table.revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise RecipeError(
             f"base.tokenizer: no tokenizer can be loaded from {table.tokenizer or table.model!r}: "
@@ -94,6 +115,6 @@ def load_processor(table: BaseTable, kinds: Collection[type[Kind]], root: Path) 
 def _image_processor(where: str) -> Any:
     """The model's own processor of images; ``None`` where it has none, or needs a library that is not there."""
     try:
-        return transformers.AutoImageProcessor.from_pretrained(where)
+        return transformers.AutoImageProcessor.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError):
         return None

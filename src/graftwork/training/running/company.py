@@ -6,21 +6,23 @@ last of them is written.
 
 from __future__ import annotations
 
-import json
 import shutil
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from transformers import TrainerState, set_seed
 
 from graftwork.api import Adapters
-from graftwork.checkpoint.folders import replace_file
+from graftwork.errors import RecipeError
 from graftwork.training.planning.plan import Unit
-from graftwork.training.running.folder import read_json
+from graftwork.training.running.folder import CLOCK, write_json
 from graftwork.training.running.going import Clock
+from graftwork.training.running.made_with import note_begun
 from graftwork.training.running.measuring import measured
+from graftwork.training.running.records import read_record
 from graftwork.training.running.stages import Stage
-from graftwork.training.running.unit import Result, nothing_lost, write_down
+from graftwork.training.running.unit import Result, write_down
 from graftwork.training.running.watching import Watcher
 from graftwork.training.running.work import Measured, keep_stage
 from graftwork.training.running.workshop import Workshop
@@ -28,7 +30,7 @@ from graftwork.training.trainers.arguments import make_trainer
 from graftwork.training.trainers.learner import Learner
 from graftwork.training.trainers.together import CHECKPOINT, learn_together
 
-_FOLDER, _UNITS, _CLOCK = "together", "units.json", "seconds"
+_FOLDER, _UNITS = "together", "units.json"
 
 
 def company_of(unit: Unit, units: Sequence[Unit], done: Collection[str], shop: Workshop) -> tuple[Unit, ...]:
@@ -42,17 +44,32 @@ def company_of(unit: Unit, units: Sequence[Unit], done: Collection[str], shop: W
     """
     if shop.recipe.together < 2 or not _can_join(unit):
         return (unit,)
-    for begun in sorted((shop.run / _FOLDER).glob(f"*/{_UNITS}")):
-        named = read_json(begun)
+    for _, named in companies(shop.run):
         if unit.id in named:  # interrupted: it goes on in the company that it was begun in
             return tuple(one for one in units if one.id in named)
     alike = [one for one in units if _can_join(one) and one.seed == unit.seed and one.id not in done]
     return tuple(alike[: shop.recipe.together])
 
 
-def forget_companies(run: Path) -> None:
-    """Remove what is left of passes in a run that is done: one may have been killed between its last result and its end."""
-    shutil.rmtree(run / _FOLDER, ignore_errors=True)
+def companies(run: Path) -> list[tuple[Path, list[str]]]:
+    """The folders of the passes that a run has begun, and the ids of their units; one that cannot be read is removed."""
+    found = []
+    for folder in sorted((run / _FOLDER).glob("*")):
+        try:
+            found.append((folder, read_record(folder / _UNITS, list[str])))
+        except RecipeError as error:
+            warnings.warn(f"{error}: the pass begins anew", stacklevel=2)
+            shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+
+def forget_companies(run: Path, units: Collection[str] | None = None) -> None:
+    """Remove what is left of passes: of those with some units, by default of all, as a run does that is done."""
+    if units is None:
+        shutil.rmtree(run / _FOLDER, ignore_errors=True)
+    for folder, named in companies(run):
+        if units is not None and not {*units}.isdisjoint(named):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _can_join(unit: Unit) -> bool:
@@ -75,31 +92,29 @@ def train_company(
         Each unit that was not done, with its result.
 
     Raises:
-        TrainingError: If a loss is not a number, or the disk is full.
+        TrainingError: If a loss is not a number.
     """
     first = units[0]
     folder = shop.run / _FOLDER / f"{first.task}-{first.seed}"
-    with nothing_lost(first, folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / _UNITS, json.dumps([unit.id for unit in units]).encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / _UNITS, [unit.id for unit in units])
     grafts, stages, learners = _set_up(units, shop)
     resumed = (folder / CHECKPOINT).is_file()
     for unit in units:
         if unit.id not in done:
+            note_begun(unit, shop)
             watcher.begun(unit, resumed)
-    clock = Clock(folder / _CLOCK)
-    with nothing_lost(first, folder):
-        _train(units, grafts, learners, folder, clock, watcher)
+    clock = Clock(folder / CLOCK)
+    _train(units, grafts, learners, folder, clock, watcher)
     steps = sum(learner.steps for learner in learners)
     for unit, stage, learner in zip(units, stages, learners, strict=True):
         if unit.id in done:
             continue
-        with nothing_lost(unit, unit.folder(shop.run)):
-            result, predictions = _measured(unit, stage, learner, grafts, shop)
-            result["together"] = [other.id for other in units]
-            # of the pass's time its share of the steps
-            result["timings"]["train_seconds"] = round(clock.seconds * learner.steps / steps, 1)
-            write_down(unit.folder(shop.run), result, predictions)
+        result, predictions = _measured(unit, stage, learner, grafts, shop)
+        result["together"] = [other.id for other in units]
+        # of the pass's time its share of the steps
+        result["timings"]["train_seconds"] = round(clock.seconds * learner.steps / steps, 1)
+        write_down(unit, shop, result, predictions)
         watcher.ended(unit, result)
         yield unit, result
     shutil.rmtree(folder, ignore_errors=True)

@@ -19,7 +19,7 @@ from graftwork.checkpoint.folders import replace_file
 from graftwork.errors import RecipeError
 from graftwork.tasks import Kind, Task
 from graftwork.training.planning.recipe import Recipe
-from graftwork.training.running.folder import read_json
+from graftwork.training.running.records import read_record
 from graftwork.training.running.workshop import Workshop
 from graftwork.training.trainers.task_head import FEWEST, TaskHead
 from graftwork.training.trainers.text_states import text_states
@@ -120,7 +120,7 @@ def read_finder(at: Path) -> KeptFinder | None:
     if not at.is_dir():
         return None
     try:
-        told, data = read_json(at / _JSON), (at / _TENSORS).read_bytes()
+        told, data = read_record(at / _JSON, Any), (at / _TENSORS).read_bytes()
         if not isinstance(told, dict) or told.get("version") != _VERSION:
             raise ValueError(f"it must say version {_VERSION}")
         if set(told) != {"version", "tasks", "texts", "tensors"} or not _names(told["tasks"]):

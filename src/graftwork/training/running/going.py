@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from graftwork.checkpoint.folders import replace_file
 from graftwork.training.planning.budget import StageBudget
+from graftwork.training.running.checkpoints import best_of
 from graftwork.training.trainers.recipe_trainer import RecipeTrainer, run_out, scores_of
 
 
@@ -20,6 +21,7 @@ def go_on(trainer: RecipeTrainer, checkpoint: Path | None, budget: StageBudget) 
         scores = scores_of(state)
         # interrupted between the last epoch and the result
         if run_out(scores, budget.patience) or len(scores) >= budget.epochs:
+            state.best_model_checkpoint = str(best_of(checkpoint.parent, state))
             trainer.state = state
             trainer._load_best_model()
             return
@@ -31,7 +33,10 @@ class Clock(TrainerCallback):
 
     def __init__(self, file: Path) -> None:
         self.file, self.began = file, time.perf_counter()
-        self.before = float(file.read_text()) if file.is_file() else 0.0
+        try:
+            self.before = max(0.0, min(float(file.read_text()), 1e9))
+        except (OSError, ValueError):  # there is none, or it is damaged
+            self.before = 0.0
         self.seconds = self.before
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

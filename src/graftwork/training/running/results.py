@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graftwork.checkpoint.folders import replace_file
 from graftwork.errors import RecipeError
 from graftwork.training.planning.kinds import KINDS, OF_SOURCES, UNIT_KINDS
 from graftwork.training.planning.plan import Unit
 from graftwork.training.planning.recipe import Recipe
-from graftwork.training.running.folder import RESULTS, read_json
+from graftwork.training.running.folder import RESULTS, write_json
 from graftwork.training.running.forgetting import Forgetting, interference
-from graftwork.training.running.unit import Result
+from graftwork.training.running.records import Results, read_record
 
 FORMAT = 1
+Result = dict[str, Any]
 
 
-def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Recipe) -> dict[str, Any]:
+def summarize(
+    units: Sequence[Unit], results: Mapping[str, Result], recipe: Recipe, failed: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What `results.json` says.
 
     Args:
         units: All units of the run.
         results: Of those that are done, by their ids.
         recipe: Its targets have rows for its seeds; the adapters of all other tasks are its sources.
+        failed: Why some failed or were left out, by their ids.
 
     Returns:
         ``languages``, ``knowledge``, ``sources`` and ``targets``, each a list of rows ``{"task", "kind", "seeds", "scores",
@@ -38,6 +40,7 @@ def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Reci
         ``together`` has a row for each kind of unit that was trained on all tasks, with the scores of all of them, those of the
         tasks that were trained by themselves too (``alone``), and how much better than that they are (``interference``);
         ``sequences`` has the scores after every step of each sequence, with the figures of `graftwork.training.running.forgetting`.
+        ``failed`` has ``{"unit", "why"}`` for each training that failed or was left out for one that did.
         Times stand under ``timings`` alone: the rest of a resumed run is the same.
     """
     done = [results[unit.id] for unit in units if unit.id in results]
@@ -66,6 +69,7 @@ def summarize(units: Sequence[Unit], results: Mapping[str, Result], recipe: Reci
         ],
         "sequences": [_sequence(r, done) for r in done if "sequence" in r],
         "units": done,
+        "failed": [{"unit": unit, "why": why} for unit, why in (failed or {}).items()],
     }
 
 
@@ -121,26 +125,28 @@ def _sequence(result: Result, done: Sequence[Result]) -> dict[str, Any]:
 
 def write_results(run: Path, results: Mapping[str, Any]) -> None:
     """Write `results.json`, aside and renamed."""
-    replace_file(run / RESULTS, (json.dumps(results, indent=1) + "\n").encode())
+    write_json(run / RESULTS, results)
 
 
 def read_results(run: str | Path) -> dict[str, Any]:
     """What a run's `results.json` says.
 
     Raises:
-        RecipeError: If there is none.
+        RecipeError: If there is none, or it is damaged.
     """
     path = Path(run) / RESULTS
     if not path.is_file():
         raise RecipeError(f"{run} has no {RESULTS} yet; give the folder that `graftwork run` wrote into")
-    return read_json(path)  # type: ignore[no-any-return]
+    found: dict[str, Any] = read_record(path, Results, "the same `graftwork run` writes it again")
+    return found
 
 
 def _row(results: Sequence[Result]) -> dict[str, Any]:
     first, scores = results[0], [r["score"] for r in results]
     more: dict[str, Any] = {key: first[key] for key in ("cloze", "language", "method") if key in first}
     if "elsewhere" in first:
-        values = {place: [r["elsewhere"][place][r["metric"]] for r in results] for place in first["elsewhere"]}
+        places = [place for place in first["elsewhere"] if all(place in r.get("elsewhere", {}) for r in results)]
+        values = {place: [r["elsewhere"][place][r["metric"]] for r in results] for place in places}
         more["elsewhere"] = {place: {"scores": found, **_spread(found)} for place, found in values.items()}
     return {
         **{key: first[key] for key in ("task", "kind", "metric", "scored_on", "members")},

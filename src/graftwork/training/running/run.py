@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graftwork.errors import RecipeError, TrainingError
 from graftwork.tasks import Task, survey
 from graftwork.tasks.knowledge import read_knowledge
 from graftwork.tasks.languages import language_task
@@ -15,60 +19,135 @@ from graftwork.training.planning.recipe import Recipe
 from graftwork.training.running.base import find_model
 from graftwork.training.running.company import company_of, forget_companies, train_company
 from graftwork.training.running.finder import keep_finder
-from graftwork.training.running.folder import claimed, read_result, settle_recipe
+from graftwork.training.running.folder import ERROR, claimed, settle_recipe, write_error
+from graftwork.training.running.made_with import stands_over
 from graftwork.training.running.results import summarize, write_results
+from graftwork.training.running.settling import settle_units
 from graftwork.training.running.unit import Result, run_unit
 from graftwork.training.running.watching import Watcher
 from graftwork.training.running.workshop import Workshop
 
 
-def run(recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Watcher | None = None) -> dict[str, Any]:
+def run(
+    recipe: Recipe,
+    run: str | Path,
+    *,
+    root: str | Path = ".",
+    watcher: Watcher | None = None,
+    redo: bool = False,
+) -> dict[str, Any]:
     """Train everything that a recipe says; what a run's folder has already is not done again.
+
+    A training that fails is written down, and those that stand over it are left out; the others go on.
 
     Args:
         recipe: The recipe.
         run: The folder for its files; made where it is not there.
         root: What the recipe's paths are relative to: its own folder.
         watcher: Is told of everything that happens.
+        redo: Whether finished trainings that no longer fit (other rows, another base, a file that is gone) are made anew,
+            with those that stand over them.
 
     Returns:
         What ``results.json`` says (see `summarize`).
 
     Raises:
-        RecipeError: If the folder is in use, or was begun with another recipe; or the base cannot be loaded.
+        RecipeError: If the folder is in use, was begun with another recipe, or has trainings that no longer fit; or the base
+            cannot be loaded.
         TaskError: If a task's data cannot be used.
-        TrainingError: If a loss is not a number, or the disk is full.
+        TrainingError: If trainings failed, naming them when all others are done; or at once where nothing can be written.
     """
     folder, watcher = Path(run), Watcher() if watcher is None else watcher
     check_base(recipe, find_model(recipe.base.model, Path(root)))
     tasks = read_tasks(recipe, Path(root))
     units = plan(recipe)
-    with claimed(folder):
+    with claimed(folder), _nothing_lost(folder):
         settle_recipe(folder, recipe, Path(root))
         shop = Workshop(recipe, Path(root), folder, tasks)
         watcher.surveyed([survey(task, shop.processor, recipe.base.max_length) for task in tasks.values()])
-        done = {unit.id: result for unit in units if (result := read_result(unit.folder(folder))) is not None}
+        done = settle_units(units, shop, redo=redo)
         watcher.planned(units, done)
-        for unit in units:
-            for one, result in () if unit.id in done else _trained(unit, units, done, shop, watcher):
-                done[one.id] = result
-                write_results(folder, summarize(units, done, recipe))
-        forget_companies(folder)
-        results = summarize(units, done, recipe)
+        failed = _train(units, done, shop, watcher)
+        if not failed:
+            forget_companies(folder)
+        results = summarize(units, done, recipe, failed)
         write_results(folder, results)
         keep_finder(shop)
+    if failed:
+        raise TrainingError(_said(failed, folder))
     return results
 
 
+def _train(units: Sequence[Unit], done: dict[str, Result], shop: Workshop, watcher: Watcher) -> dict[str, str]:
+    """Train what is not done, and put its result there; gives what failed or was left out, and why."""
+    failed: dict[str, str] = {}
+    alone: set[str] = set()  # whose pass with others failed
+    for unit in units:
+        while unit.id not in {*done, *failed}:
+            lacking = [member.id for member in stands_over(unit, shop) if member.id in failed]
+            if lacking:
+                failed[unit.id] = f"left out, for it stands over {lacking[0]}"
+                watcher.failed(unit, failed[unit.id])
+                break
+            others = [one for one in units if one.id not in {*alone, *failed}]
+            company = (unit,) if unit.id in alone else company_of(unit, others, done, shop)
+            try:
+                for one, result in _trained(company, done, shop, watcher):
+                    done[one.id] = result
+                    write_results(shop.run, summarize(units, done, shop.recipe, failed))
+            except (OSError, RecipeError):
+                raise  # what no other training could do without either
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}".strip(": ")
+                if len(company) > 1:
+                    alone |= {one.id for one in company}
+                    watcher.said(
+                        f"{', '.join(one.id for one in company)}: their pass failed ({why}); each is trained by itself"
+                    )
+                    forget_companies(shop.run, alone)
+                else:
+                    failed[unit.id] = why
+                    write_error(unit.folder(shop.run), why, traceback.format_exc())
+                    watcher.failed(unit, why)
+            gc.collect()  # what an error's traceback held, memory of an accelerator too
+    return failed
+
+
 def _trained(
-    unit: Unit, units: Sequence[Unit], done: Mapping[str, Result], shop: Workshop, watcher: Watcher
+    company: Sequence[Unit], done: Mapping[str, Result], shop: Workshop, watcher: Watcher
 ) -> Iterator[tuple[Unit, Result]]:
-    """A unit with its result when it is trained, and those that learnt in one pass with it."""
-    company = company_of(unit, units, done, shop)
+    """A unit with its result when it is trained, and those that learn in one pass with it."""
     if len(company) > 1:
         yield from train_company(company, set(done), shop, watcher)
     else:
-        yield unit, run_unit(unit, shop, watcher)
+        yield company[0], run_unit(company[0], shop, watcher)
+
+
+@contextlib.contextmanager
+def _nothing_lost(run: Path) -> Iterator[None]:
+    """Say of a disk that is full, or a folder that cannot be written, what can be done about it.
+
+    Raises:
+        TrainingError: In the place of the system's own error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{error.filename or run} cannot be written ({error.strerror or error}); what was finished is kept: make room, and "
+            "start the same command again"
+        ) from error
+
+
+def _said(failed: Mapping[str, str], run: Path) -> str:
+    lines = [f"  {unit}: {why.splitlines()[0]}" for unit, why in failed.items()]
+    return "\n".join(
+        [
+            f"{len(failed)} of the trainings of {run} failed or were left out:",
+            *lines,
+            f"The others are done and kept; {ERROR} in the folder of each says more, and the same command tries them again",
+        ]
+    )
 
 
 def read_tasks(recipe: Recipe, root: Path) -> dict[str, Task]:

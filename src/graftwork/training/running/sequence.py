@@ -7,23 +7,27 @@ sequential_adapters  an adapter a task on the frozen base, added one after the o
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from transformers import TrainerCallback
 
 from graftwork.api import Adapters
-from graftwork.checkpoint.folders import replace_file
+from graftwork.errors import RecipeError
 from graftwork.training.planning.plan import Unit
 from graftwork.training.running.checkpoints import Finished, last_finished
-from graftwork.training.running.folder import RESULT, read_json
+from graftwork.training.running.folder import CHECKPOINTS, STATE, STEPS, read_result, write_json
 from graftwork.training.running.forgetting import Forgetting
 from graftwork.training.running.going import Clock, go_on
+from graftwork.training.running.hashes import hash_files, hash_json
 from graftwork.training.running.joint import facts_of
 from graftwork.training.running.kept import size_of, trained_bytes, trained_weights
+from graftwork.training.running.made_with import clean
+from graftwork.training.running.records import Shape, read_record
 from graftwork.training.running.stages import adapter_folder
 from graftwork.training.running.watching import Told, Watcher
 from graftwork.training.running.workshop import Workshop
@@ -35,7 +39,14 @@ from graftwork.training.trainers.scores import scored_task, splits_of
 
 Result = dict[str, Any]
 Encode = Callable[[str], Encoded]
-STATE = "sequence.json"
+
+
+class _Saved(Shape):
+    """How far a sequence is, with the hash of that, and of the files that the next step needs."""
+
+    state: dict[str, Any]
+    hash: str
+    files: dict[str, str]
 
 
 class Step(NamedTuple):
@@ -63,8 +74,8 @@ def go_through(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock) -> tu
         What ``result.json`` says, and the predictions of every task at the end.
     """
     folder = unit.folder(shop.run)
-    state: Result = read_json(folder / STATE) if (folder / STATE).is_file() else {"rows": [], "learnt": []}
-    watcher.begun(unit, bool(state["rows"]) or (folder / "checkpoints").is_dir())
+    state = _read(folder)
+    watcher.begun(unit, bool(state["rows"]) or (folder / CHECKPOINTS).is_dir())
     predictions: dict[str, list[Any]] = {}
     tasks: dict[str, Result] = {}
     encoded = functools.cache(shop.encoded)  # every task is asked for again in each later step
@@ -78,9 +89,32 @@ def go_through(unit: Unit, shop: Workshop, watcher: Watcher, clock: Clock) -> tu
         state["learnt"].append(step.learnt)
         state["tasks"], state["predictions"] = tasks, predictions
         clock.stop()
-        replace_file(folder / STATE, (json.dumps(state) + "\n").encode())
-    shutil.rmtree(folder / "steps", ignore_errors=True)
+        _write(folder, state)
     return _result(unit, state), state["predictions"]
+
+
+def _write(folder: Path, state: Result) -> None:
+    """Write how far a sequence is, behind the files that its next step needs."""
+    needed = ("heads/", f"{len(state['rows']) - 1}/")
+    files = {path: found for path, found in hash_files(folder / STEPS).items() if path.startswith(needed)}
+    write_json(folder / STATE, {"state": state, "hash": hash_json(state), "files": files})
+
+
+def _read(folder: Path) -> Result:
+    """How far a sequence is; where that, or a file that the next step needs, is damaged, it begins anew."""
+    path = folder / STATE
+    if path.is_file():
+        try:
+            saved = read_record(path, _Saved)
+            there = hash_files(folder / STEPS)
+            state: Result = saved["state"]
+            if hash_json(state) == saved["hash"] and saved["files"].items() <= there.items():
+                return state
+        except RecipeError:
+            pass
+        warnings.warn(f"{path}, or a file that goes with it, is damaged; the sequence begins anew", stacklevel=3)
+        clean(folder)
+    return {"rows": [], "learnt": []}
 
 
 def _fine_tuned(
@@ -94,19 +128,19 @@ def _fine_tuned(
         single = unit.step(task)
         grafts, _ = shop.set_up(single)
         if number:
-            grafts.load_base(folder / "steps" / str(number - 1) / "base")
+            grafts.load_base(folder / STEPS / str(number - 1) / "base")
             for earlier in unit.tasks[:number]:
-                grafts.load(folder / "steps" / "heads" / earlier, earlier, other_base=True)  # the base has gone on
+                grafts.load(folder / STEPS / "heads" / earlier, earlier, other_base=True)  # the base has gone on
             grafts.train_only(task, base="trained")
-        at = folder / "checkpoints" / task
+        at = folder / CHECKPOINTS / task
         trainer = make_trainer(single, shop.run, budget, grafts, encoded(task), [Finished(), *callbacks], at)
         go_on(trainer, last_finished(at), budget)
-        grafts.save(task, folder / "steps" / "heads" / task)
-        grafts.save_base(folder / "steps" / str(number) / "base")
+        grafts.save(task, folder / STEPS / "heads" / task)
+        grafts.save_base(folder / STEPS / str(number) / "base")
         said = learnt(trainer.state)
         told = {"steps": said["steps"], "epochs": said["epochs"], "loss": said["curves"]["loss"]}
         yield Step(grafts, {**told, "trained_weights": trained_weights(grafts), "file_bytes": trained_bytes(grafts)})
-        for old in (folder / "steps" / str(number - 1), at):  # what the next step needs is written by now
+        for old in (folder / STEPS / str(number - 1), at):  # what the next step needs is written by now
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -119,7 +153,8 @@ def _adapted(
         at = adapter_folder(member, shop.recipe, shop.root, shop.run)
         grafts.load(at, member.task, head=True)
         if number >= done:
-            told = read_json(member.folder(shop.run) / RESULT)
+            told = read_result(member, shop.run)
+            assert told is not None  # its turn comes behind its members'
             learnt = {
                 "steps": 0,
                 "epochs": 0,

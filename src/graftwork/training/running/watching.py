@@ -35,6 +35,9 @@ class Watcher:
     def ended(self, unit: Unit, result: Mapping[str, Any]) -> None:
         """A unit is done: what its ``result.json`` says."""
 
+    def failed(self, unit: Unit, why: str) -> None:
+        """A unit failed, or is left out because one did that it stands over."""
+
     def said(self, text: str) -> None:
         """Something in words."""
 

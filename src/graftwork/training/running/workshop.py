@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.planning.plan import Unit
 from graftwork.training.planning.recipe import Recipe
 from graftwork.training.running.base import auto_class, load_base, load_processor
+from graftwork.training.running.hashes import hash_base, hash_rows, hash_tokenizer
 from graftwork.training.running.stages import Stage, adapter_folder, load_joint, set_up
 from graftwork.training.trainers.encoding import Encoded
 
@@ -32,6 +34,22 @@ class Workshop:
         self.auto = auto_class(recipe.kinds)
         self.processor = load_processor(recipe.base, recipe.kinds, root)
         self._encoded: Encoded | None = None
+        self.rows_hash = functools.cache(lambda task: hash_rows(self.tasks[task]))
+
+    @functools.cached_property
+    def base_hash(self) -> str:
+        """The hash of the base's files; one of the Hub that is not on this machine yet is loaded first."""
+        table = self.recipe.base
+        found = hash_base(table, self.root)
+        if found is None:
+            load_base(table, self.auto, self.root)
+            found = hash_base(table, self.root)
+        return found or ""  # a form of weights that transformers alone knows
+
+    @functools.cached_property
+    def tokenizer_hash(self) -> str:
+        """The hash of the files of its tokenizer, or of its processor of images."""
+        return hash_tokenizer(self.recipe.base, self.root)
 
     def fresh(self) -> Adapters:
         """The base anew, with nothing on it."""

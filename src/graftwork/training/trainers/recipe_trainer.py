@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from graftwork.attach import Headed
-from graftwork.errors import TrainingError
+from graftwork.errors import GraftworkError, TrainingError
 from graftwork.training.trainers.trainer import AdapterTrainer
 
 
@@ -40,6 +42,16 @@ class RecipeTrainer(AdapterTrainer):
                 f"{self.state.epoch or 0:.2f}); the last good checkpoint is kept in {self.args.output_dir}. Try a lower "
                 "learning rate, bf16 = false, or look for broken rows"
             )
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint; torch says of a full disk only that it could not write."""
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except GraftworkError:
+            raise
+        except (RuntimeError, SafetensorError) as error:
+            said = str(error).strip().splitlines()[0]
+            raise OSError(errno.EIO, f"the checkpoint could not be written: {said}") from error
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Nothing: checkpoints stand at the ends of epochs, and `FreshEpochs` seeds every epoch by its number."""

@@ -7,7 +7,9 @@ been trained alone; only what is random in a forward pass (dropout) is drawn in 
 
 from __future__ import annotations
 
+import hashlib
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,8 @@ from graftwork.training.trainers.learner import Learner
 from graftwork.training.trainers.outputs import autocast_as, measure
 from graftwork.training.trainers.side_by_side import merged, padding_of
 
-CHECKPOINT = "together.pt"
+CHECKPOINT = "together.pt"  # behind the SHA-256 of its content
+_DIGEST = hashlib.sha256().digest_size
 
 Told = Callable[[Learner, int, float], None]
 Stepped = Callable[[Learner], None]
@@ -154,15 +157,21 @@ def _keep(learners: Sequence[Learner], rounds: int, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     made = io.BytesIO()
     torch.save({"rounds": rounds, "learners": {learner.name: learner.state() for learner in learners}}, made)
-    replace_file(folder / CHECKPOINT, made.getvalue())
+    data = made.getvalue()
+    replace_file(folder / CHECKPOINT, hashlib.sha256(data).digest() + data)
 
 
 def _resume(learners: Sequence[Learner], folder: Path | None) -> int:
-    """Go on from a checkpoint where there is one; the number of rounds so far."""
+    """Go on from a checkpoint where there is one that is whole; the number of rounds so far."""
     path = None if folder is None else folder / CHECKPOINT
     if path is None or not path.is_file():
         return 0
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    whole = path.read_bytes()
+    digest, data = whole[:_DIGEST], whole[_DIGEST:]
+    if hashlib.sha256(data).digest() != digest:
+        warnings.warn(f"{path} is damaged, and left out; the training begins anew", stacklevel=3)
+        return 0
+    saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     if set(saved["learners"]) != {learner.name for learner in learners}:
         raise TrainingError(
             f"{path} is of {', '.join(sorted(saved['learners']))}; train the same adapters, or remove it to begin anew"
