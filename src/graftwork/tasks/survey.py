@@ -10,6 +10,7 @@ from typing import Any
 from graftwork.tasks.reading import draw
 from graftwork.tasks.rows import Place, Row, Rows, is_index
 from graftwork.tasks.scoring import find_metric
+from graftwork.tasks.scoring.labels import LABEL
 from graftwork.tasks.task import Task
 from graftwork.tasks.tokens import longest
 
@@ -46,8 +47,9 @@ class Survey:
     @property
     def largest(self) -> float | None:
         """The share of the label that most train rows have; ``None`` where a row has not one label."""
-        rows = len(self.task.train)
-        return max(self.counts.values()) / rows if self.counts and sum(self.counts.values()) == rows else None
+        if self.task.kind.form != LABEL or not self.counts:
+            return None
+        return max(self.counts.values()) / len(self.task.train)
 
     def notes(self) -> Iterator[str]:
         """The labels and their numbers, then what should be known before the task is trained; a sentence each."""
