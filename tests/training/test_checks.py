@@ -13,7 +13,7 @@ import transformers as hf
 
 import graftwork as gw
 from graftwork.training import Recipe, estimate, run
-from graftwork.training.planning.checks import check_base
+from graftwork.training.planning.checks import check_before
 from tests.training.tiny_run import make_tiny
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 20}
@@ -65,16 +65,16 @@ def test_more_tokens_than_the_base_has_positions_for(
 ) -> None:
     config().save_pretrained(tmp_path)
     if most is None:
-        check_base(made(4000), str(tmp_path))
+        check_before(made(4000), str(tmp_path))
         return
-    check_base(made(most), str(tmp_path))
+    check_before(made(most), str(tmp_path))
     with pytest.raises(
         gw.RecipeError,
         match=rf"base\.max_length is {most + 1}, and base\.model = 'b' has .* {most} tokens; give {most}",
     ):
-        check_base(made(most + 1), str(tmp_path))
+        check_before(made(most + 1), str(tmp_path))
     with pytest.raises(gw.RecipeError, match=r"tasks\.a\.max_length is 512, "):
-        check_base(made(most, tasks={"a": {"train": "a.csv", "max_length": 512}}), str(tmp_path))
+        check_before(made(most, tasks={"a": {"train": "a.csv", "max_length": 512}}), str(tmp_path))
     with torch.device("cpu"):
         model = hf.AutoModel.from_config(config()).eval()
     tokens = torch.full((1, most), 3)
@@ -90,34 +90,34 @@ def test_virtual_tokens_take_positions_too(tmp_path: Path) -> None:
         "method": "peft",
         "peft": {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 10, "task_type": "FEATURE_EXTRACTION"},
     }
-    check_base(made(30, adapter=prompt), str(tmp_path))
+    check_before(made(30, adapter=prompt), str(tmp_path))
     with pytest.raises(gw.RecipeError, match=r"base\.max_length \(with 10 virtual tokens in front\) is 41"):
-        check_base(made(31, adapter=prompt), str(tmp_path))
+        check_before(made(31, adapter=prompt), str(tmp_path))
 
 
 def test_what_is_written_has_positions_too(tmp_path: Path) -> None:
     hf.BartConfig(**BART, max_position_embeddings=40).save_pretrained(tmp_path)
     task = {"kind": "text_to_text", "train": "a.csv"}
     with pytest.raises(gw.RecipeError, match=r"tasks\.a\.max_new_tokens is 64, .* 40 tokens"):
-        check_base(made(32, tasks={"a": task}), str(tmp_path))
+        check_before(made(32, tasks={"a": task}), str(tmp_path))
     with pytest.raises(gw.RecipeError, match=r"tasks\.a\.max_target_length is 50"):
-        check_base(made(32, tasks={"a": {**task, "max_new_tokens": 30, "max_target_length": 50}}), str(tmp_path))
-    check_base(made(32, tasks={"a": {**task, "max_new_tokens": 30}}), str(tmp_path))
+        check_before(made(32, tasks={"a": {**task, "max_new_tokens": 30, "max_target_length": 50}}), str(tmp_path))
+    check_before(made(32, tasks={"a": {**task, "max_new_tokens": 30}}), str(tmp_path))
 
 
 def test_images_and_texts_on_a_base_of_the_other(tmp_path: Path) -> None:
     hf.BertConfig(**SMALL).save_pretrained(tmp_path / "bert")
     hf.ViTConfig(image_size=8, patch_size=4).save_pretrained(tmp_path / "vit")
     images = {"tasks": {"a": {"kind": "image_classification", "data": "a"}}}
-    check_base(made(16), str(tmp_path / "bert"))
-    check_base(made(16, **images), str(tmp_path / "vit"))
+    check_before(made(16), str(tmp_path / "bert"))
+    check_before(made(16, **images), str(tmp_path / "vit"))
     with pytest.raises(
         gw.RecipeError, match=r"tasks\.a: image_classification is of images, .* \(bert\) reads texts; give another"
     ):
-        check_base(made(16, **images), str(tmp_path / "bert"))
+        check_before(made(16, **images), str(tmp_path / "bert"))
     with pytest.raises(gw.RecipeError, match=r"tasks\.a: classification is of texts, .* \(vit\) reads images"):
-        check_base(made(16), str(tmp_path / "vit"))
-    check_base(made(4000), str(tmp_path / "nothing"))  # said where it is loaded
+        check_before(made(16), str(tmp_path / "vit"))
+    check_before(made(4000), str(tmp_path / "nothing"))  # said where it is loaded
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +141,9 @@ def test_it_is_said_before_a_step(
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
     with pytest.raises(gw.TaskError, match=r"the metric macro_f1 needs sklearn .*pip install 'graftwork\[tasks\]'"):
         begin(Recipe.make({"base": {"model": "base", "max_length": 16}, "tasks": {"a": {"data": "a"}}}), tiny)
+
+
+def test_a_library_of_the_recipe_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(gw.RecipeError, match=r"training\.tensorboard needs TensorBoard: pip install"):
+        check_before(made(16, training={"tensorboard": True}), str(tmp_path))

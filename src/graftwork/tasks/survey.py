@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -80,10 +81,10 @@ class Survey:
     def _about_labels(self) -> Iterator[str]:
         alike: dict[str, list[str]] = {}
         for label in self.counts:
-            alike.setdefault(" ".join(label.split()).casefold(), []).append(label)
+            alike.setdefault(unicodedata.normalize("NFKC", " ".join(label.split())).casefold(), []).append(label)
         for labels in alike.values():
             if len(labels) > 1:
-                yield f"the labels {_listed(labels)} differ by blanks or capitals alone; write one label alike in all rows"
+                yield f"the labels {_listed(labels)} differ by blanks, capitals or encoding alone; write one label alike"
         unseen = [label for label, count in self.counts.items() if not count]
         if unseen:
             yield f"no train row has {_listed(unseen)}"

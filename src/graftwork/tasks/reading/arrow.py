@@ -73,7 +73,7 @@ def rows_of(dataset: Any, source: str, folder: Path | None = None) -> Rows:
     try:
         if folder is None:
             return Rows((row for table in tables for row in table.to_pylist()), source=source)
-        packed = sum(Path(file["filename"]).stat().st_size for file in dataset.cache_files)
+        packed = sum(file.stat().st_size for file in folder.rglob("*.arrow"))
         return Rows(bounded_rows(tables, folder, packed), source=source)
     except TaskError:
         raise

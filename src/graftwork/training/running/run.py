@@ -9,7 +9,7 @@ from typing import Any
 from graftwork.tasks import Task, survey
 from graftwork.tasks.knowledge import read_knowledge
 from graftwork.tasks.languages import language_task
-from graftwork.training.planning.checks import check_base
+from graftwork.training.planning.checks import check_before
 from graftwork.training.planning.plan import Unit, plan
 from graftwork.training.planning.recipe import Recipe
 from graftwork.training.running.base import find_model
@@ -40,7 +40,7 @@ def run(recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Wat
         TrainingError: If a loss is not a number, or the disk is full.
     """
     folder, watcher = Path(run), Watcher() if watcher is None else watcher
-    check_base(recipe, find_model(recipe.base.model, Path(root)))
+    check_before(recipe, find_model(recipe.base.model, Path(root)))
     tasks = read_tasks(recipe, Path(root))
     units = plan(recipe)
     with claimed(folder):
