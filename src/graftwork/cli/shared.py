@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     pass
 
 
-
 class Command(TyperCommand):
     """A command whose help is text as it stands: what is in brackets, ``[methods.NAME]``, is no markup of rich."""
 
