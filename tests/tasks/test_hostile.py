@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -167,3 +169,38 @@ def test_paths_of_files(tmp_path: Path, value: str, key: str) -> None:
     (tmp_path / "a.csv").write_text("text,label\na,0\nb,1\n")
     with pytest.raises(TaskError, match=r"is not there|leads nowhere|the Hub gives nothing|the ending says"):
         Task.read("t", TaskSpec(**{"train": "a.csv" if key != "data" else None, key: value}), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.conll", "a.jsonl.gz", "a.parquet", "saved"])
+def test_damaged_files(tmp_path: Path, name: str) -> None:
+    """A byte changed, left out or put in somewhere: rows, or the library's own error."""
+    rows = [{"text": f'a "{n}", b', "tokens": ["a", "b"], "tags": ["O", "B-X"], "label": "xy"[n % 2]} for n in range(6)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    texts = {
+        "a.jsonl": lines,
+        "a.json": json.dumps(rows),
+        "a.csv": "text,label\n" + '"a ""1"", b",x\nc,y\n' * 3,
+        "a.tsv": "text\tlabel\n" + '"a ""1"", b"\tx\nc\ty\n' * 3,
+        "a.conll": "a O\nb B-X\n\n" * 6,
+    }
+    path = tmp_path / name
+    if name == "saved":
+        pytest.importorskip("datasets").Dataset.from_list(rows).save_to_disk(path)
+        path = next(path.glob("*.arrow"))
+    elif name == "a.parquet":
+        parquet_of(path, lambda pyarrow: {key: [row[key] for row in rows] for key in rows[0]})
+    else:
+        path.write_bytes(gzip.compress(lines.encode()) if name.endswith(".gz") else texts[name].encode())
+    whole, draw = path.read_bytes(), random.Random(0)
+    for _ in range(60):
+        at, data = draw.randrange(len(whole)), bytearray(whole)
+        change = draw.choice(["flip", "cut", "put"])
+        if change == "flip":
+            data[at] ^= 1 << draw.randrange(8)
+        elif change == "cut":
+            del data[at : at + draw.randrange(1, 40)]
+        else:
+            data[at:at] = draw.choice([b"[", b"{", b'"', b"\0", b"\xff", b"1e999", b"\\ud800", b"null", b"\n"])
+        path.write_bytes(bytes(data))
+        with contextlib.suppress(TaskError):
+            Task.read("t", TaskSpec(kind="tagging" if "conll" in name else "classification", train=name), tmp_path)

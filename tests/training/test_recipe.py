@@ -53,7 +53,22 @@ def test_more_seeds_and_controls_keep_what_was_planned() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"bsae": {}}, "bsae: this key is not known"),
+        ({"bsae": {}}, "bsae: this key is not known; did you mean 'base'?"),
+        ({"tasks": {"a": {"trian": "a.csv"}}}, "tasks.a.trian: this key is not known; did you mean 'train'?"),
+        ({"training": {"lr": 1}}, "training.lr: this key is not known; did you mean 'learning_rate'?"),
+        ({"training": {"device": "cuda"}}, "training.device: this key is not known; there is epochs, patience, "),
+        ({"training": {"per_device_train_batch_size": 8}}, "not known; did you mean 'batch_size'?"),
+        ({"training": {"schedule": "liner"}}, "did you mean 'linear'? (it is 'liner')"),
+        (
+            {"methods": {"pfeiffer": {"training": {"lr": 1}}}},
+            "pfeiffer.training.lr: this key is not known; did you mean 'lea",
+        ),
+        ({"epochs": 3}, "epochs: this key is not known; it is a key of [training]"),
+        ({"max_length": 3}, "max_length: this key is not known; it is a key of [base] and of [tasks.NAME]"),
+        ({"base": {"model": "b", "seeds": [1]}}, "seeds stands at the top of the recipe, above every table"),
+        ({"training": {"epochs": 10**400}}, "training.epochs"),
+        ({"training": {"weight_decay": float("inf")}}, "training.weight_decay"),
+        ({"tasks": {"a": {"max_length": 10**30}}}, "tasks.a.max_length"),
         ({"base": {}}, "base.model: this key has to be given"),
         ({"targets": ["x"]}, "the target 'x' is no task; the tasks are a, b, c"),
         ({"adapter": {"method": "pfeifer"}}, "adapter: method 'pfeifer' is not known"),
@@ -86,6 +101,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("a = ")
     with pytest.raises(gw.RecipeError, match="is no TOML"):
         Recipe.read(tmp_path / "bad.toml")
+    for text in ("a = " + "[" * 100_000, f"seeds = [{'1' * 5000}]"):
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(gw.RecipeError, match="is no TOML"):
+            Recipe.read(tmp_path / "bad.toml")
+    for path in ("a\0b", "x" * 300):
+        with pytest.raises(gw.RecipeError, match="cannot be read"):
+            Recipe.read(path)
     (tmp_path / "latin.toml").write_bytes("# é".encode("latin-1"))
     with pytest.raises(gw.RecipeError, match="UTF-8"):
         Recipe.read(tmp_path / "latin.toml")

@@ -28,7 +28,7 @@ def predict(
         typer.Option(help="Several tasks, with commas between them: each answers for the same text, in one pass."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A file of rows instead of texts: .jsonl, .csv, .tsv, .parquet.")
+        Path | None, typer.Option(help="A file of rows instead of texts: .csv, .tsv, .jsonl, .json, .conll, .parquet.")
     ] = None,
     kind: Annotated[
         str | None,

@@ -23,16 +23,14 @@ if TYPE_CHECKING:
     pass
 
 
-
 class Command(TyperCommand):
     """A command whose help is text as it stands: what is in brackets, ``[methods.NAME]``, is no markup of rich."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        for told in (self, *self.params):
-            text = getattr(told, "help", None)
-            if text:
-                told.help = escape(text)  # type: ignore[union-attr]
+        told: list[Any] = [self, *self.params]
+        for one in told:
+            one.help = escape(one.help) if one.help else one.help
 
 
 class App(typer.Typer):

@@ -20,7 +20,7 @@ from graftwork.tasks.reading.paths import path_of
 from graftwork.tasks.reading.text import require_bounded
 
 _DEFAULT_SIZE = 224
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # none that starts a program, as EPS does
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # none that starts a program, as EPS does
 
 
 @dataclasses.dataclass(frozen=True)

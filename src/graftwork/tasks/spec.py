@@ -17,13 +17,14 @@ class TaskSpec(BaseModel):
 
     Attributes:
         kind: What is asked of a row, one of `kinds`.
-        data: A folder with ``train``, ``dev`` and ``test`` files (``.jsonl``, ``.csv``, ``.tsv``, also with ``.gz``, and
-            ``.parquet``) and perhaps a ``meta.json`` with ``{"labels": [...]}``; a folder of images
-            (``train/LABEL/*.png``); or a data set of the Hub, ``"owner/name"`` or ``"owner/name/configuration"``.
+        data: A folder with ``train``, ``dev`` and ``test`` files (of the forms that `read_rows` takes) and perhaps a
+            ``meta.json`` with ``{"labels": [...]}``; a folder of images (``train/LABEL/*.png``); a folder that
+            ``save_to_disk`` of the library `datasets` has written; or a data set of the Hub, ``"owner/name"`` or
+            ``"owner/name/configuration"``.
         train: A file of rows to learn from, in place of the folder's.
         dev: A file of rows that decide which epoch is the best. Where there is none, a share of ``train`` is held out.
         test: A file of rows that nothing is decided by; they may be without answers.
-        dev_share: How much of ``train`` is held out where there is no ``dev``.
+        dev_share: How much of ``train`` is held out where there is no ``dev``, of each label the same share.
         language: The language of its rows, a ``[languages.NAME]`` of the recipe: its adapter stands over that language's.
         evaluate_in: More data that it is only scored on, by name: a file, or a folder of which the ``test`` rows are taken,
             or where it has none the ``dev`` rows. Where ``language`` is given the names are languages too, and each is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from graftwork.tasks.reading import draw
 from graftwork.tasks.rows import Place, Row, Rows, is_index
 from graftwork.tasks.scoring import find_metric
+from graftwork.tasks.scoring.labels import LABEL
 from graftwork.tasks.task import Task
 from graftwork.tasks.tokens import longest
 
@@ -46,8 +48,9 @@ class Survey:
     @property
     def largest(self) -> float | None:
         """The share of the label that most train rows have; ``None`` where a row has not one label."""
-        rows = len(self.task.train)
-        return max(self.counts.values()) / rows if self.counts and sum(self.counts.values()) == rows else None
+        if self.task.kind.form != LABEL or not self.counts:
+            return None
+        return max(self.counts.values()) / len(self.task.train)
 
     def notes(self) -> Iterator[str]:
         """The labels and their numbers, then what should be known before the task is trained; a sentence each."""
@@ -78,10 +81,10 @@ class Survey:
     def _about_labels(self) -> Iterator[str]:
         alike: dict[str, list[str]] = {}
         for label in self.counts:
-            alike.setdefault(" ".join(label.split()).casefold(), []).append(label)
+            alike.setdefault(unicodedata.normalize("NFKC", " ".join(label.split())).casefold(), []).append(label)
         for labels in alike.values():
             if len(labels) > 1:
-                yield f"the labels {_listed(labels)} differ by blanks or capitals alone; write one label alike in all rows"
+                yield f"the labels {_listed(labels)} differ by blanks, capitals or encoding alone; write one label alike"
         unseen = [label for label, count in self.counts.items() if not count]
         if unseen:
             yield f"no train row has {_listed(unseen)}"

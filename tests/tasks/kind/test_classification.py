@@ -29,7 +29,8 @@ def numbered(*labels: object) -> list[dict[str, Any]]:
 
 def test_f1_of_names_is_of_the_one_that_is_said() -> None:
     with pytest.raises(
-        TaskError, match="task 't': f1 is that of one of two labels, and nobody has said of which; .*positive = .fail. or positive = .ok."
+        TaskError,
+        match=r"task 't': f1 is that of one of two labels, and nobody has said of which; .*positive = .fail. or positive = .ok.",
     ):
         task(metrics=("f1",))
     always = [Prediction("ok")] * 12
@@ -40,7 +41,10 @@ def test_f1_of_names_is_of_the_one_that_is_said() -> None:
         drawn = Resampling(made, made.dev, draws=50)(["ok"] * 12)
         assert drawn is not None and drawn.score == pytest.approx(score)
         assert drawn.draws.mean() == pytest.approx(score, abs=0.1)
-        assert scored_task(made, lambda rows: ({"f1": score, "accuracy": 0.75}, always))[0]["positive"] == positive
+        assert (
+            scored_task(made, lambda rows, score=score: ({"f1": score, "accuracy": 0.75}, always))[0]["positive"]
+            == positive
+        )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,11 @@ def test_it_goes_without_saying_where_there_is_an_order(
 @pytest.mark.parametrize(
     ("rows", "spec", "message"),
     [
-        (ROWS, {"metrics": "f1", "positive": "bad"}, 'positive is .bad., which is no label; give positive = "fail" or positive = "ok"'),
+        (
+            ROWS,
+            {"metrics": "f1", "positive": "bad"},
+            'positive is .bad., which is no label; give positive = "fail" or positive = "ok"',
+        ),
         (ROWS, {"positive": "ok"}, "here are 2 labels and no f1 in metrics; leave it out"),
         (numbered("a", "b", "c"), {"metrics": "f1", "positive": "a"}, "here are 3 labels and f1; leave it out"),
         (ROWS, {"class_weights": {"okay": 2}}, "class_weights names 'okay', .* did you mean 'ok'"),
@@ -145,7 +153,7 @@ def test_weights_on_a_model_and_in_its_files(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("weights", [(1,), (1, 0), (1, True), "ab", (1, float("nan"))])
 def test_a_head_refuses_other_weights(weights: Any) -> None:
-    with pytest.raises(ConfigError, match="class_weights is .* a number above 0 for each of 2 labels"):
+    with pytest.raises(ConfigError, match=r"class_weights is .* a number above 0 for each of 2 labels"):
         Classification(labels=2, class_weights=weights)
     with pytest.raises(ConfigError, match="of which one holds"):
         Classification(labels=2, class_weights=(1, 1), multi_label=True)

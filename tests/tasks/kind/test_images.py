@@ -13,6 +13,7 @@ from transformers import ViTConfig, ViTImageProcessor
 from graftwork.errors import TaskError
 from graftwork.tasks import Task, TaskSpec
 from graftwork.tasks.images import PlainImages
+from graftwork.tasks.reading.image_folder import IMAGES
 
 pillow = pytest.importorskip("PIL.Image")
 
@@ -101,3 +102,12 @@ def test_without_a_processor_the_model_is_needed() -> None:
 def test_what_is_no_image(image: Any, message: str) -> None:
     with pytest.raises(TaskError, match=rf"im, train row:1: 'image' is (?s:.*){message}"):
         pixels(made(image))
+
+
+@pytest.mark.parametrize("ending", sorted(IMAGES))
+def test_every_form_of_image_is_read(ending: str, tmp_path: Path) -> None:
+    pillow.new("RGB", (4, 4), (255, 0, 0)).convert("L" if ending == ".pgm" else "RGB").save(tmp_path / f"a{ending}")
+    rows = [{"image": str(tmp_path / f"a{ending}"), "label": n} for n in range(2)]
+    task = Task.from_rows("t", TaskSpec(kind="image_classification"), rows, rows)
+    image = task.features(task.train, None)[0]["image"]
+    assert image.shape[-2:] == (4, 4) and image.max() > 0.2

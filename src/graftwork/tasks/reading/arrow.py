@@ -71,9 +71,10 @@ def rows_of(dataset: Any, source: str, folder: Path | None = None) -> Rows:
     """
     tables = dataset.with_format("arrow").iter(batch_size=_AT_ONCE)
     try:
+        dataset.data.validate(full=True)  # places outside of a damaged file would end the process
         if folder is None:
             return Rows((row for table in tables for row in table.to_pylist()), source=source)
-        packed = sum(Path(file["filename"]).stat().st_size for file in dataset.cache_files)
+        packed = sum(file.stat().st_size for file in folder.rglob("*.arrow"))
         return Rows(bounded_rows(tables, folder, packed), source=source)
     except TaskError:
         raise

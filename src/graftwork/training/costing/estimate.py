@@ -15,7 +15,7 @@ from graftwork.api import Adapters
 from graftwork.tasks import Task, survey
 from graftwork.training.costing.standing import step_of
 from graftwork.training.planning.budget import StageBudget
-from graftwork.training.planning.checks import check_base
+from graftwork.training.planning.checks import check_before
 from graftwork.training.planning.kinds import UNIT_KINDS
 from graftwork.training.planning.plan import Unit, plan
 from graftwork.training.planning.recipe import Recipe
@@ -102,7 +102,7 @@ def estimate(
         RecipeError: If the base cannot be loaded.
         TaskError: If a task's data cannot be used.
     """
-    check_base(recipe, find_model(recipe.base.model, Path(root)))
+    check_before(recipe, find_model(recipe.base.model, Path(root)))
     tasks, units = read_tasks(recipe, Path(root)), plan(recipe)
     groups: dict[tuple[str, str], list[Unit]] = {}
     for unit in units:

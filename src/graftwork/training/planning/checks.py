@@ -1,7 +1,8 @@
-"""What is looked at before a run begins, by the configuration of its base alone: that it fits the tasks."""
+"""What is looked at before anything is read: that the base fits the tasks, by its configuration alone."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +29,7 @@ _NUMBERS = (
 _TABLES = ("position_embeddings", "position_embedding", "embed_positions", "positions_embed", "wpe")
 
 
-def check_base(recipe: Recipe, where: str) -> None:
+def check_before(recipe: Recipe, where: str) -> None:
     """Refuse a base that reads something else than the tasks have, or has positions for fewer tokens than are asked for.
 
     Args:
@@ -36,8 +37,10 @@ def check_base(recipe: Recipe, where: str) -> None:
         where: The base, as transformers finds it; where its configuration cannot be read, loading it says so.
 
     Raises:
-        RecipeError: Naming the key.
+        RecipeError: Naming the key; also that of a library that is not installed.
     """
+    if recipe.training.tensorboard:
+        require_tensorboard()
     try:
         config = transformers.AutoConfig.from_pretrained(where, revision=recipe.base.revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError):
@@ -45,6 +48,20 @@ def check_base(recipe: Recipe, where: str) -> None:
     _check_modality(recipe, config)
     if any(kind.processor == "tokenizer" for kind in recipe.kinds):
         _check_positions(recipe, config)
+
+
+def require_tensorboard() -> None:
+    """Refuse where TensorBoard is not installed.
+
+    Raises:
+        RecipeError: If so.
+    """
+    try:
+        importlib.import_module("torch.utils.tensorboard")
+    except ImportError as error:
+        raise RecipeError(
+            "training.tensorboard needs TensorBoard: pip install 'graftwork[reports]', or say tensorboard = false"
+        ) from error
 
 
 def _check_modality(recipe: Recipe, config: Any) -> None:
@@ -101,8 +118,11 @@ def _virtual(recipe: Recipe, method: str) -> int:
 
 def _positions(config: Any) -> tuple[int | None, int | None]:
     """For how many tokens a base has positions, in what it reads and in what it writes; ``None`` where for any number."""
-    with torch.device("meta"):
-        model = transformers.AutoModel.from_config(config)
+    try:
+        with torch.device("meta"):
+            model = transformers.AutoModel.from_config(config)
+    except Exception:  # one that cannot be made without memory; too long a text is refused where it is met
+        return None, None
     read: list[int] = []
     written: list[int] = []
     for name, module in model.named_modules():

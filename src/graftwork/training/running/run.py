@@ -13,7 +13,7 @@ from graftwork.errors import RecipeError, TrainingError
 from graftwork.tasks import Task, survey
 from graftwork.tasks.knowledge import read_knowledge
 from graftwork.tasks.languages import language_task
-from graftwork.training.planning.checks import check_base
+from graftwork.training.planning.checks import check_before
 from graftwork.training.planning.plan import Unit, plan
 from graftwork.training.planning.recipe import Recipe
 from graftwork.training.running.base import find_model
@@ -58,7 +58,7 @@ def run(
         TrainingError: If trainings failed, naming them when all others are done; or at once where nothing can be written.
     """
     folder, watcher = Path(run), Watcher() if watcher is None else watcher
-    check_base(recipe, find_model(recipe.base.model, Path(root)))
+    check_before(recipe, find_model(recipe.base.model, Path(root)))
     tasks = read_tasks(recipe, Path(root))
     units = plan(recipe)
     with claimed(folder), _nothing_lost(folder):

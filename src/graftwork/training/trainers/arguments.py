@@ -10,8 +10,8 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from graftwork.api import Adapters
-from graftwork.errors import RecipeError
 from graftwork.training.planning.budget import StageBudget
+from graftwork.training.planning.checks import require_tensorboard
 from graftwork.training.planning.plan import Unit
 from graftwork.training.trainers.encoding import Encoded
 from graftwork.training.trainers.recipe_trainer import Patience, RecipeTrainer
@@ -107,12 +107,8 @@ def _tensorboard(folder: Path) -> TrainerCallback:
     Raises:
         RecipeError: If TensorBoard is not installed.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise RecipeError(
-            "training.tensorboard needs TensorBoard: pip install 'graftwork[reports]', or say tensorboard = false"
-        ) from error
+    require_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations.integration_utils import TensorBoardCallback
 
     return TensorBoardCallback(SummaryWriter(log_dir=str(folder)))
