@@ -80,6 +80,18 @@ def test_rows_by_number_are_exported_for_their_batch_and_no_other(kind: str) -> 
             exported(other)
 
 
+@pytest.mark.parametrize("kind", ["one", "fuse"])
+@torch.no_grad()
+def test_texts_of_any_length(kind: str) -> None:
+    """Asked for as a free dimension, positions stay one."""
+    model = standing({"one": "a", "fuse": gw.Fuse("a", "b", name="f")}[kind])
+    positions = torch.export.Dim("positions", min=2, max=30)
+    shapes = {"input_ids": {1: positions}}
+    exported = torch.export.export(model, (words(3, 7),), strict=False, dynamic_shapes=shapes).module()
+    for length in (7, 11):
+        torch.testing.assert_close(exported(words(3, length)), model(words(3, length)))
+
+
 @torch.no_grad()
 def test_a_batch_size_that_may_change_is_no_row_number() -> None:
     """Asked for as a free dimension, the batch size of a composition by rows is refused when the model is exported."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ def _refuse_pieces(site: Site, role: str, tap: Tensor, value: Tensor) -> None:
     Raises:
         AttachError: If the two have not the same number of positions.
     """
-    if "channels" not in site.extra and tap.shape[:-1].numel() != value.shape[:-1].numel():
+    if "channels" not in site.extra and math.prod(tap.shape[:-1]) != math.prod(value.shape[:-1]):
         raise AttachError(
             f"{site.key} adds to {tuple(value.shape)}, and its {role!r} is {tuple(tap.shape)}: the model runs "
             f"{site.output.module} on a part of the positions; where it is told to run in pieces, set that to none "

@@ -19,9 +19,6 @@ from typer.models import CommandFunctionType
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-if TYPE_CHECKING:
-    pass
-
 
 class Command(TyperCommand):
     """A command whose help is text as it stands: what is in brackets, ``[methods.NAME]``, is no markup of rich."""
