@@ -95,3 +95,23 @@ def test_hidden_states_by_number_are_refused_where_training_leaves_layers_out(ma
     model.train()
     for _ in range(5):
         model(**inputs).last_hidden_state.sum().backward()
+
+
+def test_a_step_in_which_every_layer_is_left_out_has_a_gradient_of_zero() -> None:
+    """One of thirty steps of a model that leaves out half of its few layers would end the training."""
+    sides = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in _BART.items()}
+    model = hf.BartForConditionalGeneration(
+        hf.BartConfig(vocab_size=50, d_model=16, max_position_embeddings=32, **sides)
+    )
+    grafts = gw.attach(model)
+    grafts.add("a", gw.Pfeiffer(bottleneck_size=3))
+    lively(grafts, "a", size=0.05)
+    grafts.train_only("a")
+    model.train()
+    torch.manual_seed(0)
+    ids, nothing = torch.arange(4, 20).reshape(2, 8), 0
+    for _ in range(30):
+        model.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        nothing += all(not p.grad.any() for p in model.parameters() if p.grad is not None)
+    assert 0 < nothing < 30

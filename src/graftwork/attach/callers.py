@@ -38,7 +38,7 @@ def refuse_caller(plan: Plan, model: nn.Module) -> None:
 
 
 def _refuse_layerdrop(plan: Plan, model: nn.Module) -> None:
-    for path, owner, name in _layerdrops(model):
+    for path, owner, name in layerdrops(model):
         rate = getattr(owner, name)
         raise AttachError(
             f"{plan.composition!r} reads hidden states by the number of their layer and adds to the last layer, and in training "
@@ -46,7 +46,7 @@ def _refuse_layerdrop(plan: Plan, model: nn.Module) -> None:
         )
 
 
-def _layerdrops(model: nn.Module) -> list[tuple[str, Any, str]]:
+def layerdrops(model: nn.Module) -> list[tuple[str, Any, str]]:
     """Where a probability above 0 of leaving layers out stands: on modules, or in the configuration where none has its own."""
     own: list[tuple[str, Any, str]] = [
         (p, m, "layerdrop") for p, m in base_modules(model) if _is_rate(vars(m).get("layerdrop"))

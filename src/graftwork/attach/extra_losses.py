@@ -12,8 +12,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from graftwork.attach.callers import layerdrops
 from graftwork.attach.runtime import Frame, Runtime
 
 _IGNORED = -100
@@ -63,7 +65,8 @@ def add_extra_losses(output: Any, runtime: Runtime, frame: Frame) -> Any:
     runtime.local.owed = None
     if getattr(runtime.local, "added_apart", False) or runtime.handle is None:
         return None
-    extra = runtime.handle.extra_losses()
+    owing = runtime.handle.extra_losses()
+    extra = _of_dropped_layers(runtime.handle.model) if owing is None else owing
     if extra is None:
         return None
     labels = frame.call.named.get("labels")
@@ -75,11 +78,22 @@ def add_extra_losses(output: Any, runtime: Runtime, frame: Frame) -> Any:
         if loss is not None:
             output["loss"] = loss + _share(extra, frame, runtime.handle.model).to(loss.device)
             return None
-    if extra.requires_grad and not frame.compiled:
+    if owing is not None and owing.requires_grad and not frame.compiled:
         owed = runtime.local.owed = _Owed(frame.plan.composition)
         for tensor in _differentiable(output):
             tensor.register_hook(owed.check)
     return None
+
+
+def _of_dropped_layers(model: nn.Module) -> Tensor | None:
+    """Zero, with all that learns in it, where the model may leave out every layer that has some (LayerDrop); else ``None``.
+
+    A loss without a gradient would end the training at that step.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or not layerdrops(model):
+        return None
+    learning = [p.sum() for p in model.parameters() if p.requires_grad]
+    return 0.0 * torch.stack([one.to(learning[0].device) for one in learning]).sum() if learning else None
 
 
 def _share(extra: Tensor, frame: Frame, model: Any) -> Tensor:
