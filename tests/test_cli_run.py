@@ -106,7 +106,7 @@ def test_by_default_a_run_is_in_the_current_folder(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def stop(read: object, folder: Path, root: Path, watcher: object) -> None:
+    def stop(read: object, folder: Path, root: Path, watcher: object, redo: bool) -> None:
         seen.update(folder=folder, root=root)
         raise KeyboardInterrupt
 

@@ -146,21 +146,30 @@ def test_a_method_whose_table_changed_is_refused(run: Path, recipe: Path) -> Non
 
 
 def test_predictions_that_are_not_those_that_were_scored_give_no_interval(run: Path, recipe: Path) -> None:
+    """As a run may have them that does not say what it was made with; what one says that does is held against it."""
     path = run / "units" / "method-pfeiffer" / "a" / "0" / "predictions.json"
-    kept = path.read_text()
+    other = run / "units" / "method-pfeiffer" / "a" / "1" / "predictions.json"
+    kept, before = path.read_text(), other.read_text()
+    told = {made: made.read_text() for made in run.rglob("made_with.json")}
     try:
         path.write_text(json.dumps({"a": ["pos"] * 7}))
-        other = run / "units" / "method-pfeiffer" / "a" / "1" / "predictions.json"
-        spoilt, before = json.loads(other.read_text()), other.read_text()
+        with pytest.raises(RecipeError, match=r"method-pfeiffer/a/0: its predictions\.json has changed"):
+            compare(Recipe.read(recipe), ["pfeiffer"], run=run, root=recipe.parent, costs=False)
+        for made in told:
+            made.unlink()
+        spoilt = json.loads(before)
         spoilt["a"][0] = {"pos": "neg", "neg": "pos"}[spoilt["a"][0]]
         other.write_text(json.dumps(spoilt))
-        found = compare(Recipe.read(recipe), ["pfeiffer"], run=run, root=recipe.parent, costs=False)
+        with pytest.warns(UserWarning, match="do not say what they were made with"):
+            found = compare(Recipe.read(recipe), ["pfeiffer"], run=run, root=recipe.parent, costs=False)
         rows = {row["line"]: row for row in found["targets"][0]["rows"]}
         assert rows["method-pfeiffer"]["against_full"] is None
         assert any("do not tell" in note for note in comparison_tables(found)[2].notes)
     finally:
         path.write_text(kept)
         other.write_text(before)
+        for made, text in told.items():
+            made.write_text(text)
 
 
 def test_costs_are_ratios_and_measured_once(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """A run that is killed again and again, its files damaged meanwhile, ends in the same results, but for timings.
 
-With damaged files there are 3 kills by default; ``GRAFTWORK_KILLS=20`` for as many.
+With damaged files there are 2 kills by default; ``GRAFTWORK_KILLS=20`` for as many.
 """
 
 import json
@@ -17,7 +17,7 @@ from graftwork.training import Recipe, run
 from tests.training.tiny_run import RECIPE, make_tiny
 
 SCRIPT = Path(__file__).with_name("kill_run.py")
-KILLS = int(os.environ.get("GRAFTWORK_KILLS", "3"))
+KILLS = int(os.environ.get("GRAFTWORK_KILLS", "2"))
 # One of each way of going on: a pass of two, a sequence of two, single units.
 MANY = 'together = 2\ncontrols = ["head", "sequential"]\n' + RECIPE
 

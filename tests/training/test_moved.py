@@ -57,7 +57,7 @@ def test_a_base_that_is_gone_is_named_with_where_it_was_looked_for(
         run(Recipe.read(folder / "recipe.toml"), moved, root=folder)
     called = ["predict", str(moved), "--task", "a", "good film"]
     asked = CliRunner().invoke(app, called)
-    assert asked.exit_code == 1 and "--root on the command line" in " ".join(asked.stderr.split())
+    assert asked.exit_code == 1 and "graftwork predict --root FOLDER" in " ".join(asked.stderr.split())
     assert CliRunner().invoke(app, [*called, "--root", str(finished)]).exit_code == 0
 
 

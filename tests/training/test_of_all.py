@@ -97,7 +97,7 @@ def test_without_fusions_nothing_is_trained_that_nobody_asked_for() -> None:
         ({"controls": ["intermediate"], "source": "x"}, "source: 'x' is no task"),
         ({"order": ["a"]}, "order names a; it must name every task once: a, b"),
         ({"methods": {"x": {}}}, "methods: x: method 'x' is not known"),
-        ({"methods": {"a/b": {"method": "pfeiffer"}}}, "is a part of a folder's"),
+        ({"methods": {"a/b": {"method": "pfeiffer"}}}, "its name is a folder's"),
         ({"methods": {"pfeiffer": {"training": {"lr": 1}}}}, "pfeiffer.training.lr: this key is not known"),
         ({"mixing": {"kind": "even"}}, "mixing.kind"),
         ({"scalearn": {"sum": 1}}, "scalearn: ScaLearnConfig has no option 'sum'"),
@@ -309,7 +309,7 @@ def test_kills_change_no_result(folder: Path, recipe: Recipe, results: dict[str,
     (folder / "short.json").write_text(json.dumps(made.model_dump(exclude_unset=True, mode="json")))
     out = tmp_path / "killed"
     for steps in (4, 5, 9, 11):
-        assert go(folder / "short.json", out, "step", steps) == -9
+        assert go(folder / "short.json", out, "step", steps)[0] == -9
     found = run(made, out, root=folder)
     for unit in found["units"]:
         expected = next(u for u in results["units"] if u["unit"] == unit["unit"])

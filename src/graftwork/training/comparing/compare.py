@@ -139,7 +139,7 @@ def _draws(rows: Sequence[Row], units: Mapping[Any, Unit], run: Path, task: Task
         of_line = found.setdefault(_line(row), {})
         for seed, score in zip(row["seeds"], row["scores"], strict=True):
             unit = units[row["kind"], row.get("method", ""), row["task"], seed]
-            drawn = resample(read_predictions(unit.folder(run))[row["task"]])
+            drawn = resample(read_predictions(unit.folder(run)).get(row["task"], []))
             if drawn is not None and abs(drawn.score - score) < 1e-6:  # else what was kept is not what was scored
                 of_line[seed] = drawn
     return found

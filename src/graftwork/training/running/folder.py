@@ -67,12 +67,20 @@ def claimed(run: Path) -> Iterator[None]:
         said = getattr(error, "strerror", None) or error
         raise RecipeError(f"{str(run)!r:.200} cannot be written into ({said}); give another --out") from error
     try:
-        for left in run.rglob(".*.graftwork.*.new"):
+        for left in _half_written(run):
             remove(left)
         yield
     finally:
         (run / _HOLDER).unlink(missing_ok=True)
         lock.release()
+
+
+def _half_written(run: Path) -> list[Path]:
+    """What a killed process has left of files that only the holder of the folder writes."""
+    ours = [RECIPE, RESULTS, COMPARISON, COSTS, _HOLDER, _ROOT]
+    found = [path for name in ours for path in run.glob(f".{name}.graftwork.*.new")]
+    inside = ("units", "together", "finder")
+    return [*found, *(path for name in inside for path in (run / name).rglob(".*.graftwork.*.new"))]
 
 
 def settle_recipe(run: Path, recipe: Recipe, root: Path) -> None:
@@ -125,7 +133,7 @@ def root_of(run: Path, root: str | Path | None = None) -> Path:
     looked = " and in ".join(dict.fromkeys(str(place) for place in places))
     raise RecipeError(
         f"{run} was trained on the base {told['bases'][0]!r}, a folder beside its recipe, which is not in {looked}; put it there, "
-        "or say where it is: root=FOLDER, or --root on the command line"
+        "or say where it is: root=FOLDER, or graftwork predict --root FOLDER"
     )
 
 

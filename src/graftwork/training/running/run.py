@@ -72,7 +72,12 @@ def run(
             forget_companies(folder)
         results = summarize(units, done, recipe, failed)
         write_results(folder, results)
-        keep_finder(shop)
+        try:
+            keep_finder(shop)
+        except (OSError, RecipeError):
+            raise
+        except Exception as error:
+            failed["finder"] = f"{type(error).__name__}: {error}"
     if failed:
         raise TrainingError(_said(failed, folder))
     return results
