@@ -6,20 +6,28 @@ import contextlib
 import dataclasses
 import gzip
 import json
+import zlib
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas
 import torch
 from PIL import Image
+from rich.console import Console
 
 import graftwork as gw
+from graftwork.report import gather, print_tables, write_page, write_report
+from graftwork.report.files import _figures
+from graftwork.report.plots import png
+from graftwork.report.recommending.measured import read_figures
 from graftwork.tasks import Task, TaskSpec
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.images import read_image
-from graftwork.training import Recipe
+from graftwork.training import Recipe, plan
 from tests.checkpoint.common import moved
+from tests.report.made_up import MANY, RECIPE, UNITS, comparison_of, many_result, many_results, results_of, unit_result
 from tests.zoo.models import build, main_output
 
 
@@ -81,6 +89,8 @@ def readers() -> list[Reader]:
     found = [Reader(name, _saved(what), load, exact=True) for name, what in WHAT.items()]
     found.append(Reader("base", _trained_base, Loading(base=True), exact=True))
     found.append(Reader("recipe", _recipe, lambda folder: Recipe.read(folder / "recipe.toml").model_dump_json()))
+    found.append(Reader("run", _run(RECIPE, lambda unit: unit_result(unit, 0.7), lambda: results_of(UNITS)), _show))
+    found.append(Reader("run of many", _run(MANY, many_result, many_results), _show))
     return found + [Reader(f"task {name}", write, _read_task(kind)) for name, (kind, write) in TASKS.items()]
 
 
@@ -144,6 +154,31 @@ def _saved(what: Callable[[gw.Adapters], Any]) -> Callable[[Path], None]:
         grafts.save(made, folder)
 
     return save
+
+
+def _run(recipe: Recipe, result: Callable[[Any], Any], results: Callable[[], Any]) -> Callable[[Path], None]:
+    """A run that is done, with all its files."""
+
+    def write(run: Path) -> None:
+        files = {unit.folder(run) / "result.json": result(unit) for unit in plan(recipe)}
+        files |= {run / "results.json": results(), run / "comparison.json": comparison_of()}
+        files[run / "recipe.json"] = recipe.model_dump(mode="json", exclude_unset=True)
+        for path, value in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(value))
+
+    return write
+
+
+def _show(run: Path) -> None:
+    found = gather(run)
+    print_tables(found, Console(file=StringIO()))
+    write_report(run, plots=False)
+    write_page(run)
+    if zlib.crc32((run / "results.json").read_bytes()) % 25 == 0:  # pictures take a second each
+        for _, figure in _figures(found):
+            png(figure)
+    read_figures(run)
 
 
 def _recipe(folder: Path) -> None:
