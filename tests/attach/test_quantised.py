@@ -241,3 +241,15 @@ def test_what_was_quantised_with_the_model_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(gw.CheckpointError, match=r"head/classifier/.* is quantised.*save adapters before"):
         later.save("a", tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_layer_that_cannot_run_with_gradients_gives_none_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, grafts = prepared("dynamic", next(iter(MODELS)), "a")
+    layer = torch.ao.nn.quantized.dynamic.Linear
+
+    def failing(*_: object) -> None:
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+
+    monkeypatch.setattr(layer, "forward", failing)
+    with pytest.raises(gw.AttachError, match="give no gradients back"):
+        grafts.train_only("a")

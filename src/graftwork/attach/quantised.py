@@ -63,8 +63,11 @@ def _gives_gradients(linear: nn.Module) -> bool:
     """Whether a gradient comes back through a layer."""
     device, dtype = _near(linear)
     x = torch.ones(2, linear.in_features, device=device, dtype=dtype, requires_grad=True)  # type: ignore[call-overload]  # an int
-    with torch.enable_grad():
-        y = linear.forward(x)  # past the hooks: no call of the model
+    try:
+        with torch.enable_grad():
+            y = linear.forward(x.clone())  # past the hooks: no call of the model
+    except RuntimeError:  # packed for inference, some write into what has a gradient
+        return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that there is no gradient, as we do
         return y.requires_grad and torch.autograd.grad(y.sum(), x, allow_unused=True)[0] is not None
