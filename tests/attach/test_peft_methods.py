@@ -15,6 +15,7 @@ from torch import Tensor
 import graftwork as gw
 from tests.attach.common import assert_same, bert_classifier, ids, lively, output, snapshot
 from tests.attach.test_peft import lora
+from tests.checkpoint.common import edit_json
 from tests.zoo.models import build, clone_inputs, main_output
 
 peft = pytest.importorskip("peft")
@@ -298,11 +299,10 @@ def test_a_file_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
     grafts.save("lora", tmp_path / "x")
     model, others = peft_model()
     before = snapshot(model)
-    manifest = (tmp_path / "x" / "graftwork.json").read_text()
-    (tmp_path / "x" / "graftwork.json").write_text(manifest.replace('"r": 4', '"r": 2'))
+    edit_json(tmp_path / "x", lambda data: data["config"]["peft"].update(r=2))
     with pytest.raises(gw.CheckpointError, match="does not fit"):
         others.load(tmp_path / "x")
-    (tmp_path / "x" / "graftwork.json").write_text(manifest.replace('"r": 4', '"rr": 4'))
+    edit_json(tmp_path / "x", lambda data: data["config"]["peft"].update(rr=4))
     with pytest.raises(gw.CheckpointError, match="rr"):
         others.load(tmp_path / "x")
     assert_same(before, snapshot(model))

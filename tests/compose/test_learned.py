@@ -14,6 +14,7 @@ import graftwork as gw
 from graftwork.compose import LearnedConfig, config_class
 from graftwork.errors import CheckpointError, CompositionError, ConfigError
 from graftwork.methods import experts
+from tests.checkpoint.common import edit_json
 from tests.compose.interpreter import Lab, close
 
 KINDS: dict[str, tuple[type[gw.Learned], dict[str, Any]]] = {
@@ -195,10 +196,7 @@ def test_a_name_belongs_to_one_kind_of_block(kind: str) -> None:
 def test_a_damaged_configuration_in_a_file_is_refused(kind: str, tmp_path: Path) -> None:
     here, block = lab(kind)
     here.grafts.save(block, tmp_path / "x")
-    manifest = tmp_path / "x" / "graftwork.json"
-    data = json.loads(manifest.read_text())
-    data["config"]["colour"] = "red"
-    manifest.write_text(json.dumps(data))
+    edit_json(tmp_path / "x", lambda data: data["config"].update(colour="red"))
     here.grafts.remove("x")
     with pytest.raises(CheckpointError, match="colour"):
         here.grafts.load(tmp_path / "x")

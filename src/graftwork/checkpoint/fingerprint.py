@@ -135,7 +135,8 @@ class Fingerprint:
             elif not weight.readable or (rows is not None and len(weight.tensor) < rows):
                 continue
             else:
-                known = same(sample, sampled(weight.values()[:rows]))
+                values = weight.values()
+                known = same(sample, sampled(values if rows is None else values[:rows]))
             compared += 1
             if not known:
                 changed.append(name)
