@@ -64,6 +64,7 @@ env: .venv/.stamp  ## the development environment in .venv, every package pinned
 # --------------------------------------------------------------------------------------- to look at
 .PHONY: demo
 demo: .venv/.stamp  ## adapters on a real pretrained model, end to end (examples/quickstart.py)
+	@echo "Loading torch and transformers ..."
 	$(offline) $(bin)/python examples/quickstart.py $(ARGS)
 
 .PHONY: docs
