@@ -16,6 +16,11 @@ JOBS ?= 2
 # Nothing here talks to the network once an environment stands.
 offline := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1 \
            HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1 TOKENIZERS_PARALLELISM=false
+# As the command `graftwork` has it: threads of torch that wait for each other leave their processors to others.
+ifeq ($(OMP_WAIT_POLICY)$(GOMP_SPINCOUNT),)
+export OMP_WAIT_POLICY := passive
+export GOMP_SPINCOUNT := 0
+endif
 # One thread a worker: the workers share the cores.
 test_env := $(offline) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
@@ -59,6 +64,7 @@ env: .venv/.stamp  ## the development environment in .venv, every package pinned
 # --------------------------------------------------------------------------------------- to look at
 .PHONY: demo
 demo: .venv/.stamp  ## adapters on a real pretrained model, end to end (examples/quickstart.py)
+	@echo "Loading torch and transformers ..."
 	$(offline) $(bin)/python examples/quickstart.py $(ARGS)
 
 .PHONY: docs

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 import graftwork as gw
 
@@ -24,7 +24,7 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     out, *texts = sys.argv[1:]
     note = json.loads(Path(out, "quickstart.json").read_text(encoding="utf-8"))
-    model = AutoModelForSequenceClassification.from_pretrained(note["base"]).eval()
+    model = gw.Headed(AutoModel.from_pretrained(note["base"], dtype=note["dtype"])).eval()
     tokenizer = AutoTokenizer.from_pretrained(note["base"])
 
     grafts = gw.attach(model)

@@ -39,10 +39,9 @@ def source_table(sources: list[Task], fits: dict[str, Fit], out: Path) -> Table:
     rows = []
     for task in sources:
         fit = fits[task.name]
-        sizes = f"{len(task.train)} + {len(task.held_out)}", str(len(task.dev))
         scores = f"{task.majority:.1%}", f"{fit.accuracy:.1%}"
-        rows.append([task.name, *sizes, *scores, *costs([fit]), size(out / task.name)])
-    columns = ["source", "rows + held out", "dev rows", "majority", "adapter", "trained", "epochs", "seconds", "file"]
+        rows.append([task.name, str(len(task.train)), str(len(task.dev)), *scores, *costs([fit]), size(out / task.name)])
+    columns = ["source", "rows", "dev rows", "majority", "adapter", "trained", "epochs", "seconds", "file"]
     return Table("One adapter for each source task: accuracy on dev", columns, rows)
 
 
@@ -59,15 +58,15 @@ def target_table(target: Task, runs: list[dict[str, Fit]], out: Path) -> Table:
         kind = next((word for word in folders if word in what.split()), None)
         rows.append([what, mean + spread, *costs(fits), size(out / folders[kind]) if kind else ""])
     seeds = f", mean ± sd of {len(runs)} seeds" if len(runs) > 1 else ""
-    title = f"{target.name}: accuracy on {len(target.dev)} dev rows{seeds}; {len(target.train)} rows to learn from"
-    title += f", {len(target.held_out)} held out"
+    error = 100 * (0.25 / len(target.dev)) ** 0.5  # of a share of so many rows, at most
+    title = f"{target.name}: {len(target.train)} rows to learn from; accuracy on {len(target.dev)} dev rows{seeds}"
+    title += f"; standard error of one: {error:.1f} points"
     return Table(title, ["", "accuracy", "trained", "epochs", "seconds", "file"], rows)
 
 
 def costs(fits: list[Fit]) -> list[str]:
-    """Trained parameters, epochs (the kept of those run) and seconds of some repetitions."""
-    epochs = ", ".join("{1} of {0}".format(*fit.epochs) for fit in fits)
-    return [f"{fits[0].parameters:,}", epochs, f"{statistics.mean(fit.seconds for fit in fits):.0f}"]
+    """Trained parameters, epochs and seconds of some repetitions."""
+    return [f"{fits[0].parameters:,}", str(fits[0].epochs), f"{statistics.mean(fit.seconds for fit in fits):.0f}"]
 
 
 def size(folder: Path) -> str:

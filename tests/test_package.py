@@ -58,7 +58,7 @@ def test_wheel_holds_the_whole_package_and_its_types(tmp_path: Path) -> None:
     source = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
     assert "graftwork/py.typed" in packed
     assert source <= packed
-    assert {name.split("/")[0] for name in packed} == {"graftwork"}
+    assert {name.split("/")[0] for name in packed} == {"graftwork", "graftwork_command.py"}
 
 
 # ------------------------------------------------------------------------- what must not be in the repository

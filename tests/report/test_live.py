@@ -65,6 +65,24 @@ def test_a_pipe_gets_lines_and_nothing_that_moves() -> None:
     assert all(character.isprintable() for line in lines for character in line)
 
 
+def test_a_pipe_hears_every_few_seconds_and_of_a_long_run_less_often() -> None:
+    console, clock = Console(file=StringIO()), Clock()
+    with Live(RECIPE, console, clock=clock) as live:
+        live.planned(UNITS, {})
+        live.begun(HEAD, False)
+        shown(console)
+        for step in range(1, 31):  # one a second
+            clock.now += 1
+            live.stepped(HEAD, step, 8000)
+        assert shown(console).splitlines()[:2] == ["  head/rte/0 step 5 of 8000", "  head/rte/0 step 10 of 8000"]
+        for step in range(31, 7201):
+            clock.now += 1
+            live.stepped(HEAD, step, 8000)
+        lines = shown(console).splitlines()
+        assert 50 < len(lines) < 250, "two hours fit a log that someone reads"
+        assert all(line.isprintable() for line in lines)
+
+
 def test_plain_is_plain_in_a_terminal_too() -> None:
     console = terminal()
     with Live(RECIPE, console, plain=True) as live:

@@ -23,6 +23,8 @@ from graftwork.training.running.watching import Watcher
 
 _PAUSE = 0.25  # seconds between two pictures, at least
 _SHARE = 50  # and so many times what one takes: no more than 2 % of the time
+_SILENCE = 5.0  # seconds without a line, at most, where there are lines
+_LONG = 50  # and of a long run such a part: a log of hours stays one that can be read
 
 
 class Live(Watcher):
@@ -52,6 +54,7 @@ class Live(Watcher):
         self.progress, self._clock = Progress(recipe, clock), clock
         self._view: rich.live.Live | None = None
         self._next = 0.0  # when the next picture may be drawn
+        self._silent_until = 0.0  # when a line may say how far a unit is, if nothing else was to be said
         self._gone = False
 
     def __enter__(self) -> Live:
@@ -101,6 +104,8 @@ class Live(Watcher):
     def stepped(self, unit: Unit, step: int, steps: int) -> None:
         """Count."""
         self.progress.stepped(unit, step, steps)
+        if self._clock() >= self._silent_until:
+            self._line(f"  {unit.id} step {step} of {steps}")
         self._draw()
 
     def logged(self, unit: Unit, epoch: float, values: Mapping[str, float]) -> None:
@@ -154,6 +159,7 @@ class Live(Watcher):
         with self._given_up():
             file.write(line.encode(encoding, "replace").decode(encoding) + "\n")
             file.flush()
+        self._silent_until = self._clock() + max(_SILENCE, self.progress.elapsed() / _LONG)
 
     @contextlib.contextmanager
     def _given_up(self) -> Iterator[None]:
