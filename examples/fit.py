@@ -22,6 +22,7 @@ if not CONSOLE.is_terminal:
 class Recipe:
     """What every training here shares."""
 
+    base: str
     tokenizer: Any
     max_length: int
     batch_size: int = 16

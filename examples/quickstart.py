@@ -45,14 +45,14 @@ def main() -> None:
         raise SystemExit(f"--target {args.target} is not among the {len(tasks)} --data folders, or is alone there")
     sources = [task for task in tasks if task is not target]
     dtype = "bfloat16" if (faster_in_bf16() if args.bf16 is None else args.bf16) else "float32"
-    recipe = Recipe(AutoTokenizer.from_pretrained(base), args.max_length, args.batch_size)
+    recipe = Recipe(base, AutoTokenizer.from_pretrained(base), args.max_length, args.batch_size)
     CONSOLE.print(f"base: {args.model}, computed in {dtype}; target: {target.name}")
 
     grafts = gw.attach(gw.Headed(load_model(base, dtype)))  # one frozen model for everything that follows
     fits = {task.name: learn_adapter(grafts, task, recipe, args.lr, args.epochs, 0) for task in sources}
     for task in sources:
         grafts.save(task.name, out / task.name)  # a file that knows its task and its head
-    runs = [learn_target(grafts, base, target, sources, recipe, args, out, seed) for seed in range(args.seeds)]
+    runs = [learn_target(grafts, target, sources, recipe, args, seed) for seed in range(args.seeds)]
     tables = [source_table(sources, fits, out), target_table(target, runs, out)]
     for table in tables:
         CONSOLE.print(table.rich())
@@ -73,10 +73,11 @@ def learn_adapter(grafts: gw.Adapters, task: Task, recipe: Recipe, lr: float, ep
 
 
 def learn_target(
-    grafts: gw.Adapters, base: str, target: Task, sources: list[Task], recipe: Recipe, args: argparse.Namespace,
-    out: Path, seed: int,
-) -> dict[str, Fit]:  # fmt: skip
+    grafts: gw.Adapters, target: Task, sources: list[Task], recipe: Recipe, args: argparse.Namespace, seed: int
+) -> dict[str, Fit]:
     """Everything that is compared on the target, for one seed; the first seed's adapter and fusions are saved."""
+    if args.seeds > 1:
+        CONSOLE.print(f"{target.name}, seed {seed}")
     set_seed(seed)
     grafts.add_head("head-only", head(target))
     grafts.train_only("head-only")
@@ -100,9 +101,9 @@ def learn_target(
         results[what] = fit(grafts.model, target, label, recipe, args.fusion_lr, args.fusion_epochs, seed)
     if seed == 0:
         for name in (target.name, *(block.name for block in fusions.values())):
-            grafts.save(name, out / name)
+            grafts.save(name, Path(args.out, name))
         grafts.active = pool
-        write_prediction(grafts, base, target, pool, recipe, out)
+        write_prediction(grafts, target, pool, recipe, Path(args.out))
     grafts.active = None
     for name in (*(block.name for block in fusions.values()), target.name, "head-only"):
         grafts.remove(name)
@@ -114,7 +115,7 @@ def head(task: Task) -> gw.heads.Classification:
     return gw.heads.Classification(labels=tuple(task.labels), pooling="mean", hidden_layers=0)
 
 
-def write_prediction(grafts: gw.Adapters, base: str, target: Task, pool: gw.Fuse, recipe: Recipe, out: Path) -> None:
+def write_prediction(grafts: gw.Adapters, target: Task, pool: gw.Fuse, recipe: Recipe, out: Path) -> None:
     """Note what is where in `out`, and what the model in this process says of one row."""
     row = target.dev[0]
     model = grafts.model.eval()
@@ -122,8 +123,12 @@ def write_prediction(grafts: gw.Adapters, base: str, target: Task, pool: gw.Fuse
     del features["labels"]
     with torch.no_grad():
         logits = model(**{key: torch.tensor([value], device=model.device) for key, value in features.items()}).logits
-    note = {"base": base, "adapters": [*pool.children], "fusion": pool.name, "labels": target.labels, "row": row}
-    note |= {"dtype": str(model.dtype).removeprefix("torch."), "max_length": recipe.max_length, "probabilities": logits.float().softmax(-1)[0].tolist()}
+    note = {"base": recipe.base, "adapters": [*pool.children], "fusion": pool.name, "labels": target.labels, "row": row}
+    note |= {
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "max_length": recipe.max_length,
+        "probabilities": logits.float().softmax(-1)[0].tolist(),
+    }
     (out / "quickstart.json").write_text(json.dumps(note, indent=1), encoding="utf-8")
 
 

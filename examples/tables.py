@@ -40,7 +40,9 @@ def source_table(sources: list[Task], fits: dict[str, Fit], out: Path) -> Table:
     for task in sources:
         fit = fits[task.name]
         scores = f"{task.majority:.1%}", f"{fit.accuracy:.1%}"
-        rows.append([task.name, str(len(task.train)), str(len(task.dev)), *scores, *costs([fit]), size(out / task.name)])
+        rows.append(
+            [task.name, str(len(task.train)), str(len(task.dev)), *scores, *costs([fit]), size(out / task.name)]
+        )
     columns = ["source", "rows", "dev rows", "majority", "adapter", "trained", "epochs", "seconds", "file"]
     return Table("One adapter for each source task: accuracy on dev", columns, rows)
 
