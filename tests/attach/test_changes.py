@@ -134,6 +134,15 @@ CHANGES: dict[str, Callable[[gw.Adapters], Any]] = {
 }
 
 
+@pytest.fixture
+def heard() -> Any:
+    """Ctrl-C raises, though the tests were begun by something that has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("key", CHANGES)
 def test_interrupted_anywhere(key: str) -> None:
     """Ctrl-C leaves a change undone or done, never half."""

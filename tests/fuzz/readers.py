@@ -189,7 +189,6 @@ WHOLE_RECIPE = """
 targets = ["a"]
 seeds = [0, 1]
 copies = 2
-methods = ["adapter", "fusion", "head"]
 
 [base]
 model = "base"

@@ -75,6 +75,7 @@ def replace_file(path: Path, data: bytes) -> None:
     """Write one file aside and rename it to its place."""
     path = _real(path)
     aside = _aside(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     _tidy(path)
     try:
         _write(aside, data)
