@@ -22,11 +22,11 @@ def main() -> None:
     given = arguments.parse_args()
     torch.set_num_threads(1)
     size = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 256}
-    grafts = gw.attach(transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=100, **size)))
+    adapters = gw.attach(transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=100, **size)))
     seconds = []
     for n in range(given.adapters):
         start = time.process_time()
-        grafts.add(f"a{n}", gw.Pfeiffer(reduction_factor=16))
+        adapters.add(f"a{n}", gw.Pfeiffer(reduction_factor=16))
         seconds.append(time.process_time() - start)
     first, last = statistics.median(seconds[1:11]), statistics.median(seconds[-10:])
     print("BERT, 4 layers of width 128, Pfeiffer; processor time of one `add`, median of ten, milliseconds\n")

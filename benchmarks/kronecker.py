@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.timing import paired
-from graftwork.methods.kronecker import Projection, Rule
+from graftwork.methods.layers.kronecker import Projection, Rule
 
 # width, bottleneck, n, rank; n = 1 has no rule
 CASES = ((768, 24, 4, 1), (768, 96, 4, 1), (768, 24, 12, 1), (768, 24, 1, 1))

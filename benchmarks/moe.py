@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.timing import paired
-from graftwork.methods.experts import Experts, all_of_them, chosen_alone, chosen_pay
-from graftwork.methods.gating import NoisyGate
+from graftwork.methods.layers.experts import Experts, all_of_them, chosen_alone, chosen_pay
+from graftwork.methods.layers.top_k_gating import NoisyGate
 
 WIDTH = 768
 # experts, chosen, bottleneck

@@ -11,34 +11,34 @@ from benchmarks.timing import Step
 
 
 def _attached(count: int) -> tuple[gw.Adapters, list[str]]:
-    grafts = gw.attach(bare())
+    adapters = gw.attach(bare())
     names = [f"a{n}" for n in range(count)]
     for name in names:
-        grafts.add(name, gw.Pfeiffer(reduction_factor=REDUCTION))
-    return grafts, names
+        adapters.add(name, gw.Pfeiffer(reduction_factor=REDUCTION))
+    return adapters, names
 
 
 def _running(count: int, compose: Callable[[list[str]], gw.Composition]) -> Step:
-    grafts, names = _attached(count)
+    adapters, names = _attached(count)
     composition = compose(names)
     if isinstance(composition, gw.Fuse):
-        grafts.add_fusion(composition)
-    grafts.active = composition
-    return forward(grafts.model)
+        adapters.add_fusion(composition)
+    adapters.active = composition
+    return forward(adapters.model)
 
 
 def _training_fusion(count: int) -> Step:
-    grafts, names = _attached(count)
+    adapters, names = _attached(count)
     pool = gw.Fuse(*names, name="fused")
-    grafts.add_fusion(pool)
-    grafts.train_only(pool)
-    return training(grafts.model)
+    adapters.add_fusion(pool)
+    adapters.train_only(pool)
+    return training(adapters.model)
 
 
 def _training_one() -> Step:
-    grafts, names = _attached(1)
-    grafts.train_only(names[0])
-    return training(grafts.model)
+    adapters, names = _attached(1)
+    adapters.train_only(names[0])
+    return training(adapters.model)
 
 
 def cases() -> dict[str, Callable[[], Step]]:

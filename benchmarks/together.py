@@ -17,7 +17,7 @@ from torch import Tensor
 import graftwork as gw
 from benchmarks.models import SEQUENCE, VOCABULARY, bare, described
 from benchmarks.timing import paired
-from graftwork.training.costing.memory import highest_memory
+from graftwork.experiments.costing.memory import highest_memory
 
 LABELS = 3
 
@@ -42,28 +42,28 @@ def main() -> None:
 
 def steps(tasks: int, rows: int) -> tuple[Callable[[], None], Callable[[], None]]:
     """A step of every adapter, one after another and in one pass."""
-    grafts = gw.attach(gw.Headed(bare()))
+    adapters = gw.attach(gw.ModelWithHeads(bare()))
     names = [f"task {n}" for n in range(tasks)]
     for name in names:
-        grafts.add(name, gw.Pfeiffer(reduction_factor=16))
-        grafts.add_head(name, gw.heads.Classification(labels=LABELS))
-    grafts.train_only(names, active=gw.BatchSplit(*names, batch_sizes=rows))
-    optimisers = [torch.optim.AdamW(weights(grafts, name)) for name in names]
+        adapters.add(name, gw.Pfeiffer(reduction_factor=16))
+        adapters.add_head(name, gw.heads.Classification(labels=LABELS))
+    adapters.train_only(names, active=gw.BatchSplit(*names, batch_sizes=rows))
+    optimisers = [torch.optim.AdamW(weights(adapters, name)) for name in names]
     batches = {name: batch(n, rows) for n, name in enumerate(names)}
-    model: Any = grafts.model
+    model: Any = adapters.model
     model.train()
 
     def apart() -> None:
         for name, optimiser in zip(names, optimisers, strict=True):
             ids, labels = batches[name]
-            with grafts.using(name):
+            with adapters.using(name):
                 model(input_ids=ids, labels=labels).loss.backward()
             optimiser.step()
             optimiser.zero_grad()
 
     def at_once() -> None:
         ids = torch.cat([ids for ids, _ in batches.values()])
-        with grafts.using(gw.BatchSplit(*names, batch_sizes=[rows] * tasks)):
+        with adapters.using(gw.BatchSplit(*names, batch_sizes=[rows] * tasks)):
             output = model(input_ids=ids, labels={name: labels for name, (_, labels) in batches.items()})
         torch.stack([part.loss for part in output.by_head.values()]).sum().backward()
         for optimiser in optimisers:
@@ -73,9 +73,9 @@ def steps(tasks: int, rows: int) -> tuple[Callable[[], None], Callable[[], None]
     return apart, at_once
 
 
-def weights(grafts: gw.Adapters, name: str) -> list[Tensor]:
+def weights(adapters: gw.Adapters, name: str) -> list[Tensor]:
     """What learns of one adapter."""
-    modules = [*grafts.modules_of(name).values(), *grafts.head_of(name).values()]
+    modules = [*adapters.modules_of(name).values(), *adapters.head_of(name).values()]
     return [p for module in modules for p in module.parameters()]
 
 

@@ -9,20 +9,20 @@ import transformers
 from torch import Tensor, nn
 
 import graftwork as gw
-import graftwork.training as training
+from graftwork import inference, training
 from graftwork.report import all_blocks, all_facts, block_pages, block_table, method_pages
-from graftwork.report.docstrings import cell, paper_links, papers_in, papers_of, summary_of
+from graftwork.report.method_docs.docstrings import cell, paper_links, papers_in, papers_of, summary_of
 
 FOLDER = Path(__file__).parent / "methods"
 # What is neither a method with a page nor a block: how it is written, and what says what it is.
 BESIDE = {
-    'grafts.add("x", peft.LoraConfig(r=8))': gw.Peft,
-    'grafts.merge("new", {"a": 1.0, "b": -0.5}, start="s")': gw.Adapters.merge,
-    'grafts.prune_fusion("f", ...)': gw.Adapters.prune_fusion,
-    "graftwork.training.soup": training.soup,
+    'adapters.add("x", peft.LoraConfig(r=8))': gw.Peft,
+    'adapters.merge("new", {"a": 1.0, "b": -0.5}, start="s")': gw.Adapters.merge,
+    'adapters.prune_fusion("f", ...)': gw.Adapters.prune_fusion,
+    "graftwork.inference.soup": inference.soup,
     "graftwork.training.RandomDepth": training.RandomDepth,
     "graftwork.training.TaskMixing": training.TaskMixing,
-    "graftwork.training.TaskFinder": training.TaskFinder,
+    "graftwork.inference.TaskFinder": inference.TaskFinder,
 }
 
 
@@ -49,7 +49,7 @@ def pages() -> dict[str, str]:
         }
         generator = Generator()
     attached = {name: gw.attach(model) for name, model in models.items()}
-    found = {name: all_facts(grafts) for name, grafts in attached.items()}
+    found = {name: all_facts(adapters) for name, adapters in attached.items()}
     found["a DCGAN's generator"] = all_facts(gw.attach(generator, sites=()))
     ours = {name: [f for f in facts if f.config.__module__.startswith("graftwork.")] for name, facts in found.items()}
     blocks = all_blocks(attached["BERT-base"])

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import transformers
 
+from graftwork.experiments.running.finder import text_of
+from graftwork.experiments.running.folder import root_of
+from graftwork.experiments.running.run import read_tasks
+from graftwork.inference import Found, RunFinder
 from graftwork.report.table import Table
-from graftwork.training import Found, RunFinder
-from graftwork.training.running.finder import text_of
-from graftwork.training.running.folder import root_of
-from graftwork.training.running.run import read_tasks
 
 PROMPTS = Path(__file__).parent / "data" / "prompts.json"
 MARGINS = (0.0, 0.1, 0.2, 0.4, 0.6)

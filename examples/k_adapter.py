@@ -56,35 +56,35 @@ def first_states(model: Any, words: Tensor) -> Tensor:
     return model(**sentences(words)).last_hidden_state[:, 0]  # type: ignore[no-any-return]
 
 
-def learn_facts(grafts: gw.Adapters, name: str, facts: Tensor, steps: int) -> None:
+def learn_facts(adapters: gw.Adapters, name: str, facts: Tensor, steps: int) -> None:
     """Train one K-Adapter on the facts of all words, with a head that is thrown away."""
-    grafts.add(name, gw.KAdapter(combine="add", size=48, heads=4, inner=96))
-    grafts.train_only(name)
+    adapters.add(name, gw.KAdapter(combine="add", size=48, heads=4, inner=96))
+    adapters.train_only(name)
     head = nn.Linear(WIDTH, KINDS)
 
     def loss() -> Tensor:
         words = torch.randint(WORDS, (64,))
-        return F.cross_entropy(head(first_states(grafts.model, words)), facts[words])
+        return F.cross_entropy(head(first_states(adapters.model, words)), facts[words])
 
-    grafts.model.train()
-    learn([*head.parameters(), *(p for p in grafts.model.parameters() if p.requires_grad)], loss, steps, 2e-3)
-    grafts.model.eval()
+    adapters.model.train()
+    learn([*head.parameters(), *(p for p in adapters.model.parameters() if p.requires_grad)], loss, steps, 2e-3)
+    adapters.model.eval()
 
 
-def probed(grafts: gw.Adapters, facts: dict[str, Tensor], steps: int) -> dict[str, float]:
+def probed(adapters: gw.Adapters, facts: dict[str, Tensor], steps: int) -> dict[str, float]:
     """Accuracy of linear probes on words they were not shown: of each fact, and of both at once."""
     shown, asked = torch.arange(SHOWN), torch.arange(SHOWN, WORDS)
     heads = {kind: nn.Linear(WIDTH, KINDS) for kind in facts}
 
     def loss() -> Tensor:
-        states = first_states(grafts.model, shown)
+        states = first_states(adapters.model, shown)
         return sum((F.cross_entropy(head(states), facts[k][shown]) for k, head in heads.items()), torch.zeros(()))
 
     mine = [p for head in heads.values() for p in head.parameters()]
-    learn([*mine, *(p for p in grafts.model.parameters() if p.requires_grad)], loss, steps, 1e-2)
+    learn([*mine, *(p for p in adapters.model.parameters() if p.requires_grad)], loss, steps, 1e-2)
     many = asked.repeat(20)
     with torch.no_grad():
-        states = first_states(grafts.model, many)
+        states = first_states(adapters.model, many)
         right = {kind: head(states).argmax(-1) == facts[kind][many] for kind, head in heads.items()}
     scores = {kind: 100 * float(hits.float().mean()) for kind, hits in right.items()}
     return {**scores, "both right": 100 * float(torch.stack(list(right.values())).all(0).float().mean())}
@@ -102,22 +102,22 @@ def one_seed(seed: int, steps: int) -> dict[str, dict[str, float]]:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    grafts = gw.attach(transformers.BertModel(config).eval())
+    adapters = gw.attach(transformers.BertModel(config).eval())
     facts = {kind: torch.randint(KINDS, (WORDS,)) for kind in ("colours", "shapes")}
-    learn_facts(grafts, "colours", facts["colours"], steps)
-    before = {n: p.detach().clone() for m in grafts.modules_of("colours").values() for n, p in m.named_parameters()}
-    learn_facts(grafts, "shapes", facts["shapes"], steps)
-    after = {n: p for m in grafts.modules_of("colours").values() for n, p in m.named_parameters()}
+    learn_facts(adapters, "colours", facts["colours"], steps)
+    before = {n: p.detach().clone() for m in adapters.modules_of("colours").values() for n, p in m.named_parameters()}
+    learn_facts(adapters, "shapes", facts["shapes"], steps)
+    after = {n: p for m in adapters.modules_of("colours").values() for n, p in m.named_parameters()}
     if not all(torch.equal(before[n], after[n]) for n in before):
         raise SystemExit("the first adapter has changed while the second learnt")
     found = {}
     for row, composition in COMPOSITIONS.items():
         if isinstance(composition, gw.Concat):
-            grafts.add_fusion(composition)
-            grafts.train_only(composition)
+            adapters.add_fusion(composition)
+            adapters.train_only(composition)
         else:
-            grafts.train_only([], active=composition)
-        found[row] = probed(grafts, facts, steps)
+            adapters.train_only([], active=composition)
+        found[row] = probed(adapters, facts, steps)
     return found
 
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from transformers.utils import logging
 
+from graftwork.experiments import Recipe, Unit, Watcher, run
+from graftwork.report.formatting import metric_label, score
 from graftwork.report.table import Table
-from graftwork.report.words import metric_label, score
-from graftwork.training import Recipe, Unit, Watcher, run
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "recipes"))

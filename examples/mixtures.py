@@ -58,14 +58,14 @@ class Work:
 
     def __init__(self, base: str, args: argparse.Namespace) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(base)
-        self.model: Any = gw.Headed(AutoModel.from_pretrained(base, add_pooling_layer=False))
-        self.grafts = gw.attach(self.model)
+        self.model: Any = gw.ModelWithHeads(AutoModel.from_pretrained(base, add_pooling_layer=False))
+        self.adapters = gw.attach(self.model)
         self.args = args
 
     def add_head(self, name: str, task: Task, seed: int) -> None:
         """A head over the mean of the states, as the model was trained; the same for the same seed."""
         torch.manual_seed(seed)
-        self.grafts.add_head(name, gw.heads.Classification(labels=tuple(task.labels), pooling="mean"))
+        self.adapters.add_head(name, gw.heads.Classification(labels=tuple(task.labels), pooling="mean"))
 
     def batches(self, rows: Sequence[dict[str, Any]], order: Sequence[int]) -> list[dict[str, Tensor]]:
         """Padded batches of rows, in an order."""
@@ -110,9 +110,9 @@ def print_loads(work: Work, task: Task, args: argparse.Namespace) -> None:
     print("| ---: | ---: | ---: | ---: | ---: |")
     for weight in (0.0, 0.1):
         torch.manual_seed(1)
-        work.grafts.add("m", gw.MoE(experts=EXPERTS, top_k=CHOSEN, importance=weight, load=weight))
+        work.adapters.add("m", gw.MoE(experts=EXPERTS, top_k=CHOSEN, importance=weight, load=weight))
         work.add_head("m", task, 1)
-        work.grafts.train_only("m")
+        work.adapters.train_only("m")
         work.learn(task, RATES["adapter"], seed=1)
         shares = loads(work, task)
         spread = shares.var(1, correction=0) / shares.mean(1).square()
@@ -121,8 +121,8 @@ def print_loads(work: Work, task: Task, args: argparse.Namespace) -> None:
             f"| {weight:g} | {means[0]:.1%} | {means[1]:.1%} | {spread.mean():.3f} | {work.accuracy(task):.1%} |",
             flush=True,
         )
-        work.grafts.active = None
-        work.grafts.remove("m")
+        work.adapters.active = None
+        work.adapters.remove("m")
 
 
 @torch.no_grad()
@@ -135,7 +135,7 @@ def loads(work: Work, task: Task) -> Tensor:
         chosen = module.gates(read).chosen[context.padding_mask(read)]
         counts[module] = counts.get(module, torch.zeros(EXPERTS)) + torch.bincount(chosen.flatten(), minlength=EXPERTS)
 
-    hooks = [m.register_forward_pre_hook(count) for m in work.grafts.modules_of("m").values()]
+    hooks = [m.register_forward_pre_hook(count) for m in work.adapters.modules_of("m").values()]
     for batch in work.batches(task.dev, range(len(task.dev))):
         work.model(**batch)
     for hook in hooks:
@@ -149,15 +149,15 @@ def loads(work: Work, task: Task) -> Tensor:
 
 def print_scores(work: Work, sources: Sequence[Task], target: Task, args: argparse.Namespace) -> None:
     """The second table."""
-    grafts = work.grafts
+    adapters = work.adapters
     print(
         f"\nadapters of {args.rows} rows each: accuracy on dev\n\n| source | majority | adapter |\n| --- | ---: | ---: |"
     )
     for n, task in enumerate(sources):
         torch.manual_seed(10 + n)
-        grafts.add(task.name, gw.Pfeiffer())
+        adapters.add(task.name, gw.Pfeiffer())
         work.add_head(task.name, task, 10 + n)
-        grafts.train_only(task.name)
+        adapters.train_only(task.name)
         work.learn(task, RATES["adapter"], seed=n)
         print(f"| {task.name} | {task.majority:.1%} | {work.accuracy(task):.1%} |", flush=True)
     names = [task.name for task in sources]
@@ -172,26 +172,26 @@ def print_scores(work: Work, sources: Sequence[Task], target: Task, args: argpar
             weights = prepare(work, target, kind, names, seed)
             work.learn(target, RATES[kind], seed)
             scores.append(work.accuracy(target))
-            grafts.active = None
-            grafts.remove("chosen")
+            adapters.active = None
+            adapters.remove("chosen")
         each = " | ".join(f"{score:.1%}" for score in scores)
         print(f"| {kind} | {weights:,} | {each} | {sum(scores) / len(scores):.1%} |", flush=True)
 
 
 def prepare(work: Work, target: Task, kind: str, names: Sequence[str], seed: int) -> int:
     """Put what is to be learned in place, as ``"chosen"``; the number of its weights."""
-    grafts = work.grafts
+    adapters = work.adapters
     blocks: dict[str, type[gw.Learned]] = {"Fuse": gw.Fuse, "ScaLearn": gw.ScaLearn, "Route": gw.Route}
     if kind not in blocks:
         work.add_head("chosen", target, 100 + seed)
-        grafts.train_only("chosen", active=gw.Average(*names) if kind == "Average" else None, head="chosen")
+        adapters.train_only("chosen", active=gw.Average(*names) if kind == "Average" else None, head="chosen")
         return 0
     block = blocks[kind](*names, name="chosen")
     torch.manual_seed(200 + seed)
-    grafts.add_fusion(block)
+    adapters.add_fusion(block)
     work.add_head("chosen", target, 100 + seed)
-    grafts.train_only(block)
-    return next(row.weights for row in grafts.summary().rows if row.name == "chosen")
+    adapters.train_only(block)
+    return next(row.weights for row in adapters.summary().rows if row.name == "chosen")
 
 
 def arguments() -> argparse.Namespace:

@@ -25,8 +25,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModel, AutoTokenizer
 
 import graftwork as gw
+from graftwork.experiments.running.base import find_model
 from graftwork.report.table import Table
-from graftwork.training.running.base import find_model
 
 HERE = Path(__file__).parent
 HYPER, NEW = "hyper", "hyper:new"
@@ -42,8 +42,8 @@ class Run:
         where = find_model(args.model, Path())
         self.args = args
         self.tokenizer = AutoTokenizer.from_pretrained(where)
-        self.model = gw.Headed(AutoModel.from_pretrained(where))
-        self.grafts = gw.attach(self.model)
+        self.model = gw.ModelWithHeads(AutoModel.from_pretrained(where))
+        self.adapters = gw.attach(self.model)
 
     def batches(self, rows: list[dict[str, Any]], order: random.Random | None = None) -> list[Batch]:
         """The rows as padded batches, shuffled where an order is given."""
@@ -63,7 +63,7 @@ class Run:
         heads = {
             id(p)
             for name in {name for name, _ in steps}
-            for m in self.grafts.head_of(name).values()
+            for m in self.adapters.head_of(name).values()
             for p in m.parameters()
         }
         weights = [p for p in self.model.parameters() if p.requires_grad]
@@ -82,7 +82,7 @@ class Run:
 
     def using(self, name: str) -> Any:
         """A task's adapter with its head; a head by itself over the plain base."""
-        return self.grafts.using(None, head=name) if name in self.grafts.lone_heads else self.grafts.using(name)
+        return self.adapters.using(None, head=name) if name in self.adapters.lone_heads else self.adapters.using(name)
 
     @torch.no_grad()
     def score(self, name: str, rows: list[dict[str, Any]]) -> float:
@@ -124,11 +124,11 @@ def main() -> None:
 
 def learn_sources(run: Run, sources: list[Task]) -> None:
     """All sources at once, one task a batch."""
-    run.grafts.add(HYPER, gw.HyperformerPlusPlus(tasks=tuple(task.name for task in sources), norms="base"))
+    run.adapters.add(HYPER, gw.HyperformerPlusPlus(tasks=tuple(task.name for task in sources), norms="base"))
     for task in sources:
-        run.grafts.add_head(f"{HYPER}:{task.name}", head_for(task))
+        run.adapters.add_head(f"{HYPER}:{task.name}", head_for(task))
     order = random.Random(0)
-    run.grafts.train_only(HYPER, active=f"{HYPER}:{sources[0].name}")
+    run.adapters.train_only(HYPER, active=f"{HYPER}:{sources[0].name}")
     rounds = [
         [(f"{HYPER}:{task.name}", batch) for batch in run.batches(task.train, order)]
         for _ in range(run.args.epochs)
@@ -139,19 +139,19 @@ def learn_sources(run: Run, sources: list[Task]) -> None:
 
 
 def only_head(run: Run, target: Task) -> str:
-    run.grafts.add_head("new head", head_for(target))
+    run.adapters.add_head("new head", head_for(target))
     return "new head"
 
 
 def embedding(run: Run, target: Task) -> str:
-    run.grafts.add_member(HYPER, "new")
-    run.grafts.add_head(NEW, head_for(target))
+    run.adapters.add_member(HYPER, "new")
+    run.adapters.add_head(NEW, head_for(target))
     return NEW
 
 
 def fresh(run: Run, target: Task) -> str:
-    run.grafts.add("fresh", gw.Pfeiffer(reduction_factor=16))
-    run.grafts.add_head("fresh", head_for(target))
+    run.adapters.add("fresh", gw.Pfeiffer(reduction_factor=16))
+    run.adapters.add_head("fresh", head_for(target))
     return "fresh"
 
 
@@ -171,16 +171,16 @@ def learn_target(run: Run, target: Task, begin: Callable[[Run, Task], str], lr: 
     """The accuracy of one way with one seed, and how many weights learn beside the head; nothing of it stays."""
     torch.manual_seed(seed)
     name = begin(run, target)
-    run.grafts.train_only(name)
-    head = sum(p.numel() for m in run.grafts.head_of(name).values() for p in m.parameters())
+    run.adapters.train_only(name)
+    head = sum(p.numel() for m in run.adapters.head_of(name).values() for p in m.parameters())
     learned = sum(p.numel() for p in run.model.parameters() if p.requires_grad) - head
     rows = random.Random(seed).sample(target.train, min(run.args.target_rows, len(target.train)))
     order = random.Random(seed)
     epochs = [run.batches(rows, order) for _ in range(run.args.target_epochs)]
     run.learn([(name, batch) for epoch in epochs for batch in epoch], lr)
     accuracy = run.score(name, target.dev)
-    run.grafts.active = None
-    run.grafts.remove(name)
+    run.adapters.active = None
+    run.adapters.remove(name)
     return accuracy, learned
 
 

@@ -24,18 +24,18 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     out, *texts = sys.argv[1:]
     note = json.loads(Path(out, "quickstart.json").read_text(encoding="utf-8"))
-    model = gw.Headed(AutoModel.from_pretrained(note["base"], dtype=note["dtype"])).eval()
+    model = gw.ModelWithHeads(AutoModel.from_pretrained(note["base"], dtype=note["dtype"])).eval()
     tokenizer = AutoTokenizer.from_pretrained(note["base"])
 
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     for name in note["adapters"]:
-        grafts.load(Path(out, name))
-    grafts.active = grafts.load(Path(out, note["fusion"]))
+        adapters.load(Path(out, name))
+    adapters.active = adapters.load(Path(out, note["fusion"]))
 
     batch = tokenizer(*([text] for text in texts), truncation=True, max_length=note["max_length"], return_tensors="pt")
     with torch.no_grad():
         (probabilities,) = model(**batch).logits.softmax(-1).tolist()
-    print(json.dumps(dict(zip(grafts.labels(note["fusion"]).names, probabilities, strict=True))))
+    print(json.dumps(dict(zip(adapters.labels(note["fusion"]).names, probabilities, strict=True))))
 
 
 if __name__ == "__main__":

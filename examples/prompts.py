@@ -16,9 +16,9 @@ import transformers
 from transformers import AutoModel, AutoTokenizer
 
 import graftwork as gw
+from graftwork.experiments.running.base import find_model
+from graftwork.inference import Found, TaskFinder
 from graftwork.report.table import Table
-from graftwork.training import Found, TaskFinder
-from graftwork.training.running.base import find_model
 
 PROMPTS = Path(__file__).parent / "data" / "prompts.json"
 MARGINS = (0.0, 0.02, 0.05, 0.1, 0.2)
@@ -32,10 +32,10 @@ def main() -> None:
     written = json.loads(PROMPTS.read_text(encoding="utf-8"))
     tasks = {f"hyper:{name}": task for name, task in written["tasks"].items()}
     where = find_model(args.model, Path())
-    grafts = gw.attach(AutoModel.from_pretrained(where).eval())
-    grafts.add("hyper", gw.HyperformerPlusPlus(tasks=tuple(written["tasks"])))
+    adapters = gw.attach(AutoModel.from_pretrained(where).eval())
+    adapters.add("hyper", gw.HyperformerPlusPlus(tasks=tuple(written["tasks"])))
     descriptions = {name: task["describe"] for name, task in tasks.items()}
-    finder = TaskFinder(grafts, AutoTokenizer.from_pretrained(where), descriptions)
+    finder = TaskFinder(adapters, AutoTokenizer.from_pretrained(where), descriptions)
     asked = [(name, found) for name, task in tasks.items() for found in finder.find(task["ask"])]
     off = finder.find(written["off_topic"])
     print(table(args.model, asked, off).markdown())

@@ -48,11 +48,11 @@ def main() -> None:
     recipe = Recipe(base, AutoTokenizer.from_pretrained(base), args.max_length, args.batch_size)
     CONSOLE.print(f"base: {args.model}, computed in {dtype}; target: {target.name}")
 
-    grafts = gw.attach(gw.Headed(load_model(base, dtype)))  # one frozen model for everything that follows
-    fits = {task.name: learn_adapter(grafts, task, recipe, args.lr, args.epochs, 0) for task in sources}
+    adapters = gw.attach(gw.ModelWithHeads(load_model(base, dtype)))  # one frozen model for everything that follows
+    fits = {task.name: learn_adapter(adapters, task, recipe, args.lr, args.epochs, 0) for task in sources}
     for task in sources:
-        grafts.save(task.name, out / task.name)  # a file that knows its task and its head
-    runs = [learn_target(grafts, target, sources, recipe, args, seed) for seed in range(args.seeds)]
+        adapters.save(task.name, out / task.name)  # a file that knows its task and its head
+    runs = [learn_target(adapters, target, sources, recipe, args, seed) for seed in range(args.seeds)]
     tables = [source_table(sources, fits, out), target_table(target, runs, out)]
     for table in tables:
         CONSOLE.print(table.rich())
@@ -62,28 +62,28 @@ def main() -> None:
         Path(args.markdown).write_text("\n".join(table.markdown() for table in tables), encoding="utf-8")
 
 
-def learn_adapter(grafts: gw.Adapters, task: Task, recipe: Recipe, lr: float, epochs: int, seed: int) -> Fit:
+def learn_adapter(adapters: gw.Adapters, task: Task, recipe: Recipe, lr: float, epochs: int, seed: int) -> Fit:
     """Train one adapter on one task, in the upper half of the layers: no gradient has to go further down."""
     set_seed(seed)
-    lower = range(grafts.model.config.num_hidden_layers // 2)
-    grafts.add(task.name, gw.Pfeiffer(reduction_factor=16, leave_out=tuple(lower)))
-    grafts.add_head(task.name, head(task))
-    grafts.train_only(task.name)
-    return fit(grafts.model, task, f"{task.name}: adapter", recipe, lr, epochs, seed)
+    lower = range(adapters.model.config.num_hidden_layers // 2)
+    adapters.add(task.name, gw.Pfeiffer(reduction_factor=16, leave_out=tuple(lower)))
+    adapters.add_head(task.name, head(task))
+    adapters.train_only(task.name)
+    return fit(adapters.model, task, f"{task.name}: adapter", recipe, lr, epochs, seed)
 
 
 def learn_target(
-    grafts: gw.Adapters, target: Task, sources: list[Task], recipe: Recipe, args: argparse.Namespace, seed: int
+    adapters: gw.Adapters, target: Task, sources: list[Task], recipe: Recipe, args: argparse.Namespace, seed: int
 ) -> dict[str, Fit]:
     """Everything that is compared on the target, for one seed; the first seed's adapter and fusions are saved."""
     if args.seeds > 1:
         CONSOLE.print(f"{target.name}, seed {seed}")
     set_seed(seed)
-    grafts.add_head("head-only", head(target))
-    grafts.train_only("head-only")
+    adapters.add_head("head-only", head(target))
+    adapters.train_only("head-only")
     what = f"{target.name}: head only"
-    results = {"head only": fit(grafts.model, target, what, recipe, args.lr, args.target_epochs, seed)}
-    results["single adapter"] = learn_adapter(grafts, target, recipe, args.lr, args.target_epochs, seed)
+    results = {"head only": fit(adapters.model, target, what, recipe, args.lr, args.target_epochs, seed)}
+    results["single adapter"] = learn_adapter(adapters, target, recipe, args.lr, args.target_epochs, seed)
 
     names = [task.name for task in sources]
     pool = gw.Fuse(*names, target.name, name=f"for-{target.name}")
@@ -94,19 +94,19 @@ def learn_target(
     }
     for what, block in fusions.items():
         set_seed(seed)
-        grafts.add_fusion(block)
-        grafts.add_head(block.name, head(target))
-        grafts.train_only(block)
+        adapters.add_fusion(block)
+        adapters.add_head(block.name, head(target))
+        adapters.train_only(block)
         label = f"{target.name}: {what}"
-        results[what] = fit(grafts.model, target, label, recipe, args.fusion_lr, args.fusion_epochs, seed)
+        results[what] = fit(adapters.model, target, label, recipe, args.fusion_lr, args.fusion_epochs, seed)
     if seed == 0:
         for name in (target.name, *(block.name for block in fusions.values())):
-            grafts.save(name, Path(args.out, name))
-        grafts.active = pool
-        write_prediction(grafts, target, pool, recipe, Path(args.out))
-    grafts.active = None
+            adapters.save(name, Path(args.out, name))
+        adapters.active = pool
+        write_prediction(adapters, target, pool, recipe, Path(args.out))
+    adapters.active = None
     for name in (*(block.name for block in fusions.values()), target.name, "head-only"):
-        grafts.remove(name)
+        adapters.remove(name)
     return results
 
 
@@ -115,10 +115,10 @@ def head(task: Task) -> gw.heads.Classification:
     return gw.heads.Classification(labels=tuple(task.labels), pooling="mean", hidden_layers=0)
 
 
-def write_prediction(grafts: gw.Adapters, target: Task, pool: gw.Fuse, recipe: Recipe, out: Path) -> None:
+def write_prediction(adapters: gw.Adapters, target: Task, pool: gw.Fuse, recipe: Recipe, out: Path) -> None:
     """Note what is where in `out`, and what the model in this process says of one row."""
     row = target.dev[0]
-    model = grafts.model.eval()
+    model = adapters.model.eval()
     (features,) = encode([row], recipe.tokenizer, recipe.max_length)
     del features["labels"]
     with torch.no_grad():

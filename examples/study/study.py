@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from examples.study.reading import Column, against, looks
+from graftwork.experiments import Recipe, run
 from graftwork.report import Live, gather, write_report
+from graftwork.report.formatting import kind_label, score
 from graftwork.report.sequences import forgetting_tables
-from graftwork.report.words import kind_label, score
-from graftwork.training import Recipe, run
 
 HERE = Path(__file__).resolve().parent
 NOT_RUN = "not run"
@@ -161,7 +161,7 @@ def _said(results: Mapping[str, Any], recipe: Recipe) -> str:
         f"In percent: {', '.join(where.values())}; mean ± sd over the seeds, in parentheses of how many where not of all "
         f"{len(recipe.seeds)}. Learnt from {sources} rows of a source, {targets} of a target; scored on {scored} rows; "
         f"{train.epochs} epochs, {recipe.base.max_length} tokens, {'bfloat16' if train.bf16 else 'float32'}, "
-        f"{len(results['units'])} trainings. The weights are those of one training, without the adapters that it stands over."
+        f"{len(results['units'])} trainings. The weights are those of one training, without the adapters that it uses."
     )
 
 

@@ -2,14 +2,17 @@
 
 import graftwork as gw
 
-grafts = gw.attach(model)
-grafts.add("mrpc", gw.Pfeiffer(reduction_factor=16))
-grafts.train_only("mrpc")
+adapters = gw.attach(model)
+adapters.add("mrpc", gw.Pfeiffer(reduction_factor=16))
+adapters.train_only("mrpc")
 """
+
+import warnings
+from typing import Any
 
 from graftwork import heads
 from graftwork.api import Adapters, attach, of
-from graftwork.attach import Headed, Labels, Merged, Pruned
+from graftwork.attach import Labels, Merged, ModelWithHeads, Pruned
 from graftwork.compose import (
     Average,
     BatchSplit,
@@ -38,6 +41,7 @@ from graftwork.errors import (
     CompositionError,
     ConfigError,
     GraftworkError,
+    NameTakenError,
     RecipeError,
     SiteError,
     TaskError,
@@ -103,7 +107,6 @@ __all__ = [
     "Fuse",
     "FusionConfig",
     "GraftworkError",
-    "Headed",
     "Houlsby",
     "Hyperformer",
     "HyperformerPlusPlus",
@@ -116,6 +119,8 @@ __all__ = [
     "Merged",
     "MixedBatch",
     "MoE",
+    "ModelWithHeads",
+    "NameTakenError",
     "Parallel",
     "Peft",
     "Pfeiffer",
@@ -150,3 +155,11 @@ __all__ = [
     "methods",
     "of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What was called otherwise in earlier versions."""
+    if name == "Headed":
+        warnings.warn("graftwork.Headed is graftwork.ModelWithHeads now", DeprecationWarning, stacklevel=2)
+        return ModelWithHeads
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from graftwork.attach import Handle, attach_to, handle_of
 from graftwork.attach.changes import one_at_a_time
+from graftwork.attach.pruning import Pruned, prune
 from graftwork.checkpoint import load, load_base, save, save_base, unload_base
 from graftwork.compose import Composition
 from graftwork.sites import Site, SiteMap
@@ -20,6 +21,41 @@ class Adapters(Handle):
 
     Made by `graftwork.attach`; see `graftwork.attach.handle.Handle` for everything but files.
     """
+
+    def prune_fusion(
+        self,
+        fusion: str,
+        batches: Iterable[Mapping[str, Any]],
+        *,
+        keep: int,
+        name: str | None = None,
+        active: Composition = None,
+    ) -> Pruned:
+        """Prune a trained fusion to the adapters that it attends to most (Rücklé et al. 2021, arXiv:2010.11918).
+
+        Args:
+            fusion: The fusion's name.
+            batches: Inputs of the model, by name; the attention to each adapter is the mean over them, over unpadded
+                positions and over sites.
+            keep: How many of the pool are kept.
+            name: A name for a new fusion, which gets a copy of the weights and of the head, and can be saved apart. By
+                default the smaller pool shares the weights of the old name.
+            active: What is active while it is measured, with the whole fusion in it; by default the fusion alone.
+
+        Returns:
+            The smaller fusion, to be made active, and the attention; printable.
+
+        Raises:
+            UnknownNameError: If there is no such fusion.
+            NameTakenError: If the new name is taken.
+            CompositionError: If ``keep`` is more than there are, or the fusion took part in no batch.
+
+        Example:
+            >>> adapters.add_fusion(gw.Fuse("a", "b", name="ab"))
+            >>> adapters.prune_fusion("ab", [batch], keep=1).kept  # doctest: +ELLIPSIS
+            (...,)
+        """
+        return prune(self, fusion, batches, keep, name, active)
 
     @one_at_a_time
     def save(self, what: Composition, folder: str | Path, *, members: bool = False) -> Path:
@@ -39,6 +75,10 @@ class Adapters(Handle):
         Raises:
             UnknownNameError: If something is not there.
             CheckpointError: If the folder holds something else.
+
+        Example:
+            >>> adapters.save("a", folder / "a")  # doctest: +ELLIPSIS
+            PosixPath(...)
         """
         return save(self, what, Path(folder), members=members)
 
@@ -74,8 +114,15 @@ class Adapters(Handle):
         Raises:
             CheckpointError: If it was trained on another base or over other adapters, does not fit, lacks something or is
                 damaged; nothing is added then.
-            UnknownNameError: If the name is taken, or a fusion's adapters are not there.
+            NameTakenError: If the name is taken.
+            UnknownNameError: If a fusion's adapters are not there.
             ConfigError: If the name cannot be one.
+
+        Example:
+            >>> adapters.save("a", folder / "a")  # doctest: +ELLIPSIS
+            PosixPath(...)
+            >>> adapters.load(folder / "a", "again")
+            'again'
         """
         return load(self, Path(folder), name, head=head, other_base=other_base, other_members=other_members)
 
@@ -83,7 +130,7 @@ class Adapters(Handle):
     def save_base(self, folder: str | Path, *, against: nn.Module | Mapping[str, Tensor] | None = None) -> Path:
         """Write what a trained base differs in from its original, to be shared with the adapters that learned with it.
 
-        Kept whole are the tensors that `train_only(..., base=...)` let learn, with the statistics of norms where the base
+        WeightCache whole are the tensors that `train_only(..., base=...)` let learn, with the statistics of norms where the base
         was trained whole, and a few values of the original, so that it is put on no other base. The model's own head is
         kept only where it learned by itself, in ``train_only(None, base=...)``. Written aside and renamed, as `save` does.
 

@@ -14,8 +14,12 @@ class ConfigError(GraftworkError, ValueError):
     """An option of a configuration or a composition has a value that cannot be used."""
 
 
+class NameTakenError(GraftworkError, ValueError):
+    """An adapter, a fusion or a head of that name is there already."""
+
+
 class UnknownNameError(GraftworkError, KeyError):
-    """A name is taken, unusable, or not there."""
+    """A name that nothing has."""
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
         return str(self.args[0]) if self.args else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -33,9 +34,8 @@ def refuse_unknown(cls: type[Any], options: Any) -> None:
     have = [f.name for f in dataclasses.fields(cls)]
     for option in options:
         if option not in have:
-            near = difflib.get_close_matches(str(option), have, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(have)}"
-            raise ConfigError(f"{cls.__name__} has no option {option!r}; {hint}")
+            near = hint(option, have) or f"it has {', '.join(have)}"
+            raise ConfigError(f"{cls.__name__} has no option {option!r}; {near}")
 
 
 def one_of(config: object, field: str, allowed: tuple[Any, ...]) -> None:
@@ -77,3 +77,22 @@ def floating(config: object, field: str) -> None:
 def is_number(value: object) -> bool:
     """Whether a value is a finite number, and no truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The way out for a name that is not known: the nearest that is, or all of them."""
+    names = list(known)
+    return hint(name, names) or f"there is {', '.join(names)}"
+
+
+def hint(name: object, known: Iterable[str]) -> str:
+    """The nearest name that is known, as a question; empty where none is near.
+
+    Near are a name that is a part of it (``batch_size`` of ``per_device_train_batch_size``), one that it abbreviates (``lr``),
+    and one that is written much alike.
+    """
+    said, names = str(name), list(known)
+    parts = [one for one in names if len(one) > 3 and one in said]
+    short = [one for one in names if "_" in one and "".join(word[:1] for word in one.split("_")) == said]
+    near = sorted(parts, key=len, reverse=True) or short or difflib.get_close_matches(said, names, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else ""

@@ -24,16 +24,16 @@ def attached(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> tu
     return zoo, gw.attach(zoo.model, example_inputs=zoo.inputs)
 
 
-def branch_sites(grafts: gw.Adapters) -> list[Site]:
+def branch_sites(adapters: gw.Adapters) -> list[Site]:
     """The sites at which a branch is added, in order of execution."""
-    return [site for site in grafts.sites if site.kind in BRANCHES]
+    return [site for site in adapters.sites if site.kind in BRANCHES]
 
 
-def randomize(grafts: gw.Adapters, name: str, seed: int, std: float = 0.2) -> None:
+def randomize(adapters: gw.Adapters, name: str, seed: int, std: float = 0.2) -> None:
     """Random weights for an adapter, so that what it adds is as large as the branches."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for module in grafts.modules_of(name).values():
+        for module in adapters.modules_of(name).values():
             for parameter in module.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
 
@@ -80,9 +80,9 @@ def flat(inputs: Any) -> list[Tensor]:
     return [tensor for value in inputs.values() for tensor in flat(value)] if isinstance(inputs, Mapping) else []
 
 
-def gradients(zoo: ZooModel, grafts: gw.Adapters) -> dict[str, Tensor]:
+def gradients(zoo: ZooModel, adapters: gw.Adapters) -> dict[str, Tensor]:
     """Gradients of the active adapter's weights in train mode, with the same dropout every time."""
-    modules = grafts.modules_of(str(grafts.active))
+    modules = adapters.modules_of(str(adapters.active))
     parameters = {f"{key}.{name}": p for key, module in modules.items() for name, p in module.named_parameters()}
     zoo.model.zero_grad(set_to_none=True)
     zoo.model.train()
@@ -152,19 +152,19 @@ def _watch(module: nn.Module, name: str, tap: Tap, seen: dict[str, Tensor], call
     return module.register_forward_hook(after, prepend=True)  # in front of graftwork's: the branch as the model made it
 
 
-def sum_tap(grafts: gw.Adapters, site: Site, norm: str) -> Tap:
+def sum_tap(adapters: gw.Adapters, site: Site, norm: str) -> Tap:
     """Where ``s + scale · y`` can be seen: in front of the post-norm, at the next branch, or behind the layer."""
     if site.norm is not None:
         return Tap(site.norm, "input", 0, site.output.call)
     if norm != "parallel":
-        layer = [other for other in branch_sites(grafts) if (other.stack, other.layer) == (site.stack, site.layer)]
+        layer = [other for other in branch_sites(adapters) if (other.stack, other.layer) == (site.stack, site.layer)]
         later = layer[layer.index(site) + 1 :]
         if later:
             assert later[0].residual is not None, f"{later[0].key} has no residual"
             return later[0].residual
     whole = next(
         other
-        for other in grafts.sites
+        for other in adapters.sites
         if other.kind == "layer" and (other.stack, other.layer) == (site.stack, site.layer)
     )
     return whole.output

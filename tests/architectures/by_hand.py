@@ -24,14 +24,14 @@ class Streams:
     sum: Tensor
 
 
-def streams(zoo: ZooModel, grafts: gw.Adapters, sites: list[Site]) -> dict[str, Streams]:
+def streams(zoo: ZooModel, adapters: gw.Adapters, sites: list[Site]) -> dict[str, Streams]:
     """What one forward pass with the active adapters shows at every site."""
     taps = {}
     for site in sites:
         assert site.residual is not None, f"{site.key} has no residual"
         taps[f"{site.key} s"] = site.residual
         taps[f"{site.key} y"] = site.output
-        taps[f"{site.key} sum"] = sum_tap(grafts, site, zoo.expected.norm)
+        taps[f"{site.key} sum"] = sum_tap(adapters, site, zoo.expected.norm)
     with watching(zoo.model, taps) as seen:
         run(zoo)
     found = {}
@@ -39,14 +39,14 @@ def streams(zoo: ZooModel, grafts: gw.Adapters, sites: list[Site]) -> dict[str, 
         s, y, total = (seen[f"{site.key} {what}"] for what in ("s", "y", "sum"))
         total = total.reshape(s.shape)  # OPT's feed-forward flattens rows and positions
         if y.shape != s.shape:  # Swin adds attention in another layout than its module returns
-            y = _from_sums(zoo, grafts, site, taps)
+            y = _from_sums(zoo, adapters, site, taps)
         found[site.key] = Streams(s, y, total)
     return found
 
 
-def _from_sums(zoo: ZooModel, grafts: gw.Adapters, site: Site, taps: dict[str, gw.Tap]) -> Tensor:
+def _from_sums(zoo: ZooModel, adapters: gw.Adapters, site: Site, taps: dict[str, gw.Tap]) -> Tensor:
     """The branch as the difference of the sum and the stream in a pass without an adapter at this site."""
-    module = grafts.modules_of("a").get(grafts.sites.key_of(site))
+    module = adapters.modules_of("a").get(adapters.sites.key_of(site))
     saved = [] if module is None else [parameter.detach().clone() for parameter in module.parameters()]
     parameters = [] if module is None else list(module.parameters())
     with torch.no_grad(), watching(zoo.model, {what: taps[f"{site.key} {what}"] for what in ("s", "sum")}) as seen:
@@ -58,9 +58,9 @@ def _from_sums(zoo: ZooModel, grafts: gw.Adapters, site: Site, taps: dict[str, g
     return (seen["sum"].reshape(seen["s"].shape) - seen["s"]) / scale_of(zoo.model, site)
 
 
-def addition(model: nn.Module, method: str, grafts: gw.Adapters, site: Site, seen: Streams) -> Tensor | float:
+def addition(model: nn.Module, method: str, adapters: gw.Adapters, site: Site, seen: Streams) -> Tensor | float:
     """``A(read)`` of the adapter called "a" at a site; 0 where it has none."""
-    module = grafts.modules_of("a").get(grafts.sites.key_of(site))
+    module = adapters.modules_of("a").get(adapters.sites.key_of(site))
     if module is None:
         return 0.0
     s, y = seen.residual, seen.output

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from graftwork.sites.coverage import in_branches, operations
-from graftwork.sites.discover import Seen
-from graftwork.sites.graph import Graph
-from graftwork.sites.layers import list_children_of
-from graftwork.sites.values import Call
+from graftwork.sites.discovery.coverage import in_branches, operations
+from graftwork.sites.discovery.discover import Seen
+from graftwork.sites.discovery.graph import Graph
+from graftwork.sites.discovery.layers import list_children_of
+from graftwork.sites.discovery.values import Call
 
 NAMES = {
     "attention": re.compile(r"attention|attn", re.IGNORECASE),

@@ -71,7 +71,7 @@ PUBLISHED: dict[str, dict[str, str]] = {
         "mm-grounding-dino": "AF*2 | 4*(AF*2) | AAXXFF*2 | AXXF*3",
         "sam3": "AF*2 | AF*2 | AXF*2 | AXXF*2 | X",
         "groupvit": "AF*2 | XXFF*2 | AF*2 | AF*2 | AF*2",
-        "lxmert": "AF*2 | AF*2 | AAXXFF*2",
+        "lxmert": "AF*2 | AF*2 | AAXFF*2",  # one cross-attention, called for the text and for the image
         "pegasus_x": "AXFF*2 | AXF*3",  # tokens and global tokens
         "timesformer": "AAF*2",  # over time, over space
         "xclip": "AAF*2 | AF | AF*2 | XF*2",  # attention of the messages between frames first

@@ -66,14 +66,14 @@ def method_for(name: str, method: str) -> gw.AdapterConfig:
 
 @every_model
 def test_1_sites_are_the_published_ones(name: str) -> None:
-    zoo, grafts = attached(name)
-    found = {stack: grafts.sites.layers(stack) for stack in grafts.sites.stacks}
+    zoo, adapters = attached(name)
+    found = {stack: adapters.sites.layers(stack) for stack in adapters.sites.stacks}
     kinds = {
         stack: [sorted(site.kind for site in layer if site.kind != "layer") for layer in layers.values()]
         for stack, layers in found.items()
     }
     assert kinds == {stack: [sorted(each)] * number for stack, (number, each) in zoo.expected.stacks.items()}
-    for site in branch_sites(grafts):
+    for site in branch_sites(adapters):
         assert (site.norm is not None) == (zoo.expected.norm == "post"), site.key
     for layers in found.values():
         for layer in layers.values():
@@ -85,17 +85,17 @@ def test_1_sites_are_the_published_ones(name: str) -> None:
 def test_2_adding_zero_changes_nothing(name: str, method: str) -> None:
     zoo = build_or_skip(name)
     before, plain, frozen = Snapshot.of(zoo.model), run(zoo), run_as_frozen(zoo)
-    grafts = gw.attach(zoo.model, example_inputs=zoo.inputs)
+    adapters = gw.attach(zoo.model, example_inputs=zoo.inputs)
     config = method_for(name, method)
-    grafts.add("a", type(config)(bottleneck_size=6, init="zero", sites=config.sites))
-    grafts.active = "a"
+    adapters.add("a", type(config)(bottleneck_size=6, init="zero", sites=config.sites))
+    adapters.active = "a"
     zero = run(zoo)
     assert zero.keys() == plain.keys()
     assert all(torch.equal(zero[key], value) for key, value in frozen.items())
-    randomize(grafts, "a", seed=1)
+    randomize(adapters, "a", seed=1)
     moved = run(zoo)
     assert not all(torch.equal(moved[key], value) for key, value in frozen.items())
-    grafts.detach()
+    adapters.detach()
     after = run(zoo)
     assert all(torch.equal(after[key], value) for key, value in plain.items())
     assert Snapshot.of(zoo.model) == before
@@ -103,16 +103,18 @@ def test_2_adding_zero_changes_nothing(name: str, method: str) -> None:
 
 @every_model
 def test_3_a_constant_arrives_at_the_sum(name: str) -> None:
-    zoo, grafts = attached(name)
-    grafts.add("a", gw.Standard(bottleneck_size=2, init="zero", sites=("attention", "cross_attention", "feed_forward")))
-    grafts.active = "a"
-    modules, sites = grafts.modules_of("a"), branch_sites(grafts)
+    zoo, adapters = attached(name)
+    adapters.add(
+        "a", gw.Standard(bottleneck_size=2, init="zero", sites=("attention", "cross_attention", "feed_forward"))
+    )
+    adapters.active = "a"
+    modules, sites = adapters.modules_of("a"), branch_sites(adapters)
     assert len(modules) == len(sites)
     for site in sites:
-        tap = {"sum": sum_tap(grafts, site, zoo.expected.norm)}
+        tap = {"sum": sum_tap(adapters, site, zoo.expected.norm)}
         with watching(zoo.model, tap) as plain:
             run(zoo)
-        bias = modules[grafts.sites.key_of(site)].up_bias
+        bias = modules[adapters.sites.key_of(site)].up_bias
         delta = torch.randn(bias.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(bias.dtype)
         with torch.no_grad():
             bias.copy_(delta)
@@ -127,13 +129,13 @@ def test_3_a_constant_arrives_at_the_sum(name: str) -> None:
 @every_model
 @pytest.mark.parametrize("method", METHODS)
 def test_4_methods_are_their_formulas(name: str, method: str) -> None:
-    zoo, grafts = attached(name)
-    grafts.add("a", method_for(name, method))
-    randomize(grafts, "a", seed=1)
-    grafts.active = "a"
-    sites = branch_sites(grafts)
-    seen = streams(zoo, grafts, sites)
-    additions = {site.key: addition(zoo.model, method, grafts, site, seen[site.key]) for site in sites}
+    zoo, adapters = attached(name)
+    adapters.add("a", method_for(name, method))
+    randomize(adapters, "a", seed=1)
+    adapters.active = "a"
+    sites = branch_sites(adapters)
+    seen = streams(zoo, adapters, sites)
+    additions = {site.key: addition(zoo.model, method, adapters, site, seen[site.key]) for site in sites}
     assert any(torch.is_tensor(each) for each in additions.values())
     for site in sites:
         s, total = seen[site.key].residual, seen[site.key].sum
@@ -147,23 +149,23 @@ def test_4_methods_are_their_formulas(name: str, method: str) -> None:
 def test_5_gradients_reach_every_adapter_weight_and_no_base_weight(name: str) -> None:
     zoo = build_or_skip(name, torch.float64)
     base = dict(zoo.model.named_parameters())
-    grafts = gw.attach(zoo.model, example_inputs=zoo.inputs)
-    grafts.add("a", MIXERS_TOO)
-    randomize(grafts, "a", seed=1)
-    grafts.train_only("a")
-    plain = gradients(zoo, grafts)
+    adapters = gw.attach(zoo.model, example_inputs=zoo.inputs)
+    adapters.add("a", MIXERS_TOO)
+    randomize(adapters, "a", seed=1)
+    adapters.train_only("a")
+    plain = gradients(zoo, adapters)
     assert all(value.abs().sum() > 0 for value in plain.values())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in base.values())
     if not getattr(zoo.model, "supports_gradient_checkpointing", False):
         return
-    inside = branch_sites(grafts)[0].output.module
+    inside = branch_sites(adapters)[0].output.module
     with counting(zoo.model, inside) as calls:
-        gradients(zoo, grafts)
+        gradients(zoo, adapters)
         once = calls[inside]
         for reentrant in (False, True) if name not in not_reentrant else (False,):
             enable_checkpointing(zoo.model, reentrant)
             calls.clear()
-            checkpointed = gradients(zoo, grafts)
+            checkpointed = gradients(zoo, adapters)
             assert calls[inside] > once, "nothing was computed again"
             for key, value in plain.items():
                 torch.testing.assert_close(checkpointed[key], value, **exact, msg=lambda m, k=key: f"{k}: {m}")
@@ -181,13 +183,13 @@ def test_5_reentrant_checkpointing_is_left_out_only_where_the_bare_model_fails(n
 
 @every_model
 def test_6_a_saved_adapter_gives_the_same_output_in_a_fresh_model(name: str, tmp_path: Path) -> None:
-    zoo, grafts = attached(name, torch.float32)
+    zoo, adapters = attached(name, torch.float32)
     for adapter, config in (("a", method_for(name, "pfeiffer")), ("b", MIXERS_TOO)):
-        grafts.add(adapter, config)
-        randomize(grafts, adapter, seed=1)
-        grafts.active = adapter
+        adapters.add(adapter, config)
+        randomize(adapters, adapter, seed=1)
+        adapters.active = adapter
         output = run(zoo)
-        grafts.save(adapter, tmp_path / adapter)
+        adapters.save(adapter, tmp_path / adapter)
         fresh, other = attached(name, torch.float32)
         other.active = other.load(tmp_path / adapter)
         again = run(fresh)
@@ -196,15 +198,15 @@ def test_6_a_saved_adapter_gives_the_same_output_in_a_fresh_model(name: str, tmp
 
 @every_model
 def test_7_rows_of_a_batch_can_have_different_adapters(name: str) -> None:
-    zoo, grafts = attached(name)
-    grafts.add("a", method_for(name, "pfeiffer"))
-    grafts.add("b", MIXERS_TOO)
+    zoo, adapters = attached(name)
+    adapters.add("a", method_for(name, "pfeiffer"))
+    adapters.add("b", MIXERS_TOO)
     rows = len(next(value for value in flat(zoo.inputs) if value.dim() > 1))
     alone = {}
     for adapter, seed in (("a", 1), ("b", 2), (None, 0)):
         if adapter:
-            randomize(grafts, adapter, seed)
-        with grafts.using(adapter):
+            randomize(adapters, adapter, seed)
+        with adapters.using(adapter):
             alone[adapter] = rows_of(run(zoo), rows)
     mixed = [None, "b", "a"][:rows]
     compositions = {
@@ -212,7 +214,7 @@ def test_7_rows_of_a_batch_can_have_different_adapters(name: str) -> None:
         gw.MixedBatch(mixed): mixed,
     }
     for composition, owners in compositions.items():
-        with grafts.using(composition):
+        with adapters.using(composition):
             together = rows_of(run(zoo), rows)
         assert together
         for key, value in together.items():
@@ -222,19 +224,19 @@ def test_7_rows_of_a_batch_can_have_different_adapters(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["llama_causal", "t5_generation", "bart_generation"])
 def test_8_generation_with_a_cache_is_generation_without(name: str) -> None:
-    zoo, grafts = attached(name)
+    zoo, adapters = attached(name)
     assert zoo.expected.generates
-    grafts.add("a", method_for(name, "pfeiffer"))
-    grafts.add("b", MIXERS_TOO)
-    randomize(grafts, "a", seed=1)
-    randomize(grafts, "b", seed=2)
+    adapters.add("a", method_for(name, "pfeiffer"))
+    adapters.add("b", MIXERS_TOO)
+    randomize(adapters, "a", seed=1)
+    randomize(adapters, "b", seed=2)
     given = {
         key: value[:, :4] if value.dim() > 1 else value for key, value in zoo.inputs.items() if "decoder" not in key
     }
     for composition in ("a", gw.Stack("a", "b"), gw.MixedBatch(["a", None, "b"])):
         results = []
         for cache in (True, False):
-            with grafts.using(composition):
+            with adapters.using(composition):
                 results.append(
                     zoo.model.generate(
                         **given,
@@ -252,11 +254,11 @@ def test_8_generation_with_a_cache_is_generation_without(name: str) -> None:
 
 @every_model
 def test_9_low_precision(name: str) -> None:
-    zoo, grafts = attached(name, torch.bfloat16)
-    grafts.add("a", MIXERS_TOO)
-    randomize(grafts, "a", seed=1, std=0.05)
-    grafts.active = "a"
-    weights = [parameter for module in grafts.modules_of("a").values() for parameter in module.parameters()]
+    zoo, adapters = attached(name, torch.bfloat16)
+    adapters.add("a", MIXERS_TOO)
+    randomize(adapters, "a", seed=1, std=0.05)
+    adapters.active = "a"
+    weights = [parameter for module in adapters.modules_of("a").values() for parameter in module.parameters()]
     assert {parameter.dtype for parameter in weights} == {torch.float32}
     low = run(zoo)
     assert all(torch.isfinite(value).all() for value in low.values())
@@ -293,13 +295,13 @@ def test_9_compiles_whole_where_the_bare_model_does(name: str) -> None:
         pytest.skip(f"the bare model does not compile in one graph: {type(error).__name__}")
     finally:
         torch.compiler.reset()
-    grafts = gw.attach(zoo.model, example_inputs=zoo.inputs)
-    grafts.add("a", method_for(name, "pfeiffer"))
-    grafts.add("b", MIXERS_TOO)
+    adapters = gw.attach(zoo.model, example_inputs=zoo.inputs)
+    adapters.add("a", method_for(name, "pfeiffer"))
+    adapters.add("b", MIXERS_TOO)
     try:
         for composition in ("a", gw.Stack("a", "b")):
-            randomize(grafts, "a", seed=1)
-            grafts.active = composition
+            randomize(adapters, "a", seed=1)
+            adapters.active = composition
             plain = run(zoo)
             with torch.no_grad():
                 compiled = dict(

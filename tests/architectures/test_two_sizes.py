@@ -14,8 +14,8 @@ from torch import nn
 
 import graftwork as gw
 from graftwork.sites import SiteMap
-from graftwork.sites.example_inputs import Run
-from graftwork.sites.varied import varied
+from graftwork.sites.discovery.example_inputs import Run
+from graftwork.sites.discovery.other_sizes import varied
 from tests.architectures.attached import randomize, tensors, watching
 from tests.architectures.known import KNOWN_FAILURES, NO_RESIDUALS
 from tests.zoo.models import clone_inputs
@@ -64,30 +64,31 @@ def check(model_type: str, record_property: Any) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            grafts = gw.attach(model, example_inputs=inputs)
+            adapters = gw.attach(model, example_inputs=inputs)
     except gw.SiteError as error:
         assert "unclear which dimension" not in str(error), error
         if model_type in KNOWN_FAILURES or model_type in NO_RESIDUALS:
             pytest.skip("its sites are not found")
         raise
-    check_sites(model, grafts.sites, runs)
+    check_sites(model, adapters.sites, runs)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            grafts.add("a", EVERYWHERE)
+            adapters.add("a", EVERYWHERE)
     except gw.SiteError as error:
         record_property("bottleneck", "refused")
         assert "channels are dimension" in str(error) or "has sites of the kinds" in str(error), error
         return
-    randomize(grafts, "a", seed=0)
-    for key, module in grafts.modules_of("a").items():
+    randomize(adapters, "a", seed=0)
+    for key, module in adapters.modules_of("a").items():
         assert (
-            sum(p.numel() for p in module.parameters()) == 2 * 3 * grafts.sites[key].width + 3 + grafts.sites[key].width
+            sum(p.numel() for p in module.parameters())
+            == 2 * 3 * adapters.sites[key].width + 3 + adapters.sites[key].width
         )
     for given in runs:
         with torch.no_grad():
             plain = dict(tensors(model(**clone_inputs(given))))
-            with grafts.using("a"):
+            with adapters.using("a"):
                 moved = dict(tensors(model(**clone_inputs(given))))
         assert any(v.shape != moved[k].shape or not torch.equal(v, moved[k]) for k, v in plain.items())
     record_property("bottleneck", "runs")

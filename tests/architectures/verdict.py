@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from graftwork.errors import SiteError
-from graftwork.sites.discover import observe, site_map
+from graftwork.sites.discovery.discover import observe, site_map
 from tests.architectures.coverage import Counts, counts_of
 from tests.architectures.known import NO_RESIDUALS, PUBLISHED
 from tests.architectures.made_by_hand import MADE, made_by_hand

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import graftwork as gw
 from graftwork.sites import by_hand
-from tests.attach.common import assert_same, attached, grads, grafted, ids, lively, output, snapshot
+from tests.support.attached import assert_same, attached, grads, ids, lively, output, snapshot, with_adapters
 from tests.zoo.models import build, main_output
 
 
@@ -40,12 +40,12 @@ def test_sites_as_objects() -> None:
     model, x = network(), torch.randn(3, 4, 8)
     before, plain = snapshot(model), model(x)
     taps = {"residual": gw.Tap("0.mlp", "input", 0)}
-    grafts = gw.attach(model, sites=[site(0, **taps), site(1)])
-    assert len(grafts.sites) == 2
-    grafts.add("a", gw.Standard(bottleneck_size=4))
-    lively(grafts, "a")
-    assert sorted(grafts.modules_of("a")) == ["0.feed_forward", "1.feed_forward"]
-    first, second = (grafts.modules_of("a")[f"{n}.feed_forward"] for n in range(2))
+    adapters = gw.attach(model, sites=[site(0, **taps), site(1)])
+    assert len(adapters.sites) == 2
+    adapters.add("a", gw.Standard(bottleneck_size=4))
+    lively(adapters, "a")
+    assert sorted(adapters.modules_of("a")) == ["0.feed_forward", "1.feed_forward"]
+    first, second = (adapters.modules_of("a")[f"{n}.feed_forward"] for n in range(2))
 
     def delta(module: Any, y: Tensor) -> Tensor:
         return torch.relu(y @ module.down.T + module.down_bias) @ module.up.T + module.up_bias
@@ -56,18 +56,18 @@ def test_sites_as_objects() -> None:
             s = h + block.attn(h)
             y = block.mlp(s)
             h = s + y + delta(module, y)
-        with grafts.using("a"):
+        with adapters.using("a"):
             torch.testing.assert_close(model(x), h)
     with pytest.warns(UserWarning, match=r"leaves out 1 sites.*residual=gw\.Tap"):
-        grafts.add("b", gw.Pfeiffer())  # reads the stream, which the second site does not give
-    assert list(grafts.modules_of("b")) == ["0.feed_forward"]
-    grafts.remove("b")
+        adapters.add("b", gw.Pfeiffer())  # reads the stream, which the second site does not give
+    assert list(adapters.modules_of("b")) == ["0.feed_forward"]
+    adapters.remove("b")
     with pytest.raises(gw.SiteError, match=r"residual=gw\.Tap"):
-        grafts.add("b", gw.Pfeiffer(leave_out=[0]))
+        adapters.add("b", gw.Pfeiffer(leave_out=[0]))
     with pytest.raises(gw.SiteError, match="kinds"):
-        grafts.add("b", gw.BapnaFirat())
-    assert grafts.names == ("a",)
-    grafts.detach()
+        adapters.add("b", gw.BapnaFirat())
+    assert adapters.names == ("a",)
+    adapters.detach()
     assert_same({k: v for k, v in before.items() if k != "requires_grad"}, snapshot(model))
     assert torch.equal(model(x), plain)
 
@@ -84,13 +84,13 @@ def test_sites_that_are_not_there(wrong: Any) -> None:
 def test_sites_from_paths() -> None:
     model = network(3)
     sites = by_hand.sites_from_paths(model, {"attention": "*.attn", "feed_forward": "*.mlp"})
-    grafts = gw.attach(model, sites=sites)
-    grafts.add("a", gw.Standard(bottleneck_size=2))
-    assert len(grafts.modules_of("a")) == 6
-    lively(grafts, "a")
+    adapters = gw.attach(model, sites=sites)
+    adapters.add("a", gw.Standard(bottleneck_size=2))
+    assert len(adapters.modules_of("a")) == 6
+    lively(adapters, "a")
     x = torch.randn(2, 3, 8)
     plain = model(x)
-    grafts.train_only("a")
+    adapters.train_only("a")
     assert not torch.equal(model(x), plain)
     model(x).sum().backward()
     assert len(grads(model)) == 6 * 4
@@ -100,45 +100,45 @@ def test_nothing_of_ours_in_a_sequential() -> None:
     for model, sites in ((network(), [site(0), site(1)]), (nn.Sequential(network(), nn.Linear(8, 2)), None)):
         given = sites or [site(0, block="0.0", output=gw.Tap("0.0.mlp", "output"))]
         lengths = [len(m) for m in model.modules() if isinstance(m, nn.Sequential)]
-        grafts = gw.attach(model, sites=given)
-        grafts.add("a", gw.Standard(bottleneck_size=4))
-        grafts.active = "a"
+        adapters = gw.attach(model, sites=given)
+        adapters.add("a", gw.Standard(bottleneck_size=4))
+        adapters.active = "a"
         model(torch.randn(2, 3, 8))
         assert [len(m) for m in model.modules() if isinstance(m, nn.Sequential)] == lengths
 
 
 def test_a_sentence_transformer() -> None:
     zoo = build("sentence_transformer")
-    grafts = attached(zoo)
+    adapters = attached(zoo)
     children = [name for name, _ in zoo.model.named_children()]
     plain = output(zoo.model, zoo.inputs)
     for name in ("a", "h"):
-        grafts.add(name, gw.Pfeiffer() if name == "a" else gw.Houlsby())
-        lively(grafts, name)
+        adapters.add(name, gw.Pfeiffer() if name == "a" else gw.Houlsby())
+        lively(adapters, name)
     assert [name for name, _ in zoo.model.named_children()] == children
     rows = plain.shape[0]
     alone = {}
     for name in ("a", "h"):
-        with grafts.using(name):
+        with adapters.using(name):
             alone[name] = output(zoo.model, zoo.inputs)
-    with grafts.using(gw.MixedBatch(["a"] * (rows - 1) + ["h"])):
+    with adapters.using(gw.MixedBatch(["a"] * (rows - 1) + ["h"])):
         torch.testing.assert_close(output(zoo.model, zoo.inputs), torch.cat([alone["a"][:-1], alone["h"][-1:]]))
-    grafts.active = None
+    adapters.active = None
     assert torch.equal(output(zoo.model, zoo.inputs), plain)
 
 
 def test_one_block_called_many_times() -> None:
-    model, grafts, inputs = grafted("albert", a=gw.Pfeiffer(), h=gw.Houlsby())
-    per_layer = grafts.modules_of("a")
+    model, adapters, inputs = with_adapters("albert", a=gw.Pfeiffer(), h=gw.Houlsby())
+    per_layer = adapters.modules_of("a")
     assert len(per_layer) == 3
     assert len({id(m) for m in per_layer.values()}) == 3
-    grafts.train_only("a")
+    adapters.train_only("a")
     with torch.no_grad():
         for n, module in enumerate(per_layer.values()):
             for p in module.parameters():
                 p.zero_()
             expected = output(model, inputs)
-            lively(grafts, "h", seed=n)
+            lively(adapters, "h", seed=n)
             module.up_bias.fill_(0.1 * (n + 1))
             assert not torch.equal(output(model, inputs), expected)
     model.train()
@@ -161,16 +161,16 @@ class Flat(nn.Module):
 def test_flat_hidden_states() -> None:
     torch.manual_seed(0)
     model, x = Flat(), torch.randn(3, 4, 8)
-    grafts = gw.attach(model, sites=[site(0, block="", output=gw.Tap("mlp", "output"))])
+    adapters = gw.attach(model, sites=[site(0, block="", output=gw.Tap("mlp", "output"))])
     for n, name in enumerate("abc"):
-        grafts.add(name, gw.Standard(bottleneck_size=4) if name != "c" else gw.Bottleneck(norm_after=True))
-        lively(grafts, name, seed=n)
+        adapters.add(name, gw.Standard(bottleneck_size=4) if name != "c" else gw.Bottleneck(norm_after=True))
+        lively(adapters, name, seed=n)
     alone = {}
     for name in (*"abc", None):
-        with grafts.using(name):
+        with adapters.using(name):
             alone[name] = output(model, {"x": x})
     for names in (["a", "b", "a"], ["a", None, "c"]):
-        with grafts.using(gw.MixedBatch(names)):
+        with adapters.using(gw.MixedBatch(names)):
             expected = torch.stack([alone[name][row] for row, name in enumerate(names)])
             torch.testing.assert_close(output(model, {"x": x}), expected)
 
@@ -182,9 +182,9 @@ def test_on_the_meta_device(name: str) -> None:
         model = type(zoo.model)(zoo.model.config)
     others = gw.attach(zoo.model)
     # BERT of 4.57 looks into its mask, which has no values there: the sites of a model with weights serve as well.
-    grafts = gw.attach(model, sites=others.sites if name == "bert_classifier" else None)
-    assert grafts.sites == others.sites
-    for handle in (grafts, others):
+    adapters = gw.attach(model, sites=others.sites if name == "bert_classifier" else None)
+    assert adapters.sites == others.sites
+    for handle in (adapters, others):
         handle.add("a", gw.Houlsby())
         handle.add("b", gw.Houlsby())
         handle.add_fusion(gw.Fuse("a", "b", name="ab", norms="base"))
@@ -202,16 +202,16 @@ def test_on_the_meta_device(name: str) -> None:
 def test_a_base_in_bfloat16() -> None:
     for name in ("bert_classifier", "llama_causal", "t5_generation"):
         zoo = build(name, torch.bfloat16)
-        grafts = attached(zoo)
+        adapters = attached(zoo)
         for n, key in enumerate("abh"):
-            grafts.add(key, gw.Houlsby() if key == "h" else gw.Pfeiffer())
-            lively(grafts, key, seed=n, size=0.05)
+            adapters.add(key, gw.Houlsby() if key == "h" else gw.Pfeiffer())
+            lively(adapters, key, seed=n, size=0.05)
         pool = gw.Fuse("a", "b", name="ab")
-        grafts.add_fusion(pool)
+        adapters.add_fusion(pool)
         for composition in ("a", "h", pool, gw.MixedBatch(["a", "h", None])):
-            grafts.train_only(["a", "b", "h", "ab"], active=composition)
-            own = [m for key in ("a", "h", "ab") for m in grafts.modules_of(key).values()]
-            own += list(grafts.norms_of("h").values())
+            adapters.train_only(["a", "b", "h", "ab"], active=composition)
+            own = [m for key in ("a", "h", "ab") for m in adapters.modules_of(key).values()]
+            own += list(adapters.norms_of("h").values())
             assert all(p.dtype == torch.float32 for m in own for p in m.parameters())
             found = main_output(zoo.model(**zoo.inputs))
             assert found.dtype == torch.bfloat16
@@ -219,7 +219,7 @@ def test_a_base_in_bfloat16() -> None:
             given = grads(zoo.model)
             assert given
             assert all(torch.isfinite(g).all() for g in given.values())
-        grafts.active = "a"
+        adapters.active = "a"
         half = output(zoo.model, zoo.inputs)
         zoo.model.float()
         whole = main_output(zoo.model(**{k: v.float() if v.is_floating_point() else v for k, v in zoo.inputs.items()}))
@@ -227,8 +227,8 @@ def test_a_base_in_bfloat16() -> None:
 
 
 def test_the_model_is_cast_with_its_adapters() -> None:
-    model, grafts, inputs = grafted("bert", a=gw.Pfeiffer(), h=gw.Houlsby())
-    grafts.active = gw.Stack("a", "h")
+    model, adapters, inputs = with_adapters("bert", a=gw.Pfeiffer(), h=gw.Houlsby())
+    adapters.active = gw.Stack("a", "h")
     single = output(model, inputs)
     model.double()
     assert all(p.dtype == torch.float64 for p in model.parameters())
@@ -241,11 +241,11 @@ def test_the_model_is_cast_with_its_adapters() -> None:
 
 @pytest.mark.parametrize("name", ["bert", "llama_causal", "t5_generation"])
 def test_autocast(name: str) -> None:
-    model, grafts, inputs = grafted(name, a=gw.Pfeiffer(), b=gw.Pfeiffer(), h=gw.Houlsby())
+    model, adapters, inputs = with_adapters(name, a=gw.Pfeiffer(), b=gw.Pfeiffer(), h=gw.Houlsby())
     pool = gw.Fuse("a", "b", name="ab")
-    grafts.add_fusion(pool)
+    adapters.add_fusion(pool)
     for composition in ("a", "h", gw.Average("a", "b"), pool, gw.MixedBatch(["a", "h", "b"]), gw.Stack("h", pool)):
-        grafts.train_only(["a", "b", "h", "ab"], active=composition)
+        adapters.train_only(["a", "b", "h", "ab"], active=composition)
         with torch.no_grad():
             whole = main_output(model(**inputs))
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -256,8 +256,8 @@ def test_autocast(name: str) -> None:
 
 
 def test_rows_of_a_batch_given_by_position() -> None:
-    model, grafts, inputs = grafted("bert")
-    with grafts.using(gw.MixedBatch(["a", None, "b"])):
+    model, adapters, inputs = with_adapters("bert")
+    with adapters.using(gw.MixedBatch(["a", None, "b"])):
         by_name = output(model, inputs)
         with torch.no_grad():
             by_place = model(inputs["input_ids"], inputs["attention_mask"]).last_hidden_state
@@ -265,7 +265,7 @@ def test_rows_of_a_batch_given_by_position() -> None:
             by_values = model(inputs_embeds=embedded, attention_mask=inputs["attention_mask"]).last_hidden_state
     assert torch.equal(by_name, by_place)
     torch.testing.assert_close(by_name, by_values)
-    with grafts.using(gw.MixedBatch(["a", "b"])), pytest.raises(gw.CompositionError, match="names 2 rows"):
+    with adapters.using(gw.MixedBatch(["a", "b"])), pytest.raises(gw.CompositionError, match="names 2 rows"):
         model(input_ids=ids(5))
 
 
@@ -273,8 +273,8 @@ def test_rows_of_a_batch_given_by_position() -> None:
 def test_layers_on_other_devices() -> None:
     from accelerate import dispatch_model
 
-    model, grafts, inputs = grafted("bert")
-    grafts.active = "a"
+    model, adapters, inputs = with_adapters("bert")
+    adapters.active = "a"
     expected = output(model, inputs)
     dispatch_model(model, {"embeddings": "cpu", "encoder.layer.0": 0, "encoder.layer.1": "cpu", "pooler": "cpu"})
     torch.testing.assert_close(output(model, inputs).cpu(), expected, rtol=1e-3, atol=1e-3)
@@ -284,8 +284,8 @@ def test_dispatched_by_accelerate() -> None:
     from accelerate import dispatch_model
     from accelerate.hooks import remove_hook_from_submodules
 
-    model, grafts, inputs = grafted("bert")
-    grafts.active = gw.Stack("a", "b")
+    model, adapters, inputs = with_adapters("bert")
+    adapters.active = gw.Stack("a", "b")
     expected = output(model, inputs)
     dispatch_model(model, {"": "cpu"}, force_hooks=True)
     assert torch.equal(output(model, inputs), expected)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 import graftwork as gw
-from tests.attach.common import bert_classifier, checkpoint, grads, ids, lively, output, stir
+from tests.support.attached import bert_classifier, checkpoint, grads, ids, lively, output, stir
 
 POOL = gw.Fuse("a", "b", name="ab")
 INPUTS = {"input_ids": ids()}
@@ -23,16 +23,16 @@ INPUTS = {"input_ids": ids()}
 
 def setup() -> tuple[Any, gw.Adapters]:
     model = bert_classifier()
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     for n, (name, config) in enumerate({"a": gw.Pfeiffer(), "b": gw.Pfeiffer(), "h": gw.Houlsby()}.items()):
-        grafts.add(name, config)
+        adapters.add(name, config)
         if name == "b":
-            grafts.add_head("b", 5)
-        lively(grafts, name, seed=n)
-    grafts.add_fusion(POOL)
-    lively(grafts, "ab")
-    grafts.active = gw.Stack("h", POOL)
-    return model, grafts
+            adapters.add_head("b", 5)
+        lively(adapters, name, seed=n)
+    adapters.add_fusion(POOL)
+    lively(adapters, "ab")
+    adapters.active = gw.Stack("h", POOL)
+    return model, adapters
 
 
 def deep(model: nn.Module, folder: Path) -> nn.Module:
@@ -54,38 +54,38 @@ def twice(model: nn.Module, folder: Path) -> nn.Module:
 
 @pytest.mark.parametrize("way", [deep, pickled, saved, twice])
 def test_a_copy_is_independent(way: Any, tmp_path: Path) -> None:
-    model, grafts = setup()
+    model, adapters = setup()
     expected = {}
     for composition in (None, "a", "b", gw.MixedBatch(["a", "h", None, "a"]), gw.Stack("h", POOL)):
-        with grafts.using(composition):
+        with adapters.using(composition):
             expected[composition] = output(model, INPUTS)
-    grafts.train_only("a", active=gw.Stack("h", POOL))
+    adapters.train_only("a", active=gw.Stack("h", POOL))
     other = way(model, tmp_path)
     theirs = gw.of(other)
-    assert theirs is not grafts
+    assert theirs is not adapters
     assert theirs.model is other
-    assert theirs.active == grafts.active == gw.Stack("h", POOL)
-    assert theirs.names == grafts.names
-    assert theirs.learning == ("a",)
+    assert theirs.active == adapters.active == gw.Stack("h", POOL)
+    assert theirs.names == adapters.names
+    assert theirs.trainable == ("a",)
     assert not {id(p) for p in model.parameters()} & {id(p) for p in other.parameters()}
     assert torch.equal(output(other, INPUTS), expected[gw.Stack("h", POOL)])
     for composition, value in expected.items():
         with theirs.using(composition):
             assert torch.equal(output(other, INPUTS), value)
     for name in ("a", "h", "ab"):  # the original's weights move, the copy stays
-        lively(grafts, name, seed=9)
+        lively(adapters, name, seed=9)
     stir([model.bert], 3)
     for composition, value in expected.items():
         with theirs.using(composition):
             assert torch.equal(output(other, INPUTS), value)
-        with grafts.using(composition):
+        with adapters.using(composition):
             assert not torch.equal(output(model, INPUTS), value)
     before = output(model, INPUTS)
     theirs.active = "b"
     theirs.remove("h")
     theirs.add("new", gw.Houlsby())
     assert torch.equal(output(model, INPUTS), before)
-    assert grafts.names == ("a", "b", "h")
+    assert adapters.names == ("a", "b", "h")
     theirs.train_only("new")
     other.train()
     other(**INPUTS, labels=torch.tensor([0, 1, 2, 0])).loss.backward()
@@ -97,22 +97,22 @@ def test_a_copy_is_independent(way: Any, tmp_path: Path) -> None:
 
 
 def test_a_copy_of_a_copy_outlives_the_original() -> None:
-    model, grafts = setup()
+    model, adapters = setup()
     expected = output(model, INPUTS)
     other = copy.deepcopy(model)
-    grafts.detach()
-    del model, grafts
+    adapters.detach()
+    del model, adapters
     assert torch.equal(output(other, INPUTS), expected)
 
 
 def test_a_copy_while_checkpointing_and_composing() -> None:
-    model, grafts = setup()
+    model, adapters = setup()
     checkpoint(model)
     model.train()
-    grafts.train_only(POOL)
+    adapters.train_only(POOL)
     model(**INPUTS).logits.sum().backward()
     model.zero_grad()
-    with grafts.using("a"):
+    with adapters.using("a"):
         other = copy.deepcopy(model)
     other.train()
     other(**INPUTS).logits.sum().backward()
@@ -143,12 +143,12 @@ def test_threads_at_a_copy_that_has_not_run_yet() -> None:
 
 
 def test_a_copied_part_is_plain() -> None:
-    model, grafts = setup()
-    grafts.active = None
+    model, adapters = setup()
+    adapters.active = None
     with torch.no_grad():
         hidden = model.bert.embeddings(INPUTS["input_ids"])
     plain = model.bert.encoder(hidden)[0]
-    grafts.active = "a"
+    adapters.active = "a"
     part = copy.deepcopy(model.bert.encoder)
     assert torch.equal(part(hidden)[0], plain)
     assert not {id(p) for p in part.parameters()} & {id(p) for p in model.parameters()}
@@ -160,19 +160,19 @@ def test_a_copied_part_is_plain() -> None:
     assert not [k for k in bert.state_dict() if "graftwork" in k]
     again.add("a", gw.Pfeiffer(init="zero"))
     again.active = "a"
-    grafts.active = None
+    adapters.active = None
     assert torch.equal(output(bert, INPUTS), model.bert(**INPUTS).last_hidden_state)
 
 
 def test_tied_weights_stay_tied() -> None:
     import transformers as hf
 
-    from tests.attach.common import SMALL, made
+    from tests.support.attached import SMALL, made
 
     model = made(hf.BertForMaskedLM, hf.BertConfig(**SMALL))
-    grafts = gw.attach(model)
-    grafts.add("a", gw.Pfeiffer())
-    grafts.active = "a"
+    adapters = gw.attach(model)
+    adapters.add("a", gw.Pfeiffer())
+    adapters.active = "a"
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         weight = other.get_input_embeddings().weight
         assert weight is other.get_output_embeddings().weight

@@ -11,7 +11,7 @@ import transformers as hf
 from torch import Tensor, nn
 
 import graftwork as gw
-from tests.attach.common import bert_classifier, ids, lively, made
+from tests.support.attached import bert_classifier, ids, lively, made
 
 
 def output(model: Any, inputs: dict[str, Any]) -> Tensor:
@@ -78,19 +78,19 @@ def test_the_head_of_a_model_that_is_its_own_base(case: str) -> None:
     make, inputs, paths = CASES[case]
     model = make()
     plain = output(model, inputs)
-    grafts = gw.attach(model)
-    assert grafts.head_paths == paths
+    adapters = gw.attach(model)
+    assert adapters.head_paths == paths
     for name in "ab":
-        grafts.add(name, gw.Pfeiffer(init="zero"))
+        adapters.add(name, gw.Pfeiffer(init="zero"))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        grafts.train_only("a")
+        adapters.train_only("a")
     learning = [n for n, p in model.named_parameters() if p.requires_grad and "heads" in n]
     assert len(learning) == 2 * len(paths)
     assert torch.equal(output(model, inputs), plain)
-    lively(grafts, "a")
+    lively(adapters, "a")
     assert not torch.equal(output(model, inputs), plain)
-    with grafts.using("b"):
+    with adapters.using("b"):
         assert torch.equal(output(model, inputs), plain)
 
 
@@ -100,16 +100,16 @@ def test_neck_and_head_behind_a_backbone() -> None:
 
 def test_a_model_without_a_task_has_none() -> None:
     for model in (clip(hf.CLIPModel), clip(hf.CLIPModel).vision_model):
-        grafts = gw.attach(model)
-        assert grafts.head_paths == grafts.unclear_heads == ()
+        adapters = gw.attach(model)
+        assert adapters.head_paths == adapters.unclear_heads == ()
 
 
 def test_a_parameter_that_is_part_of_a_head_is_named() -> None:
     model = whisper(use_weighted_layer_sum=True)
-    grafts = gw.attach(model)
-    grafts.add("a", gw.Pfeiffer())
+    adapters = gw.attach(model)
+    adapters.add("a", gw.Pfeiffer())
     with pytest.warns(UserWarning, match=r"train_only\('a'\): layer_weights of this WhisperForAudioClassification"):
-        grafts.train_only("a")
+        adapters.train_only("a")
 
 
 class Own(nn.Module):
@@ -127,21 +127,21 @@ class Own(nn.Module):
 def test_a_head_in_a_module_of_ones_own_is_named_or_given() -> None:
     inputs = {"input_ids": ids()}
     model = Own()
-    grafts = gw.attach(model, example_inputs=inputs)
-    grafts.add("a", gw.Pfeiffer())
+    adapters = gw.attach(model, example_inputs=inputs)
+    adapters.add("a", gw.Pfeiffer())
     with pytest.warns(UserWarning, match=r"classifier of this Own does not learn.*heads=\[...\]"):
-        grafts.train_only("a")
+        adapters.train_only("a")
     with pytest.raises(gw.AttachError, match="attached already"):
         gw.attach(model, heads=["classifier"])
-    grafts.detach()
+    adapters.detach()
     for heads, expected in ((["classifier"], 2), ((), 0)):
-        grafts = gw.attach(model, example_inputs=inputs, heads=heads)
-        grafts.add("a", gw.Pfeiffer())
+        adapters = gw.attach(model, example_inputs=inputs, heads=heads)
+        adapters.add("a", gw.Pfeiffer())
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            grafts.train_only("a")
+            adapters.train_only("a")
         assert len([n for n, p in model.named_parameters() if p.requires_grad and "heads" in n]) == expected
-        grafts.detach()
+        adapters.detach()
     for wrong in (["classifer"], "classifier", [""]):
         with pytest.raises(gw.AttachError, match="paths of modules with weights in this Own"):
             gw.attach(model, example_inputs=inputs, heads=wrong)
@@ -154,19 +154,19 @@ def test_a_head_of_words_follows_a_vocabulary_that_is_resized(kind: str, tmp_pat
         return made(getattr(hf, f"{kind}ForMaskedLM"), config)
 
     model, tokens = make(), {"input_ids": ids() % 46 + 4}
-    grafts = gw.attach(model)
-    grafts.add("a", gw.Pfeiffer())
-    lively(grafts, "a")
-    grafts.active = "a"
+    adapters = gw.attach(model)
+    adapters.add("a", gw.Pfeiffer())
+    lively(adapters, "a")
+    adapters.active = "a"
     before = output(model, tokens)
     for words in (57, 53):
         model.resize_token_embeddings(words, mean_resizing=False)
         found = output(model, tokens)
         assert found.shape[-1] == words
         torch.testing.assert_close(found[..., :50], before)
-    grafts.train_only("a")
+    adapters.train_only("a")
     model(input_ids=torch.full((1, 4), 52), labels=torch.full((1, 4), 52)).loss.backward()
-    grafts.save("a", tmp_path / "a")
+    adapters.save("a", tmp_path / "a")
     other = make()
     other.resize_token_embeddings(53, mean_resizing=False)
     other.load_state_dict({k: v for k, v in model.state_dict().items() if "graftwork" not in k})
@@ -180,7 +180,7 @@ def test_tied_weights_are_written_once_and_read_under_all_names(tmp_path: Any) -
 
     def make(seed: int) -> Any:
         config = hf.BertConfig(**TINY, vocab_size=50, tie_word_embeddings=True)
-        return gw.Headed(made(hf.BertForMaskedLM, config, seed))
+        return gw.ModelWithHeads(made(hf.BertForMaskedLM, config, seed))
 
     one, other = make(0), make(1)
     save_file(one.state_dict(), tmp_path / "model.safetensors")

@@ -11,7 +11,7 @@ import transformers as hf
 from torch import Tensor, nn
 
 import graftwork as gw
-from tests.attach.common import SMALL, bert_classifier, grads, ids, lively, made, output, stir
+from tests.support.attached import SMALL, bert_classifier, grads, ids, lively, made, output, stir
 from tests.zoo.models import build
 
 
@@ -34,13 +34,13 @@ def gpt2() -> Any:
 
 
 def two(model: Any, **heads: Any) -> gw.Adapters:
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     for n, name in enumerate(("a", "b")):
-        grafts.add(name, gw.Pfeiffer())
+        adapters.add(name, gw.Pfeiffer())
         if name in heads:
-            grafts.add_head(name, heads[name])
-        lively(grafts, name, seed=n + 1)
-    return grafts
+            adapters.add_head(name, heads[name])
+        lively(adapters, name, seed=n + 1)
+    return adapters
 
 
 def labels_of(model: Any) -> tuple[Any, ...]:
@@ -52,27 +52,27 @@ def labels_of(model: Any) -> tuple[Any, ...]:
 def test_each_adapter_has_a_head_of_its_own(make: Any) -> None:
     model = make()
     inputs = {"input_ids": ids()}
-    grafts = gw.attach(model)
-    assert grafts.head_paths == ("classifier",)
-    grafts.add("a", gw.Pfeiffer(init="zero"))
-    grafts.add("b", gw.Pfeiffer(init="zero"))
+    adapters = gw.attach(model)
+    assert adapters.head_paths == ("classifier",)
+    adapters.add("a", gw.Pfeiffer(init="zero"))
+    adapters.add("b", gw.Pfeiffer(init="zero"))
     plain = output(model, inputs)
     for name in ("a", "b"):
-        with grafts.using(name):
+        with adapters.using(name):
             assert torch.equal(output(model, inputs), plain)  # a copy of the model's own
-    stir(grafts.head_of("a").values())
-    with grafts.using("a"):
+    stir(adapters.head_of("a").values())
+    with adapters.using("a"):
         mine = output(model, inputs)
     assert not torch.equal(mine, plain)
-    with grafts.using("b"):
+    with adapters.using("b"):
         assert torch.equal(output(model, inputs), plain)
-    with grafts.using("b", head="a"):
+    with adapters.using("b", head="a"):
         assert torch.equal(output(model, inputs), mine)
-    with grafts.using("a", head=None):
+    with adapters.using("a", head=None):
         assert torch.equal(output(model, inputs), plain)
-    with grafts.using(None, head="a"):
+    with adapters.using(None, head="a"):
         assert torch.equal(output(model, inputs), mine)
-    with pytest.raises(gw.UnknownNameError, match="head"), grafts.using("a", head="c"):
+    with pytest.raises(gw.UnknownNameError, match="head"), adapters.using("a", head="c"):
         raise AssertionError
     assert torch.equal(output(model, inputs), plain)
 
@@ -80,21 +80,21 @@ def test_each_adapter_has_a_head_of_its_own(make: Any) -> None:
 @pytest.mark.parametrize("make", [bert_classifier, roberta_classifier])
 def test_different_numbers_of_labels(make: Any) -> None:
     model = make()
-    grafts = two(model, a=5, b=["no", "yes"])
-    assert grafts.labels("a") == gw.Labels(tuple(f"LABEL_{n}" for n in range(5)))
+    adapters = two(model, a=5, b=["no", "yes"])
+    assert adapters.labels("a") == gw.Labels(tuple(f"LABEL_{n}" for n in range(5)))
     before = labels_of(model)
     inputs = {"input_ids": ids()}
     for name, labels in (("a", torch.tensor([0, 4, 3, 1])), ("b", torch.tensor([0, 1, 1, 0]))):
-        with grafts.using(name):
+        with adapters.using(name):
             found = model(**inputs, labels=labels)
             logits = output(model, inputs)
         assert found.logits.shape == (4, 5 if name == "a" else 2)
         torch.testing.assert_close(found.loss, nn.functional.cross_entropy(logits, labels))
         assert labels_of(model) == before
-    assert grafts.labels("b") == gw.Labels(("no", "yes"), "single_label_classification")
-    with grafts.using("a", head="b"):
+    assert adapters.labels("b") == gw.Labels(("no", "yes"), "single_label_classification")
+    with adapters.using("a", head="b"):
         assert model(**inputs, labels=torch.tensor([0, 1, 1, 0])).logits.shape == (4, 2)
-    with grafts.using("a", head=None):
+    with adapters.using("a", head=None):
         assert model(**inputs, labels=torch.tensor([2, 1, 1, 0])).logits.shape == (4, 3)
         model.config.problem_type = "multi_label_classification"  # the user's own
         many = torch.tensor([[0.0, 1.0, 1.0]] * 4)
@@ -104,32 +104,32 @@ def test_different_numbers_of_labels(make: Any) -> None:
 
 def test_regression_beside_classification() -> None:
     model = bert_classifier()
-    grafts = two(model, a=1)
+    adapters = two(model, a=1)
     before = labels_of(model)
     inputs = {"input_ids": ids()}
     scores = torch.tensor([0.5, 1.5, -1.0, 2.0])
     for _ in range(2):
-        with grafts.using("a"):
+        with adapters.using("a"):
             found = model(**inputs, labels=scores)
         torch.testing.assert_close(found.loss, nn.functional.mse_loss(found.logits.squeeze(), scores))
         assert labels_of(model) == before
-    assert grafts.labels("a") == gw.Labels(("LABEL_0",), "regression")
-    with grafts.using("b"):
+    assert adapters.labels("a") == gw.Labels(("LABEL_0",), "regression")
+    with adapters.using("b"):
         model(**inputs, labels=torch.tensor([2, 1, 1, 0]))
 
 
 def test_the_configuration_is_restored_when_the_forward_raises() -> None:
     model = bert_classifier()
-    grafts = two(model, a=5)
+    adapters = two(model, a=5)
     before = labels_of(model)
-    with grafts.using("a"), pytest.raises((IndexError, RuntimeError)):
+    with adapters.using("a"), pytest.raises((IndexError, RuntimeError)):
         model(input_ids=ids(), labels=torch.tensor([7, 0, 0, 0]))
     assert labels_of(model) == before
     handle = model.bert.encoder.register_forward_hook(interrupt)
-    with grafts.using("a"), pytest.raises(KeyboardInterrupt):
+    with adapters.using("a"), pytest.raises(KeyboardInterrupt):
         model(input_ids=ids(), labels=torch.tensor([1, 0, 0, 0]))
     handle.remove()
-    with grafts.using("b"):
+    with adapters.using("b"):
         output(model, {"input_ids": ids()})
     assert labels_of(model) == before
 
@@ -140,7 +140,7 @@ def interrupt(*_: Any) -> None:
 
 def test_threads_with_different_labels_at_once() -> None:
     model = bert_classifier()
-    grafts = two(model, a=5, b=2)
+    adapters = two(model, a=5, b=2)
     cases: list[tuple[str | None, Tensor]] = [
         ("a", torch.tensor([0, 4, 3, 1])),
         ("b", torch.tensor([0, 1, 1, 0])),
@@ -148,13 +148,13 @@ def test_threads_with_different_labels_at_once() -> None:
     ]
     alone = []
     for name, labels in cases:
-        with grafts.using(name), torch.no_grad():
+        with adapters.using(name), torch.no_grad():
             alone.append(model(input_ids=ids(), labels=labels).loss)
     wrong: list[Any] = []
 
     def rounds(n: int) -> None:
         for _ in range(20):
-            with grafts.using(cases[n][0]), torch.no_grad():
+            with adapters.using(cases[n][0]), torch.no_grad():
                 if not torch.equal(model(input_ids=ids(), labels=cases[n][1]).loss, alone[n]):
                     wrong.append(n)
 
@@ -168,34 +168,34 @@ def test_threads_with_different_labels_at_once() -> None:
 
 def test_by_rows() -> None:
     model = bert_classifier()
-    grafts = two(model)
+    adapters = two(model)
     inputs = {"input_ids": ids()}
     alone = {}
     for name in ("a", "b", None):
-        with grafts.using(name):
+        with adapters.using(name):
             alone[name] = output(model, inputs)
     rows: list[str | None] = ["b", None, "a", "b"]
     expected = torch.stack([alone[name][row] for row, name in enumerate(rows)])
-    with grafts.using(gw.MixedBatch(rows)):
+    with adapters.using(gw.MixedBatch(rows)):
         torch.testing.assert_close(output(model, inputs), expected)
         labels = torch.tensor([0, 2, 1, 1])
         torch.testing.assert_close(
             model(**inputs, labels=labels).loss.detach(), nn.functional.cross_entropy(expected, labels)
         )
-    with grafts.using(gw.BatchSplit("b", "a", batch_sizes=[1, 3])):
+    with adapters.using(gw.BatchSplit("b", "a", batch_sizes=[1, 3])):
         torch.testing.assert_close(output(model, inputs), torch.cat([alone["b"][:1], alone["a"][1:]]))
-    with grafts.using(gw.Replicate("a", "b")):
+    with adapters.using(gw.Replicate("a", "b")):
         torch.testing.assert_close(output(model, inputs), torch.cat([alone["a"], alone["b"]]))
 
 
 def test_by_rows_with_other_numbers_of_labels() -> None:
     model = bert_classifier()
-    grafts = two(model, a=5, b=5)
-    grafts.add("c", gw.Pfeiffer())
+    adapters = two(model, a=5, b=5)
+    adapters.add("c", gw.Pfeiffer())
     inputs = {"input_ids": ids()}
-    with grafts.using("a"):
+    with adapters.using("a"):
         alone = output(model, inputs)
-    with grafts.using(gw.MixedBatch(["a", "b", "a", "b"])):
+    with adapters.using(gw.MixedBatch(["a", "b", "a", "b"])):
         found = output(model, inputs)
         assert found.shape == (4, 5)
         torch.testing.assert_close(found[::2], alone[::2])
@@ -203,86 +203,86 @@ def test_by_rows_with_other_numbers_of_labels() -> None:
         loss = model(**inputs, labels=labels).loss
         torch.testing.assert_close(loss.detach(), nn.functional.cross_entropy(found, labels))
     for rows in (["a", "c", "a", "b"], ["a", "b", None, "b"]):
-        with grafts.using(gw.MixedBatch(rows)), pytest.raises(gw.CompositionError, match="equally many labels"):
+        with adapters.using(gw.MixedBatch(rows)), pytest.raises(gw.CompositionError, match="equally many labels"):
             output(model, inputs)
-    with grafts.using(gw.MixedBatch(["a", "c", "a", None]), head="a"):
+    with adapters.using(gw.MixedBatch(["a", "c", "a", None]), head="a"):
         torch.testing.assert_close(output(model, inputs)[::2], alone[::2])
 
 
 def test_stack_fuse_and_average() -> None:
     model = bert_classifier()
-    grafts = two(model, b=5)
+    adapters = two(model, b=5)
     inputs = {"input_ids": ids()}
-    with grafts.using(gw.Stack("a", "b")):
+    with adapters.using(gw.Stack("a", "b")):
         assert output(model, inputs).shape == (4, 5)
-    with grafts.using(gw.Stack("b", "a")):
+    with adapters.using(gw.Stack("b", "a")):
         assert output(model, inputs).shape == (4, 3)
     pool = gw.Fuse("a", "b", name="ab")
-    grafts.add_fusion(pool)
-    with grafts.using(pool):
+    adapters.add_fusion(pool)
+    with adapters.using(pool):
         assert output(model, inputs).shape == (4, 3)  # a head of its own, like the model's
-    grafts.remove(pool)
-    grafts.add_fusion(pool, head_from="b")
-    with grafts.using(pool):
+    adapters.remove(pool)
+    adapters.add_fusion(pool, head_from="b")
+    with adapters.using(pool):
         five = output(model, inputs)
         assert five.shape == (4, 5)
         model(**inputs, labels=torch.tensor([0, 4, 3, 1]))
-    with grafts.using(gw.Stack("a", pool)):
+    with adapters.using(gw.Stack("a", pool)):
         assert output(model, inputs).shape == (4, 5)
     with pytest.raises(gw.CompositionError, match=r"using\(composition, head='a'\)"):
-        grafts.active = gw.Average("a", "b")
-    with grafts.using(gw.Average("a", "b"), head="b"):
+        adapters.active = gw.Average("a", "b")
+    with adapters.using(gw.Average("a", "b"), head="b"):
         assert output(model, inputs).shape == (4, 5)
-    with grafts.using(gw.Average("a", "b"), head=None):
+    with adapters.using(gw.Average("a", "b"), head=None):
         assert output(model, inputs).shape == (4, 3)
-    with grafts.using(gw.Average("a", "a")):
+    with adapters.using(gw.Average("a", "a")):
         assert output(model, inputs).shape == (4, 3)
 
 
 def test_a_head_of_the_users_own() -> None:
     model = bert_classifier()
-    grafts = two(model, b=nn.Sequential(nn.Linear(32, 4), nn.Tanh(), nn.Linear(4, 2)))
-    with grafts.using("b"):
+    adapters = two(model, b=nn.Sequential(nn.Linear(32, 4), nn.Tanh(), nn.Linear(4, 2)))
+    with adapters.using("b"):
         assert output(model, {"input_ids": ids()}).shape == (4, 2)
     for wrong in ([], 0, ["x", "x"], {"other": nn.Linear(32, 2)}):
         with pytest.raises(gw.ConfigError):
-            grafts.add_head("a", wrong)
+            adapters.add_head("a", wrong)
     with pytest.raises(gw.UnknownNameError):
-        grafts.add_head("c", 3)
+        adapters.add_head("c", 3)
     with pytest.raises(gw.ConfigError, match="no head"):
-        grafts_without = gw.attach(build("bert").model)
-        grafts_without.add("a", gw.Pfeiffer())
-        grafts_without.add_head("a", 3)
+        without = gw.attach(build("bert").model)
+        without.add("a", gw.Pfeiffer())
+        without.add_head("a", 3)
 
 
 @pytest.mark.parametrize("make", [t5, gpt2])
 def test_output_embeddings_are_no_head(make: Any) -> None:
     model = make()
-    grafts = gw.attach(model)
-    grafts.add("a", gw.Pfeiffer())
-    assert grafts.head_paths == ()
-    assert grafts.labels("a") is None
-    grafts.train_only("a")
+    adapters = gw.attach(model)
+    adapters.add("a", gw.Pfeiffer())
+    assert adapters.head_paths == ()
+    assert adapters.labels("a") is None
+    adapters.train_only("a")
     own = model.get_output_embeddings().weight
     assert not own.requires_grad
     if model.config.tie_word_embeddings:
         assert own is model.get_input_embeddings().weight
     assert all("graftwork" in n for n, p in model.named_parameters() if p.requires_grad)
     with pytest.raises(gw.ConfigError):
-        grafts.add_head("a", 3)
+        adapters.add_head("a", 3)
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_transform_of_a_masked_language_model_is_its_head(tied: bool) -> None:
     model = masked_lm(tied)
-    grafts = two(model)
-    assert grafts.head_paths == ("cls",)
+    adapters = two(model)
+    assert adapters.head_paths == ("cls",)
     keys = [k for k in model.state_dict() if "heads" in k]
     assert any("transform" in k for k in keys)
     assert not [k for k in keys if "decoder.weight" in k]
     names = [n for n, p in model.named_parameters(remove_duplicate=False) if p is model.get_output_embeddings().weight]
     assert not [n for n in names if "graftwork" in n]
-    grafts.train_only("a")
+    adapters.train_only("a")
     learning = {n for n, p in model.named_parameters() if p.requires_grad}
     assert any("transform" in n for n in learning)
     assert not model.get_output_embeddings().weight.requires_grad
@@ -300,10 +300,10 @@ def test_the_transform_of_a_masked_language_model_is_its_head(tied: bool) -> Non
 def test_the_models_own_head_learns_alone() -> None:
     for make in (bert_classifier, masked_lm):
         model = make()
-        grafts = two(model)
-        grafts.train_only(None)
+        adapters = two(model)
+        adapters.train_only(None)
         learning = {n for n, p in model.named_parameters() if p.requires_grad}
         assert learning
         assert all(n.startswith(("classifier", "cls")) for n in learning)
-        assert grafts.active is None
+        assert adapters.active is None
         assert not model.get_output_embeddings() or not model.get_output_embeddings().weight.requires_grad

@@ -10,31 +10,31 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
-from tests.attach.common import bert_classifier, ids, lively, made, output
 from tests.contract.cases import METHODS, STANDS_NOWHERE, Case
+from tests.support.attached import bert_classifier, ids, lively, made, output
 
 INPUTS = {"input_ids": ids()}
 
 
 def setup(config: gw.AdapterConfig | None = None, names: str = "abc", **model: Any) -> tuple[Any, gw.Adapters]:
     made_ = bert_classifier(**model)
-    grafts = gw.attach(made_)
+    adapters = gw.attach(made_)
     for n, name in enumerate(names):
-        grafts.add(name, config or gw.Pfeiffer(reduction_factor=4))
-        lively(grafts, name, seed=n)
-    return made_, grafts
+        adapters.add(name, config or gw.Pfeiffer(reduction_factor=4))
+        lively(adapters, name, seed=n)
+    return made_, adapters
 
 
-def tensors(grafts: gw.Adapters, name: str, head: bool = True) -> list[Tensor]:
-    shared = grafts.shared_of(name)
-    modules: list[nn.Module] = [*grafts.modules_of(name).values(), *grafts.norms_of(name).values()]
+def tensors(adapters: gw.Adapters, name: str, head: bool = True) -> list[Tensor]:
+    shared = adapters.shared_of(name)
+    modules: list[nn.Module] = [*adapters.modules_of(name).values(), *adapters.norms_of(name).values()]
     modules += [] if shared is None else [shared]
-    modules += grafts.head_of(name).values() if head else []
+    modules += adapters.head_of(name).values() if head else []
     return [p.detach() for m in modules for p in m.parameters()]
 
 
-def run(model: Any, grafts: gw.Adapters, composition: gw.Composition, **how: Any) -> Tensor:
-    with grafts.using(composition, **how):
+def run(model: Any, adapters: gw.Adapters, composition: gw.Composition, **how: Any) -> Tensor:
+    with adapters.using(composition, **how):
         return output(model, INPUTS)
 
 
@@ -47,15 +47,15 @@ def test_every_method_merges_with_all_that_it_owns(method: str) -> None:
         pytest.skip(STANDS_NOWHERE[method, "bert"])
     here = Case(method, "bert")
     here.unsettle("a")
-    here.grafts.merge("mean", ["a", "b"])
-    here.grafts.merge("odd", {"a": 0.25, "b": 0.75})
-    one, two = tensors(here.grafts, "a"), tensors(here.grafts, "b")
+    here.adapters.merge("mean", ["a", "b"])
+    here.adapters.merge("odd", {"a": 0.25, "b": 0.75})
+    one, two = tensors(here.adapters, "a"), tensors(here.adapters, "b")
     for weights, name in (((0.5, 0.5), "mean"), ((0.25, 0.75), "odd")):
-        merged = tensors(here.grafts, name)
+        merged = tensors(here.adapters, name)
         assert len(merged) == len(one) > 0
         for a, b, both in zip(one, two, merged, strict=True):
             assert torch.equal(both, (weights[0] * a.double() + weights[1] * b.double()).to(both.dtype))
-    here.grafts.merge("copy", {"b": 1.0})
+    here.adapters.merge("copy", {"b": 1.0})
     with torch.no_grad():
         assert torch.equal(here.run("copy"), here.run("b"))
         assert not torch.equal(here.run("mean"), here.run("b"))
@@ -66,41 +66,41 @@ def test_every_method_merges_with_all_that_it_owns(method: str) -> None:
 
 @pytest.mark.parametrize("config", [gw.Houlsby(bottleneck_size=4), gw.Compacter(bottleneck_size=8, norms="own")])
 def test_it_is_an_adapter_of_its_own(config: gw.AdapterConfig, tmp_path: Any) -> None:
-    model, grafts = setup(config)
-    grafts.train_only("a")
-    before = [t.clone() for t in tensors(grafts, "a")]
-    grafts.merge("m", ["a", "b", "c"])
-    assert grafts.config("m") == config
-    assert not any(p.requires_grad for m in grafts.modules_of("m").values() for p in m.parameters())
-    assert not any(m.learning for m in grafts.modules_of("m").values())
-    alone = run(model, grafts, "m")
-    lively(grafts, "a", seed=9)
-    lively(grafts, "b", seed=9)
-    assert torch.equal(run(model, grafts, "m"), alone)  # it refers to none of those that it was made of
-    grafts.train_only("m")
+    model, adapters = setup(config)
+    adapters.train_only("a")
+    before = [t.clone() for t in tensors(adapters, "a")]
+    adapters.merge("m", ["a", "b", "c"])
+    assert adapters.config("m") == config
+    assert not any(p.requires_grad for m in adapters.modules_of("m").values() for p in m.parameters())
+    assert not any(m.trainable for m in adapters.modules_of("m").values())
+    alone = run(model, adapters, "m")
+    lively(adapters, "a", seed=9)
+    lively(adapters, "b", seed=9)
+    assert torch.equal(run(model, adapters, "m"), alone)  # it refers to none of those that it was made of
+    adapters.train_only("m")
     model(**INPUTS, labels=torch.tensor([0, 1, 2, 0])).loss.backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-    assert not all(torch.equal(x, y) for x, y in zip(before, tensors(grafts, "m"), strict=True))
-    grafts.save("m", tmp_path / "m")
+    assert not all(torch.equal(x, y) for x, y in zip(before, tensors(adapters, "m"), strict=True))
+    adapters.save("m", tmp_path / "m")
     again, more = setup(config)
     more.load(tmp_path / "m")
     assert torch.equal(run(again, more, "m"), alone)
-    grafts.active = None
-    grafts.remove("m")
-    assert grafts.names == ("a", "b", "c")
+    adapters.active = None
+    adapters.remove("m")
+    assert adapters.names == ("a", "b", "c")
 
 
 def test_where_the_output_is_linear_in_the_weights_it_is_the_average_of_outputs() -> None:
     """A bottleneck is not, but where the up-projection is zero its bias alone is left."""
-    model, grafts = setup(gw.Pfeiffer(reduction_factor=4))
+    model, adapters = setup(gw.Pfeiffer(reduction_factor=4))
     with torch.no_grad():
         for name in "abc":
-            for module in grafts.modules_of(name).values():
+            for module in adapters.modules_of(name).values():
                 module.up_weight().zero_()
-    grafts.merge("m", {"a": 0.5, "b": 0.25, "c": 0.25})
+    adapters.merge("m", {"a": 0.5, "b": 0.25, "c": 0.25})
     average = gw.Average("a", "b", "c", weights=[0.5, 0.25, 0.25])
     torch.testing.assert_close(
-        run(model, grafts, "m", head=None), run(model, grafts, average, head=None), rtol=1e-5, atol=1e-6
+        run(model, adapters, "m", head=None), run(model, adapters, average, head=None), rtol=1e-5, atol=1e-6
     )
 
 
@@ -108,92 +108,94 @@ def test_where_the_output_is_linear_in_the_weights_it_is_the_average_of_outputs(
 
 
 def test_arithmetic_is_on_what_was_learned_since_the_start() -> None:
-    _, grafts = setup(gw.Houlsby(bottleneck_size=4), names="sab")
-    grafts.merge("m", {"a": 0.7, "b": -0.4}, start="s")
-    for s, a, b, m in zip(*(tensors(grafts, n) for n in "sabm"), strict=True):
+    _, adapters = setup(gw.Houlsby(bottleneck_size=4), names="sab")
+    adapters.merge("m", {"a": 0.7, "b": -0.4}, start="s")
+    for s, a, b, m in zip(*(tensors(adapters, n) for n in "sabm"), strict=True):
         s, a, b = s.double(), a.double(), b.double()
         torch.testing.assert_close(m.double(), s + 0.7 * (a - s) - 0.4 * (b - s), rtol=1e-5, atol=1e-6)
 
 
 def test_without_a_start_weights_count_from_zero_and_norms_from_the_base() -> None:
-    model, grafts = setup(gw.Houlsby(bottleneck_size=4))
-    grafts.merge("m", {"a": -1.0}, head_from="b")
-    for path, norm in grafts.norms_of("m").items():
-        base, own = model.bert.get_submodule(path), grafts.norms_of("a")[path]
+    model, adapters = setup(gw.Houlsby(bottleneck_size=4))
+    adapters.merge("m", {"a": -1.0}, head_from="b")
+    for path, norm in adapters.norms_of("m").items():
+        base, own = model.bert.get_submodule(path), adapters.norms_of("a")[path]
         for x, b, m in zip(own.parameters(), base.parameters(), norm.parameters(), strict=True):
             torch.testing.assert_close(m, 2 * b - x)
-    for site, module in grafts.modules_of("m").items():
-        for x, m in zip(grafts.modules_of("a")[site].parameters(), module.parameters(), strict=True):
+    for site, module in adapters.modules_of("m").items():
+        for x, m in zip(adapters.modules_of("a")[site].parameters(), module.parameters(), strict=True):
             assert torch.equal(m, -x)
 
 
 def test_nothing_learned_adds_nothing() -> None:
-    model, grafts = setup(names="sa")
-    grafts.merge("m", {"a": 1.0, "s": -1.0}, start="s")
-    grafts.merge("n", {"a": 1.0, "s": 0.5}, start="s")
-    assert torch.equal(run(model, grafts, "m"), run(model, grafts, "a"))
-    assert torch.equal(run(model, grafts, "n"), run(model, grafts, "a"))
+    model, adapters = setup(names="sa")
+    adapters.merge("m", {"a": 1.0, "s": -1.0}, start="s")
+    adapters.merge("n", {"a": 1.0, "s": 0.5}, start="s")
+    assert torch.equal(run(model, adapters, "m"), run(model, adapters, "a"))
+    assert torch.equal(run(model, adapters, "n"), run(model, adapters, "a"))
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_head_by_name() -> None:
-    model, grafts = setup()
-    grafts.add_head("b", 5)
-    merged = grafts.merge("m", ["a", "b"], head_from="b")
+    model, adapters = setup()
+    adapters.add_head("b", 5)
+    merged = adapters.merge("m", ["a", "b"], head_from="b")
     assert merged.head == ("b",)
-    assert run(model, grafts, "m").shape == (4, 5)
-    theirs = [p for m in grafts.head_of("b").values() for p in m.parameters()]
-    assert all(torch.equal(p, q) for p, q in zip(tensors(grafts, "m")[-len(theirs) :], theirs, strict=True))
+    assert run(model, adapters, "m").shape == (4, 5)
+    theirs = [p for m in adapters.head_of("b").values() for p in m.parameters()]
+    assert all(torch.equal(p, q) for p, q in zip(tensors(adapters, "m")[-len(theirs) :], theirs, strict=True))
     with pytest.raises(gw.ConfigError, match=r"predict other labels.*head_from='a'"):
-        grafts.merge("n", ["a", "b"])
+        adapters.merge("n", ["a", "b"])
     with pytest.raises(gw.ConfigError, match=r"add up to 0.*head_from='a'"):
-        grafts.merge("n", {"a": 1.0, "c": -1.0})
+        adapters.merge("n", {"a": 1.0, "c": -1.0})
     with pytest.raises(gw.UnknownNameError, match="no head is called 'z'"):
-        grafts.merge("n", ["a", "b"], head_from="z")
-    assert grafts.names == ("a", "b", "c", "m")
+        adapters.merge("n", ["a", "b"], head_from="z")
+    assert adapters.names == ("a", "b", "c", "m")
 
 
 def test_heads_on_a_base_without_one() -> None:
     import transformers as hf
 
-    from tests.attach.common import SMALL
+    from tests.support.attached import SMALL
 
-    grafts = gw.attach(gw.Headed(made(hf.BertModel, hf.BertConfig(**SMALL))))
+    adapters = gw.attach(gw.ModelWithHeads(made(hf.BertModel, hf.BertConfig(**SMALL))))
     for n, name in enumerate("abc"):
-        grafts.add(name, gw.Pfeiffer(reduction_factor=4))
+        adapters.add(name, gw.Pfeiffer(reduction_factor=4))
         if name != "c":
-            grafts.add_head(name, gw.heads.Classification(labels=3))
-        lively(grafts, name, seed=n)
-    merged = grafts.merge("m", ["a", "b"])
+            adapters.add_head(name, gw.heads.Classification(labels=3))
+        lively(adapters, name, seed=n)
+    merged = adapters.merge("m", ["a", "b"])
     assert merged.head == ("a", "b")
-    assert grafts.head_config("m") == grafts.head_config("a")
-    for a, b, m in zip(*([p for h in grafts.head_of(n).values() for p in h.parameters()] for n in "abm"), strict=True):
+    assert adapters.head_config("m") == adapters.head_config("a")
+    for a, b, m in zip(
+        *([p for h in adapters.head_of(n).values() for p in h.parameters()] for n in "abm"), strict=True
+    ):
         torch.testing.assert_close(m, (a + b) / 2)
     with pytest.raises(gw.ConfigError, match="'a' has a head and 'c' has none"):
-        grafts.merge("n", ["a", "c"])
-    assert grafts.merge("n", ["c"]).head == ()
-    grafts.add_head("c", gw.heads.Regression())
+        adapters.merge("n", ["a", "c"])
+    assert adapters.merge("n", ["c"]).head == ()
+    adapters.add_head("c", gw.heads.Regression())
     with pytest.raises(gw.ConfigError, match="the heads of 'a' and 'c'"):
-        grafts.merge("o", ["a", "c"])
+        adapters.merge("o", ["a", "c"])
 
 
 # -- how alike they are ------------------------------------------------------------------------------------------------
 
 
 def test_the_summary_says_how_alike_they_are() -> None:
-    _, grafts = setup(names="sa")
-    grafts.merge("less", {"a": -1.0}, start="s", head_from="a")
-    merged = grafts.merge("m", ["a", "less"], head_from="a")
-    flat = [torch.cat([t.flatten().double() for t in tensors(grafts, n, head=False)]) for n in ("a", "less")]
+    _, adapters = setup(names="sa")
+    adapters.merge("less", {"a": -1.0}, start="s", head_from="a")
+    merged = adapters.merge("m", ["a", "less"], head_from="a")
+    flat = [torch.cat([t.flatten().double() for t in tensors(adapters, n, head=False)]) for n in ("a", "less")]
     alike = merged.alike["a", "less"]
     assert math.isclose(alike.cosine, float(torch.cosine_similarity(*flat, dim=0)), rel_tol=1e-9)
     assert math.isclose(alike.signs, float((flat[0].sign() == flat[1].sign()).double().mean()), rel_tol=1e-6)
-    since = grafts.merge("n", ["a", "less"], start="s", head_from="a").alike["a", "less"]
+    since = adapters.merge("n", ["a", "less"], start="s", head_from="a").alike["a", "less"]
     assert since.cosine == pytest.approx(-1.0)  # what was learned since the start, and its opposite
     assert since.signs < 0.01
-    assert "n = 0.5 · a + 0.5 · less" in str(grafts.merge("o", ["a", "less"], head_from="a")).replace("o =", "n =")
+    assert "n = 0.5 · a + 0.5 · less" in str(adapters.merge("o", ["a", "less"], head_from="a")).replace("o =", "n =")
     assert "equal signs" in str(merged)
 
 
@@ -216,17 +218,17 @@ def test_the_summary_says_how_alike_they_are() -> None:
     ],
 )
 def test_what_cannot_be_merged_is_refused_and_leaves_nothing(of: Any, options: Any, error: Any, says: str) -> None:
-    model, grafts = setup()
-    grafts.add("x", gw.Pfeiffer(reduction_factor=8))
-    grafts.add("h", gw.Houlsby(bottleneck_size=8))
+    model, adapters = setup()
+    adapters.add("x", gw.Pfeiffer(reduction_factor=8))
+    adapters.add("h", gw.Houlsby(bottleneck_size=8))
     before = list(model.state_dict())
     with pytest.raises(error, match=says):
-        grafts.merge("m", of, **options)
+        adapters.merge("m", of, **options)
     assert list(model.state_dict()) == before
-    assert grafts.names == ("a", "b", "c", "x", "h")
+    assert adapters.names == ("a", "b", "c", "x", "h")
 
 
 def test_a_name_that_is_taken_is_refused() -> None:
-    _, grafts = setup()
-    with pytest.raises(gw.UnknownNameError, match="'b' is there already"):
-        grafts.merge("b", ["a", "b"])
+    _, adapters = setup()
+    with pytest.raises(gw.NameTakenError, match="'b' is there already"):
+        adapters.merge("b", ["a", "b"])

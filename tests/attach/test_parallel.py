@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 import graftwork as gw
-from tests.attach.common import assert_close, bert_classifier, grads, ids, lively
+from tests.support.attached import assert_close, bert_classifier, grads, ids, lively
 
 INPUTS = {"input_ids": ids(4), "labels": torch.tensor([0, 2, 1, 1])}
 POOL = gw.Fuse("a", "b", name="ab")
@@ -21,13 +21,13 @@ CASES: dict[str, Any] = {"adapter": "h", "fusion": POOL, "stack": gw.Stack("a", 
 def setup(case: str) -> Any:
     model = bert_classifier()
     torch.manual_seed(0)
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     for n, (name, config) in enumerate({"a": gw.Pfeiffer(), "b": gw.Pfeiffer(), "h": gw.Houlsby()}.items()):
-        grafts.add(name, config)
-        lively(grafts, name, seed=n)
-    grafts.add_fusion(POOL)
-    lively(grafts, "ab")
-    grafts.train_only(CASES[case] if case != "stack" else "h", active=CASES[case])
+        adapters.add(name, config)
+        lively(adapters, name, seed=n)
+    adapters.add_fusion(POOL)
+    lively(adapters, "ab")
+    adapters.train_only(CASES[case] if case != "stack" else "h", active=CASES[case])
     model.train()
     return model
 

@@ -35,22 +35,22 @@ def test_what_stands_at_transformer_layers_leaves_the_convolutions_out(
     config: gw.AdapterConfig, tmp_path: Path
 ) -> None:
     model = mobilevit()
-    grafts = gw.attach(model)
-    mixers = {grafts.sites.key_of(site) for site in grafts.sites.of_kind("mixer")}
+    adapters = gw.attach(model)
+    mixers = {adapters.sites.key_of(site) for site in adapters.sites.of_kind("mixer")}
     assert mixers, "no site that a bottleneck cannot serve"
     with pytest.warns(UserWarning, match=rf"leaves out {len(mixers)} sites .* of kind mixer\).*dimension 1") as told:
-        grafts.add("a", config)
+        adapters.add("a", config)
     assert sum("leaves out" in str(one.message) for one in told) == 1
-    there = grafts.modules_of("a")
+    there = adapters.modules_of("a")
     assert there
     assert not mixers & set(there)
     with torch.no_grad():
         for module in there.values():
             for parameter in module.parameters():
                 parameter.add_(0.2)
-        grafts.active = "a"
+        adapters.active = "a"
         wanted = model(IMAGES).last_hidden_state
-    grafts.save("a", tmp_path / "a")
+    adapters.save("a", tmp_path / "a")
     fresh = mobilevit()
     other = gw.attach(fresh)
     with warnings.catch_warnings():
@@ -62,28 +62,28 @@ def test_what_stands_at_transformer_layers_leaves_the_convolutions_out(
 
 
 def test_a_kind_that_was_asked_for_is_refused() -> None:
-    grafts = gw.attach(mobilevit())
+    adapters = gw.attach(mobilevit())
     with pytest.raises(gw.SiteError, match=r"mixer the channels are dimension 1; leave that kind out"):
-        grafts.add("a", gw.Pfeiffer(sites=("feed_forward", "mixer")))
-    assert grafts.names == ()
+        adapters.add("a", gw.Pfeiffer(sites=("feed_forward", "mixer")))
+    assert adapters.names == ()
 
 
 def test_where_nothing_is_left_it_is_refused_with_the_reason() -> None:
     config = hf.ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2)
-    grafts = gw.attach(hf.ConvNextModel(config))
+    adapters = gw.attach(hf.ConvNextModel(config))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(
             gw.SiteError, match=r"Pfeiffer mixes the last dimension, but at .* the channels are dimension 1"
         ):
-            grafts.add("a", gw.Pfeiffer())
-    assert grafts.names == ()
+            adapters.add("a", gw.Pfeiffer())
+    assert adapters.names == ()
 
 
 def test_an_option_that_fits_no_width_is_no_reason_to_leave_out() -> None:
-    grafts = gw.attach(mobilevit())
+    adapters = gw.attach(mobilevit())
     with pytest.raises(gw.ConfigError, match="divide"):
-        grafts.add("a", gw.Compacter(n=5))
+        adapters.add("a", gw.Compacter(n=5))
 
 
 def test_a_read_that_some_sites_do_not_give() -> None:
@@ -100,7 +100,7 @@ def test_a_read_that_some_sites_do_not_give() -> None:
         )
         for n, name in enumerate(model)
     ]
-    grafts = gw.attach(model, sites=sites)
+    adapters = gw.attach(model, sites=sites)
     with pytest.warns(UserWarning, match="leaves out 1 sites .*does not say where its 'residual' passes"):
-        grafts.add("a", gw.Pfeiffer(bottleneck_size=2))
-    assert set(grafts.modules_of("a")) == {"1.feed_forward"}
+        adapters.add("a", gw.Pfeiffer(bottleneck_size=2))
+    assert set(adapters.modules_of("a")) == {"1.feed_forward"}

@@ -11,16 +11,16 @@ import transformers as hf
 from torch import nn
 
 import graftwork as gw
-from tests.attach.common import (
+from tests.support.attached import (
     assert_same,
     attached,
     bert_classifier,
     checkpoint,
-    grafted,
     ids,
     lively,
     output,
     snapshot,
+    with_adapters,
 )
 from tests.zoo.models import build, main_output
 
@@ -46,9 +46,9 @@ def test_no_class_is_swapped_and_no_method_added(name: str) -> None:
     classes = {n: type(m) for n, m in zoo.model.named_modules()}
     before = {n: {k: id(v) for k, v in vars(c).items()} for n, c in classes.items()}
     public = {n: {k for k in vars(m) if not k.startswith("_")} for n, m in zoo.model.named_modules()}
-    grafts = attached(zoo)
-    grafts.add("a", gw.Houlsby())
-    grafts.train_only("a")
+    adapters = attached(zoo)
+    adapters.add("a", gw.Houlsby())
+    adapters.train_only("a")
     output(zoo.model, zoo.inputs)
     modules = dict(zoo.model.named_modules())
     for n, cls in classes.items():
@@ -61,17 +61,17 @@ def test_no_class_is_swapped_and_no_method_added(name: str) -> None:
 def test_adapters_that_add_zero_change_no_bit(name: str) -> None:
     zoo = build(name)
     plain = output(zoo.model, zoo.inputs)
-    grafts = attached(zoo)
+    adapters = attached(zoo)
     if name.startswith("torch_"):  # torch itself leaves its fused kernels where hooks are or weights are frozen
         torch.testing.assert_close(output(zoo.model, zoo.inputs), plain)
         plain = output(zoo.model, zoo.inputs)
     assert torch.equal(output(zoo.model, zoo.inputs), plain)
-    grafts.add("a", gw.Pfeiffer(init="zero"))
-    grafts.active = "a"
+    adapters.add("a", gw.Pfeiffer(init="zero"))
+    adapters.active = "a"
     assert torch.equal(output(zoo.model, zoo.inputs), plain)
-    lively(grafts, "a")
+    lively(adapters, "a")
     assert not torch.equal(output(zoo.model, zoo.inputs), plain)
-    grafts.active = None
+    adapters.active = None
     assert torch.equal(output(zoo.model, zoo.inputs), plain)
 
 
@@ -81,18 +81,18 @@ def test_detach_restores_everything(name: str) -> None:
     for n, p in enumerate(zoo.model.parameters()):  # flags of the user's own making
         p.requires_grad_(n % 3 != 0)
     before, plain = snapshot(zoo.model), output(zoo.model, zoo.inputs)
-    grafts = attached(zoo)
+    adapters = attached(zoo)
     for adapter in ("a", "b"):
-        grafts.add(adapter, gw.Standard())
-        lively(grafts, adapter)
+        adapters.add(adapter, gw.Standard())
+        lively(adapters, adapter)
     pool = gw.Fuse("a", "b", name="ab")
-    grafts.add_fusion(pool)
-    grafts.train_only(pool)
+    adapters.add_fusion(pool)
+    adapters.train_only(pool)
     train_a_step(zoo.model, zoo.inputs)
     zoo.model.zero_grad()
     zoo.model.eval()
     assert not torch.equal(output(zoo.model, zoo.inputs), plain)
-    grafts.detach()
+    adapters.detach()
     assert_same(before, snapshot(zoo.model))
     assert torch.equal(output(zoo.model, zoo.inputs), plain)
     with pytest.raises(gw.AttachError, match="nothing is attached"):
@@ -106,9 +106,9 @@ def test_detach_keeps_the_hooks_of_others() -> None:
     target.register_forward_hook(lambda *_: seen.append("before"))
     model.register_forward_pre_hook(lambda *_: seen.append("model"))
     before = snapshot(model)
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     handle = target.register_forward_hook(lambda *_, **__: seen.append("after"), with_kwargs=True)
-    grafts.detach()
+    adapters.detach()
     model(input_ids=ids())
     assert seen == ["model", "before", "after"]
     handle.remove()
@@ -123,49 +123,49 @@ def test_detach_restores_checkpointing_and_batch_norms() -> None:
     model.train()
     model.dropout[1].eval()
     before = snapshot(model)
-    grafts = gw.attach(model)
-    grafts.add("a", gw.Pfeiffer())
-    grafts.train_only("a")
+    adapters = gw.attach(model)
+    adapters.add("a", gw.Pfeiffer())
+    adapters.train_only("a")
     for _ in range(2):
         model(input_ids=ids()).logits.sum().backward()
     model.zero_grad()
     assert not any(m.training for m in model.dropout)
-    grafts.detach()
+    adapters.detach()
     assert_same(before, snapshot(model))
 
 
 def test_attach_twice_gives_the_same_handle() -> None:
     model = build("bert").model
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     hooks = snapshot(model)["hooks"]
-    assert gw.attach(model) is grafts is gw.of(model)
-    assert gw.attach(model, sites=grafts.sites) is grafts
+    assert gw.attach(model) is adapters is gw.of(model)
+    assert gw.attach(model, sites=adapters.sites) is adapters
     assert snapshot(model)["hooks"] == hooks
     with pytest.raises(gw.AttachError, match="other sites"):
-        gw.attach(model, sites=list(grafts.sites)[:1])
-    grafts.detach()
+        gw.attach(model, sites=list(adapters.sites)[:1])
+    adapters.detach()
     again = gw.attach(model)
-    assert again is not grafts
+    assert again is not adapters
     again.add("a", gw.Pfeiffer())
 
 
 def test_a_part_of_an_attached_model_is_not_attached_again() -> None:
     model = bert_classifier()
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     with pytest.raises(gw.AttachError, match="attached already"):
         gw.attach(model.bert)
     outer = nn.Module()
     outer.inner = model
     with pytest.raises(gw.AttachError, match="attached already"):
-        gw.attach(outer, sites=grafts.sites)
+        gw.attach(outer, sites=adapters.sites)
     with pytest.raises(gw.AttachError, match="nothing is attached"):
         gw.of(model.bert)
 
 
 @pytest.mark.parametrize("where", ["encoder.layer.1", "encoder.layer.0.attention.self", "pooler", "embeddings"])
 def test_a_forward_that_raised_leaves_nothing(where: str) -> None:
-    model, grafts, inputs = grafted("bert")
-    grafts.active = gw.Stack("a", "b")
+    model, adapters, inputs = with_adapters("bert")
+    adapters.active = gw.Stack("a", "b")
     right = output(model, inputs)
 
     def fail(*_: Any) -> None:
@@ -174,44 +174,44 @@ def test_a_forward_that_raised_leaves_nothing(where: str) -> None:
     for register in ("register_forward_pre_hook", "register_forward_hook"):
         handle = getattr(model.get_submodule(where), register)(fail)
         for composition in (gw.Stack("a", "b"), "a", gw.MixedBatch(["a", "b", None])):
-            with grafts.using(composition), pytest.raises(ValueError, match="on purpose"):
+            with adapters.using(composition), pytest.raises(ValueError, match="on purpose"):
                 model(**inputs)
-            assert grafts.runtime.frame is None
+            assert adapters.runtime.frame is None
         handle.remove()
         assert torch.equal(output(model, inputs), right)
 
 
 def test_an_interrupted_forward_leaves_nothing() -> None:
-    model, grafts, inputs = grafted("bert")
+    model, adapters, inputs = with_adapters("bert")
     expected = {}
     for name in ("a", "b"):
-        grafts.active = name
+        adapters.active = name
         expected[name] = output(model, inputs)
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
     handle = model.encoder.layer[1].register_forward_hook(interrupt)
-    grafts.active = "a"
+    adapters.active = "a"
     with pytest.raises(KeyboardInterrupt):
         model(**inputs)
     with pytest.raises(KeyboardInterrupt):  # a part called alone
         model.encoder(model.embeddings(inputs["input_ids"]))
     handle.remove()
-    grafts.active = "b"
+    adapters.active = "b"
     assert torch.equal(output(model, inputs), expected["b"])
-    assert grafts.runtime.frame is None
+    assert adapters.runtime.frame is None
 
 
 def test_save_pretrained_of_an_attached_model(tmp_path: Path) -> None:
     model = bert_classifier()
     plain = output(model, {"input_ids": ids()})
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     for name in ("a", "b"):
-        grafts.add(name, gw.Houlsby())
-        lively(grafts, name)
-    grafts.add_fusion(gw.Fuse("a", "b", name="ab", norms="base"))
-    grafts.active = "a"
+        adapters.add(name, gw.Houlsby())
+        lively(adapters, name)
+    adapters.add_fusion(gw.Fuse("a", "b", name="ab", norms="base"))
+    adapters.active = "a"
     model.save_pretrained(tmp_path)
     again, info = hf.BertForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
@@ -225,7 +225,7 @@ def test_save_pretrained_of_an_attached_model(tmp_path: Path) -> None:
     third.add_fusion(gw.Fuse("a", "b", name="ab", norms="base"))
     again.load_state_dict(model.state_dict())
     for composition in ("a", "b", gw.Fuse("a", "b", name="ab", norms="base")):
-        with grafts.using(composition), third.using(composition):
+        with adapters.using(composition), third.using(composition):
             assert torch.equal(output(again, {"input_ids": ids()}), output(model, {"input_ids": ids()}))
 
 
@@ -242,24 +242,24 @@ def test_save_pretrained_of_a_language_model(tmp_path: Path, tied: bool) -> None
         tie_word_embeddings=tied,
     )
     model = hf.BertForMaskedLM(config).eval()
-    grafts = gw.attach(model)
-    grafts.add("a", gw.Pfeiffer())
-    lively(grafts, "a")
+    adapters = gw.attach(model)
+    adapters.add("a", gw.Pfeiffer())
+    lively(adapters, "a")
     model.save_pretrained(tmp_path)
     again, info = hf.BertForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
-    with grafts.using(None):
+    with adapters.using(None):
         assert torch.equal(output(again.eval(), {"input_ids": ids()}), output(model, {"input_ids": ids()}))
 
 
 def test_a_part_runs_alone_where_nothing_is_added() -> None:
-    model, grafts, inputs = grafted("bert")
+    model, adapters, inputs = with_adapters("bert")
     plain = model.embeddings(inputs["input_ids"])
-    grafts.active = "a"
+    adapters.active = "a"
     assert torch.equal(model.embeddings(inputs["input_ids"]), plain)  # no adapter stands there
     with pytest.raises(gw.AttachError, match=r"bind\(fn\)"):
         model.encoder.layer[0](plain)
-    grafts.active = None
+    adapters.active = None
     model.encoder.layer[0](plain)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
-from tests.attach.common import bert_classifier, grads, grafted, ids, lively
+from tests.support.attached import bert_classifier, grads, ids, lively, with_adapters
 
 POOL = gw.Fuse("a", "b", name="ab")
 INPUTS = {"input_ids": ids(), "labels": torch.tensor([0, 2, 1, 1])}
@@ -17,12 +17,12 @@ INPUTS = {"input_ids": ids(), "labels": torch.tensor([0, 2, 1, 1])}
 
 def setup(**config: Any) -> tuple[Any, gw.Adapters]:
     model = bert_classifier(**config)
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     for name, made in {"a": gw.Pfeiffer(), "b": gw.Pfeiffer(), "h": gw.Houlsby()}.items():
-        grafts.add(name, made)
-        lively(grafts, name)
-    grafts.add_fusion(POOL)
-    return model, grafts
+        adapters.add(name, made)
+        lively(adapters, name)
+    adapters.add_fusion(POOL)
+    return model, adapters
 
 
 def learning(model: nn.Module) -> set[str]:
@@ -47,10 +47,10 @@ CASES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_learns(case: str) -> None:
     what, active, names = CASES[case]
-    model, grafts = setup()
-    grafts.train_only(what)
-    assert grafts.active == active
-    assert set(grafts.learning) == set(names)
+    model, adapters = setup()
+    adapters.train_only(what)
+    assert adapters.active == active
+    assert set(adapters.trainable) == set(names)
     assert learning(model) == of(model, *names)
     model.train()
     model(**INPUTS).loss.backward()
@@ -62,63 +62,63 @@ def test_what_learns(case: str) -> None:
 
 
 def test_active_is_said_apart() -> None:
-    model, grafts = setup()
-    grafts.train_only("h", active=gw.Stack("a", "h"))
-    assert grafts.active == gw.Stack("a", "h")
+    model, adapters = setup()
+    adapters.train_only("h", active=gw.Stack("a", "h"))
+    assert adapters.active == gw.Stack("a", "h")
     assert learning(model) == of(model, "h")
-    grafts.train_only(["a", "ab"], active=POOL)
+    adapters.train_only(["a", "ab"], active=POOL)
     assert learning(model) == of(model, "a", "ab")
     model.train()
     model(**INPUTS).loss.backward()
     assert {n for n in grads(model) if "heads" not in n} == {n for n in learning(model) if "heads" not in n}
-    grafts.train_only("a", active=None)
-    assert grafts.active is None
+    adapters.train_only("a", active=None)
+    assert adapters.active is None
     assert learning(model) == of(model, "a")
 
 
 def test_what_is_refused_changes_nothing() -> None:
-    model, grafts = setup()
-    grafts.train_only("a")
-    before = learning(model), grafts.active, grafts.learning
+    model, adapters = setup()
+    adapters.train_only("a")
+    before = learning(model), adapters.active, adapters.trainable
     with pytest.raises(gw.ConfigError, match="active="):
-        grafts.train_only(["a", "b"])
+        adapters.train_only(["a", "b"])
     with pytest.raises(gw.ConfigError, match="frozen, norms, trained"):
-        grafts.train_only("b", base="all")
+        adapters.train_only("b", base="all")
     for unknown in ("c", ["c"], gw.Stack("a", "c"), gw.Fuse("a", "c", name="ac")):
         with pytest.raises(gw.UnknownNameError):
-            grafts.train_only(unknown)
+            adapters.train_only(unknown)
         with pytest.raises(gw.UnknownNameError):
-            grafts.train_only(unknown, active="b")
+            adapters.train_only(unknown, active="b")
         with pytest.raises(gw.UnknownNameError):
-            grafts.train_only("b", active=unknown if not isinstance(unknown, list) else "c")
+            adapters.train_only("b", active=unknown if not isinstance(unknown, list) else "c")
     with pytest.raises(gw.CompositionError):
-        grafts.train_only("b", active=gw.Average("a", "h"))  # norms that differ
-    assert (learning(model), grafts.active, grafts.learning) == before
+        adapters.train_only("b", active=gw.Average("a", "h"))  # norms that differ
+    assert (learning(model), adapters.active, adapters.trainable) == before
 
 
 def test_the_base_learns_too() -> None:
-    model, grafts = setup()
+    model, adapters = setup()
     fixed = model.bert.embeddings.word_embeddings.weight
-    grafts.detach()
+    adapters.detach()
     fixed.requires_grad_(False)  # by the user
-    grafts = gw.attach(model)
-    grafts.add("a", gw.Pfeiffer())
-    grafts.train_only("a", base="norms")
+    adapters = gw.attach(model)
+    adapters.add("a", gw.Pfeiffer())
+    adapters.train_only("a", base="norms")
     norms = {n for n, _ in model.named_parameters() if "LayerNorm" in n}
     assert learning(model) == of(model, "a") | norms
-    grafts.train_only("a", base="trained")
+    adapters.train_only("a", base="trained")
     own = {n for n, _ in model.named_parameters() if "graftwork" not in n and "word_embeddings" not in n}
     assert learning(model) == of(model, "a") | own
-    grafts.train_only("a")
+    adapters.train_only("a")
     assert learning(model) == of(model, "a")
-    grafts.detach()
+    adapters.detach()
     assert not fixed.requires_grad
     assert all(p.requires_grad for p in model.parameters() if p is not fixed)
 
 
 def test_a_base_that_is_frozen_keeps_every_bit() -> None:
-    model, grafts = setup()
-    grafts.train_only(POOL)
+    model, adapters = setup()
+    adapters.train_only(POOL)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
     model.train()
@@ -132,31 +132,31 @@ def test_a_base_that_is_frozen_keeps_every_bit() -> None:
 
 
 def test_frozen_adapters_drop_nothing() -> None:
-    model, grafts, inputs = grafted("bert", a=gw.Pfeiffer(dropout=0.5), b=gw.Pfeiffer(stochastic_depth=0.5))
+    model, adapters, inputs = with_adapters("bert", a=gw.Pfeiffer(dropout=0.5), b=gw.Pfeiffer(stochastic_depth=0.5))
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if isinstance(getattr(module, "dropout_prob", None), float):
             module.dropout_prob = 0.0
-    grafts.add_fusion(POOL, gw.FusionConfig(dropout=0.5))
-    lively(grafts, "ab")
+    adapters.add_fusion(POOL, gw.FusionConfig(dropout=0.5))
+    lively(adapters, "ab")
     model.config.attention_probs_dropout_prob = 0.0
     model.train()
 
     def random(composition: Any) -> bool:
-        with torch.no_grad(), grafts.using(composition):
+        with torch.no_grad(), adapters.using(composition):
             found = [model(**inputs).last_hidden_state for _ in range(4)]
         return any(not torch.equal(f, found[0]) for f in found)
 
     for learner, loud in (("a", {"a"}), ("b", {"b"}), ("ab", {"ab"})):
-        grafts.train_only(learner)
+        adapters.train_only(learner)
         assert random("a") == ("a" in loud)
         assert random("b") == ("b" in loud)
         assert random(POOL)
         model.eval()
         assert not random(POOL)
         model.train()
-    grafts.train_only(None)
+    adapters.train_only(None)
     assert not random(POOL)
 
 
@@ -179,9 +179,9 @@ class Conv(nn.Module):
 def test_batch_norms_of_a_frozen_base_stand_still() -> None:
     model = Conv()
     site = gw.Site(stack="", layer=0, kind="feed_forward", block="mix", output=gw.Tap("mix", "output"), width=8)
-    grafts = gw.attach(model, sites=[site])
-    grafts.add("a", gw.Standard(bottleneck_size=4))
-    grafts.train_only("a")
+    adapters = gw.attach(model, sites=[site])
+    adapters.add("a", gw.Standard(bottleneck_size=4))
+    adapters.train_only("a")
     before = {k: v.clone() for k, v in model.state_dict().items() if "graftwork" not in k}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     for _ in range(3):
@@ -191,22 +191,22 @@ def test_batch_norms_of_a_frozen_base_stand_still() -> None:
     for key, value in model.state_dict().items():
         if "graftwork" not in key:
             assert torch.equal(value, before[key]), key
-    grafts.train_only("a", base="trained")
+    adapters.train_only("a", base="trained")
     model.train()
     model(torch.randn(4, 3, 6)).square().sum().backward()
     assert not torch.equal(model.norm.running_mean, before["norm.running_mean"])
-    grafts.train_only("a")
+    adapters.train_only("a")
     model.train()
     model(torch.randn(4, 3, 6))
-    grafts.detach()
+    adapters.detach()
     assert all(m.training for m in model.modules())
 
 
 def test_extra_losses_are_added_in_training_alone() -> None:
-    model, grafts = setup()
-    lively(grafts, "ab")
-    grafts.train_only(POOL)
-    extra = grafts.auxiliary_loss()
+    model, adapters = setup()
+    lively(adapters, "ab")
+    adapters.train_only(POOL)
+    extra = adapters.auxiliary_loss()
     assert extra > 0
     plain = model(**INPUTS).loss
     model.train()
@@ -219,16 +219,16 @@ def test_extra_losses_are_added_in_training_alone() -> None:
     model.eval()
     torch.testing.assert_close(model(**INPUTS).loss, plain)
     torch.testing.assert_close(model(**INPUTS, return_dict=False)[0], plain)
-    grafts.train_only("a", active=POOL)
+    adapters.train_only("a", active=POOL)
     model.train()
     torch.testing.assert_close(model(**INPUTS).loss, plain)
-    assert grafts.auxiliary_loss() == 0
+    assert adapters.auxiliary_loss() == 0
 
 
 def test_the_extra_loss_has_the_gradient_of_the_pull() -> None:
-    model, grafts = setup()
-    lively(grafts, "ab")
-    grafts.train_only(POOL)
+    model, adapters = setup()
+    lively(adapters, "ab")
+    adapters.train_only(POOL)
     model.eval()
     model(**INPUTS).loss.backward()
     plain = grads(model)
@@ -243,13 +243,13 @@ def test_the_extra_loss_has_the_gradient_of_the_pull() -> None:
 
 @pytest.mark.parametrize("how", ["decay", "pull"])
 def test_decay_and_pull_lead_to_the_identity(how: str) -> None:
-    model, grafts = setup()
-    lively(grafts, "ab")
-    grafts.train_only(POOL)
-    module = next(iter(grafts.modules_of("ab").values()))
+    model, adapters = setup()
+    lively(adapters, "ab")
+    adapters.train_only(POOL)
+    module = next(iter(adapters.modules_of("ab").values()))
     start = (module.value() - torch.eye(32)).norm()
     if how == "decay":
-        optimizer = torch.optim.AdamW(grafts.model.parameters(), lr=0.1, weight_decay=0.5)
+        optimizer = torch.optim.AdamW(adapters.model.parameters(), lr=0.1, weight_decay=0.5)
         for p in model.parameters():
             p.grad = torch.zeros_like(p) if p.requires_grad else None
         for _ in range(100):
@@ -258,20 +258,20 @@ def test_decay_and_pull_lead_to_the_identity(how: str) -> None:
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=10.0)
         for _ in range(60):
             optimizer.zero_grad()
-            grafts.auxiliary_loss().backward()
+            adapters.auxiliary_loss().backward()
             optimizer.step()
     assert (module.value() - torch.eye(32)).norm() < 0.01 * start
 
 
 def test_temperature_falls_by_steps_alone() -> None:
-    model, grafts = setup()
-    grafts.remove("ab")
-    grafts.add_fusion(POOL, gw.FusionConfig(temperature=5.0, temperature_steps=4))
-    grafts.train_only(POOL)
-    module = next(iter(grafts.modules_of("ab").values()))
+    model, adapters = setup()
+    adapters.remove("ab")
+    adapters.add_fusion(POOL, gw.FusionConfig(temperature=5.0, temperature_steps=4))
+    adapters.train_only(POOL)
+    module = next(iter(adapters.modules_of("ab").values()))
     model.train()
     for step in range(6):
         assert module.temperature.item() == pytest.approx(max(5.0 - step, 1.0))
         for _ in range(2):
             model(**INPUTS)
-        grafts.advance()
+        adapters.on_optimizer_step()

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from docs.make_screenshot import NAMES, browse, find_browser, shoot
-from graftwork.report.gathered import Gathered
+from graftwork.experiments import plan
 from graftwork.report.page import page
-from graftwork.training import plan
+from graftwork.report.run_data import Gathered
 from tests.report.made_up import MANY, RECIPE, UNITS, comparison_of, many_results, results_of
 
 pytestmark = pytest.mark.skipif(
@@ -30,7 +30,7 @@ const column = (place) => [...table.tBodies[0].rows].map((row) => row.cells[plac
 const heads = table.querySelectorAll("thead button");
 for (const place of [4, 4, 0, 1]) { heads[place].click(); seen.push(column(place)); }
 const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
-document.body.dataset.seen = JSON.stringify({ seen, wide, charts: document.querySelectorAll("svg polyline").length });
+document.body.dataset.seen = JSON.stringify({ seen, wide, charts: document.querySelectorAll("svg g > title").length });
 </script>
 """
 
@@ -42,12 +42,16 @@ const tables = [...document.querySelectorAll("table.sortable")];
 const first = (table, place) => [...table.tBodies[0].rows].map((row) => row.cells[place].textContent);
 for (const table of tables)
   for (const head of table.querySelectorAll("thead button")) { head.click(); head.click(); }
-const last = tables.at(-2), heads = last.querySelectorAll("thead button");
+const last = tables.filter((table) => !table.closest("details")).at(-2), heads = last.querySelectorAll("thead button");
 heads[2].click();
-const painted = [...document.querySelectorAll(".beside td")].map((td) => getComputedStyle(td).backgroundColor);
-const boxes = [...document.querySelectorAll(".beside > *")].map((box) => box.getBoundingClientRect().top);
+const matrices = document.querySelector("svg[aria-label^='what is forgotten']");
+const words = [...matrices.querySelectorAll("text")].filter((text) => /^[0-9.]+$/.test(text.textContent));
+const ink = Object.fromEntries(words.map((text) => [text.textContent, getComputedStyle(text).fill]));
+const boxes = [...matrices.querySelectorAll("text")].filter((text) => text.textContent.includes("in sequence"))
+  .map((text) => text.getBoundingClientRect().top);
+const images = [...matrices.querySelectorAll("image")].map((image) => image.getBoundingClientRect().width);
 document.body.dataset.seen = JSON.stringify({
-  tables: tables.length, column: first(last, 2), painted, boxes,
+  tables: tables.length, column: first(last, 2), ink, boxes, images,
   wide: document.documentElement.scrollWidth > document.documentElement.clientWidth,
 });
 </script>
@@ -111,9 +115,12 @@ def test_a_page_of_many_tasks_sorts_and_paints(many: str, tmp_path: Path) -> Non
     ran = browse(tmp_path, many.replace("</body>", f"{ALL_TABLES}</body>"), "--dump-dom")
     assert not said(ran)
     seen = seen_in(ran)
-    assert seen["tables"] == 3 + 1 + 2 and not seen["wide"]
+    assert seen["tables"] == 3 + 1 + 2 + 3 and not seen["wide"]
     assert seen["column"] == ["61.0", "71.0", "73.0*"]  # full fine-tuning's first task, from the worst to the best
-    assert "rgb(178, 24, 43)" in seen["painted"] and "rgb(255, 255, 255)" in seen["painted"]
+    assert min(seen["images"][:2]) > 100
+    assert (
+        seen["ink"]["61.0"] == "rgb(255, 255, 255)" and seen["ink"]["81.0"] == "rgb(26, 26, 26)"
+    )  # read on their colours
     assert len(seen["boxes"]) == 2 and seen["boxes"][0] == seen["boxes"][1]  # beside each other
 
 
@@ -136,12 +143,15 @@ for (const name of ["to full [95 %]", "weights", "file"]) {
   seen[name] = [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
 }
 const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
-const points = [...document.querySelectorAll("svg circle[r='4']")].map((c) => [c.closest("svg"), c.getBoundingClientRect()]);
+const compared = [...document.querySelectorAll("svg[aria-label$='trained weights a task']")];
+const points = compared.flatMap((svg) => [...svg.querySelectorAll("g")].filter((g) => g.querySelector(":scope > title"))
+  .map((g) => [svg, g.getBoundingClientRect()]));
 const inside = points.every(([svg, p]) => {
   const frame = svg.getBoundingClientRect();
   return p.left >= frame.left && p.right <= frame.right && p.top >= frame.top && p.bottom <= frame.bottom;
 });
-const names = [...document.querySelectorAll("svg g text")].filter((t) => t.closest("svg") === document.querySelector("svg"));
+const known = new Set([...table.tBodies[0].rows].map((row) => row.cells[0].textContent));
+const names = [...compared[0].querySelectorAll("text")].filter((text) => known.has(text.textContent));
 const boxes = names.map((name) => name.getBoundingClientRect());
 const over = boxes.some((a, n) => boxes.some((b, m) => n < m
   && a.left < b.right && b.left < a.right && a.top + 3 < b.bottom - 3 && b.top + 3 < a.bottom - 3));

@@ -41,22 +41,22 @@ def attached(name: str = "bert_classifier", **options: Any) -> tuple[ZooModel, g
     return zoo, gw.attach(zoo.model)
 
 
-def moved(grafts: gw.Adapters, *names: str, seed: int = 7) -> None:
+def moved(adapters: gw.Adapters, *names: str, seed: int = 7) -> None:
     """Every weight of some adapters and fusions off its start, so that nothing is zero by chance."""
     generator = torch.Generator().manual_seed(seed)
     for name in names:
-        for tensor in tensors_of(grafts, name).values():
+        for tensor in tensors_of(adapters, name).values():
             if tensor.is_floating_point():
                 with torch.no_grad():
                     tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator).to(tensor))
 
 
-def added(grafts: gw.Adapters, **configs: gw.AdapterConfig) -> None:
+def added(adapters: gw.Adapters, **configs: gw.AdapterConfig) -> None:
     """Adapters with random weights, the same ones for the same call."""
     for name, config in configs.items():
-        torch.manual_seed(len(grafts.names))
-        grafts.add(name, config)
-        moved(grafts, name, seed=len(grafts.names))
+        torch.manual_seed(len(adapters.names))
+        adapters.add(name, config)
+        moved(adapters, name, seed=len(adapters.names))
 
 
 def output(zoo: ZooModel, composition: gw.Composition, **options: Any) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 
 import graftwork as gw
-from graftwork.attach.samples import same
+from graftwork.weights.samples import same
 from tests.checkpoint.common import added, attached, output
 from tests.zoo.encoders import COMMON
 from tests.zoo.models import build
@@ -21,9 +21,9 @@ def test_a_copy_in_another_precision_is_the_same_base(there: torch.dtype, here: 
     def copy(dtype: torch.dtype) -> gw.Adapters:
         return gw.attach(build("bert_classifier").model.to(dtype))
 
-    grafts = copy(there)
-    added(grafts, a=gw.Pfeiffer())
-    grafts.save("a", tmp_path / "a")
+    adapters = copy(there)
+    added(adapters, a=gw.Pfeiffer())
+    adapters.save("a", tmp_path / "a")
     copy(here).load(tmp_path / "a")
     other = gw.attach(build("bert_classifier", seed=1).model.to(here))
     with pytest.raises(gw.CheckpointError, match="another revision"):
@@ -31,17 +31,17 @@ def test_a_copy_in_another_precision_is_the_same_base(there: torch.dtype, here: 
 
 
 def test_a_half_precision_copy_made_wide_again_is_the_same_base(tmp_path: Path) -> None:
-    _, grafts = attached()
-    added(grafts, a=gw.Pfeiffer())
-    grafts.save("a", tmp_path / "a")
+    _, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
+    adapters.save("a", tmp_path / "a")
     zoo = build("bert_classifier")
     gw.attach(zoo.model.bfloat16().float()).load(tmp_path / "a")
 
 
 def test_parts_of_the_base_in_another_precision(tmp_path: Path) -> None:
-    _, grafts = attached()
-    added(grafts, a=gw.Pfeiffer())
-    grafts.save("a", tmp_path / "a")
+    _, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
+    adapters.save("a", tmp_path / "a")
     zoo = build("bert_classifier")
     zoo.model.bert.encoder.layer[0].output.half()
     gw.attach(zoo.model.float()).load(tmp_path / "a")
@@ -56,9 +56,9 @@ def test_samples() -> None:
 
 
 def test_a_longer_vocabulary_is_the_same_base(tmp_path: Path) -> None:
-    _, grafts = attached()
-    added(grafts, a=gw.Pfeiffer())
-    grafts.save("a", tmp_path / "a")
+    _, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
+    adapters.save("a", tmp_path / "a")
     zoo = build("bert_classifier")
     zoo.model.resize_token_embeddings(107)
     gw.attach(zoo.model).load(tmp_path / "a")
@@ -66,21 +66,21 @@ def test_a_longer_vocabulary_is_the_same_base(tmp_path: Path) -> None:
 
 def test_lora_in_the_base_is_looked_through(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
-    zoo, grafts = attached()
-    added(grafts, a=gw.Pfeiffer())
-    grafts.save("a", tmp_path / "plain")
+    zoo, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
+    adapters.save("a", tmp_path / "plain")
     peft.inject_adapter_in_model(peft.LoraConfig(target_modules=["query", "dense"]), zoo.model)
-    grafts.save("a", tmp_path / "lora")
+    adapters.save("a", tmp_path / "lora")
     for folder in ("plain", "lora"):
-        grafts.load(tmp_path / folder, name=folder)
+        adapters.load(tmp_path / folder, name=folder)
         _, fresh = attached()
         fresh.load(tmp_path / folder)
 
 
 def test_t5_with_and_without_its_output_projection(tmp_path: Path) -> None:
-    zoo, grafts = attached("t5")
-    added(grafts, a=gw.Houlsby())
-    grafts.save("a", tmp_path / "a")
+    zoo, adapters = attached("t5")
+    added(adapters, a=gw.Houlsby())
+    adapters.save("a", tmp_path / "a")
     full = zoo.model if isinstance(zoo.model, hf.T5ForConditionalGeneration) else None
     model = hf.T5Model(zoo.model.config) if full is not None else hf.T5ForConditionalGeneration(zoo.model.config)
     model.load_state_dict({k: v for k, v in zoo.model.state_dict().items() if "graftwork" not in k}, strict=False)
@@ -107,18 +107,18 @@ def test_a_plain_module(tmp_path: Path) -> None:
         ]
         return gw.attach(model, sites=sites)
 
-    grafts = make(0)
-    grafts.add("a", gw.Standard(sites=("feed_forward",), bottleneck_size=2))
-    grafts.save("a", tmp_path / "a")
+    adapters = make(0)
+    adapters.add("a", gw.Standard(sites=("feed_forward",), bottleneck_size=2))
+    adapters.save("a", tmp_path / "a")
     make(0).load(tmp_path / "a")
     with pytest.raises(gw.CheckpointError, match="another revision"):
         make(1).load(tmp_path / "a")
 
 
 def test_a_model_without_weights_yet_is_refused(tmp_path: Path) -> None:
-    _, grafts = attached()
-    added(grafts, a=gw.Pfeiffer())
-    grafts.save("a", tmp_path / "a")
+    _, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
+    adapters.save("a", tmp_path / "a")
     with torch.device("meta"):
         model = hf.BertModel(hf.BertConfig(**COMMON))
     fresh = gw.attach(model, sites=list(gw.discover(build("bert").model)))
@@ -132,12 +132,12 @@ def test_a_model_without_weights_yet_is_refused(tmp_path: Path) -> None:
 
 def test_on_a_base_that_was_trained_with_it(tmp_path: Path) -> None:
     """An adapter trained together with the base fits that base only."""
-    zoo, grafts = attached()
-    added(grafts, a=gw.Pfeiffer())
+    zoo, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
     with torch.no_grad():
         for layer in zoo.model.bert.encoder.layer:
             layer.output.dense.weight.add_(0.01)
-    grafts.save("a", tmp_path / "a")
+    adapters.save("a", tmp_path / "a")
     same_zoo, fresh = attached()
     with pytest.raises(gw.CheckpointError, match="another revision"):
         fresh.load(tmp_path / "a")

@@ -32,13 +32,13 @@ def model_of(cls: type, **changes: Any) -> gw.Adapters:
 
 
 def test_two_heads_with_different_labels_on_one_model(tmp_path: Path) -> None:
-    zoo, grafts = attached()
-    added(grafts, ner=gw.Pfeiffer(), rte=gw.Pfeiffer())
-    grafts.add_head("ner", ["O", "PER", "LOC", "ORG", "MISC"])
-    grafts.add_head("rte", 1)
-    moved(grafts, "ner", "rte")
+    zoo, adapters = attached()
+    added(adapters, ner=gw.Pfeiffer(), rte=gw.Pfeiffer())
+    adapters.add_head("ner", ["O", "PER", "LOC", "ORG", "MISC"])
+    adapters.add_head("rte", 1)
+    moved(adapters, "ner", "rte")
     for name in ("ner", "rte"):
-        grafts.save(name, tmp_path / name)
+        adapters.save(name, tmp_path / name)
     other, fresh = attached()
     fresh.load(tmp_path / "rte")
     fresh.load(tmp_path / "ner")
@@ -48,27 +48,27 @@ def test_two_heads_with_different_labels_on_one_model(tmp_path: Path) -> None:
         and output(other, None).shape[-1] == 3
     )
     for name in ("ner", "rte"):
-        assert fresh.labels(name) == grafts.labels(name)
+        assert fresh.labels(name) == adapters.labels(name)
         assert torch.equal(output(other, name), output(zoo, name))
     assert fresh.labels("ner").names == ("O", "PER", "LOC", "ORG", "MISC")
 
 
 def test_what_the_first_labels_showed_is_kept(tmp_path: Path) -> None:
-    zoo, grafts = attached()
-    added(grafts, a=gw.Pfeiffer())
-    grafts.add_head("a", 1)
-    grafts.active = "a"
+    zoo, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
+    adapters.add_head("a", 1)
+    adapters.active = "a"
     zoo.model(**zoo.inputs, labels=torch.rand(len(zoo.inputs["input_ids"])))
-    grafts.save("a", tmp_path / "a")
+    adapters.save("a", tmp_path / "a")
     _, fresh = attached()
     fresh.load(tmp_path / "a")
     assert fresh.labels("a") == gw.Labels(("LABEL_0",), "regression")
 
 
 def test_from_a_classifier_to_its_base_and_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    zoo, grafts = attached()
-    added(grafts, a=gw.Houlsby(bottleneck_size=4))
-    grafts.save("a", tmp_path / "a")
+    zoo, adapters = attached()
+    added(adapters, a=gw.Houlsby(bottleneck_size=4))
+    adapters.save("a", tmp_path / "a")
     base = model_of(hf.BertModel)
     with caplog.at_level(logging.INFO, logger="graftwork"):
         base.load(tmp_path / "a")
@@ -76,30 +76,30 @@ def test_from_a_classifier_to_its_base_and_back(tmp_path: Path, caplog: pytest.L
     assert base.labels("a") is None
     with pytest.raises(gw.CheckpointError, match=r"head=False"):
         base.load(tmp_path / "a", name="b", head=True)
-    with torch.no_grad(), grafts.using("a"), base.using("a"):
+    with torch.no_grad(), adapters.using("a"), base.using("a"):
         expected = zoo.model.bert(**zoo.inputs).last_hidden_state
         assert torch.equal(base.model(**zoo.inputs).last_hidden_state, expected)
 
     base.save("a", tmp_path / "from base")
     _, fresh = attached()
     fresh.load(tmp_path / "from base")
-    assert equal(tensors_of(fresh, "a"), {**tensors_of(grafts, "a"), **_own_head(fresh)}), (
+    assert equal(tensors_of(fresh, "a"), {**tensors_of(adapters, "a"), **_own_head(fresh)}), (
         "the model's own head, as with add"
     )
     with pytest.raises(gw.CheckpointError, match="has no head"):
         fresh.load(tmp_path / "from base", name="b", head=True)
 
 
-def _own_head(grafts: gw.Adapters) -> dict[str, torch.Tensor]:
-    return {f"head/classifier/{n}": p for n, p in grafts.model.classifier.named_parameters()}
+def _own_head(adapters: gw.Adapters) -> dict[str, torch.Tensor]:
+    return {f"head/classifier/{n}": p for n, p in adapters.model.classifier.named_parameters()}
 
 
 def test_the_head_of_another_task_is_left_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Both call it ``classifier``, both have three labels; yet a tagger's is not a classifier's."""
-    _, grafts = attached()
-    added(grafts, a=gw.Pfeiffer())
-    moved(grafts, "a")
-    grafts.save("a", tmp_path / "a")
+    _, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
+    moved(adapters, "a")
+    adapters.save("a", tmp_path / "a")
     tagger = model_of(hf.BertForTokenClassification, num_labels=3)
     with caplog.at_level(logging.WARNING, logger="graftwork"):
         tagger.load(tmp_path / "a")
@@ -107,7 +107,7 @@ def test_the_head_of_another_task_is_left_aside(tmp_path: Path, caplog: pytest.L
     own = tagger.model.classifier.weight
     assert torch.equal(tagger.head_of("a")["classifier"].weight, own) and tagger.labels("a") is not None
     tagger.load(tmp_path / "a", name="b", head=True)
-    assert torch.equal(tagger.head_of("b")["classifier"].weight, grafts.head_of("a")["classifier"].weight)
+    assert torch.equal(tagger.head_of("b")["classifier"].weight, adapters.head_of("a")["classifier"].weight)
 
 
 def test_a_language_models_head(tmp_path: Path) -> None:
@@ -127,10 +127,10 @@ def test_a_language_models_head(tmp_path: Path) -> None:
 
 
 def test_a_head_left_aside_on_purpose(tmp_path: Path) -> None:
-    _, grafts = attached()
-    added(grafts, a=gw.Pfeiffer())
-    grafts.add_head("a", 7)
-    grafts.save("a", tmp_path / "a")
+    _, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
+    adapters.add_head("a", 7)
+    adapters.save("a", tmp_path / "a")
     _, fresh = attached()
     fresh.load(tmp_path / "a", head=False)
     assert fresh.head_of("a")["classifier"].weight.shape == (3, 32)
@@ -140,10 +140,10 @@ def test_a_head_of_the_users_own_modules(tmp_path: Path) -> None:
     def own() -> nn.Module:
         return nn.Sequential(nn.Linear(32, 8), nn.Tanh(), nn.Linear(8, 2))
 
-    _, grafts = attached()
-    added(grafts, a=gw.Pfeiffer())
-    grafts.add_head("a", own())
-    grafts.save("a", tmp_path / "a")
+    _, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
+    adapters.add_head("a", own())
+    adapters.save("a", tmp_path / "a")
     _, fresh = attached()
     with pytest.raises(gw.CheckpointError, match=r"classifier is a Sequential, not a Linear.*add_head\('a', module\)"):
         fresh.load(tmp_path / "a")
@@ -152,23 +152,23 @@ def test_a_head_of_the_users_own_modules(tmp_path: Path) -> None:
 
 
 def test_a_head_that_cannot_be_resized_to_the_file(tmp_path: Path) -> None:
-    _, grafts = attached()
-    added(grafts, a=gw.Pfeiffer())
-    grafts.add_head("a", nn.Linear(32, 3, bias=False))
-    grafts.save("a", tmp_path / "a")
+    _, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
+    adapters.add_head("a", nn.Linear(32, 3, bias=False))
+    adapters.save("a", tmp_path / "a")
     _, fresh = attached()
     with pytest.raises(gw.CheckpointError, match="missing: head/classifier/bias"):
         fresh.load(tmp_path / "a")
 
 
 def test_a_fusions_head(tmp_path: Path) -> None:
-    zoo, grafts = attached()
-    added(grafts, a=gw.Pfeiffer(), b=gw.Pfeiffer())
-    grafts.add_fusion(gw.Fuse("a", "b", name="mix"), head_from="b")
-    grafts.add_head("mix", 4)
-    grafts.save("mix", tmp_path / "mix")
+    zoo, adapters = attached()
+    added(adapters, a=gw.Pfeiffer(), b=gw.Pfeiffer())
+    adapters.add_fusion(gw.Fuse("a", "b", name="mix"), head_from="b")
+    adapters.add_head("mix", 4)
+    adapters.save("mix", tmp_path / "mix")
     other, fresh = attached()
     added(fresh, a=gw.Pfeiffer(), b=gw.Pfeiffer())
     fresh.load(tmp_path / "mix")
-    assert fresh.labels("mix") == grafts.labels("mix")
-    assert torch.equal(output(zoo, grafts.fusions["mix"]), output(other, fresh.fusions["mix"]))
+    assert fresh.labels("mix") == adapters.labels("mix")
+    assert torch.equal(output(zoo, adapters.fusions["mix"]), output(other, fresh.fusions["mix"]))

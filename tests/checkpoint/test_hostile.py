@@ -28,13 +28,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders ``a``, ``lora``, ``prompt`` and ``w``, a composition."""
     peft = pytest.importorskip("peft")
     top = tmp_path_factory.mktemp("saved")
-    _, grafts = attached()
-    added(grafts, a=gw.Houlsby(), b=gw.Pfeiffer())
-    grafts.add("lora", peft.LoraConfig(r=2, target_modules=["query"]))
-    grafts.add("prompt", peft.PromptTuningConfig(num_virtual_tokens=3, task_type="FEATURE_EXTRACTION"))
+    _, adapters = attached()
+    added(adapters, a=gw.Houlsby(), b=gw.Pfeiffer())
+    adapters.add("lora", peft.LoraConfig(r=2, target_modules=["query"]))
+    adapters.add("prompt", peft.PromptTuningConfig(num_virtual_tokens=3, task_type="FEATURE_EXTRACTION"))
     for name in ("a", "lora", "prompt"):
-        grafts.save(name, top / name)
-    grafts.save(gw.Stack("a", "b"), top / "w")
+        adapters.save(name, top / name)
+    adapters.save(gw.Stack("a", "b"), top / "w")
     return top
 
 
@@ -56,11 +56,11 @@ def test_sizes_are_looked_at_before_anything_is_made(key: str, saved: Path, tmp_
     name, change = LARGE[key]
     folder = Path(shutil.copytree(saved / name, tmp_path / name))
     edit_json(folder, change)
-    _, grafts = attached()
+    _, adapters = attached()
     size = sum(path.stat().st_size for path in folder.iterdir())
-    found, _ = Watch().run(lambda: grafts.load(folder), size)
+    found, _ = Watch().run(lambda: adapters.load(folder), size)
     assert isinstance(found, gw.CheckpointError), found
-    assert grafts.names == ()
+    assert adapters.names == ()
 
 
 REFUSED: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
@@ -82,12 +82,12 @@ def test_what_a_file_may_not_say(key: str, saved: Path, tmp_path: Path) -> None:
     if key == "something said twice":
         path = folder / "graftwork.json"
         path.write_text(path.read_text().replace('"kind"', '"kind": "fusion", "kind"', 1))
-    _, grafts = attached()
+    _, adapters = attached()
     start = time.monotonic()
     with pytest.raises(gw.CheckpointError, match=r"may not say|says 'kind' twice|no option|misshapen|evilmod"):
-        grafts.load(folder)
+        adapters.load(folder)
     assert time.monotonic() - start < 20
-    assert "evilmod" not in sys.modules and grafts.names == ()
+    assert "evilmod" not in sys.modules and adapters.names == ()
 
 
 def test_what_weights_start_as_is_not_asked_for(saved: Path, tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_what_weights_start_as_is_not_asked_for(saved: Path, tmp_path: Path) -> 
     folder = Path(shutil.copytree(saved / "prompt", tmp_path / "prompt"))
     start = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "x", "tokenizer_name_or_path": "who/knows"}
     edit_json(folder, of_peft(**start))
-    _, grafts = attached()
+    _, adapters = attached()
     try:
-        assert Watch().run(lambda: grafts.load(folder), 0)[0] == "prompt"
+        assert Watch().run(lambda: adapters.load(folder), 0)[0] == "prompt"
     except Strange as error:
         raise AssertionError from error
 
@@ -109,8 +109,8 @@ def test_every_bit_of_a_manifest_counts(name: str, saved: Path, tmp_path: Path) 
         text = path.read_text()
         data = json.loads(text)
         path.write_text(json.dumps(data))  # laid out otherwise it says the same
-        _, grafts = attached()
-        grafts.load(folder)
+        _, adapters = attached()
+        adapters.load(folder)
         for old, new in (('"norms": "own"', '"norms": "base"'), ('"problem_type": null', '"problem_type": "x"')):
             if old in text:
                 path.write_text(text.replace(old, new, 1))
@@ -121,9 +121,9 @@ def test_every_bit_of_a_manifest_counts(name: str, saved: Path, tmp_path: Path) 
 
 def test_a_part_of_another_composition(saved: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(saved / "w", tmp_path / "w"))
-    _, grafts = attached()
-    added(grafts, a=gw.Houlsby(scale=2.0), b=gw.Pfeiffer())
-    grafts.save(gw.Stack("a", "b"), tmp_path / "other")
+    _, adapters = attached()
+    added(adapters, a=gw.Houlsby(scale=2.0), b=gw.Pfeiffer())
+    adapters.save(gw.Stack("a", "b"), tmp_path / "other")
     shutil.rmtree(folder / "adapters" / "0")
     shutil.copytree(tmp_path / "other" / "adapters" / "0", folder / "adapters" / "0")
     with pytest.raises(gw.CheckpointError, match=r"is not the adapter 'a' that .* was written with"):
@@ -136,13 +136,28 @@ def test_a_file_without_a_hash_loads_with_a_warning(saved: Path, tmp_path: Path)
     data = json.loads(path.read_text())
     del data["digest"]
     path.write_text(json.dumps(data))
-    _, grafts = attached()
+    _, adapters = attached()
     with pytest.warns(UserWarning, match="load it and save it again, which adds one"):
-        grafts.load(folder)
-    grafts.save("a", tmp_path / "again")
+        adapters.load(folder)
+    adapters.save("a", tmp_path / "again")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         attached()[1].load(tmp_path / "again")
+
+
+@pytest.mark.parametrize("depth", [300, 400])
+def test_a_pool_that_is_nested_more_deeply_than_the_stack(depth: int, tmp_path: Path) -> None:
+    """It is read as JSON, and its name and its adapters cannot be told."""
+    _, adapters = attached()
+    added(adapters, b=gw.Pfeiffer(), c=gw.Pfeiffer())
+    adapters.add_fusion(gw.Fuse("b", "c", name="f"))
+    adapters.save("f", tmp_path / "f")
+    pool: Any = "b"
+    for _ in range(depth):
+        pool = {"block": "fuse", "children": [pool]}
+    edit_json(tmp_path / "f", lambda data: data.update(pool=pool))
+    with pytest.raises(gw.CheckpointError, match=r"graftwork\.json is nested too deeply"):
+        attached()[1].load(tmp_path / "f")
 
 
 # ------------------------------------------------------------------------------------------------- whose base it was
@@ -152,8 +167,8 @@ def test_every_weight_of_the_base_is_known_again(saved: Path) -> None:
     """One tensor altered is seen, whichever it is; heads and poolers begin anew with every task."""
     zoo = build("bert_classifier")
     model = zoo.model
-    grafts = gw.attach(model)
-    seen = set(Fingerprint.of(grafts).samples)
+    adapters = gw.attach(model)
+    seen = set(Fingerprint.of(adapters).samples)
     other = {name for name, _ in model.named_parameters() if "pooler" in name or name.startswith("classifier")}
     assert {f"bert.{name}" for name in seen} == {n for n, _ in model.named_parameters()} - other
     for name, p in list(model.named_parameters()):
@@ -161,11 +176,11 @@ def test_every_weight_of_the_base_is_known_again(saved: Path) -> None:
         with torch.no_grad():
             p.add_(0.01)
         if name in other:
-            assert grafts.load(saved / "a") == "a"
-            grafts.remove("a")
+            assert adapters.load(saved / "a") == "a"
+            adapters.remove("a")
         else:
             with pytest.raises(gw.CheckpointError, match=f"'{name.removeprefix('bert.')}'"):
-                grafts.load(saved / "a")
+                adapters.load(saved / "a")
         with torch.no_grad():
             p.copy_(before)
 
@@ -184,7 +199,7 @@ def test_a_longer_vocabulary_is_the_same_base(saved: Path) -> None:
 def test_a_base_that_nothing_is_known_of(saved: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(saved / "a", tmp_path / "a"))
     edit_json(folder, lambda data: data["base"].update(samples={}))
-    _, grafts = attached()
+    _, adapters = attached()
     with pytest.raises(gw.CheckpointError, match="no weight of its base is known"):
-        grafts.load(folder)
-    assert grafts.load(folder, other_base=True) == "a"
+        adapters.load(folder)
+    assert adapters.load(folder, other_base=True) == "a"

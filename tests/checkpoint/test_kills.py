@@ -27,33 +27,33 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 
 @pytest.fixture(scope="module")
-def grafts() -> gw.Adapters:
-    _, grafts = attached()
-    added(grafts, a=gw.Pfeiffer(), b=gw.Pfeiffer())
-    return grafts
+def adapters() -> gw.Adapters:
+    _, adapters = attached()
+    added(adapters, a=gw.Pfeiffer(), b=gw.Pfeiffer())
+    return adapters
 
 
-def weights(grafts: gw.Adapters, folder: Path, values: float) -> Tensors:
+def weights(adapters: gw.Adapters, folder: Path, values: float) -> Tensors:
     """All weights of an adapter as one value, saved."""
-    tensors = tensors_of(grafts, "a")
+    tensors = tensors_of(adapters, "a")
     with torch.no_grad():
         for tensor in tensors.values():
             tensor.fill_(values)
-    grafts.save("a", folder)
+    adapters.save("a", folder)
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 @contextmanager
-def saving(grafts: gw.Adapters, what: gw.Stack | str, folder: Path) -> Iterator[None]:
+def saving(adapters: gw.Adapters, what: gw.Stack | str, folder: Path) -> Iterator[None]:
     """Another process saves again and again, and is killed at the end."""
     child = os.fork()
     if not child:
         while True:
             for value in (0.0, 1.0):
                 with torch.no_grad():
-                    for tensor in tensors_of(grafts, "a").values():
+                    for tensor in tensors_of(adapters, "a").values():
                         tensor.fill_(value)
-                grafts.save(what, folder)
+                adapters.save(what, folder)
     try:
         yield
     finally:
@@ -61,24 +61,24 @@ def saving(grafts: gw.Adapters, what: gw.Stack | str, folder: Path) -> Iterator[
         os.waitpid(child, 0)
 
 
-def test_kills(grafts: gw.Adapters, tmp_path: Path) -> None:
+def test_kills(adapters: gw.Adapters, tmp_path: Path) -> None:
     folder, draw = tmp_path / "a", random.Random(0)
-    known = [weights(grafts, folder, value) for value in (0.0, 1.0)]
+    known = [weights(adapters, folder, value) for value in (0.0, 1.0)]
     for n in range(KILLS):
-        with saving(grafts, "a", folder):
+        with saving(adapters, "a", folder):
             time.sleep(draw.uniform(0.01, 0.08))
         found = read(folder)
         assert isinstance(found, File)
         assert any(equal(found.tensors, one) for one in known), n
-        grafts.save("a", folder)
+        adapters.save("a", folder)
         assert [path.name for path in tmp_path.iterdir()] == ["a"], n
 
 
-def test_readers(grafts: gw.Adapters, tmp_path: Path) -> None:
+def test_readers(adapters: gw.Adapters, tmp_path: Path) -> None:
     folder = tmp_path / "w"
     stack = gw.Stack("a", "b")
-    grafts.save(stack, folder)
-    with saving(grafts, stack, folder):
+    adapters.save(stack, folder)
+    with saving(adapters, stack, folder):
         for _ in range(25 * KILLS):
             found = read(folder)
             assert isinstance(found, tuple)

@@ -26,9 +26,9 @@ WRITTEN = Path(make.__file__).parent
 def test_files_written_by_transformers_4_57(name: str) -> None:
     """ViT's stack and all modules in it are called otherwise in 5; Mixtral's experts are two tensors."""
     model = make.MODELS[name].from_pretrained(WRITTEN / name / "base").eval()
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     for part in ("a", "b", "f"):
-        assert grafts.load(WRITTEN / name / part) == part
+        assert adapters.load(WRITTEN / name / part) == part
     expected = torch.load(WRITTEN / name / "outputs.pt", weights_only=True)
     for key, found in make.outputs(model, name).items():
         torch.testing.assert_close(found, expected[key], msg=lambda text, key=key: f"{name}, {key}: {text}")
@@ -40,10 +40,10 @@ def test_another_revision_is_seen_under_other_names(name: str, tmp_path: Path) -
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(1.001)
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     with pytest.raises(gw.CheckpointError, match="another revision of the base"):
-        grafts.load(WRITTEN / name / "b")
-    assert grafts.load(WRITTEN / name / "b", other_base=True) == "b"
+        adapters.load(WRITTEN / name / "b")
+    assert adapters.load(WRITTEN / name / "b", other_base=True) == "b"
 
 
 # ------------------------------------------------------------------------------------------------- a model in a wrapper
@@ -75,10 +75,10 @@ def computed(model: nn.Module, inputs: dict[str, Tensor], composition: gw.Compos
 
 @pytest.mark.parametrize("method", [gw.Houlsby(bottleneck_size=4, norms="own"), gw.Pfeiffer(leave_out=("LAST",))])
 def test_files_of_a_wrapper_and_of_the_model_inside_it(method: gw.AdapterConfig, tmp_path: Path) -> None:
-    _outer, grafts = wrapped()
+    _outer, adapters = wrapped()
     zoo = build("bert")
     inner = gw.attach(zoo.model)
-    for handle, stack, other in ((grafts, "first.model.encoder.layer", inner), (inner, "encoder.layer", grafts)):
+    for handle, stack, other in ((adapters, "first.model.encoder.layer", inner), (inner, "encoder.layer", adapters)):
         config = gw.Pfeiffer(leave_out=(f"{stack}.1",)) if isinstance(method, gw.Pfeiffer) else method
         handle.add("a", config)
         moved(handle, "a")
@@ -94,9 +94,9 @@ def test_files_of_a_wrapper_and_of_the_model_inside_it(method: gw.AdapterConfig,
 
 def test_another_model_in_the_wrapper_is_refused(tmp_path: Path) -> None:
     zoo = build("bert")
-    grafts = gw.attach(zoo.model)
-    grafts.add("a", gw.Pfeiffer())
-    grafts.save("a", tmp_path / "a")
+    adapters = gw.attach(zoo.model)
+    adapters.add("a", gw.Pfeiffer())
+    adapters.save("a", tmp_path / "a")
     _, other = wrapped(seed=1)
     with pytest.raises(gw.CheckpointError, match=r"another revision of the base: (\d+) of \1 "):
         other.load(tmp_path / "a")
@@ -106,10 +106,10 @@ def test_another_model_in_the_wrapper_is_refused(tmp_path: Path) -> None:
 def test_lora_goes_where_its_modules_are(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     zoo = build("bert")
-    grafts = gw.attach(zoo.model)
-    grafts.add("l", peft.LoraConfig(r=2, target_modules=["query"]))
-    moved(grafts, "l")
-    grafts.save("l", tmp_path / "l")
+    adapters = gw.attach(zoo.model)
+    adapters.add("l", peft.LoraConfig(r=2, target_modules=["query"]))
+    moved(adapters, "l")
+    adapters.save("l", tmp_path / "l")
     outer, other = wrapped()
     other.load(tmp_path / "l")
     torch.testing.assert_close(computed(outer, zoo.inputs, "l"), output(zoo, "l"))
@@ -117,10 +117,10 @@ def test_lora_goes_where_its_modules_are(tmp_path: Path) -> None:
 
 def test_a_composition_leaves_out_the_same_layers(tmp_path: Path) -> None:
     zoo = build("bert")
-    grafts = gw.attach(zoo.model)
-    grafts.add("a", gw.Pfeiffer())
-    moved(grafts, "a")
-    grafts.save(gw.Drop("a", layers=["encoder.layer.1"]), tmp_path / "w")
+    adapters = gw.attach(zoo.model)
+    adapters.add("a", gw.Pfeiffer())
+    moved(adapters, "a")
+    adapters.save(gw.Drop("a", layers=["encoder.layer.1"]), tmp_path / "w")
     outer, other = wrapped()
     block = other.load(tmp_path / "w")
     expected = output(zoo, gw.Drop("a", layers=["encoder.layer.1"]))

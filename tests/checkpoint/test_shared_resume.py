@@ -16,10 +16,10 @@ from tests.training.test_trainer import TRAINERS, attached, trainer, unequal, we
 pytestmark = pytest.mark.filterwarnings("ignore:.*pin_memory.*")
 
 
-def prepare(grafts: gw.Adapters) -> None:
-    grafts.add("a", gw.Compacter(bottleneck_size=4))
-    grafts.add("other", gw.Compacter(bottleneck_size=4))
-    grafts.train_only("a")
+def prepare(adapters: gw.Adapters) -> None:
+    adapters.add("a", gw.Compacter(bottleneck_size=4))
+    adapters.add("other", gw.Compacter(bottleneck_size=4))
+    adapters.train_only("a")
 
 
 @pytest.mark.parametrize("cls", TRAINERS, ids=lambda c: c.__name__)

@@ -23,12 +23,12 @@ from tests.zoo.models import build
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders ``a`` (Houlsby with own norms), ``f`` (a fusion) and ``w`` (a composition)."""
     top = tmp_path_factory.mktemp("saved")
-    _, grafts = attached()
-    added(grafts, a=METHODS["houlsby"], b=gw.Pfeiffer(), c=gw.Pfeiffer())
-    grafts.add_fusion(gw.Fuse("b", "c", name="f"))
-    grafts.save("a", top / "a")
-    grafts.save("f", top / "f")
-    grafts.save(gw.Stack("a", "b"), top / "w")
+    _, adapters = attached()
+    added(adapters, a=METHODS["houlsby"], b=gw.Pfeiffer(), c=gw.Pfeiffer())
+    adapters.add_fusion(gw.Fuse("b", "c", name="f"))
+    adapters.save("a", top / "a")
+    adapters.save("f", top / "f")
+    adapters.save(gw.Stack("a", "b"), top / "w")
     return top
 
 
@@ -37,11 +37,11 @@ def refused(
 ) -> str:
     """Loading fails with a message, and leaves the model as it was."""
     model = build("bert_classifier").model if model is None else model
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     before, modules = state(model), [n for n, _ in model.named_modules()]
     with pytest.raises(error, match=match) as caught:
-        grafts.load(folder, **options)
-    assert grafts.names == () and not grafts.fusions
+        adapters.load(folder, **options)
+    assert adapters.names == () and not adapters.fusions
     assert same_state(state(model), before)
     assert [n for n, _ in model.named_modules()] == modules
     return str(caught.value)
@@ -152,21 +152,21 @@ def test_no_value_of_the_manifest_breaks_loading(part: str, saved: Path, tmp_pat
     original = json.loads((saved / part / "graftwork.json").read_text())
     folder = Path(shutil.copytree(saved / part, tmp_path / part))
     model = build("bert_classifier").model
-    grafts = gw.attach(model)
-    grafts.add("b", gw.Pfeiffer())
-    grafts.add("c", gw.Pfeiffer())
+    adapters = gw.attach(model)
+    adapters.add("b", gw.Pfeiffer())
+    adapters.add("c", gw.Pfeiffer())
     for path in _paths(original):
         for value in (None, -1, 1e300, "", "x", [], [[1]], {}, {"x": {}}, True):
             data = json.loads(json.dumps(original))
             _replace(data, path, value)
             (folder / "graftwork.json").write_bytes(folders.dump(data))
             try:
-                name = grafts.load(folder)
+                name = adapters.load(folder)
             except gw.GraftworkError:
-                assert set(grafts.names) == {"b", "c"} and not grafts.fusions
+                assert set(adapters.names) == {"b", "c"} and not adapters.fusions
             else:
                 assert isinstance(name, str)
-                grafts.remove(name)
+                adapters.remove(name)
 
 
 def _paths(data: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -256,3 +256,15 @@ def test_one_layer_trained_a_little_further(saved: Path) -> None:
     with torch.no_grad():
         model.bert.encoder.layer[1].output.dense.weight.mul_(1 + 1e-4)
     refused(saved / "a", r"1 of \d+ sampled weights differ, such as 'encoder.layer.1.output.dense.weight'", model=model)
+
+
+# ------------------------------------------------------------------------------------- what could not be read again
+
+
+def test_labels_that_are_no_text_are_not_written(tmp_path: Path) -> None:
+    _, adapters = attached()
+    added(adapters, a=gw.Pfeiffer())
+    adapters.add_head("a", [0, 1])  # type: ignore[list-item]
+    with pytest.raises(gw.CheckpointError, match="'a' cannot be saved: 0 among its labels could not be read again"):
+        adapters.save("a", tmp_path / "a")
+    assert not (tmp_path / "a").exists()

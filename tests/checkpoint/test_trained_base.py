@@ -27,8 +27,8 @@ ADAPTERS: dict[str, gw.AdapterConfig] = {
 
 def train(zoo: ZooModel, what: Any, base: str, steps: int = 3) -> None:
     """Some steps of an optimiser on a loss that reaches everything."""
-    grafts = gw.of(zoo.model)
-    grafts.train_only(what, base=base)
+    adapters = gw.of(zoo.model)
+    adapters.train_only(what, base=base)
     zoo.model.train()
     learners = [p for p in zoo.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learners, lr=1e-2)
@@ -40,10 +40,10 @@ def train(zoo: ZooModel, what: Any, base: str, steps: int = 3) -> None:
 
 
 def trained(name: str, base: str = "trained", **options: Any) -> tuple[ZooModel, gw.Adapters]:
-    zoo, grafts = attached(name, **options)
-    added(grafts, a=ADAPTERS[name])
+    zoo, adapters = attached(name, **options)
+    added(adapters, a=ADAPTERS[name])
     train(zoo, "a", base)
-    return zoo, grafts
+    return zoo, adapters
 
 
 def base_state(model: nn.Module) -> dict[str, Tensor]:
@@ -55,10 +55,10 @@ def base_state(model: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("base", ["trained", "norms"])
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_an_adapter_and_the_base_that_learned_with_it(name: str, base: str, tmp_path: Path) -> None:
-    zoo, grafts = trained(name, base)
+    zoo, adapters = trained(name, base)
     plain, expected = output(zoo, None), output(zoo, "a")
-    assert grafts.save_base(tmp_path / "base") == tmp_path / "base"
-    grafts.save("a", tmp_path / "a")
+    assert adapters.save_base(tmp_path / "base") == tmp_path / "base"
+    adapters.save("a", tmp_path / "a")
 
     other, fresh = attached(name)
     flags = {n: p.requires_grad for n, p in other.model.named_parameters()}
@@ -78,8 +78,8 @@ def test_what_is_kept_of_a_base(name: str, tmp_path: Path) -> None:
     """Norms alone make a smaller file; a tied tensor is written once and stays tied; statistics go with a whole base."""
     sizes = {}
     for base in ("trained", "norms"):
-        _, grafts = trained(name, base)
-        grafts.save_base(tmp_path / base)
+        _, adapters = trained(name, base)
+        adapters.save_base(tmp_path / base)
         sizes[base] = (tmp_path / base / "base.safetensors").stat().st_size
         tensors = folders.read_manifest(tmp_path / base)["tensors"]
         assert sorted(p.name for p in (tmp_path / base).iterdir()) == ["base.safetensors", "graftwork.json"]
@@ -105,15 +105,15 @@ def test_one_tensor_that_learned_is_looked_at(tmp_path: Path) -> None:
         model.encoder.layer[13].attention.self.key.bias.requires_grad_(True)
         return gw.attach(model)
 
-    grafts = deep()
-    added(grafts, a=gw.Pfeiffer(bottleneck_size=2))
-    grafts.train_only("a", base="trained")
+    adapters = deep()
+    added(adapters, a=gw.Pfeiffer(bottleneck_size=2))
+    adapters.train_only("a", base="trained")
     with torch.no_grad():
-        grafts.model.encoder.layer[13].attention.self.key.bias.add_(1)  # type: ignore[union-attr, index]
-    grafts.save("a", tmp_path / "a")
+        adapters.model.encoder.layer[13].attention.self.key.bias.add_(1)  # type: ignore[union-attr, index]
+    adapters.save("a", tmp_path / "a")
     with pytest.raises(gw.CheckpointError, match=r"encoder\.layer\.13\.attention\.self\.key\.bias"):
         deep().load(tmp_path / "a")
-    grafts.save_base(tmp_path / "base")
+    adapters.save_base(tmp_path / "base")
     assert folders.read_manifest(tmp_path / "base")["tensors"] == ["encoder.layer.13.attention.self.key.bias"]
     fresh = deep()
     fresh.load_base(tmp_path / "base")
@@ -122,19 +122,19 @@ def test_one_tensor_that_learned_is_looked_at(tmp_path: Path) -> None:
 
 def test_a_headed_base_and_a_class_with_a_head_are_one_base(tmp_path: Path) -> None:
     def headed() -> gw.Adapters:
-        return gw.attach(gw.Headed(build("bert").model).eval())
+        return gw.attach(gw.ModelWithHeads(build("bert").model).eval())
 
     inputs = build("bert").inputs
-    grafts = headed()
-    grafts.add("a", gw.Pfeiffer())
-    grafts.add_head("a", gw.heads.Classification(labels=2))
-    grafts.train_only("a", base="trained")
-    loss = grafts.model(**inputs, labels=torch.zeros(3, dtype=torch.long)).loss
+    adapters = headed()
+    adapters.add("a", gw.Pfeiffer())
+    adapters.add_head("a", gw.heads.Classification(labels=2))
+    adapters.train_only("a", base="trained")
+    loss = adapters.model(**inputs, labels=torch.zeros(3, dtype=torch.long)).loss
     loss.backward()
-    torch.optim.SGD([p for p in grafts.model.parameters() if p.requires_grad], lr=0.1).step()
-    grafts.save_base(tmp_path / "base")
-    grafts.save("a", tmp_path / "a")
-    expected = grafts.model(**inputs).logits
+    torch.optim.SGD([p for p in adapters.model.parameters() if p.requires_grad], lr=0.1).step()
+    adapters.save_base(tmp_path / "base")
+    adapters.save("a", tmp_path / "a")
+    expected = adapters.model(**inputs).logits
     fresh = headed()
     with pytest.raises(gw.CheckpointError, match="load_base"):
         fresh.load(tmp_path / "a")
@@ -145,48 +145,48 @@ def test_a_headed_base_and_a_class_with_a_head_are_one_base(tmp_path: Path) -> N
     plain = gw.attach(build("bert").model)
     plain.load_base(tmp_path / "base")
     assert same_state(
-        base_state(plain.model), {n.removeprefix("base."): t for n, t in base_state(grafts.model).items()}
+        base_state(plain.model), {n.removeprefix("base."): t for n, t in base_state(adapters.model).items()}
     )
 
 
 def test_against_the_original(tmp_path: Path) -> None:
     """Whoever changed it: what differs in a bit is kept, and nothing else."""
-    zoo, grafts = attached()
+    zoo, adapters = attached()
     with pytest.raises(gw.CheckpointError, match=r"nothing of the base was trained.*against=model"):
-        grafts.save_base(tmp_path / "base")
+        adapters.save_base(tmp_path / "base")
     original = build("bert_classifier").model
     with pytest.raises(gw.CheckpointError, match="nothing of the base differs"):
-        grafts.save_base(tmp_path / "base", against=original)
+        adapters.save_base(tmp_path / "base", against=original)
     assert not (tmp_path / "base").exists()
     with torch.no_grad():
         zoo.model.bert.encoder.layer[1].output.dense.bias[3] += 1e-6  # type: ignore[union-attr, index]
     for against in (original, original.state_dict(), original.bert):
-        grafts.save_base(tmp_path / "base", against=against)
+        adapters.save_base(tmp_path / "base", against=against)
         assert folders.read_manifest(tmp_path / "base")["tensors"] == ["encoder.layer.1.output.dense.bias"]
     other, fresh = attached()
     fresh.load_base(tmp_path / "base")
     assert same_state(base_state(zoo.model), base_state(other.model))
     with pytest.raises(gw.CheckpointError, match=r"against= is another model: .* it lacks it"):
-        grafts.save_base(tmp_path / "x", against={})
+        adapters.save_base(tmp_path / "x", against={})
     longer = build("bert_classifier").model
     longer.resize_token_embeddings(107)
     with pytest.raises(gw.CheckpointError, match=r"word_embeddings.weight.* has it as \(107, 32\)"):
-        grafts.save_base(tmp_path / "x", against=longer)
+        adapters.save_base(tmp_path / "x", against=longer)
 
 
-def refused(grafts: gw.Adapters, folder: Path, match: str) -> None:
-    before, history = state(grafts.model), copy.copy(grafts.base_history)
+def refused(adapters: gw.Adapters, folder: Path, match: str) -> None:
+    before, history = state(adapters.model), copy.copy(adapters.base_history)
     with pytest.raises(gw.CheckpointError, match=match):
-        grafts.load_base(folder, keep=True)
-    assert same_state(state(grafts.model), before)
-    assert (grafts.base_history.before, grafts.base_history.changed) == (history.before, history.changed)
-    assert grafts.base_history.kept is history.kept
+        adapters.load_base(folder, keep=True)
+    assert same_state(state(adapters.model), before)
+    assert (adapters.base_history.before, adapters.base_history.changed) == (history.before, history.changed)
+    assert adapters.base_history.kept is history.kept
 
 
 @pytest.mark.parametrize("base", ["trained", "norms"])
 def test_other_bases_are_refused(base: str, tmp_path: Path) -> None:
-    _, grafts = trained("bert_classifier", base)
-    grafts.save_base(tmp_path / "base")
+    _, adapters = trained("bert_classifier", base)
+    adapters.save_base(tmp_path / "base")
     refused(attached(seed=1)[1], tmp_path / "base", r"made over another base: \d+ of \d+ weights differ, such as '")
     refused(attached("t5_generation")[1], tmp_path / "base", "its model type is 'bert', this one's 't5'")
     zoo = build("bert_classifier")
@@ -218,10 +218,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("saved")
-    _, grafts = trained("bert_classifier")
-    grafts.save_base(top / "base")
-    grafts.save("a", top / "a")
-    grafts.save(gw.Stack("a"), top / "w")
+    _, adapters = trained("bert_classifier")
+    adapters.save_base(top / "base")
+    adapters.save("a", top / "a")
+    adapters.save(gw.Stack("a"), top / "w")
     return top
 
 
@@ -237,7 +237,7 @@ def test_any_field_replaced(saved: Path, tmp_path: Path) -> None:
     """One of our errors, and nothing changed; or it loads."""
     folder = Path(shutil.copytree(saved / "base", tmp_path / "base"))
     written = (folder / "graftwork.json").read_bytes()
-    zoo, grafts = attached()
+    zoo, adapters = attached()
     before = state(zoo.model)
     fields = [(name,) for name in folders.read_manifest(folder)]
     fields += [("original", name) for name in folders.read_manifest(folder)["original"]]
@@ -246,11 +246,11 @@ def test_any_field_replaced(saved: Path, tmp_path: Path) -> None:
             (folder / "graftwork.json").write_bytes(written)
             edit_json(folder, lambda d: (d[outer[0]] if outer else d).update({last: value}))  # noqa: B023  # used at once
             try:
-                grafts.load_base(folder, keep=True)
+                adapters.load_base(folder, keep=True)
             except gw.GraftworkError:
                 assert same_state(state(zoo.model), before)
             else:
-                grafts.unload_base()
+                adapters.unload_base()
 
 
 def test_a_tensor_of_another_shape(saved: Path, tmp_path: Path) -> None:
@@ -262,21 +262,21 @@ def test_a_tensor_of_another_shape(saved: Path, tmp_path: Path) -> None:
 
 
 def test_folders_of_another_kind(saved: Path, tmp_path: Path) -> None:
-    _, grafts = trained("bert_classifier")
-    refused(grafts, saved / "a", "holds the adapter 'a', not the difference of a base; use load")
-    refused(grafts, saved / "w", "holds a composition, not the difference of a base; use load")
+    _, adapters = trained("bert_classifier")
+    refused(adapters, saved / "a", "holds the adapter 'a', not the difference of a base; use load")
+    refused(adapters, saved / "w", "holds a composition, not the difference of a base; use load")
     with pytest.raises(gw.CheckpointError, match=r"holds the difference of a trained base.*load_base"):
-        grafts.load(saved / "base")
+        adapters.load(saved / "base")
     for kind, match in (("a", "holds the adapter 'a', not the diff"), ("w", "holds the composition, not the diff")):
         with pytest.raises(gw.CheckpointError, match=match):
-            grafts.save_base(saved / kind)
+            adapters.save_base(saved / kind)
     with pytest.raises(gw.CheckpointError, match="holds the difference of a base, not the adapter 'a'"):
-        grafts.save("a", saved / "base")
+        adapters.save("a", saved / "base")
 
 
 def test_a_save_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    zoo, grafts = trained("bert_classifier", "norms")
-    folder = grafts.save_base(tmp_path / "base")
+    zoo, adapters = trained("bert_classifier", "norms")
+    folder = adapters.save_base(tmp_path / "base")
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     train(zoo, "a", "norms", steps=1)
 
@@ -287,39 +287,39 @@ def test_a_save_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytes
         patch.setattr(folders.os, "fsync", failing)
         for place in (folder, tmp_path / "new"):
             with pytest.raises(gw.CheckpointError, match="cannot be written: no space left"):
-                grafts.save_base(place)
+                adapters.save_base(place)
     assert [p.name for p in tmp_path.iterdir()] == ["base"]
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
-    grafts.save_base(folder)
+    adapters.save_base(folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} != before
 
 
 def test_going_back_and_on(saved: Path, tmp_path: Path) -> None:
     """The trained base is taken for itself, trained on it is saved against the same original, and can be undone."""
-    zoo, grafts = attached()
+    zoo, adapters = attached()
     original = state(zoo.model)
     with pytest.raises(gw.CheckpointError, match="no original is kept"):
-        grafts.unload_base()
-    grafts.load_base(saved / "base", keep=True)
-    grafts.load_base(saved / "base")
-    added(grafts, b=gw.Pfeiffer())
-    grafts.save_base(tmp_path / "again")
+        adapters.unload_base()
+    adapters.load_base(saved / "base", keep=True)
+    adapters.load_base(saved / "base")
+    added(adapters, b=gw.Pfeiffer())
+    adapters.save_base(tmp_path / "again")
     assert (tmp_path / "again" / "base.safetensors").read_bytes() == (saved / "base" / "base.safetensors").read_bytes()
     train(zoo, "b", "norms")
-    refused(grafts, saved / "base", r"made over another base.*unload_base\(\)")
-    grafts.save_base(tmp_path / "on")
+    refused(adapters, saved / "base", r"made over another base.*unload_base\(\)")
+    adapters.save_base(tmp_path / "on")
     further = base_state(zoo.model)
-    grafts.unload_base()
-    grafts.active = None
-    grafts.remove("b")
+    adapters.unload_base()
+    adapters.active = None
+    adapters.remove("b")
     assert same_state({n: t for n, t in state(zoo.model).items() if "graftwork" not in n}, original)
     with pytest.raises(gw.CheckpointError, match="nothing of the base was trained"):
-        grafts.save_base(tmp_path / "none")
-    grafts.load_base(tmp_path / "on")
+        adapters.save_base(tmp_path / "none")
+    adapters.load_base(tmp_path / "on")
     assert same_state(base_state(zoo.model), further)
     with pytest.raises(gw.CheckpointError, match="is the trained one already"):
-        grafts.load_base(tmp_path / "on", keep=True)
-    grafts.detach()
+        adapters.load_base(tmp_path / "on", keep=True)
+    adapters.detach()
     assert same_state(base_state(zoo.model), further)
     again = gw.attach(zoo.model)
     again.load_base(tmp_path / "on")
@@ -328,13 +328,13 @@ def test_going_back_and_on(saved: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_made_of_weights_sees_the_change(saved: Path) -> None:
-    zoo, grafts = attached()
-    added(grafts, b=gw.Pfeiffer(), c=gw.Pfeiffer())
-    grafts.add_fusion(gw.Fuse("b", "c", name="f"))
-    grafts.active = gw.Fuse("b", "c", name="f")
-    before = output(zoo, grafts.active)
-    grafts.load_base(saved / "base")
-    after = output(zoo, grafts.active)
+    zoo, adapters = attached()
+    added(adapters, b=gw.Pfeiffer(), c=gw.Pfeiffer())
+    adapters.add_fusion(gw.Fuse("b", "c", name="f"))
+    adapters.active = gw.Fuse("b", "c", name="f")
+    before = output(zoo, adapters.active)
+    adapters.load_base(saved / "base")
+    after = output(zoo, adapters.active)
     other, fresh = attached()
     fresh.load_base(saved / "base")
     added(fresh, b=gw.Pfeiffer(), c=gw.Pfeiffer())
@@ -346,10 +346,10 @@ def test_what_was_made_of_weights_sees_the_change(saved: Path) -> None:
 def test_a_copy_in_half_precision(saved: Path) -> None:
     """The model keeps its dtype: the trained weights are rounded to it, and the adapter is known to belong there."""
     zoo = build("bert_classifier", torch.bfloat16)
-    grafts = gw.attach(zoo.model)
-    grafts.load_base(saved / "base")
-    grafts.load_base(saved / "base")
-    assert grafts.load(saved / "a") == "a"
+    adapters = gw.attach(zoo.model)
+    adapters.load_base(saved / "base")
+    adapters.load_base(saved / "base")
+    assert adapters.load(saved / "a") == "a"
     other, fresh = attached()
     fresh.load_base(saved / "base")
     rounded = {n: t.to(torch.bfloat16) if t.is_floating_point() else t for n, t in base_state(other.model).items()}
@@ -357,9 +357,9 @@ def test_a_copy_in_half_precision(saved: Path) -> None:
 
 
 def test_the_models_own_head_where_it_learned_by_itself(tmp_path: Path) -> None:
-    zoo, grafts = attached()
+    zoo, adapters = attached()
     train(zoo, None, "trained")
-    grafts.save_base(tmp_path / "base")
+    adapters.save_base(tmp_path / "base")
     expected = output(zoo, None)
     other, fresh = attached()
     before = output(other, None)
@@ -367,7 +367,7 @@ def test_the_models_own_head_where_it_learned_by_itself(tmp_path: Path) -> None:
     assert torch.equal(output(other, None), expected)
     fresh.unload_base()
     assert torch.equal(output(other, None), before)
-    headed = gw.attach(gw.Headed(build("bert_classifier").model.bert))
+    headed = gw.attach(gw.ModelWithHeads(build("bert_classifier").model.bert))
     headed.load_base(tmp_path / "base")
     head = {n: t for n, t in state(zoo.model).items() if n.startswith("classifier.")}
     assert head and not any("classifier" in name for name in headed.model.state_dict())

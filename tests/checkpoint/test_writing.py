@@ -26,10 +26,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def grafts() -> gw.Adapters:
-    _, grafts = attached()
-    added(grafts, a=gw.Pfeiffer(), ab=gw.Pfeiffer())
-    return grafts
+def adapters() -> gw.Adapters:
+    _, adapters = attached()
+    added(adapters, a=gw.Pfeiffer(), ab=gw.Pfeiffer())
+    return adapters
 
 
 CALLS = {"fsync": os, "rename": Path, "_exchange": folders}
@@ -39,14 +39,14 @@ CALLS = {"fsync": os, "rename": Path, "_exchange": folders}
 @pytest.mark.parametrize("nth", range(5))
 @pytest.mark.parametrize("call", CALLS)
 def test_a_save_that_ends_anywhere(
-    call: str, nth: int, crashing: bool, grafts: gw.Adapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: str, nth: int, crashing: bool, adapters: gw.Adapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Old or new is read afterwards, never a mixture, and the next save works."""
     folder = tmp_path / "a"
-    grafts.save("a", folder)
-    old = {n: t.clone() for n, t in tensors_of(grafts, "a").items()}
-    moved(grafts, "a")
-    new = {n: t.clone() for n, t in tensors_of(grafts, "a").items()}
+    adapters.save("a", folder)
+    old = {n: t.clone() for n, t in tensors_of(adapters, "a").items()}
+    moved(adapters, "a")
+    new = {n: t.clone() for n, t in tensors_of(adapters, "a").items()}
     seen = 0
     real = getattr(CALLS[call], call)
 
@@ -65,7 +65,7 @@ def test_a_save_that_ends_anywhere(
             patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         ended = True
         try:
-            grafts.save("a", folder)
+            adapters.save("a", folder)
         except (Crash, gw.CheckpointError):
             ended = False
     _, fresh = attached()
@@ -77,7 +77,7 @@ def test_a_save_that_ends_anywhere(
             fresh.load(folder)
     found = tensors_of(fresh, "a")
     assert equal(found, new) if ended else equal(found, old) or equal(found, new)
-    grafts.save("a", folder)
+    adapters.save("a", folder)
     _, again = attached()
     again.load(folder)
     assert equal(tensors_of(again, "a"), new)
@@ -86,56 +86,56 @@ def test_a_save_that_ends_anywhere(
 
 
 def test_a_first_save_that_ends_leaves_no_folder(
-    grafts: gw.Adapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    adapters: gw.Adapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*args: object) -> None:
         raise OSError("no space left")
 
     monkeypatch.setattr(folders.os, "fsync", failing)
     with pytest.raises(gw.CheckpointError, match="cannot be written: no space left"):
-        grafts.save("a", tmp_path / "deep" / "a")
+        adapters.save("a", tmp_path / "deep" / "a")
     assert list((tmp_path / "deep").iterdir()) == []
 
 
-def test_names_that_begin_alike_do_not_touch_each_other(grafts: gw.Adapters, tmp_path: Path) -> None:
-    grafts.save("ab", tmp_path / "ab")
-    grafts.save("ab", tmp_path / "a.b")
+def test_names_that_begin_alike_do_not_touch_each_other(adapters: gw.Adapters, tmp_path: Path) -> None:
+    adapters.save("ab", tmp_path / "ab")
+    adapters.save("ab", tmp_path / "a.b")
     before = contents(tmp_path / "ab")
     for _ in range(2):
-        grafts.save("a", tmp_path / "a")
+        adapters.save("a", tmp_path / "a")
     assert contents(tmp_path / "ab") == before == contents(tmp_path / "a.b")
     assert not any(b"ab" in name.encode() for name in contents(tmp_path / "a"))
 
 
-def test_a_folder_that_holds_something_else(grafts: gw.Adapters, tmp_path: Path) -> None:
+def test_a_folder_that_holds_something_else(adapters: gw.Adapters, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("dear diary")
     with pytest.raises(gw.CheckpointError, match=r"holds something else \(diary.txt\)"):
-        grafts.save("a", tmp_path / "notes")
+        adapters.save("a", tmp_path / "notes")
     (tmp_path / "file").write_text("x")
     with pytest.raises(gw.CheckpointError, match="is a file"):
-        grafts.save("a", tmp_path / "file")
+        adapters.save("a", tmp_path / "file")
     assert contents(tmp_path) == {"notes/diary.txt": b"dear diary", "file": b"x"}
 
-    grafts.save("a", tmp_path / "a")
+    adapters.save("a", tmp_path / "a")
     (tmp_path / "a" / "README.md").write_text("mine")
     (tmp_path / "a" / "adapters").mkdir()
     before = contents(tmp_path / "a")
     with pytest.raises(gw.CheckpointError, match=r"README\.md"):
-        grafts.save("a", tmp_path / "a")
+        adapters.save("a", tmp_path / "a")
     assert contents(tmp_path / "a") == before
 
 
-def test_one_thing_is_not_written_over_another(grafts: gw.Adapters, tmp_path: Path) -> None:
-    grafts.save("a", tmp_path / "x")
+def test_one_thing_is_not_written_over_another(adapters: gw.Adapters, tmp_path: Path) -> None:
+    adapters.save("a", tmp_path / "x")
     before = contents(tmp_path / "x")
     with pytest.raises(gw.CheckpointError, match="holds the adapter 'a', not the adapter 'ab'"):
-        grafts.save("ab", tmp_path / "x")
+        adapters.save("ab", tmp_path / "x")
     with pytest.raises(gw.CheckpointError, match="holds the adapter 'a', not the composition"):
-        grafts.save(gw.Stack("a"), tmp_path / "x")
+        adapters.save(gw.Stack("a"), tmp_path / "x")
     assert contents(tmp_path / "x") == before
-    grafts.save(gw.Stack("a", "ab"), tmp_path / "w")
-    grafts.save(gw.Stack("ab"), tmp_path / "w")
+    adapters.save(gw.Stack("a", "ab"), tmp_path / "w")
+    adapters.save(gw.Stack("ab"), tmp_path / "w")
     assert sorted(contents(tmp_path / "w")) == [
         "adapters/0/adapter.safetensors",
         "adapters/0/graftwork.json",
@@ -143,32 +143,32 @@ def test_one_thing_is_not_written_over_another(grafts: gw.Adapters, tmp_path: Pa
     ]
 
 
-def test_the_same_weights_make_the_same_bytes(grafts: gw.Adapters, tmp_path: Path) -> None:
-    grafts.save("a", tmp_path / "1")
-    grafts.save("a", tmp_path / "2")
+def test_the_same_weights_make_the_same_bytes(adapters: gw.Adapters, tmp_path: Path) -> None:
+    adapters.save("a", tmp_path / "1")
+    adapters.save("a", tmp_path / "2")
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
-def test_an_empty_folder_a_link_and_a_long_name(grafts: gw.Adapters, tmp_path: Path) -> None:
+def test_an_empty_folder_a_link_and_a_long_name(adapters: gw.Adapters, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    grafts.save("a", tmp_path / "empty")
+    adapters.save("a", tmp_path / "empty")
     (tmp_path / "link").symlink_to(tmp_path / "empty", target_is_directory=True)
-    moved(grafts, "a")
-    grafts.save("a", tmp_path / "link")
+    moved(adapters, "a")
+    adapters.save("a", tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     long = tmp_path / ("n" * 250)
     for _ in range(2):
-        grafts.save("a", long)
+        adapters.save("a", long)
     for folder in ("empty", "link", long.name):
         _, fresh = attached()
         fresh.load(tmp_path / folder)
-        assert equal(tensors_of(fresh, "a"), tensors_of(grafts, "a"))
+        assert equal(tensors_of(fresh, "a"), tensors_of(adapters, "a"))
 
 
-def test_a_model_in_the_same_folder_is_read_by_transformers(grafts: gw.Adapters, tmp_path: Path) -> None:
+def test_a_model_in_the_same_folder_is_read_by_transformers(adapters: gw.Adapters, tmp_path: Path) -> None:
     """Neither transformers nor peft takes our files for its own."""
-    grafts.detach()
-    grafts.model.save_pretrained(tmp_path)
+    adapters.detach()
+    adapters.model.save_pretrained(tmp_path)
     _, other = attached()
     added(other, a=gw.Pfeiffer())
     other.save("a", tmp_path / "made")
@@ -178,13 +178,13 @@ def test_a_model_in_the_same_folder_is_read_by_transformers(grafts: gw.Adapters,
         model = cls.from_pretrained(tmp_path)
         assert not getattr(model, "_hf_peft_config_loaded", False)
     got = model.state_dict()
-    assert all(torch.equal(got[n], t) for n, t in grafts.model.state_dict().items())
+    assert all(torch.equal(got[n], t) for n, t in adapters.model.state_dict().items())
     assert gw.attach(model).load(tmp_path) == "a"
 
 
-def test_peft_does_not_take_the_folder(grafts: gw.Adapters, tmp_path: Path) -> None:
+def test_peft_does_not_take_the_folder(adapters: gw.Adapters, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     from transformers.utils import find_adapter_config_file
 
-    grafts.save("a", tmp_path / "a")
+    adapters.save("a", tmp_path / "a")
     assert find_adapter_config_file(str(tmp_path / "a")) is None

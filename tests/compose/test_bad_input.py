@@ -19,38 +19,38 @@ Bad = Callable[[gw.Adapters], Any]
 def use(composition: Any) -> Bad:
     """Run the model under a composition."""
 
-    def run(grafts: gw.Adapters) -> Any:
-        with grafts.using(composition):
-            return grafts.model(input_ids=torch.full((3, 7), 5))
+    def run(adapters: gw.Adapters) -> Any:
+        with adapters.using(composition):
+            return adapters.model(input_ids=torch.full((3, 7), 5))
 
     return run
 
 
 def activate(composition: Any) -> Bad:
-    return lambda grafts: setattr(grafts, "active", composition)
+    return lambda adapters: setattr(adapters, "active", composition)
 
 
 @pytest.fixture(scope="module")
-def grafts() -> gw.Adapters:
-    grafts = gw.attach(build("bert").model)
+def adapters() -> gw.Adapters:
+    adapters = gw.attach(build("bert").model)
     for name in ("a", "b", "c", "free"):
-        grafts.add(name, gw.Pfeiffer(bottleneck_size=3))
-    grafts.add("attn", gw.Standard(sites=("attention",), bottleneck_size=3))
-    grafts.add("between", gw.BapnaFirat(bottleneck_size=3))
-    grafts.add("plus", gw.AdapterPlus(bottleneck_size=3))
+        adapters.add(name, gw.Pfeiffer(bottleneck_size=3))
+    adapters.add("attn", gw.Standard(sites=("attention",), bottleneck_size=3))
+    adapters.add("between", gw.BapnaFirat(bottleneck_size=3))
+    adapters.add("plus", gw.AdapterPlus(bottleneck_size=3))
     for name in ("h1", "h2"):
-        grafts.add(name, gw.Houlsby(bottleneck_size=3))
-    grafts.add_fusion(gw.Fuse("a", "b", name="ab"))
-    return grafts
+        adapters.add(name, gw.Houlsby(bottleneck_size=3))
+    adapters.add_fusion(gw.Fuse("a", "b", name="ab"))
+    return adapters
 
 
 F = gw.Fuse
 CASES: dict[str, tuple[Bad, type[Exception], tuple[str, ...]]] = {
     # names
-    "taken": (lambda g: g.add("a", gw.Pfeiffer()), gw.UnknownNameError, ("'a'", "choose another name", "remove('a')")),
-    "taken by a fusion": (lambda g: g.add("ab", gw.Pfeiffer()), gw.UnknownNameError, ("'ab'", "choose another name")),
-    "fusion taken": (lambda g: g.add_fusion(F("a", "c", name="ab")), gw.UnknownNameError, ("'ab'", "remove('ab')")),
-    "fusion named as an adapter": (lambda g: g.add_fusion(F("a", "c", name="b")), gw.UnknownNameError, ("'b'",)),
+    "taken": (lambda g: g.add("a", gw.Pfeiffer()), gw.NameTakenError, ("'a'", "choose another name", "remove('a')")),
+    "taken by a fusion": (lambda g: g.add("ab", gw.Pfeiffer()), gw.NameTakenError, ("'ab'", "choose another name")),
+    "fusion taken": (lambda g: g.add_fusion(F("a", "c", name="ab")), gw.NameTakenError, ("'ab'", "remove('ab')")),
+    "fusion named as an adapter": (lambda g: g.add_fusion(F("a", "c", name="b")), gw.NameTakenError, ("'b'",)),
     "empty": (lambda g: g.add("", gw.Pfeiffer()), gw.ConfigError, ("''", "give a text")),
     "blank": (lambda g: g.add("  ", gw.Pfeiffer()), gw.ConfigError, ("'  '", "give a text")),
     "spaces around": (lambda g: g.add("x ", gw.Pfeiffer()), gw.ConfigError, ("'x '", "without spaces")),
@@ -199,37 +199,45 @@ CASES: dict[str, tuple[Bad, type[Exception], tuple[str, ...]]] = {
     "a part alone": (
         lambda g: (setattr(g, "active", "a"), g.model.encoder.layer[0](torch.zeros(1, 2, 32))),
         gw.AttachError,
-        ("outside the model's forward", "'a'", "grafts.bind(fn)", "grafts.active = None"),
+        ("outside the model's forward", "'a'", "adapters.bind(fn)", "adapters.active = None"),
     ),
 }
 
 
-def state(grafts: gw.Adapters) -> tuple[Any, ...]:
-    modules = [n for n, _ in grafts.model.named_modules()]
-    flags = [p.requires_grad for p in grafts.model.parameters()]
-    return grafts.names, grafts.fusions, modules, flags, grafts.learning, grafts.runtime.frame, grafts.runtime.using
+def state(adapters: gw.Adapters) -> tuple[Any, ...]:
+    modules = [n for n, _ in adapters.model.named_modules()]
+    flags = [p.requires_grad for p in adapters.model.parameters()]
+    return (
+        adapters.names,
+        adapters.fusions,
+        modules,
+        flags,
+        adapters.trainable,
+        adapters.runtime.frame,
+        adapters.runtime.using,
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_is_refused_and_leaves_everything_as_it_was(grafts: gw.Adapters, case: str) -> None:
+def test_is_refused_and_leaves_everything_as_it_was(adapters: gw.Adapters, case: str) -> None:
     bad, error, said = CASES[case]
-    grafts.active = "free"
-    before = state(grafts)
+    adapters.active = "free"
+    before = state(adapters)
     with torch.no_grad():
-        wanted = grafts.model(input_ids=torch.full((3, 7), 5)).last_hidden_state
+        wanted = adapters.model(input_ids=torch.full((3, 7), 5)).last_hidden_state
         with pytest.raises(error) as raised:
-            bad(grafts)
+            bad(adapters)
         assert isinstance(raised.value, gw.GraftworkError)
         for text in said:
             assert text in str(raised.value)
-        assert state(grafts) == before
-        assert grafts.active == ("free" if case not in ("bind outside", "a part alone") else "a")
-        grafts.active = "free"
-        assert torch.equal(grafts.model(input_ids=torch.full((3, 7), 5)).last_hidden_state, wanted)
+        assert state(adapters) == before
+        assert adapters.active == ("free" if case not in ("bind outside", "a part alone") else "a")
+        adapters.active = "free"
+        assert torch.equal(adapters.model(input_ids=torch.full((3, 7), 5)).last_hidden_state, wanted)
 
 
 MORE: dict[str, tuple[Bad, str]] = {
-    "config by name": (lambda g: g.add("x", "pfeiffer"), "Pfeiffer"),
+    "config by a wrong name": (lambda g: g.add("x", "pfeifer"), "did you mean 'pfeiffer'"),
     "config class": (lambda g: g.add("x", gw.Pfeiffer), "Pfeiffer"),
     "config that is none": (lambda g: g.add("x", None), "None"),
     "fusion's config": (lambda g: g.add_fusion(F("a", "c", name="x"), {"query": "output"}), "FusionConfig"),
@@ -240,15 +248,15 @@ MORE: dict[str, tuple[Bad, str]] = {
 
 @pytest.mark.parametrize("case", MORE)
 def test_is_refused_in_words_of_ours(case: str) -> None:
-    grafts = gw.attach(build("bert").model)
+    adapters = gw.attach(build("bert").model)
     for name in ("a", "b", "c"):
-        grafts.add(name, gw.Pfeiffer(bottleneck_size=3))
-    grafts.add("plus", gw.AdapterPlus(bottleneck_size=3))
+        adapters.add(name, gw.Pfeiffer(bottleneck_size=3))
+    adapters.add("plus", gw.AdapterPlus(bottleneck_size=3))
     bad, said = MORE[case]
     with pytest.raises(gw.GraftworkError) as raised:
-        bad(grafts)
+        bad(adapters)
     assert said in str(raised.value)
-    assert (grafts.names, grafts.fusions) == (("a", "b", "c", "plus"), {})
+    assert (adapters.names, adapters.fusions) == (("a", "b", "c", "plus"), {})
 
 
 # -- blocks ------------------------------------------------------------------------------------------------------------
@@ -389,15 +397,15 @@ def test_sites_that_are_none() -> None:
         gw.attach(nn.Sequential(nn.Linear(3, 3)), sites=[])  # without norms there is nothing to make
 
 
-def test_sites_of_another_model(grafts: gw.Adapters) -> None:
+def test_sites_of_another_model(adapters: gw.Adapters) -> None:
     model = build("gpt2").model
     with pytest.raises(gw.SiteError, match=r"encoder\.layer\.0.*GPT2Model does not have"):
-        gw.attach(model, sites=grafts.sites)
+        gw.attach(model, sites=adapters.sites)
 
 
-def test_other_sites_for_an_attached_model(grafts: gw.Adapters) -> None:
+def test_other_sites_for_an_attached_model(adapters: gw.Adapters) -> None:
     with pytest.raises(gw.AttachError, match=r"attached already.*detach\(\) it first"):
-        gw.attach(grafts.model, sites=list(grafts.sites)[:1])
+        gw.attach(adapters.model, sites=list(adapters.sites)[:1])
 
 
 def test_nothing_attached() -> None:
@@ -407,23 +415,23 @@ def test_nothing_attached() -> None:
 
 def test_a_site_that_does_not_say_what_is_read() -> None:
     site = gw.Site("h", 0, "feed_forward", "h.0", gw.Tap("h.0.mlp", "output"), 32)
-    grafts = gw.attach(build("gpt2").model, sites=[site])
+    adapters = gw.attach(build("gpt2").model, sites=[site])
     with pytest.raises(
         gw.SiteError, match=r"Pfeiffer reads 'normed'.*h\.0\.feed_forward.*'residual'.*gw\.Tap.*reads='output'"
     ):
-        grafts.add("a", gw.Pfeiffer())
-    assert grafts.names == ()
-    grafts.add("a", gw.Pfeiffer(reads="output"))
+        adapters.add("a", gw.Pfeiffer())
+    assert adapters.names == ()
+    adapters.add("a", gw.Pfeiffer(reads="output"))
 
 
 def test_heads_that_are_several() -> None:
     zoo = build("bert_classifier")
-    grafts = gw.attach(zoo.model)
+    adapters = gw.attach(zoo.model)
     for name in ("a", "b"):
-        grafts.add(name, gw.Pfeiffer(bottleneck_size=3))
+        adapters.add(name, gw.Pfeiffer(bottleneck_size=3))
     with pytest.raises(gw.CompositionError, match=r"Average\('a', 'b'.*say which one.*head='a'"):
-        grafts.active = gw.Average("a", "b")
-    with grafts.using(gw.Average("a", "b"), head="a"), torch.no_grad():
+        adapters.active = gw.Average("a", "b")
+    with adapters.using(gw.Average("a", "b"), head="a"), torch.no_grad():
         assert zoo.model(**clone_inputs(zoo.inputs)).logits.shape == (3, 3)
 
 
@@ -432,8 +440,8 @@ def test_heads_that_are_several() -> None:
 )
 @pytest.mark.parametrize("name", ["bert", "bert_classifier"])
 def test_a_layer_has_one_name_in_the_base_model_and_under_a_head(name: str, option: dict[str, Any]) -> None:
-    grafts = gw.attach(build(name).model)
-    grafts.add("a", gw.Pfeiffer(**option))
-    sizes = {key: module.down.shape[0] for key, module in grafts.modules_of("a").items()}
+    adapters = gw.attach(build(name).model)
+    adapters.add("a", gw.Pfeiffer(**option))
+    sizes = {key: module.down.shape[0] for key, module in adapters.modules_of("a").items()}
     kept = {"encoder.layer.1.feed_forward": 4 if "default" in str(option) else 2}
     assert sizes == (kept if "leave_out" in option else {"encoder.layer.0.feed_forward": 8, **kept})

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import graftwork as gw
-from tests.attach.common import lively
-from tests.compose.interpreter import Lab, close
+from tests.support.attached import lively
+from tests.support.interpreter import Lab, close
 from tests.zoo.models import build
 
 BOTH = gw.Concat("a", "b", name="both")
@@ -20,7 +20,7 @@ def lab(config: gw.AdapterConfig, **others: gw.AdapterConfig) -> Lab:
     here = Lab("bert")
     here.add("a", config)
     here.add("b", others.get("b", config))
-    here.grafts.add_fusion(BOTH, CONFIG)
+    here.adapters.add_fusion(BOTH, CONFIG)
     return here
 
 
@@ -40,9 +40,9 @@ def test_it_equals_its_formula(children: tuple[str | None, ...]) -> None:
     for name in "ab":
         here.add(name, gw.KAdapter(**side, layers=(0,)))
     pool = gw.Concat("a", "b", None, name="both")
-    here.grafts.add_fusion(pool, CONFIG)
+    here.adapters.add_fusion(pool, CONFIG)
     here.unsettle("both")
-    ((key, module),) = here.grafts.modules_of("both").items()
+    ((key, module),) = here.adapters.modules_of("both").items()
     assert key == "encoder.layer.1.layer"
     weights = dict(module.named_parameters())
     with torch.no_grad():
@@ -56,21 +56,21 @@ def test_it_equals_its_formula(children: tuple[str | None, ...]) -> None:
 
 def test_it_learns_and_its_children_do_not(tmp_path: Path) -> None:
     here = lab(gw.Pfeiffer(bottleneck_size=4))
-    here.grafts.train_only(BOTH)
+    here.adapters.train_only(BOTH)
     learning = {n for n, p in here.model.named_parameters() if p.requires_grad}
-    here.grafts.train_only("both", active=gw.Stack(BOTH))
+    here.adapters.train_only("both", active=gw.Stack(BOTH))
     assert {n for n, p in here.model.named_parameters() if p.requires_grad} >= {n for n in learning if "both" in n}
     here.model(**here.inputs).last_hidden_state.square().mean().backward()
-    for module in here.grafts.modules_of("both").values():
+    for module in here.adapters.modules_of("both").values():
         assert all(p.grad is not None and p.grad.any() for p in module.parameters())
     for name in "ab":
-        assert all(p.grad is None for m in here.grafts.modules_of(name).values() for p in m.parameters())
+        assert all(p.grad is None for m in here.adapters.modules_of(name).values() for p in m.parameters())
     here.unsettle("both")
     with torch.no_grad():
         expected = here.run(BOTH)
-        here.grafts.save(BOTH, tmp_path / "both", members=True)
+        here.adapters.save(BOTH, tmp_path / "both", members=True)
         there = Lab("bert")
-        assert there.grafts.load(tmp_path / "both") == BOTH
+        assert there.adapters.load(tmp_path / "both") == BOTH
         close(there.run(BOTH), expected, 1e-14)
 
 
@@ -78,23 +78,23 @@ def test_weights_belong_to_children() -> None:
     here = lab(gw.Pfeiffer(bottleneck_size=4))
     here.add("c", gw.Pfeiffer(bottleneck_size=4))
     with pytest.raises(gw.CompositionError, match=r"'both' has no weights for 'c'; its pool is 'a', 'b'"):
-        here.grafts.active = gw.Concat("a", "c", name="both")
+        here.adapters.active = gw.Concat("a", "c", name="both")
 
 
 def test_invertible_adapters_are_refused() -> None:
-    grafts = gw.attach(build("bert").model)
+    adapters = gw.attach(build("bert").model)
     for name in "ab":
-        grafts.add(name, gw.InvertiblePfeiffer())
+        adapters.add(name, gw.InvertiblePfeiffer())
     with pytest.raises(gw.CompositionError, match="cannot be weighed"):
-        grafts.add_fusion(BOTH)
+        adapters.add_fusion(BOTH)
 
 
 def test_in_bfloat16() -> None:
     zoo = build("bert", torch.bfloat16)
-    grafts = gw.attach(zoo.model)
+    adapters = gw.attach(zoo.model)
     for name in "ab":
-        grafts.add(name, gw.Pfeiffer())
-    grafts.add_fusion(BOTH)
-    lively(grafts, "both", size=0.01)
-    with torch.no_grad(), grafts.using(BOTH):
+        adapters.add(name, gw.Pfeiffer())
+    adapters.add_fusion(BOTH)
+    lively(adapters, "both", size=0.01)
+    with torch.no_grad(), adapters.using(BOTH):
         assert zoo.model(**zoo.inputs).last_hidden_state.dtype is torch.bfloat16

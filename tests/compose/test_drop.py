@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import graftwork as gw
-from tests.attach.common import grafted, lively, output
 from tests.contract.cases import STANDS_NOWHERE, Case
+from tests.support.attached import lively, output, with_adapters
 
 LEAVING = [name for name, config in gw.methods().items() if "leave_out" in config().to_dict()]
 
@@ -22,14 +22,14 @@ def test_leaving_layers_out_is_an_adapter_built_without_them(method: str, model:
     if (method, model) in STANDS_NOWHERE:
         pytest.skip(STANDS_NOWHERE[method, model])
     here = Case(method, model)
-    grafts, config = here.grafts, here.config.to_dict()
-    grafts.add("less", gw.config_from_dict({**config, "leave_out": [0]}))
-    for key, module in grafts.modules_of("less").items():
-        module.load_state_dict(grafts.modules_of("b")[key].state_dict())
-    for path, norm in grafts.norms_of("less").items():
-        norm.load_state_dict(grafts.norms_of("b")[path].state_dict())
-    if (shared := grafts.shared_of("less")) is not None:
-        theirs = grafts.shared_of("b").state_dict()  # type: ignore[union-attr]
+    adapters, config = here.adapters, here.config.to_dict()
+    adapters.add("less", gw.config_from_dict({**config, "leave_out": [0]}))
+    for key, module in adapters.modules_of("less").items():
+        module.load_state_dict(adapters.modules_of("b")[key].state_dict())
+    for path, norm in adapters.norms_of("less").items():
+        norm.load_state_dict(adapters.norms_of("b")[path].state_dict())
+    if (shared := adapters.shared_of("less")) is not None:
+        theirs = adapters.shared_of("b").state_dict()  # type: ignore[union-attr]
         mine = shared.state_dict()
         # a row for each layer where it has that: those of the layers that are left
         shared.load_state_dict({n: t if t.shape == mine[n].shape else t[-len(mine[n]) :] for n, t in theirs.items()})
@@ -42,29 +42,31 @@ def test_leaving_layers_out_is_an_adapter_built_without_them(method: str, model:
 
 
 def setup() -> tuple[Any, gw.Adapters, dict[str, Any]]:
-    model, grafts, inputs = grafted("bert", a=gw.Pfeiffer(reduction_factor=4), b=gw.Pfeiffer(reduction_factor=4))
-    grafts.add_fusion(gw.Fuse("a", "b", name="f"))
-    lively(grafts, "f", seed=5)
-    return model, grafts, inputs
+    model, adapters, inputs = with_adapters(
+        "bert", a=gw.Pfeiffer(reduction_factor=4), b=gw.Pfeiffer(reduction_factor=4)
+    )
+    adapters.add_fusion(gw.Fuse("a", "b", name="f"))
+    lively(adapters, "f", seed=5)
+    return model, adapters, inputs
 
 
 def test_dropping_everything_is_the_plain_model() -> None:
-    model, grafts, inputs = setup()
+    model, adapters, inputs = setup()
     plain = output(model, inputs)
-    layers = max(grafts.sites.stacks.values())
+    layers = max(adapters.sites.stacks.values())
     for composition in ("a", gw.Fuse("a", "b", name="f"), gw.Stack("a", "b")):
-        with grafts.using(gw.Drop(composition, layers=layers)):
+        with adapters.using(gw.Drop(composition, layers=layers)):
             assert torch.equal(output(model, inputs), plain)
 
 
 def test_it_stands_wherever_a_composition_does() -> None:
-    model, grafts, inputs = setup()
-    (stack,) = grafts.sites.stacks
-    last = f"{stack.removeprefix(grafts.sites.prefix)}.1"
+    model, adapters, inputs = setup()
+    (stack,) = adapters.sites.stacks
+    last = f"{stack.removeprefix(adapters.sites.prefix)}.1"
     one, other = gw.Drop("a", layers=1), gw.Drop("b", layers=[last])
 
     def run(composition: gw.Composition) -> torch.Tensor:
-        with grafts.using(composition):
+        with adapters.using(composition):
             return output(model, inputs)
 
     rows = inputs["input_ids"].shape[0]
@@ -75,16 +77,16 @@ def test_it_stands_wherever_a_composition_does() -> None:
     assert torch.equal(run(gw.Stack(one, other)), run(gw.Stack(other, one)))
     assert not torch.equal(run(gw.Stack(one, other)), run(one))
     fused = gw.Fuse("a", "b", name="f")
-    with grafts.using(gw.Drop(fused, layers=1)):
-        weights = grafts.fusion_weights(**inputs)["f"]
+    with adapters.using(gw.Drop(fused, layers=1)):
+        weights = adapters.fusion_weights(**inputs)["f"]
     assert [site.rpartition(".")[0].rpartition(".")[2] for site in weights] == ["1"]
 
 
 def test_training_reaches_the_layers_that_are_left_alone() -> None:
-    model, grafts, inputs = setup()
-    grafts.train_only("a", active=gw.Drop("a", layers=1))
+    model, adapters, inputs = setup()
+    adapters.train_only("a", active=gw.Drop("a", layers=1))
     model(**inputs)[0].sum().backward()
-    for key, module in grafts.modules_of("a").items():
+    for key, module in adapters.modules_of("a").items():
         dropped = ".0." in key
         assert all((p.grad is None) is dropped for p in module.parameters())
 
@@ -96,12 +98,12 @@ def test_it_is_data(tmp_path: Any) -> None:
         assert hash(again) == hash(block)
         assert copy.deepcopy(block) == block
     assert repr(gw.Drop("a", layers=3)) == "Drop('a', layers=3)"
-    model, grafts, inputs = setup()
+    model, adapters, inputs = setup()
     block = gw.Drop("a", layers=1)
-    grafts.save(block, tmp_path / "c")
-    with grafts.using(block):
+    adapters.save(block, tmp_path / "c")
+    with adapters.using(block):
         expected = output(model, inputs)
-    again, more, _ = grafted("bert", other=gw.Pfeiffer())
+    again, more, _ = with_adapters("bert", other=gw.Pfeiffer())
     with more.using(more.load(tmp_path / "c")):
         assert torch.equal(output(again, inputs), expected)
 
@@ -118,7 +120,7 @@ def test_it_is_data(tmp_path: Any) -> None:
     ],
 )
 def test_bad_layers_are_refused(layers: Any, says: str) -> None:
-    _, grafts, _ = setup()
+    _, adapters, _ = setup()
     with pytest.raises(gw.CompositionError, match=says):
-        grafts.active = gw.Drop("a", layers=layers)
-    assert grafts.active is None
+        adapters.active = gw.Drop("a", layers=layers)
+    assert adapters.active is None

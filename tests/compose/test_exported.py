@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import graftwork as gw
 from graftwork.errors import CompositionError
-from tests.attach.common import lively
+from tests.support.attached import lively
 from tests.zoo.models import build
 
 BY_NUMBER = {
@@ -36,13 +36,13 @@ class Plain(nn.Module):
 
 def standing(composition: Any) -> Plain:
     zoo = build("bert")
-    grafts = gw.attach(zoo.model)
+    adapters = gw.attach(zoo.model)
     for name in "ab":
-        grafts.add(name, gw.Pfeiffer(bottleneck_size=4))
-        lively(grafts, name, seed=ord(name))
-    grafts.add_fusion(gw.Fuse("a", "b", name="f"))
-    lively(grafts, "f")
-    grafts.active = composition
+        adapters.add(name, gw.Pfeiffer(bottleneck_size=4))
+        lively(adapters, name, seed=ord(name))
+    adapters.add_fusion(gw.Fuse("a", "b", name="f"))
+    lively(adapters, "f")
+    adapters.active = composition
     return Plain(zoo.model)
 
 
@@ -83,7 +83,7 @@ def test_rows_by_number_are_exported_for_their_batch_and_no_other(kind: str) -> 
 @pytest.mark.parametrize("kind", ["one", "fuse"])
 @torch.no_grad()
 def test_texts_of_any_length(kind: str) -> None:
-    """Asked for as a free dimension, positions stay one."""
+    """As a free dimension of an export, positions stay one."""
     model = standing({"one": "a", "fuse": gw.Fuse("a", "b", name="f")}[kind])
     positions = torch.export.Dim("positions", min=2, max=30)
     shapes = {"input_ids": {1: positions}}
@@ -94,7 +94,7 @@ def test_texts_of_any_length(kind: str) -> None:
 
 @torch.no_grad()
 def test_a_batch_size_that_may_change_is_no_row_number() -> None:
-    """Asked for as a free dimension, the batch size of a composition by rows is refused when the model is exported."""
+    """As a free dimension of an export, the batch size of a composition by rows is refused when the model is exported."""
     rows = torch.export.Dim("rows", min=1, max=8)
     with pytest.raises(Exception, match="rows"):
         torch.export.export(

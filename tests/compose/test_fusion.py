@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import graftwork as gw
-from graftwork.compose import Attention, FusionModule
+from graftwork.compose import FuseNode, FusionModule
 from graftwork.compose.bank import Bank
-from graftwork.compose.fusion_forms import Folded, fuse
-from graftwork.compose.reads import BranchReads, Surroundings
+from graftwork.compose.fusion.fuse_forms import Folded, fuse
+from graftwork.compose.reads import BranchReads, SiteContext
 from graftwork.compose.tree import node_for
 from graftwork.methods import AdapterModule, Place
 from graftwork.sites import Site, Tap
-from tests.attach.common import bert_classifier, ids, lively
-from tests.compose.interpreter import Lab, close, unsettle
-from tests.methods import formula
-from tests.methods.by_hand import Here
+from tests.support import formulas as formula
+from tests.support.attached import bert_classifier, ids, lively
+from tests.support.interpreter import Lab, close, unsettle
+from tests.support.models_by_hand import Here
 
 SITE = "encoder.layer.0.feed_forward"
 TOLERANCE = 1e-10
@@ -49,7 +49,7 @@ class Bench:
     def reads(self, record: dict[Any, Any] | None = None) -> BranchReads:
         taps = {k: v for k, v in self.tensors.items() if k != "output"}
         norm: Any = self.norm
-        around = Surroundings(len(self.mask), mask=self.mask, record=record)
+        around = SiteContext(len(self.mask), mask=self.mask, record=record)
         return BranchReads(self.tensors["output"], taps, around, scale=self.scale, norm=norm)
 
     def here(self) -> Here:
@@ -57,9 +57,9 @@ class Bench:
         scale = 1.0 if self.scale is None else self.scale
         return Here(SITE, "feed_forward", norms=norms, mask=self.mask, causal=False, scale=scale, **self.tensors)
 
-    def node(self, pool: gw.Fuse | None = None) -> Attention:
+    def node(self, pool: gw.Fuse | None = None) -> FuseNode:
         node = node_for(pool or self.pool, self.adapters.get, lambda name: self.fusion, SITE)
-        assert isinstance(node, Attention)
+        assert isinstance(node, FuseNode)
         return node
 
     def run(self, pool: gw.Fuse | None = None) -> tuple[Tensor, Tensor]:
@@ -255,7 +255,7 @@ def test_dropout_on_the_scores_equals_the_plain_formula_under_the_same_mask(
     children: list[Any], shape: dict[str, Any], residual_before: bool, p: float
 ) -> None:
     it = bench(children, **shape, dropout=p, residual_before=residual_before)
-    it.fusion.learning = True
+    it.fusion.trainable = True
     mask = _mask((shape["rows"], shape["positions"], len(children)), p)
     with same_mask(p):
         actual, weights = it.run()
@@ -289,7 +289,7 @@ TWO = [{"bottleneck_size": 3}, {"bottleneck_size": 2, "activation": "tanh"}]
 def test_dropout_on_the_scores_is_off_unless_the_fusion_learns(learns: bool, training: bool) -> None:
     it = bench(TWO, dropout=0.7)
     it.fusion.train(training)
-    it.fusion.learning = learns
+    it.fusion.trainable = learns
     close(it.run()[0], it.expect()[0], TOLERANCE)
 
 
@@ -299,7 +299,7 @@ def test_the_keys_bias_has_a_gradient_of_zero(children: list[Any]) -> None:
     it.run()[0].square().sum().backward()
     assert it.fusion.key_bias.grad is not None
     assert not it.fusion.key_bias.grad.any()
-    it.fusion.learning, it.fusion.config = True, gw.FusionConfig(dropout=0.5)
+    it.fusion.trainable, it.fusion.config = True, gw.FusionConfig(dropout=0.5)
     it.run()[0].square().sum().backward()
     assert it.fusion.key_bias.grad.any()  # under dropout on the scores it has a true one
 
@@ -386,18 +386,18 @@ def test_the_temperature_falls_by_advance_and_by_nothing_else() -> None:
             first, second = it.run()[0], it.run()[0]
             assert torch.equal(first, second)
         close(first, it.expect()[0], TOLERANCE)
-        it.fusion.advance()
+        it.fusion.on_optimizer_step()
     assert seen == [5.0, 4.0, 3.0, 2.0, 1.0, 1.0]
 
 
 def test_the_temperature_is_saved_where_it_stands() -> None:
     it = bench(TWO, temperature=5.0, temperature_steps=4)
     for _ in range(2):
-        it.fusion.advance()
+        it.fusion.on_optimizer_step()
     again = FusionModule(6, it.fusion.config)
     again.load_state_dict(it.fusion.state_dict())
     assert float(again.temperature) == 3.0
-    again.advance()
+    again.on_optimizer_step()
     assert float(again.temperature) == 2.0
 
 
@@ -406,7 +406,7 @@ def test_a_folded_fusion_follows_the_temperature() -> None:
     node = it.node()
     with torch.no_grad():
         close(node(it.reads()), it.expect()[0], TOLERANCE)
-        it.fusion.advance()
+        it.fusion.on_optimizer_step()
         close(node(it.reads()), it.expect()[0], TOLERANCE)
 
 
@@ -466,16 +466,16 @@ def test_folded_weights_are_remade_after_a_change(of: str, change: str) -> None:
 def test_weights_of_several_dtypes(dtypes: tuple[str, str, str]) -> None:
     """Folded they give what the trainable form gives."""
     model = bert_classifier(num_hidden_layers=1)
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     for name, dtype in zip("ab", dtypes, strict=False):
-        grafts.add(name, gw.Pfeiffer(dtype=dtype))
-        lively(grafts, name)
-    grafts.add_fusion(gw.Fuse("a", "b", name="ab"), gw.FusionConfig(dtype=dtypes[2]))
-    lively(grafts, "ab")
-    grafts.active = "ab"
+        adapters.add(name, gw.Pfeiffer(dtype=dtype))
+        lively(adapters, name)
+    adapters.add_fusion(gw.Fuse("a", "b", name="ab"), gw.FusionConfig(dtype=dtypes[2]))
+    lively(adapters, "ab")
+    adapters.active = "ab"
     with torch.no_grad():
         folded = model(ids(2, 5)).logits
-    grafts.train_only(gw.Fuse("a", "b", name="ab"))
+    adapters.train_only(gw.Fuse("a", "b", name="ab"))
     torch.testing.assert_close(model(ids(2, 5)).logits.detach(), folded, atol=1e-3, rtol=1e-3)
 
 
@@ -534,12 +534,12 @@ def test_the_start_and_the_pull() -> None:
     delta = fusion.value_delta.detach()
     assert float(delta.std()) == pytest.approx(1e-6, rel=0.02)
     assert torch.equal(fusion.value(), torch.eye(128) + delta)
-    assert float(fusion.pull()) == pytest.approx(0.01 * float(delta.square().sum()))
+    assert float(fusion.regularization_loss()) == pytest.approx(0.01 * float(delta.square().sum()))
     assert FusionModule(8, gw.FusionConfig(value=False)).value() is None
-    assert FusionModule(8, gw.FusionConfig(value=False)).pull() is None
+    assert FusionModule(8, gw.FusionConfig(value=False)).regularization_loss() is None
     with torch.no_grad():
         fusion.value_delta.fill_(0.5)
-    fusion.pull().backward()
+    fusion.regularization_loss().backward()
     assert torch.allclose(fusion.value_delta.grad, torch.full((128, 128), 0.01))  # 0.01 · 2 · Δ
 
 
@@ -617,9 +617,9 @@ def test_in_a_model(lab: Lab, composition: gw.Block, grad: bool) -> None:
 
 
 def test_reading_the_weights_out_changes_nothing(lab: Lab) -> None:
-    with torch.no_grad(), lab.grafts.using(F("a", "slow", "b")):
+    with torch.no_grad(), lab.adapters.using(F("a", "slow", "b")):
         before = lab.model(**lab.inputs).last_hidden_state
-        read = lab.grafts.fusion_weights(**lab.inputs)
+        read = lab.adapters.fusion_weights(**lab.inputs)
         after = lab.model(**lab.inputs).last_hidden_state
     assert torch.equal(before, after)
     assert set(read) == {"f"}
@@ -628,7 +628,7 @@ def test_reading_the_weights_out_changes_nothing(lab: Lab) -> None:
         assert weights.shape == (3, 7, 3)
         close(weights.sum(-1), torch.ones(3, 7, dtype=torch.float64), 1e-12)
         assert float(weights.std()) > 1e-3
-    assert lab.grafts.runtime.record is None
+    assert lab.adapters.runtime.record is None
 
 
 def test_the_weights_read_out_are_those_of_the_formula(lab: Lab) -> None:
@@ -640,8 +640,8 @@ def test_the_weights_read_out_are_those_of_the_formula(lab: Lab) -> None:
         seen[len(seen)] = weights
         return delta, weights
 
-    with torch.no_grad(), mock.patch.object(formula, "fusion", spy), lab.grafts.using(F("b", "c")):
-        read = lab.grafts.fusion_weights(**lab.inputs)["f"]
+    with torch.no_grad(), mock.patch.object(formula, "fusion", spy), lab.adapters.using(F("b", "c")):
+        read = lab.adapters.fusion_weights(**lab.inputs)["f"]
         lab.expect(F("b", "c"))
     for actual, expected in zip(read.values(), seen.values(), strict=True):
         close(actual, expected, 1e-9)
@@ -652,13 +652,13 @@ def test_fold_pins_the_weights_until_something_else_is_activated() -> None:
     lab.add("a", gw.Pfeiffer(bottleneck_size=3))
     lab.add("b", gw.Pfeiffer(bottleneck_size=2))
     lab.add_fusion(F("a", "b"))
-    lab.grafts.active = F("a", "b")
+    lab.adapters.active = F("a", "b")
     before = lab.model(**lab.inputs).last_hidden_state
-    assert lab.grafts.fold() == 2
+    assert lab.adapters.fold() == 2
     close(lab.model(**lab.inputs).last_hidden_state, before, 1e-9)
     lab.unsettle("f")
     close(lab.model(**lab.inputs).last_hidden_state, before, 1e-9)
-    lab.grafts.active = F("a", "b")
+    lab.adapters.active = F("a", "b")
     close(lab.model(**lab.inputs).last_hidden_state, lab.expect(F("a", "b")), 1e-9)
 
 
@@ -666,9 +666,9 @@ def test_the_pull_is_added_to_the_loss_once_and_only_while_the_fusion_learns() -
     lab = Lab("bert")
     lab.add("a", gw.Pfeiffer(bottleneck_size=3))
     lab.add_fusion(F("a"), regularization=0.25)
-    assert lab.grafts.auxiliary_loss().item() == 0
-    lab.grafts.train_only(F("a"))
-    wanted = 0.25 * sum(float(m.value_delta.detach().square().sum()) for m in lab.grafts.modules_of("f").values())
-    assert float(lab.grafts.auxiliary_loss()) == pytest.approx(wanted)
-    lab.grafts.train_only("a")
-    assert lab.grafts.auxiliary_loss().item() == 0
+    assert lab.adapters.auxiliary_loss().item() == 0
+    lab.adapters.train_only(F("a"))
+    wanted = 0.25 * sum(float(m.value_delta.detach().square().sum()) for m in lab.adapters.modules_of("f").values())
+    assert float(lab.adapters.auxiliary_loss()) == pytest.approx(wanted)
+    lab.adapters.train_only("a")
+    assert lab.adapters.auxiliary_loss().item() == 0

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import graftwork as gw
-from tests.compose.interpreter import Lab, close, unsettle
+from tests.support.interpreter import Lab, close, unsettle
 from tests.zoo.models import build
 
 ROWS, POSITIONS = 3, 7  # of the zoo's texts
@@ -126,9 +126,9 @@ def test_any_composition_is_what_it_says(model: str, composition: Any) -> None:
 def test_gradients_of_any_composition(model: str, composition: Any) -> None:
     here = lab(model)
     weights = [
-        p for n in (*ADAPTERS, "f", "g", "static") for m in here.grafts.modules_of(n).values() for p in m.parameters()
+        p for n in (*ADAPTERS, "f", "g", "static") for m in here.adapters.modules_of(n).values() for p in m.parameters()
     ]
-    weights += [p for m in here.grafts.norms_of("own").values() for p in m.parameters()]
+    weights += [p for m in here.adapters.norms_of("own").values() for p in m.parameters()]
     for p in weights:
         p.requires_grad_(True)
 
@@ -314,7 +314,7 @@ def test_different_sites_in_one_composition(model: str) -> None:
 def test_left_out_layers_are_the_base() -> None:
     here = lab("bert")
     with torch.no_grad():
-        with here.grafts.using("half"):
+        with here.adapters.using("half"):
             states = here.model(**here.inputs, output_hidden_states=True).hidden_states
         plain = here.model(**here.inputs, output_hidden_states=True).hidden_states
     assert torch.equal(states[1], plain[1])
@@ -324,12 +324,12 @@ def test_left_out_layers_are_the_base() -> None:
 def test_using_nests_and_restores_also_after_an_error() -> None:
     here = lab("bert")
     outputs = {name: here.run(name) for name in (None, "p", "q")}
-    with here.grafts.using("p"):
-        with pytest.raises(ZeroDivisionError), here.grafts.using("q"):
+    with here.adapters.using("p"):
+        with pytest.raises(ZeroDivisionError), here.adapters.using("q"):
             assert torch.equal(here.model(**here.inputs).last_hidden_state, outputs["q"])
             raise ZeroDivisionError
         assert torch.equal(here.model(**here.inputs).last_hidden_state, outputs["p"])
-        with here.grafts.using(None):
+        with here.adapters.using(None):
             assert torch.equal(here.model(**here.inputs).last_hidden_state, outputs[None])
     assert torch.equal(here.model(**here.inputs).last_hidden_state, outputs[None])
 
@@ -381,16 +381,16 @@ def test_a_row_that_overrides_no_norm_keeps_that_of_the_stack_below(norms: Lab, 
 
 def generator_of(name: str) -> tuple[Any, gw.Adapters, dict[str, Tensor]]:
     zoo = build(name, torch.float64)
-    grafts = gw.attach(zoo.model, sites=sites_of_generator(name))
+    adapters = gw.attach(zoo.model, sites=sites_of_generator(name))
     for n, config in enumerate(
         (gw.Pfeiffer(bottleneck_size=4), gw.Houlsby(bottleneck_size=3, gate=True), gw.Parallel(bottleneck_size=4))
     ):
-        grafts.add("abc"[n], config)
-        unsettle([*grafts.modules_of("abc"[n]).values(), *grafts.norms_of("abc"[n]).values()], n, 0.5)
-    grafts.add_fusion(gw.Fuse("a", "c", name="f"))
-    unsettle([*grafts.modules_of("f").values()], 9, 0.5)
+        adapters.add("abc"[n], config)
+        unsettle([*adapters.modules_of("abc"[n]).values(), *adapters.norms_of("abc"[n]).values()], n, 0.5)
+    adapters.add_fusion(gw.Fuse("a", "c", name="f"))
+    unsettle([*adapters.modules_of("f").values()], 9, 0.5)
     prompts = {"input_ids": torch.randint(4, 100, (3, 4), generator=torch.Generator().manual_seed(2))}
-    return zoo.model, grafts, prompts
+    return zoo.model, adapters, prompts
 
 
 @functools.lru_cache
@@ -420,15 +420,15 @@ BLOCKS = {
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("block", BLOCKS)
 def test_generating_with_a_cache_is_as_each_row_alone(speaker: Any, block: str, beams: int) -> None:
-    model, grafts, prompts = speaker
+    model, adapters, prompts = speaker
     composition, alone = BLOCKS[block]
     options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, "num_beams": beams, "pad_token_id": 1}
-    with grafts.using(composition):
+    with adapters.using(composition):
         together = model.generate(**prompts, **options)
     plain = model.generate(**prompts, **options)
     for row, own in enumerate(alone):
         for cache in (True, False):
-            with grafts.using(own):
+            with adapters.using(own):
                 single = model.generate(input_ids=prompts["input_ids"][row : row + 1], **options, use_cache=cache)
             assert torch.equal(together[row : row + 1], single)
     assert not torch.equal(together, plain)  # the adapters did something
@@ -436,23 +436,23 @@ def test_generating_with_a_cache_is_as_each_row_alone(speaker: Any, block: str, 
 
 @pytest.mark.parametrize("beams", [1, 2])
 def test_generating_without_a_cache(speaker: Any, beams: int) -> None:
-    model, grafts, prompts = speaker
+    model, adapters, prompts = speaker
     options = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, "num_beams": beams, "pad_token_id": 1}
-    with grafts.using(gw.MixedBatch(["a", None, "b"], beams=beams)):
+    with adapters.using(gw.MixedBatch(["a", None, "b"], beams=beams)):
         without = model.generate(**prompts, **options, use_cache=False)
         assert torch.equal(without, model.generate(**prompts, **options, use_cache=True))
 
 
 def test_one_number_as_batch_sizes_cannot_be_told_from_beams(speaker: Any) -> None:
     """Three rows, two beams each, two rows an adapter: rows counted as they come would go to the wrong ones."""
-    model, grafts, prompts = speaker
+    model, adapters, prompts = speaker
     options = {"max_new_tokens": 4, "do_sample": False, "num_beams": 2, "pad_token_id": 1}
     block = gw.BatchSplit("a", "b", "c", batch_sizes=2)
-    with grafts.using(block), pytest.raises(gw.CompositionError, match="rows from beams; give one number a child"):
+    with adapters.using(block), pytest.raises(gw.CompositionError, match="rows from beams; give one number a child"):
         model.generate(**prompts, **options)
 
 
 def test_replicate_refuses_to_generate(speaker: Any) -> None:
-    model, grafts, prompts = speaker
-    with grafts.using(gw.Replicate("a", "b")), pytest.raises(gw.CompositionError, match="use MixedBatch"):
+    model, adapters, prompts = speaker
+    with adapters.using(gw.Replicate("a", "b")), pytest.raises(gw.CompositionError, match="use MixedBatch"):
         model.generate(**prompts, max_new_tokens=2, pad_token_id=1)

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 import graftwork as gw
 from graftwork.methods.union import UnionBase
-from tests.compose.interpreter import unsettle
+from tests.support.interpreter import unsettle
 from tests.zoo.models import ZooModel, build, clone_inputs, main_output
 
 MODELS = ("bert", "t5", "gpt2", "vit", "resnet")
 CONVOLUTIONAL = {"resnet"}
 # The methods that stand at convolutions and mix channels there; all others mix the last dimension.
 AT_CONVOLUTIONS = {"residual_adapter"}
-# Methods with parts that peft computes, for which some of the contract's laws are said: `tests/attach/test_unions.py`.
+# Methods with parts that peft computes, for which some of the contract's laws are said: `tests/peft_bridge/test_unions.py`.
 BY_PEFT = {name for name, config in gw.methods().items() if issubclass(config, UnionBase)}
 METHODS = [name for name in gw.methods() if name not in BY_PEFT]
 # Methods that need a generator, a model with a latent among its inputs: `test_generator.py` runs the contract for them.
@@ -69,11 +69,11 @@ class Case:
         self.name = model
         self.zoo: ZooModel = build(model, dtype)
         self.model: Any = self.zoo.model
-        self.grafts = gw.attach(self.model, sites=sites_of(model))
+        self.adapters = gw.attach(self.model, sites=sites_of(model))
         torch.manual_seed(11)
-        self.grafts.add("a", config)
-        self.grafts.add("b", config)
-        self.config = self.grafts.config("a")
+        self.adapters.add("a", config)
+        self.adapters.add("b", config)
+        self.config = self.adapters.config("a")
         self.unsettle("b")
 
     def unsettle(self, *names: str) -> None:
@@ -83,9 +83,9 @@ class Case:
 
     def owned(self, name: str) -> list[nn.Module]:
         """The modules of an adapter, its norms and what its sites share included."""
-        norms = self.grafts.norms_of(name).values() if name in self.grafts.names else ()
-        shared = self.grafts.shared_of(name)
-        return [*self.grafts.modules_of(name).values(), *norms, *([] if shared is None else [shared])]
+        norms = self.adapters.norms_of(name).values() if name in self.adapters.names else ()
+        shared = self.adapters.shared_of(name)
+        return [*self.adapters.modules_of(name).values(), *norms, *([] if shared is None else [shared])]
 
     def weights(self, name: str) -> dict[str, nn.Parameter]:
         """The weights of an adapter by their names in the model."""
@@ -98,7 +98,7 @@ class Case:
 
     def base(self) -> dict[str, Tensor]:
         """Copies of all weights and buffers that are not ours."""
-        modules = [m for name in self.grafts.names for m in self.owned(name)]
+        modules = [m for name in self.adapters.names for m in self.owned(name)]
         ours = {id(t) for m in modules for t in (*m.parameters(), *m.buffers())}
         tensors = [*self.model.named_parameters(), *self.model.named_buffers()]
         return {n: t.detach().clone() for n, t in tensors if id(t) not in ours}
@@ -121,7 +121,7 @@ class Case:
 
     def run(self, composition: Any, **changes: Any) -> Tensor:
         """The main output under a composition."""
-        with self.grafts.using(composition):
+        with self.adapters.using(composition):
             return main_output(self.model(**{**clone_inputs(self.zoo.inputs), **changes}))
 
 

@@ -65,11 +65,11 @@ class GeneratorCase(Case):
         draw = torch.Generator().manual_seed(2)
         z = torch.randn(4, LATENT, generator=draw).to(dtype)
         self.zoo = SimpleNamespace(model=self.model, inputs={"z": z, "y": torch.tensor([2, 0, 1, 2])})  # type: ignore[assignment]
-        self.grafts = gw.attach(self.model, sites=())
+        self.adapters = gw.attach(self.model, sites=())
         self.config = gw.methods()[method](latent_size=LATENT, **options)
         torch.manual_seed(11)
-        self.grafts.add("a", self.config)
-        self.grafts.add("b", self.config)
+        self.adapters.add("a", self.config)
+        self.adapters.add("b", self.config)
         self.unsettle("b")
 
     def fresh(self) -> nn.Module:

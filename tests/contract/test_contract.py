@@ -73,23 +73,23 @@ def test_the_configuration_goes_to_json_and_back(case: MakeCase) -> None:
 @pytest.mark.parametrize(("method", "model"), REFUSED)
 def test_where_it_stands_nowhere_it_is_refused(method: str, model: str) -> None:
     base = build(model).model
-    grafts = gw.attach(base, sites=sites_of(model))
+    adapters = gw.attach(base, sites=sites_of(model))
     before = [*base.state_dict()]
     with pytest.raises((gw.SiteError, gw.ConfigError), match=REFUSED[method, model]) as caught:
-        grafts.add("a", gw.methods()[method]())
+        adapters.add("a", gw.methods()[method]())
     assert gw.methods()[method].__name__ in str(caught.value)
-    assert not grafts.names
+    assert not adapters.names
     assert [*base.state_dict()] == before
     assert not any("graftwork" in name.split(".") for name in base.state_dict())
 
 
 def test_what_learns_is_the_adapter_and_nothing_else(case: MakeCase) -> None:
     here = case()
-    here.grafts.train_only("a")
+    here.adapters.train_only("a")
     learning = {n: p for n, p in here.model.named_parameters() if p.requires_grad}
     assert learning.keys() == here.weights("a").keys()
     assert learning
-    row = next(r for r in here.grafts.summary().rows if r.name == "a")
+    row = next(r for r in here.adapters.summary().rows if r.name == "a")
     assert sum(p.numel() for p in learning.values()) == row.weights
     assert all("graftwork" in name.split(".") for name in learning)
     assert all(p.dtype is torch.float32 for p in learning.values())
@@ -97,8 +97,8 @@ def test_what_learns_is_the_adapter_and_nothing_else(case: MakeCase) -> None:
 
 def test_every_adapter_stands_where_its_summary_says(case: MakeCase) -> None:
     here = case()
-    assert set(here.grafts.modules_of("a")) == set(here.grafts.modules_of("b"))
-    assert set(here.grafts.modules_of("a")) <= {here.grafts.sites.key_of(s) for s in here.grafts.sites}
+    assert set(here.adapters.modules_of("a")) == set(here.adapters.modules_of("b"))
+    assert set(here.adapters.modules_of("a")) <= {here.adapters.sites.key_of(s) for s in here.adapters.sites}
     shapes = [[p.shape for p in m.parameters()] for m in here.owned("a")]
     assert shapes == [[p.shape for p in m.parameters()] for m in here.owned("b")]
 
@@ -110,7 +110,7 @@ def test_inactive_it_changes_no_bit(case: MakeCase) -> None:
     here = case()
     with torch.no_grad():
         plain = here.run(None)
-        here.grafts.detach()
+        here.adapters.detach()
         assert torch.equal(plain, main_output(here.model(**clone_inputs(here.zoo.inputs))))
 
 
@@ -135,7 +135,7 @@ def test_the_seed_decides_and_no_two_sites_are_alike(case: MakeCase) -> None:
     first, second = case(), case()
     for (name, one), (_, other) in zip(first.weights("a").items(), second.weights("a").items(), strict=True):
         assert torch.equal(one, other), name
-    matrices = [p for m in first.grafts.modules_of("a").values() for p in m.parameters() if p.dim() > 1 and p.any()]
+    matrices = [p for m in first.adapters.modules_of("a").values() for p in m.parameters() if p.dim() > 1 and p.any()]
     for n, one in enumerate(matrices):
         for other in matrices[n + 1 :]:
             assert one.shape != other.shape or not torch.equal(one, other)
@@ -145,9 +145,9 @@ def test_adding_leaves_the_global_random_state_to_the_user(case: MakeCase) -> No
     """It draws from the state, and does not set it: another seed before gives other weights."""
     here = case()
     torch.manual_seed(1)
-    here.grafts.add("c", here.config)
+    here.adapters.add("c", here.config)
     torch.manual_seed(2)
-    here.grafts.add("d", here.config)
+    here.adapters.add("d", here.config)
     pairs = zip(here.weights("c").values(), here.weights("d").values(), strict=True)
     assert any(not torch.equal(c, d) for c, d in pairs)
 
@@ -157,7 +157,7 @@ def test_adding_leaves_the_global_random_state_to_the_user(case: MakeCase) -> No
 
 def test_three_steps_move_it_and_not_the_base(case: MakeCase) -> None:
     here = case()
-    here.grafts.train_only("a")
+    here.adapters.train_only("a")
     before, mine = here.base(), {n: p.detach().clone() for n, p in here.weights("a").items()}
     other = {n: p.detach().clone() for n, p in here.weights("b").items()}
     optimiser = torch.optim.AdamW([p for p in here.model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.1)
@@ -179,7 +179,7 @@ def test_three_steps_move_it_and_not_the_base(case: MakeCase) -> None:
 def test_gradients_reach_all_of_it_and_none_of_the_base(case: MakeCase) -> None:
     here = case()
     here.unsettle("a")
-    here.grafts.train_only("a")
+    here.adapters.train_only("a")
     here.model.train(here.config.method in LEARNS_IN_TRAINING)
     loss(here.run("a")).backward()
     mine = here.weights("a")
@@ -198,7 +198,7 @@ def test_checkpointing_gives_the_same_gradients(case: MakeCase, reentrant: bool)
     if not getattr(here.model, "supports_gradient_checkpointing", True):
         pytest.skip(f"transformers does not checkpoint a {type(here.model).__name__}")
     here.unsettle("a")
-    here.grafts.train_only(["a", "b"], active=gw.Stack("a", "b"))
+    here.adapters.train_only(["a", "b"], active=gw.Stack("a", "b"))
     here.model.train()
 
     rows = len(next(iter(here.zoo.inputs.values())))
@@ -255,13 +255,13 @@ def test_weighing_two_whose_norms_differ_is_refused(case: MakeCase) -> None:
         with pytest.raises(gw.CompositionError, match=UNWEIGHABLE[here.config.method]):
             here.run(both)
         return
-    if here.grafts.norms_of("a"):
+    if here.adapters.norms_of("a"):
         with pytest.raises(gw.CompositionError, match='norms="base"'):
             here.run(both)
         both = gw.Average("a", "b", norms="base")
     with torch.no_grad():
         assert torch.isfinite(here.run(both)).all()
-    assert here.grafts.active is None
+    assert here.adapters.active is None
 
 
 def test_positions_given_to_one_adapter_in_two_parts_are_all_its_own(case: MakeCase) -> None:
@@ -288,16 +288,16 @@ def test_a_fusion_of_one_with_v_the_identity_is_that_one(case: MakeCase) -> None
     pool = gw.Fuse("a", name="f")
     if here.name in CONVOLUTIONAL:
         with pytest.raises(gw.SiteError, match=r"FusionConfig mixes the last dimension, but at .* dimension 1"):
-            here.grafts.add_fusion(pool)
+            here.adapters.add_fusion(pool)
         return
     if here.config.method in UNWEIGHABLE:
         with pytest.raises(gw.CompositionError, match=UNWEIGHABLE[here.config.method]):
-            here.grafts.add_fusion(pool)
-        assert not here.grafts.fusions
+            here.adapters.add_fusion(pool)
+        assert not here.adapters.fusions
         return
-    here.grafts.add_fusion(pool)
+    here.adapters.add_fusion(pool)
     with torch.no_grad():
-        for module in here.grafts.modules_of("f").values():
+        for module in here.adapters.modules_of("f").values():
             module.value_delta.zero_()
         close(here.run(pool), here.run("a"), 1e-6)
 
@@ -308,12 +308,12 @@ def test_a_fusion_of_one_with_v_the_identity_is_that_one(case: MakeCase) -> None
 def test_saved_and_loaded_it_is_the_same_bit_for_bit(case: MakeCase, tmp_path: Path) -> None:
     here = case()
     here.unsettle("a")
-    here.grafts.save("a", tmp_path / "a")
+    here.adapters.save("a", tmp_path / "a")
     there = case()
-    there.grafts.remove("a")
-    assert there.grafts.load(tmp_path / "a") == "a"
-    there.grafts.load(tmp_path / "a", "another.name")
-    assert there.grafts.config("a") == here.config
+    there.adapters.remove("a")
+    assert there.adapters.load(tmp_path / "a") == "a"
+    there.adapters.load(tmp_path / "a", "another.name")
+    assert there.adapters.config("a") == here.config
     with torch.no_grad():
         expected = here.run("a")
         differ(expected, here.run("b"))
@@ -325,7 +325,7 @@ def test_in_a_bfloat16_base_it_stays_float32_and_learns(case: MakeCase) -> None:
     here, reference = case(torch.bfloat16), case()
     for one in (here, reference):
         one.unsettle("a")
-        one.grafts.train_only("a")
+        one.adapters.train_only("a")
     output = here.run("a")
     assert output.dtype is torch.bfloat16
     loss(output).backward()
@@ -363,12 +363,12 @@ def test_right_padding_never_changes_an_unpadded_position(case: MakeCase, model:
 def test_removing_and_detaching_leave_nothing(case: MakeCase) -> None:
     here = case()
     fresh = here.fresh()
-    here.grafts.active = "a"
+    here.adapters.active = "a"
     here.run("a")
-    here.grafts.active = None
-    here.grafts.remove("a")
+    here.adapters.active = None
+    here.adapters.remove("a")
     assert not any("n_a" in name.split(".") for name, _ in here.model.named_modules())
-    here.grafts.detach()
+    here.adapters.detach()
     assert here.model.state_dict().keys() == fresh.state_dict().keys()
     assert [n for n, _ in here.model.named_modules()] == [n for n, _ in fresh.named_modules()]
     for (name, mine), (_, other) in zip(here.model.named_modules(), fresh.named_modules(), strict=True):
@@ -434,16 +434,16 @@ def test_a_frozen_base_in_training_does_not_move_its_batch_norms(method: str) ->
     x = torch.randn(4, 5, 12) + 3
     base(x)  # so that the statistics are none of the initial ones
     flags = [m.training for m in base.modules()]
-    grafts = gw.attach(base, sites=normed_sites())
-    grafts.add("a", gw.methods()[method](**OPTIONS.get(method, {})))
-    grafts.train_only("a")
+    adapters = gw.attach(base, sites=normed_sites())
+    adapters.add("a", gw.methods()[method](**OPTIONS.get(method, {})))
+    adapters.train_only("a")
     before = {n: b.clone() for n, b in base.named_buffers() if "graftwork" not in n.split(".")}
     base.train()
     for _ in range(3):
         base(x).square().mean().backward()
     for name, buffer in before.items():
         assert torch.equal(buffer, base.get_buffer(name)), name
-    grafts.detach()
+    adapters.detach()
     assert [m.training for m in base.modules()] == flags
     base(x)
     assert not torch.equal(base.layers[0].norm.running_mean, before["layers.0.norm.running_mean"])

@@ -67,7 +67,7 @@ def method(request: pytest.FixtureRequest) -> str:
 def test_checkpointing_gives_the_same_gradients(case: MakeCase, reentrant: bool) -> None:
     here = case()
     here.unsettle("a")
-    here.grafts.train_only(["a", "b"], active=gw.Stack("a", "b"))
+    here.adapters.train_only(["a", "b"], active=gw.Stack("a", "b"))
 
     def gradients() -> dict[str, Tensor]:
         outputs = [here.run(c) for c in ("a", gw.MixedBatch(["b", "a", "a", "b"]))]
@@ -77,7 +77,7 @@ def test_checkpointing_gives_the_same_gradients(case: MakeCase, reentrant: bool)
         return found
 
     expected = gradients()
-    here.model.around = lambda run, h: checkpoint(here.grafts.bind(run), h, use_reentrant=reentrant)
+    here.model.around = lambda run, h: checkpoint(here.adapters.bind(run), h, use_reentrant=reentrant)
     actual = gradients()
     assert actual.keys() == expected.keys() == {**here.weights("a"), **here.weights("b")}.keys()
     for name, grad in expected.items():
@@ -88,7 +88,7 @@ def test_checkpointing_gives_the_same_gradients(case: MakeCase, reentrant: bool)
 def test_it_compiles_whole(case: MakeCase, composition: gw.Composition) -> None:
     here = case()
     here.unsettle("a")
-    here.grafts.active = composition
+    here.adapters.active = composition
     inputs = here.zoo.inputs
     torch._dynamo.reset()
     compiled = torch.compile(here.model, backend="eager", fullgraph=True)
@@ -99,7 +99,7 @@ def test_it_compiles_whole(case: MakeCase, composition: gw.Composition) -> None:
 def test_under_autocast_it_is_computed_narrow_and_learns(case: MakeCase) -> None:
     here = case()
     here.unsettle("a")
-    here.grafts.train_only("a")
+    here.adapters.train_only("a")
     expected = here.run("a")
     with torch.autocast("cpu", torch.bfloat16):
         output = here.run("a")

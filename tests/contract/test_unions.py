@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import graftwork as gw
-from graftwork.compose.reads import BranchReads, Surroundings
+from graftwork.compose.reads import BranchReads, SiteContext
 from graftwork.compose.tree import node_for
 from tests.contract import test_contract as contract
 from tests.contract.cases import Case
@@ -74,8 +74,8 @@ def test_a_fusion_of_one_with_v_the_identity_is_that_one(case: Callable[..., Uni
     if kind in TWO_PLACES:
         here = case(torch.float64)
         with pytest.raises(gw.CompositionError, match="writes into the branch and"):
-            here.grafts.add_fusion(gw.Fuse("a", name="f"))
-        assert not here.grafts.fusions
+            here.adapters.add_fusion(gw.Fuse("a", name="f"))
+        assert not here.adapters.fusions
         return
     contract.test_a_fusion_of_one_with_v_the_identity_is_that_one(case)
 
@@ -84,13 +84,13 @@ def test_weighed_its_whole_addition_is_weighed(case: Callable[..., UnionCase], k
     """0.25 · a(reads) + 0.75 · b(reads) at every site, banked or not."""
     here = case(torch.float64)
     here.unsettle("a")
-    one, two = (here.grafts.modules_of(name) for name in ("a", "b"))
+    one, two = (here.adapters.modules_of(name) for name in ("a", "b"))
     block = gw.Average("a", "b", weights=[0.25, 0.75])
     generator = torch.Generator().manual_seed(3)
     for key in one:
-        width = here.grafts.sites[key].width
+        width = here.adapters.sites[key].width
         value, s, x = (torch.randn(2, 5, width, generator=generator, dtype=torch.float64) for _ in range(3))
-        reads = BranchReads(value, {"residual": s, "input": x, "layer_input": x}, Surroundings(2))
+        reads = BranchReads(value, {"residual": s, "input": x, "layer_input": x}, SiteContext(2))
         for where in ("branch", "stream"):
             parts = {"a": one[key].writing(where), "b": two[key].writing(where)}
             node = node_for(block, parts.__getitem__, lambda name: None, key)

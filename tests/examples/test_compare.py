@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from graftwork.training import Recipe, comparison, plan
+from graftwork.experiments import Recipe, comparison, plan
 
 RECIPE = Path(__file__).parents[2] / "examples" / "compare" / "recipe.toml"
 

@@ -9,8 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from graftwork.training import Found, Recipe, run
-from tests.training.tiny_run import RECIPE, make_tiny
+from graftwork.experiments import Recipe, run
+from graftwork.inference import Found
+from tests.support.tiny_run import RECIPE, make_tiny
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from graftwork.training import Recipe, plan
+from graftwork.experiments import Recipe, plan
 
 RECIPE = Path(__file__).parents[2] / "examples" / "glue" / "recipe.toml"
 

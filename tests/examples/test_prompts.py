@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from graftwork.training import Found
+from graftwork.inference import Found
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from graftwork.experiments import Recipe
 from graftwork.tasks import TaskSpec
-from graftwork.training import Recipe
 
 RECIPES = Path(__file__).parents[2] / "examples" / "recipes"
 NAMES = sorted(path.parent.name for path in RECIPES.glob("*/recipe.toml"))

@@ -44,7 +44,7 @@ def test_domains_on_one_model_leave_what_was_there(example: dict[str, Any], mode
 
 
 def test_the_check_sees_a_trunk_that_moves(example: dict[str, Any]) -> None:
-    """Learning that reaches the trunk's statistics is told."""
+    """Learning that reaches the trunk's statistics is found."""
     torch.manual_seed(0)
     together = example["together"]
     train = together.__globals__["train"]

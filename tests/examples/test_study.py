@@ -9,8 +9,8 @@ import pytest
 
 from examples.study.reading import against, looks
 from examples.study.study import COLUMNS, MARK, NOT_RUN, PROFILES, study, table, write_below
-from graftwork.training import plan
-from graftwork.training.running.results import summarize
+from graftwork.experiments import plan
+from graftwork.experiments.running.results import summarize
 from tests.report.made_up import unit_result
 
 

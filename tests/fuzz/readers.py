@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 import graftwork as gw
+from graftwork.experiments import Recipe, plan
 from graftwork.report import gather, print_tables, write_page, write_report
 from graftwork.report.files import _figures
 from graftwork.report.plots import png
@@ -25,7 +26,6 @@ from graftwork.report.recommending.measured import read_figures
 from graftwork.tasks import Task, TaskSpec
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.images import read_image
-from graftwork.training import Recipe, plan
 from tests.checkpoint.common import moved
 from tests.report.made_up import MANY, RECIPE, UNITS, comparison_of, many_result, many_results, results_of, unit_result
 from tests.zoo.models import build, main_output
@@ -53,30 +53,30 @@ class Loading:
 
     def __init__(self, *, base: bool = False) -> None:
         self.zoo = build("bert_classifier")
-        self.grafts = gw.attach(self.zoo.model)
+        self.adapters = gw.attach(self.zoo.model)
         self.base = base
         self.before = self.output() if base else None
 
     def __call__(self, folder: Path) -> Any:
         if self.base:
-            self.grafts.load_base(folder, keep=True)
+            self.adapters.load_base(folder, keep=True)
             try:
                 return self.output()
             finally:
-                self.grafts.unload_base()
-        composition = self.grafts.load(folder)
+                self.adapters.unload_base()
+        composition = self.adapters.load(folder)
         try:
-            members = self.grafts.members  # of one adapter that serves several tasks
+            members = self.adapters.members  # of one adapter that serves several tasks
             outputs = []
             for one in members or (composition,):
-                with self.grafts.using(one, head=None):
+                with self.adapters.using(one, head=None):
                     outputs.append(self.output())
             return outputs
         finally:
-            for fusion in list(self.grafts.fusions):
-                self.grafts.remove(fusion)
-            for name in self.grafts.names:
-                self.grafts.remove(name)
+            for fusion in list(self.adapters.fusions):
+                self.adapters.remove(fusion)
+            for name in self.adapters.names:
+                self.adapters.remove(name)
 
     @torch.no_grad()
     def output(self) -> Any:
@@ -96,42 +96,42 @@ def readers() -> list[Reader]:
 
 def _trained_base(folder: Path) -> None:
     zoo = build("bert_classifier")
-    grafts = gw.attach(zoo.model)
-    grafts.train_only(None, base="norms")
+    adapters = gw.attach(zoo.model)
+    adapters.train_only(None, base="norms")
     with torch.no_grad():
         for p in zoo.model.parameters():
             if p.requires_grad:
                 p.add_(0.1)
-    grafts.save_base(folder)
+    adapters.save_base(folder)
 
 
-def _peft(grafts: gw.Adapters) -> Any:
+def _peft(adapters: gw.Adapters) -> Any:
     import peft
 
-    grafts.add("lora", peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights="gaussian"))
+    adapters.add("lora", peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights="gaussian"))
     return "lora"
 
 
-def _adapter(grafts: gw.Adapters) -> Any:
-    grafts.add("a", gw.Houlsby(reduction_factor=8))
+def _adapter(adapters: gw.Adapters) -> Any:
+    adapters.add("a", gw.Houlsby(reduction_factor=8))
     return "a"
 
 
-def _compacter(grafts: gw.Adapters) -> Any:
-    grafts.add("c", gw.CompacterPlusPlus(n=4))
+def _compacter(adapters: gw.Adapters) -> Any:
+    adapters.add("c", gw.CompacterPlusPlus(n=4))
     return "c"
 
 
-def _hyper(grafts: gw.Adapters) -> Any:
-    grafts.add("h", gw.HyperformerPlusPlus(tasks=("x", "y")))
+def _hyper(adapters: gw.Adapters) -> Any:
+    adapters.add("h", gw.HyperformerPlusPlus(tasks=("x", "y")))
     return "h"
 
 
-def _whole(grafts: gw.Adapters) -> Any:
+def _whole(adapters: gw.Adapters) -> Any:
     for name in "ab":
-        grafts.add(name, gw.Pfeiffer(reduction_factor=8))
+        adapters.add(name, gw.Pfeiffer(reduction_factor=8))
     block = gw.Fuse("a", "b", name="ab")
-    grafts.add_fusion(block)
+    adapters.add_fusion(block)
     return gw.Stack(block)
 
 
@@ -146,12 +146,12 @@ WHAT: dict[str, Callable[[gw.Adapters], Any]] = {
 
 def _saved(what: Callable[[gw.Adapters], Any]) -> Callable[[Path], None]:
     def save(folder: Path) -> None:
-        grafts = gw.attach(build("bert_classifier").model)
-        made = what(grafts)
-        for name in (*grafts.names, *grafts.fusions):
+        adapters = gw.attach(build("bert_classifier").model)
+        made = what(adapters)
+        for name in (*adapters.names, *adapters.fusions):
             with contextlib.suppress(Exception):
-                moved(grafts, name)
-        grafts.save(made, folder)
+                moved(adapters, name)
+        adapters.save(made, folder)
 
     return save
 

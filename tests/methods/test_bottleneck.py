@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import graftwork as gw
 from graftwork.methods import Place
-from graftwork.methods.bottleneck_module import BottleneckModule
+from graftwork.methods.layers.bottleneck import BottleneckModule
 from graftwork.sites import Site, Tap
-from tests.methods import formula
+from tests.support import formulas as formula
 
 BOTTLENECKS = [preset for preset in gw.methods().values() if issubclass(preset, gw.Bottleneck)]
 
@@ -196,7 +196,7 @@ def learning(config: gw.Bottleneck) -> BottleneckModule:
     with torch.no_grad():
         for p in module.parameters():
             p.copy_(torch.randn_like(p))
-    module.learning = True
+    module.trainable = True
     return module.train()
 
 
@@ -238,7 +238,7 @@ def test_stochastic_depth_leaves_whole_rows_out(gate: bool) -> None:
 def test_randomness_is_off_unless_learning_in_training_mode(learns: bool, training: bool) -> None:
     config = gw.Bottleneck(dropout=0.5, stochastic_depth=0.5, dtype="float64")
     module = learning(config)
-    module.learning = learns
+    module.trainable = learns
     module.train(training)
     read = torch.randn(4, 5, 16, dtype=torch.float64)
     torch.testing.assert_close(module(read, NoPadding()), formula.bottleneck(config, module, read))

@@ -12,7 +12,7 @@ import transformers as hf
 from torch import nn
 
 import graftwork as gw
-from tests.attach.common import lively
+from tests.support.attached import lively
 
 INSIDE = {"attention": ("0.SelfAttention", 0), "feed_forward": ("1.DenseReluDense", None)}
 
@@ -55,11 +55,11 @@ def by_hand(plain: Any, modules: dict[str, Any], *, inside: bool) -> Any:
 def test_the_sites_say_whether_what_is_added_is_dropped_with_the_branch(inside: bool) -> None:
     model = tiny()
     plain = copy.deepcopy(model)
-    grafts = gw.attach(model, sites=sites_inside(model) if inside else None)
-    grafts.add("a", gw.Standard(bottleneck_size=4, dtype="float64"))
-    lively(grafts, "a", size=0.5)
-    grafts.active = "a"
-    expected = by_hand(plain, grafts.modules_of("a"), inside=inside)
+    adapters = gw.attach(model, sites=sites_inside(model) if inside else None)
+    adapters.add("a", gw.Standard(bottleneck_size=4, dtype="float64"))
+    lively(adapters, "a", size=0.5)
+    adapters.active = "a"
+    expected = by_hand(plain, adapters.modules_of("a"), inside=inside)
     ids, found = torch.arange(3, 15).reshape(2, 6), []
     for one in (model, expected):
         torch.manual_seed(5)

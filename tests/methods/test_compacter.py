@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
-from graftwork.methods.kronecker import KroneckerModule, Projection, Rule
-from tests.compose.interpreter import close, unsettle
-from tests.methods import formula
+from graftwork.methods.layers.kronecker import KroneckerModule, Projection, Rule
 from tests.methods.test_bottleneck import NoPadding, place
+from tests.support import formulas as formula
+from tests.support.interpreter import close, unsettle
 from tests.zoo.models import build as zoo_model
 from tests.zoo.models import main_output
 
@@ -50,12 +50,12 @@ def branches(model: Any) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
             yield f"{at}.feed_forward", last.DenseReluDense, norm, last.layer_norm
 
 
-def by_the_formula(plain: nn.Module, grafts: gw.Adapters, inputs: dict[str, Any]) -> Tensor:
+def by_the_formula(plain: nn.Module, adapters: gw.Adapters, inputs: dict[str, Any]) -> Tensor:
     """T5 with ``y + A(y)`` behind self-attention and feed-forward, and the adapter's norms written into a copy of it."""
     model: Any = copy.deepcopy(plain)
-    modules, config = grafts.modules_of("a"), grafts.config("a")
+    modules, config = adapters.modules_of("a"), adapters.config("a")
     assert isinstance(config, gw.Bottleneck)
-    for path, norm in grafts.norms_of("a").items():
+    for path, norm in adapters.norms_of("a").items():
         model.get_submodule(path).load_state_dict(norm.state_dict())
 
     def added(key: str) -> Any:
@@ -77,17 +77,17 @@ def by_the_formula(plain: nn.Module, grafts: gw.Adapters, inputs: dict[str, Any]
 def test_t5_equals_the_formula(name: str, norms: str) -> None:
     zoo = zoo_model("t5", torch.float64)
     plain = copy.deepcopy(zoo.model)
-    grafts = gw.attach(zoo.model)
+    adapters = gw.attach(zoo.model)
     config = gw.config_from_dict({**CONFIGS[name].to_dict(), "dtype": "float64", "norms": norms})
-    grafts.add("a", config)
-    shared = grafts.shared_of("a")
-    owners = [*grafts.modules_of("a").values(), *grafts.norms_of("a").values(), *([shared] if shared else [])]
+    adapters.add("a", config)
+    shared = adapters.shared_of("a")
+    owners = [*adapters.modules_of("a").values(), *adapters.norms_of("a").values(), *([shared] if shared else [])]
     unsettle(owners, 5)
     kinds = {"feed_forward"} if name == "compacter++" else {"attention", "feed_forward"}
-    assert set(grafts.modules_of("a")) == {key for key, *_ in branches(plain) if key.rpartition(".")[2] in kinds}
-    grafts.train_only("a")
+    assert set(adapters.modules_of("a")) == {key for key, *_ in branches(plain) if key.rpartition(".")[2] in kinds}
+    adapters.train_only("a")
     actual = main_output(zoo.model(**zoo.inputs))
-    expected = by_the_formula(plain, grafts, dict(zoo.inputs))
+    expected = by_the_formula(plain, adapters, dict(zoo.inputs))
     close(actual, expected)
     assert float((actual - main_output(plain(**zoo.inputs))).abs().max()) > 1e-3
 
@@ -189,10 +189,10 @@ def test_low_rank_refuses_what_means_nothing_to_it(options: dict[str, Any], said
 
 def test_a_misfit_leaves_the_model_as_it_was() -> None:
     model = zoo_model("bert").model
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     with pytest.raises(gw.ConfigError, match="n is 3"):
-        grafts.add("a", gw.Compacter(n=3))
-    assert grafts.names == ()
+        adapters.add("a", gw.Compacter(n=3))
+    assert adapters.names == ()
     assert not [name for name in model.state_dict() if "graftwork" in name]
 
 

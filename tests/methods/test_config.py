@@ -14,7 +14,7 @@ import pytest
 
 import graftwork as gw
 from graftwork.methods import register
-from graftwork.methods.activations import ACTIVATIONS, canonical
+from graftwork.methods.layers.activations import ACTIVATIONS, canonical
 
 BOTTLENECKS = {name: cls for name, cls in gw.methods().items() if issubclass(cls, gw.Bottleneck)}
 EVERYTHING: dict[str, Any] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import graftwork as gw
-from tests.attach import test_unions
 from tests.methods import (
     test_hyperformer,
     test_invertible,
@@ -16,6 +15,7 @@ from tests.methods import (
     test_residual_adapter,
     test_self_modulation,
 )
+from tests.peft_bridge import test_unions
 
 # Which test that is: a new method says it here.
 FORMULAS: dict[str, Callable[..., None]] = {

@@ -23,12 +23,13 @@ def attached(name: str) -> gw.Adapters:
 
 
 def test_t5_base_is_the_published_one() -> None:
-    grafts = attached("t5-base")
-    assert grafts.summary().base == 222_882_048
-    assert sum(grafts.sites.stacks.values()) == 24
-    assert len(grafts.sites.norms) == 62
+    adapters = attached("t5-base")
+    assert adapters.summary().base == 222_882_048
+    assert sum(adapters.sites.stacks.values()) == 24
+    assert len(adapters.sites.norms) == 62
     assert (
-        sum(p.numel() for path in grafts.sites.norms for p in grafts.model.get_submodule(path).parameters()) == 47_616
+        sum(p.numel() for path in adapters.sites.norms for p in adapters.model.get_submodule(path).parameters())
+        == 47_616
     )
 
 
@@ -66,16 +67,16 @@ def test_bert_base_has_25_norms() -> None:
     ],
 )
 def test_published_count(model: str, config: gw.AdapterConfig, weights: int) -> None:
-    grafts = attached(model)
-    grafts.add("a", config)
+    adapters = attached(model)
+    adapters.add("a", config)
     try:
-        row = grafts.summary().rows[0]  # what is a member's alone has a row behind it
+        row = adapters.summary().rows[0]  # what is a member's alone has a row behind it
         assert row.weights == weights
-        grafts.train_only("a", active=None)
-        assert sum(p.numel() for p in grafts.model.parameters() if p.requires_grad) == weights
+        adapters.train_only("a", active=None)
+        assert sum(p.numel() for p in adapters.model.parameters() if p.requires_grad) == weights
     finally:
-        grafts.active = None
-        grafts.remove("a")
+        adapters.active = None
+        adapters.remove("a")
 
 
 @pytest.mark.parametrize(
@@ -89,14 +90,14 @@ def test_published_count(model: str, config: gw.AdapterConfig, weights: int) -> 
     ],
 )
 def test_published_count_of_a_site(model: str, config: gw.AdapterConfig, weights: int) -> None:
-    grafts = attached(model)
-    grafts.add("a", config)
+    adapters = attached(model)
+    adapters.add("a", config)
     try:
-        shared = grafts.shared_of("a")
-        counts = [sum(p.numel() for p in m.parameters()) for m in grafts.modules_of("a").values()]
+        shared = adapters.shared_of("a")
+        counts = [sum(p.numel() for p in m.parameters()) for m in adapters.modules_of("a").values()]
         once = 0 if shared is None else sum(p.numel() for p in shared.parameters())
     finally:
-        grafts.remove("a")
+        adapters.remove("a")
     assert counts == [weights] * (48 if model == "t5-base" else 24)
     assert once == (64 if isinstance(config, gw.Compacter) else 0)
 
@@ -136,26 +137,26 @@ def test_share_by_tasks_is_the_papers(model: str, config: gw.AdapterConfig, task
 
 def share(model: str, config: gw.AdapterConfig) -> float:
     """The weights of an adapter, divided by those of the base."""
-    grafts = attached(model)
-    grafts.add("a", config)
+    adapters = attached(model)
+    adapters.add("a", config)
     try:
-        return grafts.summary().rows[0].share  # what is a member's alone has a row behind it
+        return adapters.summary().rows[0].share  # what is a member's alone has a row behind it
     finally:
-        grafts.remove("a")
+        adapters.remove("a")
 
 
 def test_a_fusion_of_bert_base() -> None:
     """3 d² a layer and the two biases: 21.25 million weights over 12 layers."""
-    grafts = attached("bert-base")
+    adapters = attached("bert-base")
     pool = gw.Fuse("a", "b", name="f")
     for name in "ab":
-        grafts.add(name, gw.Pfeiffer())
-    grafts.add_fusion(pool)
+        adapters.add(name, gw.Pfeiffer())
+    adapters.add_fusion(pool)
     try:
-        counted = {row.name: row.weights for row in grafts.summary().rows}
+        counted = {row.name: row.weights for row in adapters.summary().rows}
     finally:
         for name in ("f", "a", "b"):
-            grafts.remove(name)
+            adapters.remove(name)
     assert counted["f"] == 12 * (3 * 768**2 + 2 * 768) == 21_252_096
 
 
@@ -171,17 +172,17 @@ def test_a_fusion_of_bert_base() -> None:
 )
 def test_scalearn_of_eight_on_bert_base(options: dict[str, bool], weights: int) -> None:
     """73,728, 6,144, 96 and 8 numbers a target."""
-    grafts = attached("bert-base")
+    adapters = attached("bert-base")
     names = [f"t{n}" for n in range(8)]
     for name in names:
-        grafts.add(name, gw.Pfeiffer())
-    grafts.add_fusion(gw.ScaLearn(*names, name="s"), gw.ScaLearnConfig(**options))
+        adapters.add(name, gw.Pfeiffer())
+    adapters.add_fusion(gw.ScaLearn(*names, name="s"), gw.ScaLearnConfig(**options))
     try:
-        counted = {row.name: row.weights for row in grafts.summary().rows}
-        grafts.train_only("s")
-        learning = sum(p.numel() for p in grafts.model.parameters() if p.requires_grad)
+        counted = {row.name: row.weights for row in adapters.summary().rows}
+        adapters.train_only("s")
+        learning = sum(p.numel() for p in adapters.model.parameters() if p.requires_grad)
     finally:
-        grafts.active = None
+        adapters.active = None
         for name in ("s", *names):
-            grafts.remove(name)
+            adapters.remove(name)
     assert counted["s"] == learning == weights

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
-from graftwork.methods.hypernetwork import HyperModule, Hypernetworks
-from tests.compose.interpreter import close, unsettle
+from graftwork.methods.layers.hypernetwork import HyperModule, Hypernetworks
 from tests.methods.test_bottleneck import NoPadding, place
 from tests.methods.test_compacter import branches
+from tests.support.interpreter import close, unsettle
 from tests.zoo.models import build as zoo_model
 from tests.zoo.models import main_output
 
@@ -40,10 +40,10 @@ def normed(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
     return centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt() * gain + bias
 
 
-def made(grafts: gw.Adapters, key: str, task: int) -> dict[str, Tensor]:
+def made(adapters: gw.Adapters, key: str, task: int) -> dict[str, Tensor]:
     """The six weights of one task's adapter at one site, from the tensors of a state dict alone."""
-    shared = dict(grafts.shared_of("a").state_dict())  # type: ignore[union-attr]
-    own = dict(grafts.modules_of("a")[key].state_dict())
+    shared = dict(adapters.shared_of("a").state_dict())  # type: ignore[union-attr]
+    own = dict(adapters.modules_of("a")[key].state_dict())
     stack, layer, kind = ("encoder", "decoder").index(key.split(".")[0]), int(key.split(".")[2]), key.rpartition(".")[2]
     w = {n.removeprefix(f"conditions.{stack}."): t for n, t in shared.items() if n.startswith(f"conditions.{stack}.")}
     z = [shared[f"own.{task}.vector"]]
@@ -63,16 +63,16 @@ def delta(w: dict[str, Tensor], h: Tensor) -> Tensor:
     return normed(features @ w["up"].reshape(width, -1).T + w["up_bias"], w["gain"], w["bias"], 1e-5)
 
 
-def by_the_formula(plain: nn.Module, grafts: gw.Adapters, task: int, inputs: dict[str, Any]) -> Tensor:
+def by_the_formula(plain: nn.Module, adapters: gw.Adapters, task: int, inputs: dict[str, Any]) -> Tensor:
     """T5 with ``y + A(y)`` behind self-attention and feed-forward, and the adapter's norms written into a copy of it."""
     model: Any = copy.deepcopy(plain)
-    for path, norm in grafts.norms_of("a").items():
+    for path, norm in adapters.norms_of("a").items():
         model.get_submodule(path).load_state_dict(norm.state_dict())
 
     def added(key: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> Any:
             y = output[0] if isinstance(output, tuple) else output
-            y = y + delta(made(grafts, key, task), y)
+            y = y + delta(made(adapters, key, task), y)
             return (y, *output[1:]) if isinstance(output, tuple) else y
 
         return hook
@@ -86,23 +86,23 @@ def by_the_formula(plain: nn.Module, grafts: gw.Adapters, task: int, inputs: dic
 def test_t5_equals_the_formula_for_each_task(name: str) -> None:
     zoo = zoo_model("t5", torch.float64)
     plain = copy.deepcopy(zoo.model)
-    grafts = gw.attach(zoo.model)
-    grafts.add("a", BOTH[name](tasks=TASKS, bottleneck_size=8, dtype="float64"))
-    shared = grafts.shared_of("a")
+    adapters = gw.attach(zoo.model)
+    adapters.add("a", BOTH[name](tasks=TASKS, bottleneck_size=8, dtype="float64"))
+    shared = adapters.shared_of("a")
     assert shared is not None
-    unsettle([*grafts.modules_of("a").values(), *grafts.norms_of("a").values(), shared], 5, 0.1)
-    assert set(grafts.modules_of("a")) == {key for key, *_ in branches(plain)}
+    unsettle([*adapters.modules_of("a").values(), *adapters.norms_of("a").values(), shared], 5, 0.1)
+    assert set(adapters.modules_of("a")) == {key for key, *_ in branches(plain)}
     found = []
     for n, task in enumerate(TASKS):
         for learning in (False, True):  # what is kept, and what is made in the graph
             if learning:
-                grafts.train_only("a", active=f"a:{task}")
+                adapters.train_only("a", active=f"a:{task}")
             else:
-                grafts.active = f"a:{task}"
+                adapters.active = f"a:{task}"
             actual = main_output(zoo.model(**zoo.inputs))
-            close(actual, by_the_formula(plain, grafts, n, dict(zoo.inputs)))
+            close(actual, by_the_formula(plain, adapters, n, dict(zoo.inputs)))
         found.append(actual.detach())
-        grafts.train_only(None, active=None)  # nothing learns
+        adapters.train_only(None, active=None)  # nothing learns
     assert min(float((a - b).abs().max()) for a, b in ((found[0], found[1]), (found[1], found[2]))) > 1e-3
 
 
@@ -136,24 +136,24 @@ def test_matrices_start_at_a_hundredth_biases_at_zero_embeddings_at_one() -> Non
 
 
 def test_what_is_shared_and_what_a_site_has() -> None:
-    grafts = gw.attach(zoo_model("t5").model)
-    grafts.add("one", gw.HyperformerPlusPlus(tasks=TASKS))
-    grafts.add("many", gw.Hyperformer(tasks=TASKS))
-    one, many = grafts.shared_of("one"), grafts.shared_of("many")
+    adapters = gw.attach(zoo_model("t5").model)
+    adapters.add("one", gw.HyperformerPlusPlus(tasks=TASKS))
+    adapters.add("many", gw.Hyperformer(tasks=TASKS))
+    one, many = adapters.shared_of("one"), adapters.shared_of("many")
     assert isinstance(one, Hypernetworks) and isinstance(many, Hypernetworks)
     assert len(one.conditions) == len(many.conditions) == 2  # encoder and decoder
     assert [sum(p.numel() for p in o.parameters()) for o in (*one.own, *many.own)] == [64] * 6
-    assert not any([*m.parameters()] for m in grafts.modules_of("one").values())
-    assert all([*m.parameters()] for m in grafts.modules_of("many").values())
+    assert not any([*m.parameters()] for m in adapters.modules_of("one").values())
+    assert all([*m.parameters()] for m in adapters.modules_of("many").values())
     for condition in many.conditions:
         assert [n for n, _ in condition.named_parameters() if "vector" in n or "generators" in n] == []
 
 
 def test_a_left_out_layer_has_no_adapter_and_no_embedding() -> None:
-    grafts = gw.attach(zoo_model("bert").model)
-    grafts.add("a", gw.HyperformerPlusPlus(leave_out=[0]))
-    shared: Any = grafts.shared_of("a")
-    assert not any(".0." in key for key in grafts.modules_of("a"))
+    adapters = gw.attach(zoo_model("bert").model)
+    adapters.add("a", gw.HyperformerPlusPlus(leave_out=[0]))
+    shared: Any = adapters.shared_of("a")
+    assert not any(".0." in key for key in adapters.modules_of("a"))
     assert 0 not in shared.conditions[0].layers
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 import graftwork as gw
 from graftwork.methods.invertible import Coupling
-from tests.attach.common import SMALL, lively, made
-from tests.compose.interpreter import close, unsettle
-from tests.methods.formula import PHI, bottleneck
+from tests.support.attached import SMALL, lively, made
+from tests.support.formulas import PHI, bottleneck
+from tests.support.interpreter import close, unsettle
 from tests.zoo.models import build
 
 ENDS = gw.InvertiblePfeiffer(leave_out=(0, 1), dtype="float64")  # the invertible adapter alone
@@ -53,34 +53,34 @@ def bend(w: dict[str, Tensor], name: str, half: Tensor) -> Tensor:
     return hidden @ w[f"{name}_up.weight"].T + w[f"{name}_up.bias"]
 
 
-def weights(grafts: gw.Adapters, name: str) -> dict[str, Tensor]:
-    shared = grafts.shared_of(name)
+def weights(adapters: gw.Adapters, name: str) -> dict[str, Tensor]:
+    shared = adapters.shared_of(name)
     assert shared is not None
     (coupling,) = shared.children()
     return dict(coupling.named_parameters())
 
 
-def by_hand(plain: Any, grafts: gw.Adapters, names: list[str], inputs: dict[str, Any], head: str | None) -> Tensor:
+def by_hand(plain: Any, adapters: gw.Adapters, names: list[str], inputs: dict[str, Any], head: str | None) -> Tensor:
     """The logits of an untouched copy with the adapters' formulas hooked in: N_1, N_2, … in front, N_2⁻¹, N_1⁻¹ behind."""
     model: Any = copy.deepcopy(plain)
     if head is not None:
-        for path, module in grafts.head_of(head).items():
+        for path, module in adapters.head_of(head).items():
             own = {k: v for k, v in model.get_submodule(path).state_dict().items() if "decoder.weight" not in k}
             state = module.state_dict()
             model.get_submodule(path).load_state_dict({k: state[k] for k in own}, strict=False)
 
     def turned(_: nn.Module, __: Any, output: Any) -> Any:
         for name in names:
-            output = forth(weights(grafts, name), output)
+            output = forth(weights(adapters, name), output)
         return output
 
     def turned_back(_: nn.Module, args: tuple[Any, ...]) -> Any:
         (states,) = args
         for name in reversed(names):
-            states = back(weights(grafts, name), states)
+            states = back(weights(adapters, name), states)
         return (states,)
 
-    for site in grafts.sites:
+    for site in adapters.sites:
         module = model.get_submodule(site.output.module)
         if site.kind == "embedding":
             module.register_forward_hook(turned)
@@ -115,10 +115,10 @@ def test_296_064_weights_at_width_768() -> None:
     for name, p in coupling.named_parameters():
         assert not p.any() if name.endswith("bias") else float(p.detach().std()) == pytest.approx(0.02, rel=0.02)
     with torch.device("meta"):
-        grafts = gw.attach(hf.BertForMaskedLM(hf.BertConfig()))
-    grafts.add("en", config)
-    grafts.add("plain", gw.Pfeiffer(reduction_factor=2))
-    counted = {row.name: row.weights for row in grafts.summary().rows}
+        adapters = gw.attach(hf.BertForMaskedLM(hf.BertConfig()))
+    adapters.add("en", config)
+    adapters.add("plain", gw.Pfeiffer(reduction_factor=2))
+    counted = {row.name: row.weights for row in adapters.summary().rows}
     assert counted["en"] == counted["plain"] + 296_064
 
 
@@ -127,20 +127,20 @@ def test_a_model_equals_its_formula(make: Any) -> None:
     """Two in a stack, and each alone: the last one in is the first one out."""
     model = make() if callable(make) else build(make, torch.float64).model
     inputs, plain = batch(model), copy.deepcopy(model)
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     for n, name in enumerate(("en", "de")):
-        grafts.add(name, ENDS)
-        lively(grafts, name, seed=n, size=0.3)
-        kinds = sorted(grafts.sites[key].kind for key in grafts.modules_of(name))
+        adapters.add(name, ENDS)
+        lively(adapters, name, seed=n, size=0.3)
+        kinds = sorted(adapters.sites[key].kind for key in adapters.modules_of(name))
         assert kinds == ["embedding"] * (1 + model.config.is_encoder_decoder) + ["output_projection"]
     with torch.no_grad():
         found = []
         for names in (["en"], ["de"], ["en", "de"], ["de", "en"]):
             composition = gw.Stack(*names)
-            for head in (None, names[-1]) if grafts.head_paths else (None,):
-                with grafts.using(composition, head=head):
+            for head in (None, names[-1]) if adapters.head_paths else (None,):
+                with adapters.using(composition, head=head):
                     found.append(model(**inputs).logits)
-                close(found[-1], by_hand(plain, grafts, names, inputs, head), 1e-10)
+                close(found[-1], by_hand(plain, adapters, names, inputs, head), 1e-10)
         for n, one in enumerate(found):
             for other in found[n + 1 :]:
                 assert float((one - other).abs().max()) > 1e-4
@@ -149,19 +149,19 @@ def test_a_model_equals_its_formula(make: Any) -> None:
 def test_with_its_layers_it_equals_the_formula() -> None:
     zoo = build("bert", torch.float64)
     plain: Any = copy.deepcopy(zoo.model)
-    grafts = gw.attach(zoo.model)
+    adapters = gw.attach(zoo.model)
     config = gw.InvertiblePfeiffer(dtype="float64")
-    grafts.add("en", config)
-    lively(grafts, "en", seed=1, size=0.3)
-    modules = grafts.modules_of("en")
-    plain.embeddings.register_forward_hook(lambda m, args, output: forth(weights(grafts, "en"), output))
+    adapters.add("en", config)
+    lively(adapters, "en", seed=1, size=0.3)
+    modules = adapters.modules_of("en")
+    plain.embeddings.register_forward_hook(lambda m, args, output: forth(weights(adapters, "en"), output))
     for n, layer in enumerate(plain.encoder.layer):
 
         def added(norm: nn.Module, args: Any, output: Tensor, n: int = n) -> Tensor:
             return norm.forward(args[0] + bottleneck(config, modules[f"encoder.layer.{n}.feed_forward"], output))
 
         layer.output.LayerNorm.register_forward_hook(added)
-    with torch.no_grad(), grafts.using("en"):
+    with torch.no_grad(), adapters.using("en"):
         close(zoo.model(**zoo.inputs).last_hidden_state, plain(**zoo.inputs).last_hidden_state)
 
 
@@ -173,26 +173,26 @@ def test_each_row_with_its_own(make: Any) -> None:
     """Where the adapters own a head (BERT's), each row has its adapter's, and the inverse in it."""
     model = make() if callable(make) else build(make, torch.float64).model
     inputs = batch(model)
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     for n, name in enumerate(("en", "de")):
-        grafts.add(name, ENDS)
-        lively(grafts, name, seed=n, size=0.3)
+        adapters.add(name, ENDS)
+        lively(adapters, name, seed=n, size=0.3)
     rows = ["de", None, gw.Stack("en", "de")]
     with torch.no_grad():
         alone = []
         for row in rows:
-            with grafts.using(row):
+            with adapters.using(row):
                 alone.append(model(**inputs).logits)
         for block in (gw.MixedBatch(rows), gw.BatchSplit(*rows, batch_sizes=[1, 1, 1])):
-            with grafts.using(block):
+            with adapters.using(block):
                 mixed = model(**inputs).logits
             for n, expected in enumerate(alone):
                 close(mixed[n], expected[n])
-        with grafts.using(gw.MixedBatch(["en", "de", "en"])):
+        with adapters.using(gw.MixedBatch(["en", "de", "en"])):
             mixed = model(**inputs).logits
-        with grafts.using("en"):
+        with adapters.using("en"):
             close(mixed[[0, 2]], model(**inputs).logits[[0, 2]])
-        with grafts.using(gw.Split("de", "de", splits=[3, 4])):
+        with adapters.using(gw.Split("de", "de", splits=[3, 4])):
             close(model(**inputs).logits, alone[0])
 
 
@@ -200,12 +200,12 @@ def test_each_row_with_its_own(make: Any) -> None:
 def test_generating_with_a_cache_is_as_without(name: str) -> None:
     model = build(name, torch.float64).model
     model.generation_config.eos_token_id = None
-    grafts = gw.attach(model)
-    grafts.add("en", gw.InvertiblePfeiffer(dtype="float64"))
-    lively(grafts, "en", seed=1, size=0.5)
+    adapters = gw.attach(model)
+    adapters.add("en", gw.InvertiblePfeiffer(dtype="float64"))
+    lively(adapters, "en", seed=1, size=0.5)
     ids = batch(model)["input_ids"][:2, :4]
     options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 4, "do_sample": False, "pad_token_id": 1}
-    with grafts.using("en"):
+    with adapters.using("en"):
         cached = model.generate(ids, **options)
         assert torch.equal(cached, model.generate(ids, **options, use_cache=False))
     assert not torch.equal(cached, model.generate(ids, **options))
@@ -214,26 +214,26 @@ def test_generating_with_a_cache_is_as_without(name: str) -> None:
 def test_a_headed_base_that_computes_words_is_as_the_base_itself() -> None:
     model = masked_lm()
     inputs = batch(model)
-    headed = gw.attach(gw.Headed(copy.deepcopy(model)))
-    grafts = gw.attach(model)
-    for handle in (grafts, headed):
+    headed = gw.attach(gw.ModelWithHeads(copy.deepcopy(model)))
+    adapters = gw.attach(model)
+    for handle in (adapters, headed):
         torch.manual_seed(0)
         handle.add("en", ENDS)
         lively(handle, "en", seed=1, size=0.3)
         assert {key.rpartition(".")[2] for key in handle.modules_of("en")} == {"embedding", "output_projection"}
     headed.add_head("en", gw.heads.MaskedLM())
-    with torch.no_grad(), headed.using("en"), grafts.using("en", head=None):
+    with torch.no_grad(), headed.using("en"), adapters.using("en", head=None):
         close(headed.model(**inputs).logits, model(**inputs).logits)
 
 
 def test_embeddings_from_outside_are_refused_where_they_would_not_be_adapted() -> None:
     model = build("llama_causal", torch.float64).model
     ids = batch(model)["input_ids"]
-    grafts = gw.attach(model)
-    grafts.add("en", ENDS)
+    adapters = gw.attach(model)
+    adapters.add("en", ENDS)
     embeds = model.get_input_embeddings()(ids)
     model(inputs_embeds=embeds)
-    grafts.active = gw.Stack("en")
+    adapters.active = gw.Stack("en")
     said = r"Stack\('en'\) adds to what 'model.embed_tokens' returns, and with inputs_embeds nothing is looked up"
     with pytest.raises(gw.CompositionError, match=said):
         model(inputs_embeds=embeds)
@@ -251,14 +251,14 @@ def test_embeddings_from_outside_are_refused_where_they_would_not_be_adapted() -
 def test_copies_of_heads_and_models() -> None:
     model = masked_lm()
     inputs = batch(model)
-    grafts = gw.attach(model)
-    grafts.add("en", ENDS)
-    lively(grafts, "en", seed=1, size=0.3)
-    grafts.add("later", ENDS)
+    adapters = gw.attach(model)
+    adapters.add("en", ENDS)
+    lively(adapters, "en", seed=1, size=0.3)
+    adapters.add("later", ENDS)
     for name in ("en", "later"):
-        for module in grafts.head_of(name).values():
+        for module in adapters.head_of(name).values():
             assert not [path for path, _ in module.named_modules() if "graftwork" in path]
-    grafts.active = "en"
+    adapters.active = "en"
     with torch.no_grad():
         expected = model(**inputs).logits
         for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -266,18 +266,18 @@ def test_copies_of_heads_and_models() -> None:
             unsettle([gw.of(twin).shared_of("en")], 3)  # the twin's own, and not the original's
             assert not torch.equal(twin(**inputs).logits, expected)
             assert torch.equal(model(**inputs).logits, expected)
-        grafts.detach()
+        adapters.detach()
         assert torch.equal(model(**inputs).logits, masked_lm()(**inputs).logits)
 
 
 def test_gradients_reach_it_through_the_head() -> None:
     model = masked_lm()
-    grafts = gw.attach(model)
-    grafts.add("en", gw.InvertiblePfeiffer())
-    grafts.train_only("en")
+    adapters = gw.attach(model)
+    adapters.add("en", gw.InvertiblePfeiffer())
+    adapters.train_only("en")
     inputs = batch(model)
     model(**inputs, labels=inputs["input_ids"]).loss.backward()
-    shared = grafts.shared_of("en")
+    shared = adapters.shared_of("en")
     assert shared is not None
     assert all(p.grad is not None and p.grad.any() for p in shared.parameters())
 
@@ -285,10 +285,10 @@ def test_gradients_reach_it_through_the_head() -> None:
 def test_from_a_language_model_to_a_tagger(tmp_path: Path) -> None:
     """Trained where there is a vocabulary, used where there is none: N alone stands there."""
     language = masked_lm()
-    grafts = gw.attach(language)
-    grafts.add("en", ENDS)
-    lively(grafts, "en", seed=1, size=0.3)
-    grafts.save("en", tmp_path / "en")
+    adapters = gw.attach(language)
+    adapters.add("en", ENDS)
+    lively(adapters, "en", seed=1, size=0.3)
+    adapters.save("en", tmp_path / "en")
     tagger = made(hf.BertForTokenClassification, hf.BertConfig(**SMALL, num_labels=3)).double()
     tagger.bert.load_state_dict(language.bert.state_dict(), strict=False)
     plain = copy.deepcopy(tagger.bert)
@@ -296,7 +296,7 @@ def test_from_a_language_model_to_a_tagger(tmp_path: Path) -> None:
     there.load(tmp_path / "en", head=False)
     there.add("ner", gw.Pfeiffer(dtype="float64"))
     assert [key.rpartition(".")[2] for key in there.modules_of("en")] == ["embedding"]
-    plain.embeddings.register_forward_hook(lambda m, args, output: forth(weights(grafts, "en"), output))
+    plain.embeddings.register_forward_hook(lambda m, args, output: forth(weights(adapters, "en"), output))
     inputs = batch(tagger)
     with torch.no_grad(), there.using("en", head=None):
         close(tagger.bert(**inputs).last_hidden_state, plain(**inputs).last_hidden_state)
@@ -317,23 +317,23 @@ def test_from_a_language_model_to_a_tagger(tmp_path: Path) -> None:
     ],
 )
 def test_it_cannot_be_weighed(composition: gw.Composition) -> None:
-    grafts = gw.attach(build("bert").model)
+    adapters = gw.attach(build("bert").model)
     for name in ("en", "de"):
-        grafts.add(name, gw.InvertiblePfeiffer())
-    grafts.add("task", gw.Pfeiffer())
+        adapters.add(name, gw.InvertiblePfeiffer())
+    adapters.add("task", gw.Pfeiffer())
     said = r"Average\(.*'(en|de)' cannot be weighed at encoder.layer.0.embedding, .*another inverse; use Stack.*invertible=False"
     with pytest.raises(gw.CompositionError, match=said):
-        grafts.active = composition
-    grafts.active = gw.Stack("en", gw.Average("task", None))
+        adapters.active = composition
+    adapters.active = gw.Stack("en", gw.Average("task", None))
 
 
 def test_without_the_invertible_one_it_is_weighed() -> None:
-    grafts = gw.attach(build("bert").model)
+    adapters = gw.attach(build("bert").model)
     for name in ("en", "de"):
-        grafts.add(name, gw.InvertiblePfeiffer(invertible=False))
-        assert grafts.shared_of(name) is None
-    grafts.add_fusion(gw.Fuse("en", "de", name="both"))
-    grafts.active = gw.Fuse("en", "de", name="both")
+        adapters.add(name, gw.InvertiblePfeiffer(invertible=False))
+        assert adapters.shared_of(name) is None
+    adapters.add_fusion(gw.Fuse("en", "de", name="both"))
+    adapters.active = gw.Fuse("en", "de", name="both")
 
 
 def test_halves_that_are_not_there() -> None:
@@ -343,21 +343,21 @@ def test_halves_that_are_not_there() -> None:
     sites = [
         gw.Site("", 0, "feed_forward", "dense", gw.Tap("dense", "output"), 5, residual=gw.Tap("dense", "input", 0)),
     ]
-    grafts = gw.attach(model, sites=sites)
+    adapters = gw.attach(model, sites=sites)
     with pytest.raises(gw.SiteError, match="no site of the kind embedding; give one, or invertible=False"):
-        grafts.add("en", gw.InvertiblePfeiffer())
-    grafts.detach()
-    grafts = gw.attach(model, sites=[*sites, gw.Site("", 0, "embedding", "embed", gw.Tap("embed", "output"), 5)])
+        adapters.add("en", gw.InvertiblePfeiffer())
+    adapters.detach()
+    adapters = gw.attach(model, sites=[*sites, gw.Site("", 0, "embedding", "embed", gw.Tap("embed", "output"), 5)])
     with pytest.raises(gw.ConfigError, match="5 wide, which has no two halves; give invertible=False"):
-        grafts.add("en", gw.InvertiblePfeiffer())
+        adapters.add("en", gw.InvertiblePfeiffer())
 
 
 def test_a_vocabulary_of_another_width_is_refused() -> None:
     config = hf.AlbertConfig(**SMALL, embedding_size=16)
-    grafts = gw.attach(made(hf.AlbertForMaskedLM, config))
+    adapters = gw.attach(made(hf.AlbertForMaskedLM, config))
     said = r"output_projection is 16 wide, and the embeddings are 32, .*invertible=False"
     with pytest.raises(gw.ConfigError, match=said):
-        grafts.add("en", gw.InvertiblePfeiffer())
+        adapters.add("en", gw.InvertiblePfeiffer())
 
 
 @pytest.mark.parametrize(
@@ -404,10 +404,10 @@ def test_an_input_is_written_whichever_way_it_is_given(how: str, slot: int | str
     model = Named(how).double()
     x = torch.randn(2, 3, 4, dtype=torch.float64)
     sites = [gw.Site("", 0, "output_projection", "project", gw.Tap("project", "input", slot), 4)]
-    grafts = gw.attach(model, sites=sites)
+    adapters = gw.attach(model, sites=sites)
     config = gw.Bottleneck(sites=("output_projection",), dtype="float64")
-    grafts.add("a", config)
-    lively(grafts, "a", seed=1)
-    (module,) = grafts.modules_of("a").values()
-    with torch.no_grad(), grafts.using("a"):
+    adapters.add("a", config)
+    lively(adapters, "a", seed=1)
+    (module,) = adapters.modules_of("a").values()
+    with torch.no_grad(), adapters.using("a"):
         close(model(x), model.project.forward(x, x + bottleneck(config, module, x)))

@@ -12,9 +12,9 @@ import transformers as hf
 from torch import Tensor, nn
 
 import graftwork as gw
-from tests.attach.common import lively
-from tests.compose.interpreter import close
-from tests.methods.formula import PHI, attention, layer_norm
+from tests.support.attached import lively
+from tests.support.formulas import PHI, attention, layer_norm
+from tests.support.interpreter import close
 from tests.zoo.models import build, main_output
 
 SMALL: dict[str, Any] = {"size": 12, "heads": 3, "inner": 20, "dropout": 0.0}
@@ -88,10 +88,10 @@ def run_by_hand(plain: Any, stack: str, change: Any, inputs: dict[str, Any]) -> 
 def test_equals_its_formula(name: str, config: gw.KAdapter) -> None:
     zoo = build(name, torch.float64)
     plain, causal = copy.deepcopy(zoo.model), name == "gpt2"
-    grafts = gw.attach(zoo.model)
-    grafts.add("k", config)
-    lively(grafts, "k", seed=1, size=0.3)
-    ((key, module),) = grafts.modules_of("k").items()
+    adapters = gw.attach(zoo.model)
+    adapters.add("k", config)
+    lively(adapters, "k", seed=1, size=0.3)
+    ((key, module),) = adapters.modules_of("k").items()
     assert key == f"{BLOCKS[name]}.1.layer"
     chosen = config.layers or (0, 1)
     mask = zoo.inputs["attention_mask"].bool()
@@ -101,7 +101,7 @@ def test_equals_its_formula(name: str, config: gw.KAdapter) -> None:
 
     with torch.no_grad():
         before = main_output(zoo.model(**zoo.inputs))
-        with grafts.using("k"):
+        with adapters.using("k"):
             actual = main_output(zoo.model(**zoo.inputs))
         close(actual, run_by_hand(plain, BLOCKS[name], change, zoo.inputs))
     assert float((actual - before).abs().max()) > 1e-3
@@ -110,60 +110,60 @@ def test_equals_its_formula(name: str, config: gw.KAdapter) -> None:
 def test_the_trunk_is_never_changed() -> None:
     """Every hidden state before the end is the base's, bit for bit; and what was not asked for is not carried."""
     zoo = build("bert")
-    grafts = gw.attach(zoo.model)
-    grafts.add("k", gw.KAdapter(**SMALL))
-    lively(grafts, "k", seed=1, size=0.5)
+    adapters = gw.attach(zoo.model)
+    adapters.add("k", gw.KAdapter(**SMALL))
+    lively(adapters, "k", seed=1, size=0.5)
     with torch.no_grad():
         plain = zoo.model(**zoo.inputs, output_hidden_states=True).hidden_states
-        with grafts.using("k"):
+        with adapters.using("k"):
             changed = zoo.model(**zoo.inputs, output_hidden_states=True).hidden_states
     for one, other in zip(plain[:-1], changed[:-1], strict=True):
         assert torch.equal(one, other)
     assert not torch.equal(plain[-1], changed[-1])
-    grafts.add("p", gw.Pfeiffer())
-    grafts.active = "p"
-    assert not [role for roles in grafts.runtime.plan.taps.values() for role in roles if role.startswith("hidden")]
+    adapters.add("p", gw.Pfeiffer())
+    adapters.active = "p"
+    assert not [role for roles in adapters.runtime.plan.taps.values() for role in roles if role.startswith("hidden")]
 
 
 def test_it_reads_what_adapters_below_made_of_the_hidden_states() -> None:
     zoo = build("bert", torch.float64)
-    grafts = gw.attach(zoo.model)
+    adapters = gw.attach(zoo.model)
     config = gw.KAdapter(**SMALL, dtype="float64")
-    grafts.add("k", config)
-    grafts.add("p", gw.Pfeiffer(dtype="float64"))
+    adapters.add("k", config)
+    adapters.add("p", gw.Pfeiffer(dtype="float64"))
     for name in "kp":
-        lively(grafts, name, seed=1, size=0.3)
-    (module,) = grafts.modules_of("k").values()
+        lively(adapters, name, seed=1, size=0.3)
+    (module,) = adapters.modules_of("k").values()
     mask = zoo.inputs["attention_mask"].bool()
     with torch.no_grad():
-        with grafts.using("p"):
+        with adapters.using("p"):
             states = zoo.model(**zoo.inputs, output_hidden_states=True).hidden_states
         expected = by_the_formula(config, module, list(states[:2]), states[2], mask, False)
         for order in (gw.Stack("p", "k"), gw.Stack("k", "p")):
-            with grafts.using(order):
+            with adapters.using(order):
                 close(zoo.model(**zoo.inputs).last_hidden_state, expected)
 
 
 def test_several_apart_and_together() -> None:
     """Two kinds of knowledge are added; the first is as it was, bit for bit, when the second has been trained."""
     zoo = build("bert", torch.float64)
-    grafts = gw.attach(zoo.model)
+    adapters = gw.attach(zoo.model)
     for name in ("fac", "lin"):
-        grafts.add(name, gw.KAdapter(**SMALL, combine="add", dtype="float64"))
-        lively(grafts, name, seed=len(name), size=0.3)
-    before = {n: p.detach().clone() for n, p in grafts.modules_of("fac")["encoder.layer.1.layer"].named_parameters()}
-    grafts.train_only("lin")
+        adapters.add(name, gw.KAdapter(**SMALL, combine="add", dtype="float64"))
+        lively(adapters, name, seed=len(name), size=0.3)
+    before = {n: p.detach().clone() for n, p in adapters.modules_of("fac")["encoder.layer.1.layer"].named_parameters()}
+    adapters.train_only("lin")
     zoo.model.train()
     zoo.model(**zoo.inputs).last_hidden_state.square().mean().backward()
     torch.optim.SGD([p for p in zoo.model.parameters() if p.requires_grad], lr=0.1).step()
-    for n, p in grafts.modules_of("fac")["encoder.layer.1.layer"].named_parameters():
+    for n, p in adapters.modules_of("fac")["encoder.layer.1.layer"].named_parameters():
         assert torch.equal(p, before[n])
     zoo.model.eval()
     with torch.no_grad():
         out = {}
         both = gw.Average("fac", "lin", weights=[1, 1], normalize=False)
         for name, composition in {"fac": "fac", "lin": "lin", "none": None, "both": both}.items():
-            with grafts.using(composition):
+            with adapters.using(composition):
                 out[name] = zoo.model(**zoo.inputs).last_hidden_state
     close(out["both"], out["fac"] + out["lin"] - out["none"])
 
@@ -175,9 +175,9 @@ def test_several_apart_and_together() -> None:
 def test_published_count(config: gw.KAdapter, more: int) -> None:
     sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
     with torch.device("meta"):
-        grafts = gw.attach(hf.RobertaModel(hf.RobertaConfig(**sizes)))
-    grafts.add("k", config)
-    (row,) = grafts.summary().rows
+        adapters = gw.attach(hf.RobertaModel(hf.RobertaConfig(**sizes)))
+    adapters.add("k", config)
+    (row,) = adapters.summary().rows
     assert row.weights == 3 * 15_750_400 + more == 47_251_200 + more
 
 
@@ -188,9 +188,9 @@ def test_which_hidden_states_are_read_by_default() -> None:
 
 def test_starts() -> None:
     torch.manual_seed(0)
-    grafts = gw.attach(build("bert").model)
-    grafts.add("k", gw.KAdapter())
-    (module,) = grafts.modules_of("k").values()
+    adapters = gw.attach(build("bert").model)
+    adapters.add("k", gw.KAdapter())
+    (module,) = adapters.modules_of("k").values()
     stds = {"joined": 0.02, "down.weight": 2e-4, "up.weight": 2e-4}
     for name, p in module.named_parameters():
         if "norm" in name:
@@ -207,9 +207,9 @@ def test_starts() -> None:
 
 def test_reentrant_checkpointing_is_refused_by_name() -> None:
     zoo = build("bert")
-    grafts = gw.attach(zoo.model)
-    grafts.add("k", gw.KAdapter(**SMALL))
-    grafts.train_only("k")
+    adapters = gw.attach(zoo.model)
+    adapters.add("k", gw.KAdapter(**SMALL))
+    adapters.train_only("k")
     zoo.model.train()
     zoo.model.gradient_checkpointing_enable({"use_reentrant": True})
     with pytest.raises(gw.AttachError, match=r"reads hidden states of other layers.*'use_reentrant': False"):
@@ -219,12 +219,12 @@ def test_reentrant_checkpointing_is_refused_by_name() -> None:
 @pytest.mark.parametrize("base", ["frozen", "trained"])
 def test_checkpointing_leads_gradients_back_to_every_layer(base: str) -> None:
     zoo = build("bert")
-    grafts = gw.attach(zoo.model)
-    grafts.add("k", gw.KAdapter(**SMALL))
-    grafts.add("p", gw.Pfeiffer())
+    adapters = gw.attach(zoo.model)
+    adapters.add("k", gw.KAdapter(**SMALL))
+    adapters.add("p", gw.Pfeiffer())
     for name in "kp":
-        lively(grafts, name, seed=1)
-    grafts.train_only(["k", "p"], active=gw.Stack("p", "k"), base=base)
+        lively(adapters, name, seed=1)
+    adapters.train_only(["k", "p"], active=gw.Stack("p", "k"), base=base)
 
     def gradients() -> dict[str, Tensor]:
         zoo.model.train()
@@ -244,9 +244,9 @@ def test_checkpointing_leads_gradients_back_to_every_layer(base: str) -> None:
 
 def test_a_cache_is_refused_by_name() -> None:
     zoo = build("llama_causal")
-    grafts = gw.attach(zoo.model)
-    grafts.add("k", gw.KAdapter(**SMALL))
-    grafts.active = "k"
+    adapters = gw.attach(zoo.model)
+    adapters.add("k", gw.KAdapter(**SMALL))
+    adapters.active = "k"
     ids = zoo.inputs["input_ids"]
     options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 3, "do_sample": False, "pad_token_id": 1}
     with pytest.raises(gw.CompositionError, match=r"'k' mixes positions, .*use_cache=False"):
@@ -256,12 +256,12 @@ def test_a_cache_is_refused_by_name() -> None:
 
 def test_files(tmp_path: Path) -> None:
     zoo, other = build("roberta"), build("roberta")
-    grafts, there = gw.attach(zoo.model), gw.attach(other.model)
-    grafts.add("k", gw.KAdapter(**SMALL, layers=(0, 2)))
-    lively(grafts, "k", seed=1)
-    grafts.save("k", tmp_path / "k")
+    adapters, there = gw.attach(zoo.model), gw.attach(other.model)
+    adapters.add("k", gw.KAdapter(**SMALL, layers=(0, 2)))
+    lively(adapters, "k", seed=1)
+    adapters.save("k", tmp_path / "k")
     there.load(tmp_path / "k")
-    with torch.no_grad(), grafts.using("k"), there.using("k"):
+    with torch.no_grad(), adapters.using("k"), there.using("k"):
         assert torch.equal(zoo.model(**zoo.inputs).last_hidden_state, other.model(**zoo.inputs).last_hidden_state)
 
 
@@ -288,11 +288,11 @@ def test_bad_options(options: dict[str, Any], said: str) -> None:
 
 def test_what_the_model_does_not_have_is_named() -> None:
     model = build("bert").model
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     with pytest.raises(gw.ConfigError, match=r"layers names the hidden states 3, and 'encoder.layer' has 0 to 2"):
-        grafts.add("k", gw.KAdapter(layers=(0, 3)))
-    sites = [site for site in grafts.sites if site.kind == "layer"]
-    grafts.detach()
+        adapters.add("k", gw.KAdapter(layers=(0, 3)))
+    sites = [site for site in adapters.sites if site.kind == "layer"]
+    adapters.detach()
     blind = [gw.Site(s.stack, s.layer, "layer", s.block, s.output, s.width) for s in sites]
     with pytest.raises(gw.SiteError, match=r"KAdapterModule reads 'hidden:0', .*encoder.layer.1.layer.*layer_input"):
         gw.attach(model, sites=blind).add("k", gw.KAdapter(layers=(0,)))

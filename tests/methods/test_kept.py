@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import graftwork as gw
-from graftwork.methods.kept import Kept
-from tests.attach.common import lively
+from graftwork.methods.layers.weight_cache import WeightCache
+from tests.support.attached import lively
 from tests.zoo.models import build, clone_inputs, main_output
 
 COMPOSITIONS: dict[str, Callable[[], Any]] = {
@@ -30,14 +30,14 @@ COMPOSITIONS: dict[str, Callable[[], Any]] = {
 def standing() -> tuple[Any, gw.Adapters, dict[str, Tensor]]:
     zoo = build("bert")
     torch.manual_seed(3)
-    grafts = gw.attach(zoo.model)
+    adapters = gw.attach(zoo.model)
     configs = {
         **{name: gw.Pfeiffer(bottleneck_size=size) for name, size in (("a", 3), ("b", 5))},
         **{name: gw.Compacter(bottleneck_size=size, norms="base") for name, size in (("c", 4), ("d", 8), ("e", 4))},
         "h": gw.Hyperformer(tasks=("x", "y"), norms="base"),
     }
     for name, config in configs.items():
-        grafts.add(name, config)
+        adapters.add(name, config)
     for block in (
         gw.Fuse("a", "b", name="f"),
         gw.Fuse("c", "d", name="fc"),
@@ -45,11 +45,11 @@ def standing() -> tuple[Any, gw.Adapters, dict[str, Tensor]]:
         gw.Route("c", "d", name="r"),
         gw.Concat("c", "d", name="j"),
     ):
-        grafts.add_fusion(block)
-    for name in (*grafts.names, *grafts.fusions):
-        lively(grafts, name)
+        adapters.add_fusion(block)
+    for name in (*adapters.names, *adapters.fusions):
+        lively(adapters, name)
     inputs = {name: value[:1].expand(3, *value.shape[1:]) for name, value in clone_inputs(zoo.inputs).items()}
-    return zoo.model, grafts, inputs
+    return zoo.model, adapters, inputs
 
 
 def outputs(model: Any, inputs: dict[str, Tensor], mode: str) -> Tensor:
@@ -78,13 +78,13 @@ def test_what_was_computed_first_changes_nothing_after_it(kind: str) -> None:
     composition = COMPOSITIONS[kind]()
     fresh: dict[str, Tensor] = {}
     for mode in ("plain", "autocast"):
-        model, grafts, inputs = standing()
-        grafts.active = composition
+        model, adapters, inputs = standing()
+        adapters.active = composition
         fresh[mode] = outputs(model, inputs, mode)
     assert not torch.equal(fresh["plain"], fresh["autocast"].float())
     for first in ("autocast", "autocast with gradients", "inference", "float64"):
-        model, grafts, inputs = standing()
-        grafts.active = composition
+        model, adapters, inputs = standing()
+        adapters.active = composition
         outputs(model, inputs, first)
         for then in ("plain", "autocast"):
             assert torch.equal(outputs(model, inputs, then), fresh[then]), (first, then)
@@ -93,11 +93,11 @@ def test_what_was_computed_first_changes_nothing_after_it(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["made by a hypernetwork", "a bank of Kronecker products"])
 def test_what_learns_is_made_as_what_is_fixed(kind: str) -> None:
     """Under autocast the weights that are made in the graph are those that are kept in evaluation."""
-    model, grafts, inputs = standing()
-    grafts.active = COMPOSITIONS[kind]()
+    model, adapters, inputs = standing()
+    adapters.active = COMPOSITIONS[kind]()
     fixed = outputs(model, inputs, "autocast")
     learning = "h" if kind.startswith("made") else ["c", "d"]
-    grafts.train_only(learning, active=COMPOSITIONS[kind]())
+    adapters.train_only(learning, active=COMPOSITIONS[kind]())
     model.eval()
     assert torch.equal(outputs(model, inputs, "autocast with gradients"), fixed)
 
@@ -105,8 +105,8 @@ def test_what_learns_is_made_as_what_is_fixed(kind: str) -> None:
 @pytest.mark.parametrize("kind", COMPOSITIONS)
 def test_many_models_in_one_vmap_are_these_one_by_one(kind: str) -> None:
     """Ensembling with torch.func: weights with a dimension in front have no storage to tell them by."""
-    model, grafts, inputs = standing()
-    grafts.active = COMPOSITIONS[kind]()
+    model, adapters, inputs = standing()
+    adapters.active = COMPOSITIONS[kind]()
     before = outputs(model, inputs, "plain")
     stacked = {name: torch.stack([p.detach(), 1.1 * p.detach()]) for name, p in model.named_parameters()}
 
@@ -124,5 +124,5 @@ def test_many_models_in_one_vmap_are_these_one_by_one(kind: str) -> None:
 def test_it_is_made_where_there_is_no_autocast() -> None:
     """On a device that has none, the meta device among them, and of no weights at all."""
     weight = torch.ones(2, device="meta")
-    assert Kept(lambda: weight + 1).get([weight]).device.type == "meta"
-    assert Kept(lambda: 5).get([]) == 5
+    assert WeightCache(lambda: weight + 1).get([weight]).device.type == "meta"
+    assert WeightCache(lambda: 5).get([]) == 5

@@ -25,8 +25,8 @@ def attached() -> tuple[nn.Module, gw.Adapters]:
     return model, gw.attach(model, example_inputs=(torch.zeros(2, 5, 8),))
 
 
-def places(grafts: gw.Adapters, name: str) -> list[str]:
-    return sorted(grafts.modules_of(name))
+def places(adapters: gw.Adapters, name: str) -> list[str]:
+    return sorted(adapters.modules_of(name))
 
 
 def test_the_numbers_are_those_of_the_model() -> None:
@@ -36,26 +36,26 @@ def test_the_numbers_are_those_of_the_model() -> None:
 
 @pytest.mark.parametrize(("left_out", "there"), [([1], "3"), ([3], "1"), ([".3"], "1")])
 def test_leave_out(left_out: list[int | str], there: str) -> None:
-    _, grafts = attached()
-    grafts.add("a", gw.Pfeiffer(bottleneck_size=2, leave_out=left_out))
-    assert places(grafts, "a") == [f"{there}.feed_forward"]
+    _, adapters = attached()
+    adapters.add("a", gw.Pfeiffer(bottleneck_size=2, leave_out=left_out))
+    assert places(adapters, "a") == [f"{there}.feed_forward"]
 
 
 @pytest.mark.parametrize("config", [gw.Pfeiffer, gw.PAL, gw.Hyperformer])
 @pytest.mark.parametrize("layer", [0, 2, 4])
 def test_a_layer_without_sites_is_refused(config: type[gw.AdapterConfig], layer: int) -> None:
-    _, grafts = attached()
+    _, adapters = attached()
     more = {"tasks": ["t"]} if config is gw.Hyperformer else {}
     with pytest.raises(
         gw.ConfigError, match=rf"leave_out names layer {layer}, which is not there; the layers are 1 and 3"
     ):
-        grafts.add("a", config(leave_out=[layer], **more))
+        adapters.add("a", config(leave_out=[layer], **more))
 
 
 def test_a_value_a_layer() -> None:
-    _, grafts = attached()
-    grafts.add("a", gw.Pfeiffer(bottleneck_size={1: 2, 3: 4}))
-    assert {key: len(module.down) for key, module in grafts.modules_of("a").items()} == {
+    _, adapters = attached()
+    adapters.add("a", gw.Pfeiffer(bottleneck_size={1: 2, 3: 4}))
+    assert {key: len(module.down) for key, module in adapters.modules_of("a").items()} == {
         "1.feed_forward": 2,
         "3.feed_forward": 4,
     }
@@ -63,38 +63,38 @@ def test_a_value_a_layer() -> None:
 
 @pytest.mark.parametrize(("layers", "moved"), [(0, {1, 3}), (1, {3}), (2, set()), ([1], {3}), ([3], {1})])
 def test_drop(layers: int | list[int], moved: set[int]) -> None:
-    _, grafts = attached()
-    grafts.add("a", gw.Pfeiffer(bottleneck_size=2))
+    _, adapters = attached()
+    adapters.add("a", gw.Pfeiffer(bottleneck_size=2))
     with torch.no_grad():
-        for module in grafts.modules_of("a").values():
+        for module in adapters.modules_of("a").values():
             module.up_bias.fill_(1.0)
-    with grafts.using(gw.Drop("a", layers=layers)):
-        assert {n for n in (1, 3) if _stands(grafts, n)} == moved
+    with adapters.using(gw.Drop("a", layers=layers)):
+        assert {n for n in (1, 3) if _stands(adapters, n)} == moved
 
 
-def _stands(grafts: gw.Adapters, layer: int) -> bool:
+def _stands(adapters: gw.Adapters, layer: int) -> bool:
     """Whether a constant that the adapter adds arrives behind a layer."""
-    model = grafts.model
+    model = adapters.model
     x, seen = torch.randn(2, 5, 8), []
     handle = model[layer].register_forward_hook(lambda block, args, output: seen.append((args[0], output)))
     with torch.no_grad():
         model(x)
         handle.remove()
         taken, returned = seen[0]
-        with grafts.using(None):
+        with adapters.using(None):
             plain = model[layer](taken)
     return not torch.allclose(plain, returned)
 
 
 def test_drop_of_a_layer_that_is_not_there() -> None:
-    _, grafts = attached()
-    grafts.add("a", gw.Pfeiffer(bottleneck_size=2))
+    _, adapters = attached()
+    adapters.add("a", gw.Pfeiffer(bottleneck_size=2))
     for layers in ([0], 3):
         with pytest.raises(gw.CompositionError, match="layer"):
-            grafts.active = gw.Drop("a", layers=layers)
+            adapters.active = gw.Drop("a", layers=layers)
 
 
 def test_k_adapter_needs_every_layer() -> None:
-    _, grafts = attached()
+    _, adapters = attached()
     with pytest.raises(gw.ConfigError, match="only the layers 1, 3 have sites"):
-        grafts.add("a", gw.KAdapter())
+        adapters.add("a", gw.KAdapter())

@@ -12,12 +12,12 @@ from torch import Tensor
 import graftwork as gw
 from graftwork.errors import ConfigError
 from graftwork.methods import Place
-from graftwork.methods.experts import BLOCK, Experts, all_of_them, block_for, chosen_alone, chosen_pay, layout
-from graftwork.methods.gating import NoisyGate, balance
+from graftwork.methods.layers.experts import BLOCK, Experts, all_of_them, block_for, chosen_alone, chosen_pay, layout
+from graftwork.methods.layers.top_k_gating import NoisyGate, balance
 from graftwork.methods.moe import MoEModule
 from graftwork.sites import Site, Tap
-from tests.compose.interpreter import Lab, close, unsettle
-from tests.methods.formula import PHI
+from tests.support.formulas import PHI
+from tests.support.interpreter import Lab, close, unsettle
 
 WIDTH = 6
 
@@ -42,7 +42,7 @@ def build(learning: bool = False, **options: Any) -> MoEModule:
     module = config.build(Place(site, 2))
     assert module is not None
     unsettle([module], 3, 0.8)
-    module.learning = learning
+    module.trainable = learning
     return module.train(learning)
 
 

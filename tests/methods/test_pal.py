@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 import graftwork as gw
 from graftwork.methods.pal import PALModule
-from tests.attach.common import lively
-from tests.compose.interpreter import Lab, close, unsettle
-from tests.methods import formula
 from tests.methods.test_bottleneck import NoPadding, place
+from tests.support import formulas as formula
+from tests.support.attached import lively
+from tests.support.interpreter import Lab, close, unsettle
 from tests.zoo.models import build, main_output
 
 SMALL: dict[str, Any] = {"size": 12, "heads": 3}
@@ -53,14 +53,14 @@ def test_t5_looks_at_the_positions_of_its_own_stack(padded_decoder: bool) -> Non
     if padded_decoder:
         masks["decoder"] = masks["encoder"].flip(0)
         inputs["decoder_attention_mask"] = masks["decoder"].long()
-    grafts = gw.attach(zoo.model)
-    grafts.add("a", gw.PAL(**SMALL, dtype="float64"))
-    shared = grafts.shared_of("a")
+    adapters = gw.attach(zoo.model)
+    adapters.add("a", gw.PAL(**SMALL, dtype="float64"))
+    shared = adapters.shared_of("a")
     assert shared is not None
-    unsettle([*grafts.modules_of("a").values(), shared], 3)
-    assert len(grafts.modules_of("a")) == 4
+    unsettle([*adapters.modules_of("a").values(), shared], 3)
+    assert len(adapters.modules_of("a")) == 4
     with torch.no_grad():
-        for key, module in grafts.modules_of("a").items():
+        for key, module in adapters.modules_of("a").items():
             stack = key.partition(".")[0]
             mask, causal = masks[stack], stack == "decoder"
             seen: dict[str, Tensor] = {}
@@ -69,10 +69,10 @@ def test_t5_looks_at_the_positions_of_its_own_stack(padded_decoder: bool) -> Non
                 seen["h"], seen["delta"] = args[0], output
 
             handle = module.register_forward_hook(keep)
-            with grafts.using("a"):
+            with adapters.using("a"):
                 zoo.model(**inputs)
             handle.remove()
-            close(seen["delta"], formula.pal(grafts.config("a"), module, seen["h"], mask, causal))  # type: ignore[arg-type]
+            close(seen["delta"], formula.pal(adapters.config("a"), module, seen["h"], mask, causal))  # type: ignore[arg-type]
 
 
 def test_an_image_of_two_dimensions_is_one_of_all_its_positions() -> None:
@@ -97,14 +97,14 @@ def test_a_row_of_padding_alone_is_finite() -> None:
 
 
 def test_the_projections_are_one_pair_and_the_attention_is_each_layers_own() -> None:
-    grafts = gw.attach(build("bert").model)
-    grafts.add("a", gw.PAL(**SMALL))
-    shared = grafts.shared_of("a")
+    adapters = gw.attach(build("bert").model)
+    adapters.add("a", gw.PAL(**SMALL))
+    shared = adapters.shared_of("a")
     assert shared is not None
     assert [n for n, _ in shared.named_parameters()] == [
         f"32.{which}.{part}" for which in ("encode", "decode") for part in ("weight", "bias")
     ]
-    first, second = grafts.modules_of("a").values()
+    first, second = adapters.modules_of("a").values()
     assert first.shared is second.shared is shared
     assert not torch.equal(first.attention.query.weight, second.attention.query.weight)
 
@@ -134,7 +134,7 @@ def test_dropout_is_at_work_only_while_it_learns() -> None:
     read = torch.randn(2, 3, 32)
     for training, learning in ((True, True), (True, False), (False, True)):
         module.train(training)
-        module.learning = learning
+        module.trainable = learning
         same = torch.equal(module(read, NoPadding()), module(read, NoPadding()))
         assert same is not (training and learning)
 
@@ -158,7 +158,7 @@ def test_in_a_split_it_looks_at_all_positions_and_adds_to_its_own(model: str) ->
         assert not torch.equal(half, here.run("c"))
         states = []
         for composition in (gw.Split("c", None, splits=[3, 4]), "c", None):
-            with here.grafts.using(composition):
+            with here.adapters.using(composition):
                 states.append(here.model(**here.inputs, output_hidden_states=True).hidden_states[1])
         close(states[0][:, :3], states[1][:, :3])
         close(states[0][:, 3:], states[2][:, 3:])
@@ -171,21 +171,21 @@ def test_in_a_split_it_looks_at_all_positions_and_adds_to_its_own(model: str) ->
 def test_a_cache_is_refused_by_name(name: str) -> None:
     zoo = build(name)
     zoo.model.generation_config.eos_token_id = None
-    grafts = gw.attach(zoo.model)
-    grafts.add("a", gw.PAL(**SMALL))
-    lively(grafts, "a", seed=1, size=0.5)
+    adapters = gw.attach(zoo.model)
+    adapters.add("a", gw.PAL(**SMALL))
+    lively(adapters, "a", seed=1, size=0.5)
     ids = zoo.inputs["input_ids"][:2, :4]
     options = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "max_new_tokens": 4, "do_sample": False}
     plain = zoo.model.generate(**options, pad_token_id=1)
     for composition in ("a", gw.Stack("a"), gw.MixedBatch(["a", None])):
         with (
-            grafts.using(composition),
+            adapters.using(composition),
             pytest.raises(
                 gw.CompositionError, match=r"'a' mixes positions, .*cache \(past_key_values\).*use_cache=False"
             ),
         ):
             zoo.model.generate(**options, pad_token_id=1)
-    with grafts.using("a"):
+    with adapters.using("a"):
         tokens = zoo.model.generate(**options, pad_token_id=1, use_cache=False)
         assert not torch.equal(tokens, plain)
         if name == "llama_causal":  # each new word is the likeliest behind all before it
@@ -195,9 +195,9 @@ def test_a_cache_is_refused_by_name(name: str) -> None:
 
 def test_an_encoder_alone_knows_no_cache() -> None:
     zoo = build("t5_generation")
-    grafts = gw.attach(zoo.model)
-    grafts.add("a", gw.PAL(**SMALL, leave_out=("decoder.block.0", "decoder.block.1")))
-    grafts.active = "a"
+    adapters = gw.attach(zoo.model)
+    adapters.add("a", gw.PAL(**SMALL, leave_out=("decoder.block.0", "decoder.block.1")))
+    adapters.active = "a"
     ids = zoo.inputs["input_ids"]
     zoo.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=3)
 
@@ -205,9 +205,9 @@ def test_an_encoder_alone_knows_no_cache() -> None:
 @pytest.mark.parametrize("mask", [torch.ones(3, 1, 7, 7), {"full_attention": None}])
 def test_a_mask_that_is_not_by_positions_is_refused(mask: Any) -> None:
     zoo = build("gpt2")
-    grafts = gw.attach(zoo.model)
-    grafts.add("a", gw.PAL(**SMALL))
-    grafts.active = "a"
+    adapters = gw.attach(zoo.model)
+    adapters.add("a", gw.PAL(**SMALL))
+    adapters.active = "a"
     with pytest.raises(
         gw.CompositionError, match=r"'a' mixes positions and needs an attention mask \(batch, positions\)"
     ):
@@ -217,10 +217,10 @@ def test_a_mask_that_is_not_by_positions_is_refused(mask: Any) -> None:
 def test_positions_first_is_refused() -> None:
     layer = nn.TransformerEncoderLayer(32, 4, 48)
     model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
-    grafts = gw.attach(model, example_inputs={"src": torch.randn(5, 2, 32)})
-    grafts.add("a", gw.PAL(**SMALL))
+    adapters = gw.attach(model, example_inputs={"src": torch.randn(5, 2, 32)})
+    adapters.add("a", gw.PAL(**SMALL))
     with pytest.raises(gw.CompositionError, match="batch_first=True"):
-        grafts.active = "a"
+        adapters.active = "a"
 
 
 def test_rows_that_are_positions_are_refused() -> None:
@@ -250,20 +250,20 @@ def test_bad_options(options: dict[str, Any], said: str) -> None:
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(gw.ConfigError, match=r"PAL: build\(place, None\) lacks the projections"):
         gw.PAL().build(place())
-    grafts = gw.attach(build("bert").model)
+    adapters = gw.attach(build("bert").model)
     with pytest.raises(gw.ConfigError, match=r"PAL: leave_out names layer 7"):
-        grafts.add("a", gw.PAL(leave_out=(7,)))
+        adapters.add("a", gw.PAL(leave_out=(7,)))
     with pytest.raises(gw.SiteError, match=r"PAL stands at .*feed_forward.*leave_out not every layer"):
-        grafts.add("a", gw.PAL(leave_out=(0, 1)))
+        adapters.add("a", gw.PAL(leave_out=(0, 1)))
 
 
 def test_who_says_it_is_no_decoder_is_believed() -> None:
     zoo = build("gpt2", torch.float64)
-    grafts = gw.attach(zoo.model)
-    grafts.add("a", gw.PAL(**SMALL, causal=False))
-    lively(grafts, "a", seed=1, size=0.5)
+    adapters = gw.attach(zoo.model)
+    adapters.add("a", gw.PAL(**SMALL, causal=False))
+    lively(adapters, "a", seed=1, size=0.5)
     ids = zoo.inputs["input_ids"].clone()
-    with torch.no_grad(), grafts.using("a"):
+    with torch.no_grad(), adapters.using("a"):
         before = main_output(zoo.model(input_ids=ids))
         ids[:, -1] = 5
         assert not torch.equal(before[:, 0], main_output(zoo.model(input_ids=ids))[:, 0])

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import graftwork as gw
-from graftwork.methods.activations import ACTIVATIONS
-from tests.compose.interpreter import Lab, close
+from graftwork.methods.layers.activations import ACTIVATIONS
+from tests.support.interpreter import Lab, close
 
 PRESETS: dict[str, gw.Bottleneck] = {
     "low-rank pal": gw.LowRankPAL(bottleneck_size=6),
@@ -84,7 +84,7 @@ def test_equals_its_formula(model: str, config: gw.Bottleneck) -> None:
         with torch.no_grad():
             plain, actual, expected = here.run(None), here.run("a"), here.expect("a")
     finally:
-        here.grafts.remove("a")
+        here.adapters.remove("a")
     close(actual, expected)
     assert float((actual - plain).abs().max()) > 1e-3  # so that the equation is not about nothing
 
@@ -104,7 +104,7 @@ def test_equals_its_formula(model: str, config: gw.Bottleneck) -> None:
 def test_gradients_equal_those_of_the_formula(model: str, config: gw.AdapterConfig) -> None:
     here = Lab(model)
     here.add("a", config)
-    here.grafts.train_only("a")
+    here.adapters.train_only("a")
     weights = [p for p in here.model.parameters() if p.requires_grad]
     expected = torch.autograd.grad(here.expect("a").square().mean(), weights)
     for actual, wanted in zip(torch.autograd.grad(here.run("a").square().mean(), weights), expected, strict=True):
@@ -115,7 +115,7 @@ def test_the_pfeiffer_formula_once_more_without_the_interpreter() -> None:
     """norm(s + y + A(norm(s + y))), in the letters of the paper, for one layer of BERT."""
     here = Lab("bert")
     here.add("a", gw.Pfeiffer(bottleneck_size=4, leave_out=(1,)))
-    layer, (adapter,) = here.plain.encoder.layer[0], here.grafts.modules_of("a").values()
+    layer, (adapter,) = here.plain.encoder.layer[0], here.adapters.modules_of("a").values()
     with torch.no_grad():
         states = here.plain(**here.inputs, output_hidden_states=True).hidden_states
         mask = here.inputs["attention_mask"].bool()[:, None, None, :].expand(-1, 1, states[0].shape[1], -1)
@@ -124,7 +124,7 @@ def test_the_pfeiffer_formula_once_more_without_the_interpreter() -> None:
         norm = layer.output.LayerNorm
         h = norm(s + y)
         added = torch.relu(h @ adapter.down.T + adapter.down_bias) @ adapter.up.T + adapter.up_bias
-        with here.grafts.using("a"):
+        with here.adapters.using("a"):
             actual = here.model(**here.inputs, output_hidden_states=True).hidden_states[1]
     close(actual, norm(s + y + added))
 
@@ -138,7 +138,7 @@ def test_a_gate_without_a_mask_counts_every_position(model: str) -> None:
             ids = {"input_ids": here.inputs["input_ids"]}
             close(here.run("a", **ids), here.expect("a", **ids))
     finally:
-        here.grafts.remove("a")
+        here.adapters.remove("a")
 
 
 def test_a_gate_in_a_decoder_looks_at_no_later_position() -> None:
@@ -151,7 +151,7 @@ def test_a_gate_in_a_decoder_looks_at_no_later_position() -> None:
             ids[:, -1] = 5
             after = here.run("a", input_ids=ids)
     finally:
-        here.grafts.remove("a")
+        here.adapters.remove("a")
     assert torch.equal(before[:, :-1], after[:, :-1])
     assert not torch.equal(before[:, -1], after[:, -1])
 
@@ -160,9 +160,9 @@ def test_a_gate_in_a_decoder_looks_at_no_later_position() -> None:
 def test_starting_at_zero_changes_no_bit(preset: str) -> None:
     here = lab("bert")
     config = dataclasses.replace(PRESETS[preset], init="zero", gate=True, skip="low_rank", norm_after=True)
-    here.grafts.add("zero", config)  # float32 weights in a float64 model
+    here.adapters.add("zero", config)  # float32 weights in a float64 model
     try:
         with torch.no_grad():
             assert torch.equal(here.run("zero"), here.run(None))
     finally:
-        here.grafts.remove("zero")
+        here.adapters.remove("zero")

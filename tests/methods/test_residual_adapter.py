@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 import graftwork as gw
 from graftwork.methods import Place
-from graftwork.methods.norms import run_norm
+from graftwork.methods.layers.norms import run_norm
 from graftwork.sites import sites_from_paths
-from tests.compose.interpreter import close, unsettle
 from tests.methods.test_bottleneck import NoPadding
 from tests.sites.test_convolutions import library
+from tests.support.interpreter import close, unsettle
 from tests.zoo.models import build, main_output
 
 MODES = ("parallel", "series")
@@ -43,43 +43,43 @@ def added(mode: str, module: Any, x: Tensor, y: Tensor, stride: int, *, training
     return pointwise(module.weight, batch_norm(module.norm, y, training=training))
 
 
-def by_the_formula(plain: nn.Module, grafts: gw.Adapters, name: str, inputs: dict[str, Any]) -> Tensor:
+def by_the_formula(plain: nn.Module, adapters: gw.Adapters, name: str, inputs: dict[str, Any]) -> Tensor:
     """A copy of the plain network with the addition behind its convolutions and the adapter's norms in place of its own."""
     model: Any = copy.deepcopy(plain)
-    config = grafts.config(name)
+    config = adapters.config(name)
     assert isinstance(config, gw.ResidualAdapter)
-    for path, norm in grafts.norms_of(name).items():
+    for path, norm in adapters.norms_of(name).items():
         model.get_submodule(path).load_state_dict(norm.state_dict())
-    for key, module in grafts.modules_of(name).items():
+    for key, module in adapters.modules_of(name).items():
 
         def hook(conv: Any, args: Any, y: Tensor, module: nn.Module = module) -> Tensor:
             return y + added(config.mode, module, args[0], y, conv.stride[0])
 
-        model.get_submodule(grafts.sites[key].output.module).register_forward_hook(hook)
+        model.get_submodule(adapters.sites[key].output.module).register_forward_hook(hook)
     return main_output(model(**inputs))
 
 
 def attached(mode: str, dtype: torch.dtype = torch.float64, **options: Any) -> tuple[Any, gw.Adapters, dict[str, Any]]:
     zoo = build("resnet", dtype)
-    grafts = gw.attach(zoo.model)
+    adapters = gw.attach(zoo.model)
     name = str(dtype).removeprefix("torch.")
     for seed, adapter in enumerate("ab"):
-        grafts.add(adapter, gw.ResidualAdapter(mode=mode, dtype=name, **options))
-        unsettle([*grafts.modules_of(adapter).values(), *grafts.norms_of(adapter).values()], seed)
-    return zoo.model, grafts, zoo.inputs
+        adapters.add(adapter, gw.ResidualAdapter(mode=mode, dtype=name, **options))
+        unsettle([*adapters.modules_of(adapter).values(), *adapters.norms_of(adapter).values()], seed)
+    return zoo.model, adapters, zoo.inputs
 
 
 @pytest.mark.parametrize("norms", ["own", "base"])
 @pytest.mark.parametrize("mode", MODES)
 def test_resnet_equals_the_formula(mode: str, norms: str) -> None:
     plain = build("resnet", torch.float64).model
-    model, grafts, inputs = attached(mode, norms=norms)
-    grafts.active = "a"
+    model, adapters, inputs = attached(mode, norms=norms)
+    adapters.active = "a"
     actual = main_output(model(**inputs))
-    close(actual, by_the_formula(plain, grafts, "a", inputs))
+    close(actual, by_the_formula(plain, adapters, "a", inputs))
     assert float((actual - main_output(plain(**inputs))).detach().abs().max()) > 1e-3
-    assert len(grafts.modules_of("a")) == 9
-    assert len(grafts.norms_of("a")) == (10 if norms == "own" else 0)
+    assert len(adapters.modules_of("a")) == 9
+    assert len(adapters.norms_of("a")) == (10 if norms == "own" else 0)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -97,16 +97,16 @@ def test_in_training_the_series_takes_the_batchs_statistics(mode: str) -> None:
 def test_starts() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 256, 3))
-    grafts = gw.attach(model)
-    grafts.add("he", gw.ResidualAdapter())
-    grafts.add("zero", gw.ResidualAdapter(init="zero"))
-    grafts.add("behind", gw.ResidualAdapter(stem=False))
-    weights = [p for m in grafts.modules_of("he").values() for p in m.parameters()]
+    adapters = gw.attach(model)
+    adapters.add("he", gw.ResidualAdapter())
+    adapters.add("zero", gw.ResidualAdapter(init="zero"))
+    adapters.add("behind", gw.ResidualAdapter(stem=False))
+    weights = [p for m in adapters.modules_of("he").values() for p in m.parameters()]
     assert [w.shape for w in weights] == [(64, 3, 1, 1), (256, 64, 1, 1)]
     for weight in weights:
         assert float(weight.std()) == pytest.approx((2 / len(weight)) ** 0.5, rel=0.15)
-    assert not any(p.any() for m in grafts.modules_of("zero").values() for p in m.parameters())
-    assert len(grafts.modules_of("behind")) == 1
+    assert not any(p.any() for m in adapters.modules_of("zero").values() for p in m.parameters())
+    assert len(adapters.modules_of("behind")) == 1
 
 
 # -- the authors' network ----------------------------------------------------------------------------------------------
@@ -158,12 +158,12 @@ def test_weights_of_resnet_26(mode: str, norms: str, weights: int) -> None:
     """In parallel a ninth of the 3×3 weights; each of the 25 convolutions has one, the halved shortcuts none."""
     with torch.device("meta"):
         model = resnet26()
-        grafts = gw.attach(model, example_inputs=(torch.zeros(2, 3, 64, 64),))
-        grafts.add("a", gw.ResidualAdapter(mode=mode, norms=norms))
-    assert len(grafts.modules_of("a")) == 25
-    (row,) = grafts.summary().rows
+        adapters = gw.attach(model, example_inputs=(torch.zeros(2, 3, 64, 64),))
+        adapters.add("a", gw.ResidualAdapter(mode=mode, norms=norms))
+    assert len(adapters.modules_of("a")) == 25
+    (row,) = adapters.summary().rows
     assert row.weights == weights
-    grafts.train_only("a")
+    adapters.train_only("a")
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == weights
     if (mode, norms) == ("parallel", "base"):
         assert 9 * weights == sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d))
@@ -172,8 +172,8 @@ def test_weights_of_resnet_26(mode: str, norms: str, weights: int) -> None:
 # -- statistics --------------------------------------------------------------------------------------------------------
 
 
-def statistics(grafts: gw.Adapters, name: str) -> dict[str, Tensor]:
-    modules = {**grafts.modules_of(name), **grafts.norms_of(name)}
+def statistics(adapters: gw.Adapters, name: str) -> dict[str, Tensor]:
+    modules = {**adapters.modules_of(name), **adapters.norms_of(name)}
     return {f"{key}.{n}": b.clone() for key, m in modules.items() for n, b in m.named_buffers()}
 
 
@@ -183,64 +183,64 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_statistics_move_while_the_adapter_learns_and_else_stand_still(mode: str) -> None:
-    model, grafts, inputs = attached(mode, torch.float32)
+    model, adapters, inputs = attached(mode, torch.float32)
     base = {n: b.clone() for n, b in model.named_buffers() if "graftwork" not in n}
-    a, b = statistics(grafts, "a"), statistics(grafts, "b")
+    a, b = statistics(adapters, "a"), statistics(adapters, "b")
     assert len(a) == 3 * (10 + (9 if mode == "series" else 0))
-    grafts.train_only("b")
+    adapters.train_only("b")
     model.train()
-    with grafts.using("a"):  # a frozen one in a model that trains is the function that it is
+    with adapters.using("a"):  # a frozen one in a model that trains is the function that it is
         trained = main_output(model(**inputs))
     model.eval()
-    with grafts.using("a"):
+    with adapters.using("a"):
         assert torch.equal(main_output(model(**inputs)), trained)
     main_output(model(**inputs))
-    assert same(statistics(grafts, "a"), a) and same(statistics(grafts, "b"), b)
+    assert same(statistics(adapters, "a"), a) and same(statistics(adapters, "b"), b)
     model.train()
     main_output(model(**inputs))
-    moved = statistics(grafts, "b")
+    moved = statistics(adapters, "b")
     assert all(not torch.equal(moved[key], b[key]) for key in b)
     assert {int(t) for key, t in moved.items() if key.endswith("tracked")} == {
         int(t) + 1 for key, t in b.items() if key.endswith("tracked")
     }
-    assert same(statistics(grafts, "a"), a)
+    assert same(statistics(adapters, "a"), a)
     assert same({n: t for n, t in model.named_buffers() if "graftwork" not in n}, base)
-    grafts.train_only("b", active=gw.MixedBatch(["a", "b"]))
+    adapters.train_only("b", active=gw.MixedBatch(["a", "b"]))
     model.train()
     main_output(model(**inputs))
-    assert same(statistics(grafts, "a"), a)
-    assert not same(statistics(grafts, "b"), moved)
+    assert same(statistics(adapters, "a"), a)
+    assert not same(statistics(adapters, "b"), moved)
     twin = copy.deepcopy(model)
     twin.train()
     before = statistics(gw.of(twin), "b")
     main_output(twin(**inputs))
     assert not same(statistics(gw.of(twin), "b"), before)
-    assert same(statistics(grafts, "b"), before)
+    assert same(statistics(adapters, "b"), before)
 
 
 def test_a_part_that_the_user_put_to_sleep_stays_so() -> None:
-    model, grafts, inputs = attached("series", torch.float32)
-    grafts.train_only("a")
+    model, adapters, inputs = attached("series", torch.float32)
+    adapters.train_only("a")
     model.train()
     model.encoder.stages[0].eval()
-    before = statistics(grafts, "a")
+    before = statistics(adapters, "a")
     main_output(model(**inputs))
-    for key, value in statistics(grafts, "a").items():
+    for key, value in statistics(adapters, "a").items():
         assert torch.equal(value, before[key]) is key.startswith("encoder.stages.0"), key
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_saved_with_its_statistics(mode: str, tmp_path: Path) -> None:
-    model, grafts, inputs = attached(mode, torch.float32)
-    grafts.train_only("a")
+    model, adapters, inputs = attached(mode, torch.float32)
+    adapters.train_only("a")
     model.train()
     for _ in range(2):
         model(**inputs)
-    grafts.save("a", tmp_path / "a")
+    adapters.save("a", tmp_path / "a")
     other = gw.attach(build("resnet").model)
     other.load(tmp_path / "a")
-    assert same(statistics(other, "a"), statistics(grafts, "a"))
-    grafts.active = other.active = "a"
+    assert same(statistics(other, "a"), statistics(adapters, "a"))
+    adapters.active = other.active = "a"
     assert torch.equal(main_output(other.model.eval()(**inputs)), main_output(model.eval()(**inputs)))
 
 
@@ -264,11 +264,11 @@ def test_statistics_keep_their_dtype_in_a_base_of_another(dtype: torch.dtype) ->
 
 @pytest.mark.parametrize("mode", MODES)
 def test_compositions(mode: str) -> None:
-    model, grafts, inputs = attached(mode)
+    model, adapters, inputs = attached(mode)
     with pytest.raises(gw.CompositionError, match=r"weighs adapters that own different norms .* norms=\"base\""):
-        grafts.active = gw.Average("a", "b")
+        adapters.active = gw.Average("a", "b")
     with pytest.raises(gw.CompositionError, match=r"Split gives out positions, but at .*convolution"):
-        grafts.active = gw.Split("a", "b", splits=[1, 1])
+        adapters.active = gw.Split("a", "b", splits=[1, 1])
     with torch.no_grad():
         outputs = {}
         for name, composition in (
@@ -277,24 +277,24 @@ def test_compositions(mode: str) -> None:
             ("rows", gw.MixedBatch(["b", "a"])),
             ("half", gw.Average("a", "b", weights=[1, 0], norms="base", normalize=False)),
         ):
-            with grafts.using(composition):
+            with adapters.using(composition):
                 outputs[name] = main_output(model(**inputs))
     close(outputs["rows"], torch.stack([outputs["b"][0], outputs["a"][1]]), 1e-10)
     alone = build("resnet", torch.float64)
     other = gw.attach(alone.model)
     other.add("a", gw.ResidualAdapter(mode=mode, dtype="float64", norms="base"))
     for key, module in other.modules_of("a").items():
-        module.load_state_dict(grafts.modules_of("a")[key].state_dict())
+        module.load_state_dict(adapters.modules_of("a")[key].state_dict())
     other.active = "a"
     close(outputs["half"], main_output(alone.model(**inputs)), 1e-10)
 
 
 def test_dropout_is_on_while_it_learns() -> None:
-    model, grafts, inputs = attached("parallel", torch.float32, dropout=0.5, norms="base")
+    model, adapters, inputs = attached("parallel", torch.float32, dropout=0.5, norms="base")
     for learner, random in (("a", True), ("b", False)):
-        grafts.train_only(learner)
+        adapters.train_only(learner)
         model.train()
-        with grafts.using("a"), torch.no_grad():
+        with adapters.using("a"), torch.no_grad():
             first, second = main_output(model(**inputs)), main_output(model(**inputs))
         assert torch.equal(first, second) is not random
 
@@ -334,10 +334,10 @@ class Pads(nn.Conv2d):
 def test_a_network_that_adds_nothing_up(mode: str) -> None:
     torch.manual_seed(0)
     model = Own(nn.Conv2d(8, 8, 4, padding="same"))
-    grafts = gw.attach(model)
-    grafts.add("a", gw.ResidualAdapter(mode=mode))
-    assert len(grafts.modules_of("a")) == 3
-    grafts.train_only("a")
+    adapters = gw.attach(model)
+    adapters.add("a", gw.ResidualAdapter(mode=mode))
+    assert len(adapters.modules_of("a")) == 3
+    adapters.train_only("a")
     before = {n: t.clone() for n, t in model.state_dict().items() if "graftwork" not in n}
     labels = torch.arange(12) % 3
     x = torch.randn(3, 1, 20, 20)[labels] + 0.1 * torch.randn(12, 1, 20, 20)
@@ -355,13 +355,13 @@ def test_a_network_that_adds_nothing_up(mode: str) -> None:
 
 
 def test_parallel_needs_the_padding_and_series_does_not() -> None:
-    grafts = gw.attach(Own(Pads(8, 8, 3)))
+    adapters = gw.attach(Own(Pads(8, 8, 3)))
     with pytest.raises(
         gw.ConfigError, match=r"features\.2\.convolution does not say its convolution's margins.*mode='series'"
     ):
-        grafts.add("a", gw.ResidualAdapter())
-    grafts.add("a", gw.ResidualAdapter(mode="series"))
-    assert len(grafts.modules_of("a")) == 3
+        adapters.add("a", gw.ResidualAdapter())
+    adapters.add("a", gw.ResidualAdapter(mode="series"))
+    assert len(adapters.modules_of("a")) == 3
 
 
 @pytest.mark.parametrize(
@@ -378,11 +378,11 @@ def test_other_libraries(where: str) -> None:
     model = (
         library("torchvision.models").resnet18() if where == "torchvision" else library("timm").create_model("resnet18")
     )
-    grafts = gw.attach(model, example_inputs=(torch.zeros(2, 3, 64, 64),))
-    grafts.add("a", gw.ResidualAdapter(init="zero"))
-    assert (len(grafts.modules_of("a")), len(grafts.norms_of("a"))) == (17, 20)
+    adapters = gw.attach(model, example_inputs=(torch.zeros(2, 3, 64, 64),))
+    adapters.add("a", gw.ResidualAdapter(init="zero"))
+    assert (len(adapters.modules_of("a")), len(adapters.norms_of("a"))) == (17, 20)
     x = torch.randn(2, 3, 64, 64)
     model.eval()
     plain = model(x)
-    grafts.active = "a"
+    adapters.active = "a"
     assert torch.equal(model(x), plain)

@@ -66,10 +66,10 @@ def attached(norm: nn.Module, **options: Any) -> tuple[One, gw.Adapters]:
     for name, buffer in model.named_buffers():
         if "running" in name:
             buffer.add_(torch.rand_like(buffer))
-    grafts = gw.attach(model, sites=())
-    grafts.add("a", gw.SelfModulation(latent_size=LATENT, dtype="float64", **options))
-    stir(*grafts.norms_of("a").values(), *([grafts.shared_of("a")] if "classes" in options else []))
-    return model, grafts
+    adapters = gw.attach(model, sites=())
+    adapters.add("a", gw.SelfModulation(latent_size=LATENT, dtype="float64", **options))
+    stir(*adapters.norms_of("a").values(), *([adapters.shared_of("a")] if "classes" in options else []))
+    return model, adapters
 
 
 def standardised(norm: nn.Module, x: Tensor, training: bool) -> Tensor:
@@ -109,11 +109,11 @@ def modulated(made: Any, z: Tensor, standard: Tensor, channels_last: bool) -> Te
 @pytest.mark.parametrize("training", [False, True])
 def test_it_is_its_formula(kind: str, hidden: int, training: bool) -> None:
     make, shape = SHAPES[kind]
-    model, grafts = attached(make(), hidden_size=hidden)
+    model, adapters = attached(make(), hidden_size=hidden)
     z, x = torch.randn(7, LATENT).double(), torch.randn(shape).double() * 3 + 1
-    grafts.train_only("a")
+    adapters.train_only("a")
     expected = modulated(
-        grafts.norms_of("a")["norm"],
+        adapters.norms_of("a")["norm"],
         z,
         standardised(model.norm, x, training),
         isinstance(model.norm, nn.LayerNorm) and x.dim() == 3,
@@ -125,23 +125,23 @@ def test_it_is_its_formula(kind: str, hidden: int, training: bool) -> None:
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_with_a_class_it_is_its_formula(soft: bool) -> None:
-    model, grafts = attached(nn.BatchNorm2d(6), classes=3, label="y")
+    model, adapters = attached(nn.BatchNorm2d(6), classes=3, label="y")
     z, x, y = torch.randn(4, LATENT).double(), torch.randn(4, 6, 2, 2).double(), torch.tensor([2, 0, 1, 2])
-    tables = grafts.shared_of("a")
+    tables = adapters.shared_of("a")
     enriched = torch.stack([row + tables.added[c] + row * tables.scaling[c] for row, c in zip(z, y, strict=True)])
-    expected = modulated(grafts.norms_of("a")["norm"], enriched, standardised(model.norm.eval(), x, False), False)
+    expected = modulated(adapters.norms_of("a")["norm"], enriched, standardised(model.norm.eval(), x, False), False)
     model.eval()
-    grafts.active = "a"
+    adapters.active = "a"
     given = nn.functional.one_hot(y, 3).double() if soft else y
     torch.testing.assert_close(model(z, x, given), expected, rtol=1e-10, atol=1e-10)
     assert not torch.allclose(model(z, x, given), model(z, x, given.flip(0)))
 
 
 def test_the_number_of_weights() -> None:
-    grafts = gw.attach(Small(), sites=())
-    grafts.add("a", gw.SelfModulation(latent_size=LATENT))
-    grafts.add("y", gw.SelfModulation(latent_size=LATENT, classes=10, label="z"))
-    rows = {row.name: row.weights for row in grafts.summary().rows}
+    adapters = gw.attach(Small(), sites=())
+    adapters.add("a", gw.SelfModulation(latent_size=LATENT))
+    adapters.add("y", gw.SelfModulation(latent_size=LATENT, classes=10, label="z"))
+    rows = {row.name: row.weights for row in adapters.summary().rows}
     assert rows["a"] == sum(32 * (LATENT + 1) + 2 * 33 * channels for channels in (24, 4))
     assert rows["y"] == rows["a"] + 2 * 10 * LATENT
 
@@ -152,15 +152,15 @@ def test_the_number_of_weights() -> None:
 def test_the_published_start_is_near_the_norm_without_its_weights() -> None:
     model = Small().eval()
     stir(model)
-    grafts = gw.attach(model, sites=())
-    grafts.add("a", gw.SelfModulation(latent_size=LATENT))
-    grafts.add("exact", gw.SelfModulation(latent_size=LATENT, init_std=0))
-    made = grafts.norms_of("a")["norm"]
+    adapters = gw.attach(model, sites=())
+    adapters.add("a", gw.SelfModulation(latent_size=LATENT))
+    adapters.add("exact", gw.SelfModulation(latent_size=LATENT, init_std=0))
+    made = adapters.norms_of("a")["norm"]
     for layer, bias in ((made.hidden, 0.0), (made.gamma, 1.0), (made.beta, 0.0)):
         assert torch.equal(layer.bias, torch.full_like(layer.bias, bias))
         assert 0.015 < float(layer.weight.std()) < 0.025
     z = torch.randn(3, LATENT)
-    with torch.no_grad(), grafts.using("exact"):
+    with torch.no_grad(), adapters.using("exact"):
         near = model(z)
     bare = copy.deepcopy(model)
     gw.of(bare).detach()
@@ -173,15 +173,15 @@ def test_the_published_start_is_near_the_norm_without_its_weights() -> None:
 def test_the_start_at_zero_is_the_base_also_in_training() -> None:
     model = Small()
     stir(model)
-    grafts = gw.attach(model, sites=())
-    grafts.add("a", gw.SelfModulation(latent_size=LATENT, init="zero"))
+    adapters = gw.attach(model, sites=())
+    adapters.add("a", gw.SelfModulation(latent_size=LATENT, init="zero"))
     twin = copy.deepcopy(model)
     gw.of(twin).detach()
-    grafts.train_only("a")
+    adapters.train_only("a")
     z = torch.randn(6, LATENT)
     assert torch.equal(model(z), twin(z))
     model(z).square().sum().backward()
-    made = grafts.norms_of("a")["norm"]
+    made = adapters.norms_of("a")["norm"]
     assert made.gamma.weight.grad.any() and made.beta.bias.grad.any()
 
 
@@ -189,41 +189,41 @@ def test_the_start_at_zero_is_the_base_also_in_training() -> None:
 
 
 def test_gamma_and_beta_differ_by_sample() -> None:
-    _, grafts = attached(nn.BatchNorm1d(6))
+    _, adapters = attached(nn.BatchNorm1d(6))
     z = torch.randn(2, LATENT).double()
-    (gamma, beta) = grafts.norms_of("a")["norm"].modulation(z)
+    (gamma, beta) = adapters.norms_of("a")["norm"].modulation(z)
     assert gamma.shape == beta.shape == (2, CHANNELS)
     assert not torch.allclose(gamma[0], gamma[1]) and not torch.allclose(beta[0], beta[1])
 
 
 def test_a_latent_with_dimensions_of_one_behind() -> None:
     model = Small().eval()
-    grafts = gw.attach(model, sites=())
-    grafts.add("a", gw.SelfModulation(latent_size=LATENT))
-    stir(*grafts.norms_of("a").values())
-    grafts.active = "a"
+    adapters = gw.attach(model, sites=())
+    adapters.add("a", gw.SelfModulation(latent_size=LATENT))
+    stir(*adapters.norms_of("a").values())
+    adapters.active = "a"
     z = torch.randn(3, LATENT)
     assert torch.equal(model(z[:, :, None, None]), model(z))
 
 
 def test_every_row_is_given_its_own_latent() -> None:
     model = Small().eval()
-    grafts = gw.attach(model, sites=())
+    adapters = gw.attach(model, sites=())
     for name in ("a", "b"):
-        grafts.add(name, gw.SelfModulation(latent_size=LATENT))
-        stir(*grafts.norms_of(name).values())
+        adapters.add(name, gw.SelfModulation(latent_size=LATENT))
+        stir(*adapters.norms_of(name).values())
     z = torch.randn(5, LATENT)
     with torch.no_grad():
         alone = {}
         for name in ("a", "b", None):
-            with grafts.using(name):
+            with adapters.using(name):
                 alone[name] = torch.cat([model(row[None]) for row in z])
         rows = ["b", None, "a", "b", "a"]
-        with grafts.using(gw.MixedBatch(rows)):
+        with adapters.using(gw.MixedBatch(rows)):
             mixed = model(z)
         for n, name in enumerate(rows):
             torch.testing.assert_close(mixed[n], alone[name][n])
-        with grafts.using(gw.Stack("a", "b")):  # the last wins
+        with adapters.using(gw.Stack("a", "b")):  # the last wins
             torch.testing.assert_close(model(z), alone["b"])
 
 
@@ -237,18 +237,18 @@ def test_a_norm_that_sees_several_rows_for_each_of_the_batch() -> None:
             return self.norm(x.flatten(0, 1)).view(x.shape)
 
     model = Windows().eval()
-    grafts = gw.attach(model, sites=())
+    adapters = gw.attach(model, sites=())
     for name in ("a", "b"):
-        grafts.add(name, gw.SelfModulation(latent_size=LATENT))
-        stir(*grafts.norms_of(name).values())
+        adapters.add(name, gw.SelfModulation(latent_size=LATENT))
+        stir(*adapters.norms_of(name).values())
     z, x = torch.randn(3, LATENT), torch.randn(3, 4, 6)
     with torch.no_grad():
-        with grafts.using("a"):
+        with adapters.using("a"):
             expected = torch.cat(
                 [torch.cat([model(z[i : i + 1], x[i : i + 1, j : j + 1]) for j in range(4)], 1) for i in range(3)]
             )
             torch.testing.assert_close(model(z, x), expected)
-        with grafts.using(gw.MixedBatch(["b", "a", "b"])):
+        with adapters.using(gw.MixedBatch(["b", "a", "b"])):
             mixed = model(z, x)
     torch.testing.assert_close(mixed[1], expected[1])
     assert not torch.allclose(mixed[0], expected[0])
@@ -256,10 +256,10 @@ def test_a_norm_that_sees_several_rows_for_each_of_the_batch() -> None:
 
 def test_a_generator_made_of_a_sequential() -> None:
     model = nn.Sequential(nn.Linear(LATENT, 6), nn.BatchNorm1d(6), nn.ReLU())
-    grafts = gw.attach(model, sites=())
-    grafts.add("a", gw.SelfModulation(latent_size=LATENT))
-    assert list(grafts.norms_of("a")) == ["1"]
-    grafts.train_only("a")
+    adapters = gw.attach(model, sites=())
+    adapters.add("a", gw.SelfModulation(latent_size=LATENT))
+    assert list(adapters.norms_of("a")) == ["1"]
+    adapters.train_only("a")
     assert model(torch.randn(4, LATENT)).shape == (4, 6)
 
 
@@ -273,38 +273,38 @@ def buffers(module: nn.Module) -> dict[str, Tensor]:
 def test_its_statistics_are_its_own_and_move_while_it_learns(tmp_path: Path) -> None:
     model = Small().train()
     model(torch.randn(9, LATENT) * 2 + 1)
-    grafts = gw.attach(model, sites=())
+    adapters = gw.attach(model, sites=())
     base = buffers(model)
-    grafts.add("a", gw.SelfModulation(latent_size=LATENT))
-    grafts.add("b", gw.SelfModulation(latent_size=LATENT))
-    mine = {name: grafts.norms_of(name)["norm"].standardise for name in ("a", "b")}
+    adapters.add("a", gw.SelfModulation(latent_size=LATENT))
+    adapters.add("b", gw.SelfModulation(latent_size=LATENT))
+    mine = {name: adapters.norms_of(name)["norm"].standardise for name in ("a", "b")}
     assert torch.equal(mine["a"].running_mean, base["norm.running_mean"])
-    grafts.train_only("a")
+    adapters.train_only("a")
     model.train()
     model(torch.randn(9, LATENT))
     moved = buffers(mine["a"])
     assert not torch.equal(moved["running_mean"], base["norm.running_mean"])
     for name, buffer in base.items():
         assert torch.equal(buffer, model.get_buffer(name)), name
-    with grafts.using("b"):  # in training too one that does not learn is a fixed function
+    with adapters.using("b"):  # in training too one that does not learn is a fixed function
         x = torch.randn(9, LATENT)
         assert torch.equal(model(x)[:4], model(x[:4]))
     assert torch.equal(mine["b"].running_mean, base["norm.running_mean"])
-    grafts.train_only("b")  # without another train()
+    adapters.train_only("b")  # without another train()
     model(torch.randn(9, LATENT))
     assert not torch.equal(mine["b"].running_mean, base["norm.running_mean"])
     assert torch.equal(mine["a"].running_mean, moved["running_mean"])
-    grafts.save("a", tmp_path / "a")
-    grafts.load(tmp_path / "a", "again")
-    for name, buffer in buffers(grafts.norms_of("again")["norm"]).items():
-        assert torch.equal(buffer, grafts.norms_of("a")["norm"].get_buffer(name)), name
+    adapters.save("a", tmp_path / "a")
+    adapters.load(tmp_path / "a", "again")
+    for name, buffer in buffers(adapters.norms_of("again")["norm"]).items():
+        assert torch.equal(buffer, adapters.norms_of("a")["norm"].get_buffer(name)), name
 
 
 def test_the_whole_generator_learns_with_it() -> None:
     model = Small().train()
-    grafts = gw.attach(model, sites=())
-    grafts.add("a", gw.SelfModulation(latent_size=LATENT))
-    grafts.train_only("a", base="trained")
+    adapters = gw.attach(model, sites=())
+    adapters.add("a", gw.SelfModulation(latent_size=LATENT))
+    adapters.train_only("a", base="trained")
     model(torch.randn(9, LATENT)).square().sum().backward()
     without = {n for n, p in model.named_parameters() if p.grad is None}
     assert without == {"norm.weight", "norm.bias", "norm2.weight", "norm2.bias"}  # γ and β come from elsewhere
@@ -313,10 +313,10 @@ def test_the_whole_generator_learns_with_it() -> None:
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])
 def test_a_copied_generator(copied: Callable[[nn.Module], nn.Module]) -> None:
     model = Small().eval()
-    grafts = gw.attach(model, sites=())
-    grafts.add("a", gw.SelfModulation(latent_size=LATENT))
-    stir(*grafts.norms_of("a").values())
-    grafts.active = "a"
+    adapters = gw.attach(model, sites=())
+    adapters.add("a", gw.SelfModulation(latent_size=LATENT))
+    stir(*adapters.norms_of("a").values())
+    adapters.active = "a"
     z = torch.randn(3, LATENT)
     other = copied(model)
     assert torch.equal(other(z), model(z))
@@ -325,9 +325,9 @@ def test_a_copied_generator(copied: Callable[[nn.Module], nn.Module]) -> None:
 
 
 def test_another_generator_is_told_by_its_weights(tmp_path: Path) -> None:
-    grafts = gw.attach(Small(), sites=())
-    grafts.add("a", gw.SelfModulation(latent_size=LATENT))
-    grafts.save("a", tmp_path / "a")
+    adapters = gw.attach(Small(), sites=())
+    adapters.add("a", gw.SelfModulation(latent_size=LATENT))
+    adapters.save("a", tmp_path / "a")
     other = gw.attach(Small(), sites=())
     with pytest.raises(gw.CheckpointError, match="another revision of the base"):
         other.load(tmp_path / "a")
@@ -336,16 +336,16 @@ def test_another_generator_is_told_by_its_weights(tmp_path: Path) -> None:
 
 def test_two_of_them_merge() -> None:
     model = Small().eval()
-    grafts = gw.attach(model, sites=())
+    adapters = gw.attach(model, sites=())
     for name in ("a", "b"):
-        grafts.add(name, gw.SelfModulation(latent_size=LATENT, classes=3, label="z"))
-        stir(*grafts.norms_of(name).values(), grafts.shared_of(name))
-    grafts.merge("mean", ["a", "b"])
-    for find in (lambda n: grafts.norms_of(n)["norm"].gamma.weight, lambda n: grafts.shared_of(n).added):
+        adapters.add(name, gw.SelfModulation(latent_size=LATENT, classes=3, label="z"))
+        stir(*adapters.norms_of(name).values(), adapters.shared_of(name))
+    adapters.merge("mean", ["a", "b"])
+    for find in (lambda n: adapters.norms_of(n)["norm"].gamma.weight, lambda n: adapters.shared_of(n).added):
         torch.testing.assert_close(find("mean"), (find("a") + find("b")) / 2)
     with pytest.raises(gw.ConfigError, match=r"add up to 0\.5"):
-        grafts.merge("half", {"a": 0.5})
-    grafts.merge("moved", {"a": 0.5}, start="b")
+        adapters.merge("half", {"a": 0.5})
+    adapters.merge("moved", {"a": 0.5}, start="b")
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -369,43 +369,43 @@ class OddNorm(nn.Module):
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], said: str) -> None:
-    grafts = gw.attach(One(nn.BatchNorm1d(6)), sites=())
+    adapters = gw.attach(One(nn.BatchNorm1d(6)), sites=())
     with pytest.raises(gw.ConfigError, match=said):
-        grafts.add("a", gw.SelfModulation(**options))
-    assert grafts.names == ()
+        adapters.add("a", gw.SelfModulation(**options))
+    assert adapters.names == ()
 
 
 def test_a_norm_that_it_does_not_know() -> None:
-    grafts = gw.attach(One(OddNorm()), sites=())
+    adapters = gw.attach(One(OddNorm()), sites=())
     with pytest.raises(gw.ConfigError, match="norm is a OddNorm"):
-        grafts.add("a", gw.SelfModulation())
+        adapters.add("a", gw.SelfModulation())
 
 
 def test_a_latent_of_another_width() -> None:
-    grafts = gw.attach(Small(), sites=())
-    grafts.add("a", gw.SelfModulation(latent_size=LATENT + 1))
-    grafts.active = "a"
+    adapters = gw.attach(Small(), sites=())
+    adapters.add("a", gw.SelfModulation(latent_size=LATENT + 1))
+    adapters.active = "a"
     with pytest.raises(gw.CompositionError, match=r"'z' is \(2, 5\).*latents of 6 numbers"):
-        grafts.model(torch.randn(2, LATENT))
+        adapters.model(torch.randn(2, LATENT))
 
 
 def test_a_call_without_the_class() -> None:
-    model, grafts = attached(nn.BatchNorm1d(6), classes=3, label="y")
-    grafts.active = "a"
+    model, adapters = attached(nn.BatchNorm1d(6), classes=3, label="y")
+    adapters.active = "a"
     with pytest.raises(gw.AttachError, match=r"'y'.*those are: z, x"):
         model(torch.randn(2, LATENT).double(), torch.randn(2, 6).double())
 
 
 def test_made_norms_are_not_weighed() -> None:
     model = Small().eval()
-    grafts = gw.attach(model, sites=())
+    adapters = gw.attach(model, sites=())
     for name in ("a", "b"):
-        grafts.add(name, gw.SelfModulation(latent_size=LATENT))
+        adapters.add(name, gw.SelfModulation(latent_size=LATENT))
     with pytest.raises(gw.CompositionError, match='norms="base"'):
-        grafts.active = gw.Average("a", "b")
+        adapters.active = gw.Average("a", "b")
     z = torch.randn(2, LATENT)
     plain = model(z)
-    grafts.active = gw.Average("a", "b", norms="base")
+    adapters.active = gw.Average("a", "b", norms="base")
     assert torch.equal(model(z), plain)
 
 
@@ -413,11 +413,11 @@ def test_a_generator_has_no_sites_and_needs_none() -> None:
     dense = nn.Sequential(nn.Linear(LATENT, 6), nn.BatchNorm1d(6), nn.ReLU())
     with pytest.raises(gw.SiteError, match=r"attach\(model, sites=\(\)\)"):
         gw.attach(dense, example_inputs=(torch.randn(2, LATENT),))
-    grafts = gw.attach(Small(), sites=())
-    assert grafts.sites.norms == ("norm", "norm2")
-    assert "norm2" in str(grafts.sites)
+    adapters = gw.attach(Small(), sites=())
+    assert adapters.sites.norms == ("norm", "norm2")
+    assert "norm2" in str(adapters.sites)
     with pytest.raises(gw.SiteError, match="attached without any"):
-        grafts.add("a", gw.Houlsby())
+        adapters.add("a", gw.Houlsby())
     with pytest.raises(gw.ConfigError, match="make norms only"):
         gw.attach(nn.Sequential(nn.Linear(2, 2)), sites=())
     some = gw.attach(Small(), sites=gw.SiteMap((), norms=["norm2"]))

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import graftwork as gw
+from graftwork.experiments.comparing.selection import comparison
+from graftwork.experiments.planning.recipe import Recipe
 from graftwork.methods import Place
 from graftwork.report.recommending import Base
-from graftwork.training.comparing.choosing import comparison
-from graftwork.training.planning.recipe import Recipe
-from tests.compose.interpreter import unsettle
 from tests.methods.test_union import SITE, Anywhere, reads
+from tests.support.interpreter import unsettle
 from tests.zoo.models import build
 
 
@@ -55,8 +55,8 @@ def test_recipes_and_comparisons_train_it(options: dict[str, Any]) -> None:
 
 
 def test_recommend_counts_it() -> None:
-    grafts = gw.attach(build("bert").model)
-    grafts.add("x", gw.SkipBottleneck())
-    weights = grafts.summary().row("x").weights
-    grafts.remove("x")
-    assert Base.of(grafts, "bert").counts["bottleneck"].own == weights
+    adapters = gw.attach(build("bert").model)
+    adapters.add("x", gw.SkipBottleneck())
+    weights = adapters.summary().row("x").weights
+    adapters.remove("x")
+    assert Base.of(adapters, "bert").counts["bottleneck"].own == weights

@@ -11,9 +11,9 @@ from torch import Tensor
 
 import graftwork as gw
 from graftwork.methods import Place
-from graftwork.methods.union_module import UnionModule
-from tests.compose.interpreter import unsettle
+from graftwork.methods.layers.union import UnionModule
 from tests.contract.cases import sites_of
+from tests.support.interpreter import unsettle
 from tests.zoo.models import build, clone_inputs, main_output
 
 SITE = gw.Site("layers", 1, "feed_forward", "layers.1", gw.Tap("layers.1.out", "output"), 12)
@@ -91,17 +91,17 @@ def test_a_union_is_its_parts_in_a_model() -> None:
 
 def test_its_weights_are_those_of_its_parts() -> None:
     zoo = build("bert")
-    grafts = gw.attach(zoo.model, sites=sites_of("bert"))
+    adapters = gw.attach(zoo.model, sites=sites_of("bert"))
     parts = [gw.Houlsby(), gw.Parallel(), gw.Compacter(norms="base")]
     for n, part in enumerate(parts):
-        grafts.add(f"p{n}", part)
-    grafts.add("x", gw.Union(*parts))
-    rows = {row.name: row for row in grafts.summary().rows}
+        adapters.add(f"p{n}", part)
+    adapters.add("x", gw.Union(*parts))
+    rows = {row.name: row for row in adapters.summary().rows}
     assert rows["x"].weights == sum(rows[f"p{n}"].weights for n in range(3))
     assert rows["x"].method == "union of 3"
-    grafts.merge("m", {"x": 1.0})
-    assert {k: v.shape for k, v in grafts.shared_of("m").state_dict().items()} == {
-        k: v.shape for k, v in grafts.shared_of("x").state_dict().items()
+    adapters.merge("m", {"x": 1.0})
+    assert {k: v.shape for k, v in adapters.shared_of("m").state_dict().items()} == {
+        k: v.shape for k, v in adapters.shared_of("x").state_dict().items()
     }
 
 
@@ -143,18 +143,18 @@ def test_what_is_no_union_is_refused(wrong: Any, says: str) -> None:
 )
 def test_what_does_not_fit_a_model_is_refused_and_leaves_nothing(parts: Any, error: type[Exception], says: str) -> None:
     zoo = build("bert")
-    grafts = gw.attach(zoo.model, sites=sites_of("bert"))
+    adapters = gw.attach(zoo.model, sites=sites_of("bert"))
     with pytest.raises(error, match=says):
-        grafts.add("x", gw.Union(*parts))
-    assert grafts.names == ()
+        adapters.add("x", gw.Union(*parts))
+    assert adapters.names == ()
     assert not any("graftwork" in name.split(".") for name in zoo.model.state_dict())
 
 
 def test_an_invertible_part_cannot_be_weighed() -> None:
     zoo = build("bert")
-    grafts = gw.attach(zoo.model, sites=sites_of("bert"))
+    adapters = gw.attach(zoo.model, sites=sites_of("bert"))
     for name in ("a", "b"):
-        grafts.add(name, gw.Union(gw.InvertiblePfeiffer(), gw.Parallel()))
+        adapters.add(name, gw.Union(gw.InvertiblePfeiffer(), gw.Parallel()))
     with pytest.raises(gw.CompositionError, match=r"cannot be weighed at .*inverse"):
-        grafts.active = gw.Average("a", "b")
-    grafts.active = gw.Stack("a", "b")
+        adapters.active = gw.Average("a", "b")
+    adapters.active = gw.Stack("a", "b")

@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graftwork.training import Recipe, Unit, plan
-from graftwork.training.planning.kinds import UNIT_KINDS
-from graftwork.training.running.forgetting import Forgetting
-from graftwork.training.running.joint import facts_of
-from graftwork.training.running.results import summarize
+from graftwork.experiments import Recipe, Unit, plan
+from graftwork.experiments.kinds import UNIT_KINDS
+from graftwork.experiments.running.forgetting import Forgetting
+from graftwork.experiments.running.joint import facts_of
+from graftwork.experiments.running.results import summarize
 
 RECIPE = Recipe.make(
     {
@@ -83,7 +83,7 @@ MANY = Recipe.make(
 MANY_METRICS = {"rte": "accuracy", "mrpc": "f1", "cola": "accuracy"}
 ALONE = {"rte": 0.70, "mrpc": 0.80, "cola": 0.75}  # of a training on the task alone
 TOGETHER = {"rte": 0.74, "mrpc": 0.79, "cola": 0.75}  # of one on all at once
-# R of `graftwork.training.running.forgetting`, of the first seed
+# R of `graftwork.experiments.running.forgetting`, of the first seed
 FORGETTING = ((0.70,), (0.72, 0.78), (0.60, 0.70, 0.79))
 KEPT = ((0.70,), (0.70, 0.80), (0.70, 0.80, 0.75))  # the same where nothing is forgotten
 
@@ -108,9 +108,9 @@ def many_result(unit: Unit, metrics: Mapping[str, str] = MANY_METRICS, scored_on
 
 
 def of_all_result(unit: Unit, metrics: Mapping[str, str], scored_on: str = "dev") -> dict[str, Any]:
-    """The same of a unit of all tasks, as `graftwork.training.running.joint` and `sequence` write it."""
+    """The same of a unit of all tasks, as `graftwork.experiments.running.joint` and `sequence` write it."""
     more = 0.02 * unit.seed
-    sequence = UNIT_KINDS[unit.kind].over == "sequence"
+    sequence = UNIT_KINDS[unit.kind].trained_on == "sequence"
     matrix = [[value + more for value in row] for row in (FORGETTING if unit.kind == "sequential" else KEPT)]
     scores = dict(zip(unit.tasks, matrix[-1], strict=True)) if sequence else {t: TOGETHER[t] + more for t in unit.tasks}
     tasks = {

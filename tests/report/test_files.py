@@ -12,11 +12,11 @@ from rich.console import Console
 
 import graftwork.report.files
 from graftwork.errors import GraftworkError, RecipeError
+from graftwork.experiments import Recipe, plan, run
 from graftwork.report import Live, gather, write_page, write_report
-from graftwork.report.gathered import Gathered
-from graftwork.training import Recipe, plan, run
+from graftwork.report.run_data import Gathered
 from tests.report.made_up import MANY, many_results
-from tests.training.tiny_run import RECIPE, make_tiny
+from tests.support.tiny_run import RECIPE, make_tiny
 
 SHORT = "controls = []\n" + RECIPE.replace("epochs = 3", "epochs = 1")
 
@@ -128,7 +128,11 @@ def test_a_real_run_on_all_tasks_is_shown(tmp_path: Path) -> None:
     ]
     page = write_page(tmp_path / "run").read_text()
     alone = {row["task"]: row["mean"] for row in results["targets"] if row["kind"] == "adapter"}
-    assert f'>{100 * alone["b"]:.1f}</td></tr>\n</tbody></table>\n<p class="note">Average forgetting 0.0 points' in page
+    assert (
+        f'>{100 * alone["b"]:.1f}</td></tr>\n</tbody>\n</table></div>\n<p class="note">Average forgetting 0.0 points'
+        in page
+    )
+    assert f">{100 * alone['b']:.1f}</text>" in page and ">adapters, in sequence</text>" in page
     assert "All tasks: shared adapter, all tasks" in page
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from graftwork.experiments import plan
 from graftwork.report import Table, tables
-from graftwork.report.matrix_pictures import caption, forgetting_figure, forgetting_html
-from graftwork.report.plots import png
-from graftwork.report.sequences import full_colour, matrices
-from graftwork.report.words import change, is_of_hundred, is_share, named_score, score
-from graftwork.training import plan
-from graftwork.training.trainers.scores import mean_metric
+from graftwork.report.formatting import change, is_of_hundred, is_share, named_score, score
+from graftwork.report.pictures import pictures
+from graftwork.report.plots import png, svg
+from graftwork.report.run_data import Gathered
+from graftwork.report.sequences import caption, forgetting_figure, full_colour, matrices
+from graftwork.training.scores import mean_metric
 from tests.report.made_up import MANY, RECIPE, UNITS, many_results, results_of
 
 ONE_SEED = [unit for unit in plan(MANY) if unit.seed == 0]
@@ -149,15 +150,26 @@ def test_the_scale_of_colours_is_never_of_chance_alone_and_takes_every_metric() 
     assert dataclasses.replace(full, metrics=["bleu"] * 3).changes[2, 0] == pytest.approx(-0.1)
 
 
-def test_the_coloured_table_is_white_where_nothing_changed() -> None:
-    text = forgetting_html(matrices(many_results(ONE_SEED)))
-    first, second = re.findall(r"<table.*?</table>", text, re.DOTALL)
-    cells = re.findall(r'<td style="background:rgb\((\d+),(\d+),(\d+)\);color:(#\w+)">([^<]*)</td>', first)
-    assert [cell[4] for cell in cells] == ["70.0", "72.0", "78.0", "60.0", "70.0", "79.0"]
-    colours = {cell[4]: tuple(map(int, cell[:3])) for cell in cells}
-    assert colours["78.0"] == colours["79.0"] == (255, 255, 255)
-    assert colours["60.0"] == (178, 24, 43) and cells[3][3] == "#ffffff"  # in full, and read on it
-    assert colours["72.0"][2] > colours["72.0"][0]  # won
-    assert set(re.findall(r"background:rgb\(([^)]*)\)", second)) == {"255,255,255"}
-    assert first.count("<td></td>") == 3
-    assert caption(10) in text and "Average forgetting 10.0 points" in text
+def test_the_picture_is_white_where_nothing_changed() -> None:
+    results = many_results(ONE_SEED)
+    figure = forgetting_figure(matrices(results))
+    first, second = (ax for ax in figure.axes if ax.images)
+    image = first.images[0]
+    colours = {text.get_text(): image.to_rgba(image.get_array())[2, n][:3] for n, text in enumerate(first.texts[3:])}
+    assert list(colours) == ["60.0", "70.0", "79.0"]
+    red, green, blue = colours["60.0"]
+    assert red > 2 * green and red > 2 * blue  # in full, and read on it
+    assert first.texts[3].get_color() == "white" and first.texts[5].get_color() != "white"
+    won = image.to_rgba(image.get_array())[1, 0]
+    assert won[2] > won[0]
+    for row, column in ((0, 0), (1, 1), (2, 2)):
+        assert min(image.to_rgba(image.get_array())[row, column]) > 0.96
+    kept = second.images[0].to_rgba(second.images[0].get_array())
+    lower = np.tril_indices(3)
+    assert (kept[lower] == kept[0, 0]).all() and kept[0, 0].min() > 0.96
+    upper = np.triu_indices(3, 1)
+    assert (image.to_rgba(image.get_array())[upper][:, :3] < 0.9).all()  # not learnt yet
+    text = svg(figure)
+    assert [text.count(f">{score}</text>") for score in ("72.0", "78.0", "79.0", "80.0", "75.0")] == [1, 1, 1, 2, 1]
+    (shown,) = (one for one in pictures(Gathered(Path(), MANY, plan(MANY), results))["forgetting"] if one.title)
+    assert shown.caption == caption(10) and "Average forgetting 10.0 points" in shown.notes[0]

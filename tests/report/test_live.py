@@ -8,8 +8,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from graftwork.experiments import Recipe, plan
 from graftwork.report import Live
-from graftwork.training import Recipe, plan
 from tests.report.made_up import MANY, RECIPE, UNITS, many_result, unit_result
 
 HEAD = next(unit for unit in UNITS if unit.kind == "head")
@@ -17,7 +17,7 @@ EVALUATION = {"eval_accuracy": 0.6125, "eval_matthews": 0.1, "eval_score": 0.612
 
 
 class Clock:
-    """A clock that only moves when it is told to."""
+    """A clock that only moves when the test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -50,7 +50,7 @@ def test_a_pipe_gets_lines_and_nothing_that_moves() -> None:
         live.logged(HEAD, 1.0, EVALUATION)
         live.ended(HEAD, unit_result(HEAD, 0.6125, seconds=75))
         live.begun(UNITS[-1], True)
-        live.said("two\nlines \x1b[31mred")
+        live.message("two\nlines \x1b[31mred")
     lines = shown(console).splitlines()
     at = UNITS.index(HEAD) + 1
     assert lines[:4] == [
@@ -143,7 +143,7 @@ def test_a_terminal_without_unicode_gets_lines() -> None:
     console = terminal(file=Ascii())
     with Live(RECIPE, console) as live:
         live.planned(UNITS, {})
-        live.said("± 1")
+        live.message("± 1")
     assert shown(console) == f"{len(UNITS)} trainings, 0 of them done already\n? 1\n"
 
 
@@ -193,7 +193,7 @@ def test_what_is_said_stands_above_the_view() -> None:
     with Live(RECIPE, console) as live:
         live.planned(UNITS, {})
         shown(console)
-        live.said("a word [red]")
+        live.message("a word [red]")
         assert "a word [red]" in shown(console)
 
 
@@ -230,7 +230,7 @@ def test_training_goes_on_when_nobody_looks(is_terminal: bool, error: BaseExcept
         live.begun(HEAD, False)
         tried = file.tried
         live.ended(HEAD, unit_result(HEAD, 0.5))
-        live.said("a word")
+        live.message("a word")
         assert file.tried == tried > 0
     assert sys.stdout is before
 

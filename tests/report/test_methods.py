@@ -31,20 +31,20 @@ from graftwork.report import (
 @functools.lru_cache
 def bert_base() -> dict[str, MethodFacts]:
     with torch.device("meta"):
-        grafts = gw.attach(hf.BertModel(hf.BertConfig()))
-    found = all_facts(grafts)
-    assert grafts.names == ()
-    assert not grafts.fusions
+        adapters = gw.attach(hf.BertModel(hf.BertConfig()))
+    found = all_facts(adapters)
+    assert adapters.names == ()
+    assert not adapters.fusions
     return {facts.name: facts for facts in found}
 
 
 @functools.lru_cache
 def blocks_of_bert_base() -> tuple[BlockFacts, ...]:
     with torch.device("meta"):
-        grafts = gw.attach(hf.BertModel(hf.BertConfig()))
-    found = tuple(all_blocks(grafts))
-    assert grafts.names == ()
-    assert not grafts.fusions
+        adapters = gw.attach(hf.BertModel(hf.BertConfig()))
+    found = tuple(all_blocks(adapters))
+    assert adapters.names == ()
+    assert not adapters.fusions
     return found
 
 
@@ -73,8 +73,8 @@ def test_pfeiffer_and_houlsby_are_as_published() -> None:
 
 def test_a_method_that_stands_nowhere_says_why() -> None:
     with torch.device("meta"):
-        grafts = gw.attach(hf.ResNetModel(hf.ResNetConfig(depths=[1, 1, 1, 1])))
-    found = {facts.name: facts for facts in all_facts(grafts)}
+        adapters = gw.attach(hf.ResNetModel(hf.ResNetConfig(depths=[1, 1, 1, 1])))
+    found = {facts.name: facts for facts in all_facts(adapters)}
     assert found["pfeiffer"].refused is not None
     page = method_pages({"ResNet": [found["pfeiffer"]]})["pfeiffer.md"]
     assert "| on ResNet | Pfeiffer" in page
@@ -118,10 +118,10 @@ def test_blocks_are_counted_over_four_adapters_and_leave_nothing() -> None:
 
 def test_blocks_of_a_model_in_which_no_adapter_of_the_pool_stands() -> None:
     with torch.device("meta"):
-        grafts = gw.attach(hf.ResNetModel(hf.ResNetConfig(depths=[1, 1, 1, 1])))
-    found = {facts.name: facts for facts in all_blocks(grafts)}
+        adapters = gw.attach(hf.ResNetModel(hf.ResNetConfig(depths=[1, 1, 1, 1])))
+    found = {facts.name: facts for facts in all_blocks(adapters)}
     assert found["fuse"].weights == 0 and found["fuse"].config is gw.FusionConfig
-    assert grafts.names == ()
+    assert adapters.names == ()
 
 
 def test_the_command_prints_a_list_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_the_command_prints_a_list_and_json(monkeypatch: pytest.MonkeyPatch) -> 
     plain: dict[str, list[dict[str, Any]]] = json.loads(methods_as_json([*bert_base().values()], blocks_of_bert_base()))
     assert {facts["name"] for facts in plain["methods"]} == set(gw.methods())
     assert {facts["name"]: facts["config"] for facts in plain["blocks"]}["scalearn"] == "ScaLearnConfig"
-    monkeypatch.setattr("graftwork.report.all_facts", lambda grafts: [bert_base()["houlsby"]])
+    monkeypatch.setattr("graftwork.report.all_facts", lambda adapters: [bert_base()["houlsby"]])
     ran = CliRunner().invoke(app, ["methods", "--model", "bert"])
     assert ran.exit_code == 0, ran.output
     assert "houlsby (graftwork.Houlsby)" in ran.output

@@ -14,10 +14,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from graftwork.cli import app
+from graftwork.experiments import Recipe
 from graftwork.report import Live, Table, gather, print_next, printable, write_page, write_report
 from graftwork.report.files import _figures
 from graftwork.report.plots import png
-from graftwork.training import Recipe
 from tests.report.made_up import RECIPE, UNITS, comparison_of, unit_result
 
 ODD = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202e<script>alert(1)</script>[x](javascript:y)\n# |$\\frac{$"
@@ -71,6 +71,7 @@ def test_nothing_of_a_name_is_markup_in_a_page_of_markdown(odd: Path) -> None:
 def test_nothing_of_a_name_is_markup_in_a_page_of_html(odd: Path) -> None:
     text = write_page(odd).read_text()
     assert text.count("<script") == 1 and "&lt;script&gt;" in text
+    assert not [c for c in OBEYED if c in text]
 
 
 def test_nothing_of_a_name_is_a_formula_in_a_picture(odd: Path) -> None:
@@ -84,7 +85,7 @@ def test_a_terminal_s_view_and_its_lines_obey_nothing() -> None:
         with Live(RECIPE, console) as live:
             live.planned(UNITS, {})
             live.failed(UNITS[0], ODD)
-            live.said(ODD)
+            live.message(ODD)
         assert "\x1b]0" not in console.file.getvalue() and "\x9b" not in console.file.getvalue()
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from graftwork.errors import RecipeError
+from graftwork.experiments import Recipe, plan
 from graftwork.report import write_page
-from graftwork.report.gathered import Gathered
+from graftwork.report.curves import curves
 from graftwork.report.page import page, sort_key
-from graftwork.report.svg import Line, chart, ticks
-from graftwork.training import Recipe, plan
+from graftwork.report.plots import svg
+from graftwork.report.run_data import Gathered
 from tests.report.made_up import MANY, RECIPE, UNITS, many_results, results_of
 
-VOID = {"meta", "br", "line", "circle", "polyline"}
+VOID = {"meta", "br"}
 
 
 class Outline(HTMLParser):
@@ -39,7 +40,7 @@ class Outline(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
         found = dict(attrs)
-        self.links += [str(found[key]) for key in ("src", "href") if key in found]
+        self.links += [str(found[key]) for key in ("src", "href", "xlink:href") if key in found]
         if "data-sort" in found:
             self.sorts.append(str(found["data-sort"]))
 
@@ -70,14 +71,15 @@ def test_everything_that_is_known_of_a_run_is_on_it(gathered: Gathered) -> None:
     row = next(r for r in gathered.results["targets"] if (r["task"], r["kind"]) == ("rte", "fusion"))
     assert f"{100 * row['mean']:.1f} ± {100 * row['sd']:.1f}" in text
     assert f'<td data-sort="{row["trained_weights"]}">{row["trained_weights"]:,}</td>' in text
-    assert '<th scope="col" class=own>rte</th>' in text
+    assert '<th scope="col"><button type="button">rte (own)</button></th>' in text and ">rte (own)</text>" in text
+    assert text.count('<svg viewBox="') == text.count('role="img" aria-label="') == 4 + 3  # attention, and curves
     assert re.search(r"torch \d", text) and re.search(r"graftwork \d", text)
 
 
 def test_it_needs_no_network_and_no_other_file(gathered: Gathered) -> None:
     text = page(gathered)
-    assert not Outline(text).links
-    assert "@import" not in text and "url(" not in text
+    assert not [link for link in Outline(text).links if not link.startswith(("#", "data:image/png;base64,"))]
+    assert "@import" not in text and not re.search(r"url\((?!#)", text)
     assert not re.search(r"https?://", text)
 
 
@@ -105,7 +107,7 @@ def test_a_run_of_many_tasks_has_their_matrices_and_their_curves(gathered: Gathe
     many = dataclasses.replace(gathered, recipe=MANY, units=plan(MANY), results=many_results())
     text = page(many)
     found = Outline(text)
-    assert not found.open and not found.links
+    assert not found.open
     begins = [
         "Together against alone",
         "What is forgotten: full fine-tuning, in sequence",
@@ -118,7 +120,10 @@ def test_a_run_of_many_tasks_has_their_matrices_and_their_curves(gathered: Gathe
     ]
     places = [next((n for n, head in enumerate(found.heads) if head.startswith(begin)), None) for begin in begins]
     assert None not in places and places == sorted(places)  # type: ignore[type-var]
-    assert text.count('<table class="heat">') == 2 + 3  # side by side, and where the fusions look
+    assert text.count('aria-label="what is forgotten: scores of tasks, task after task"') == 1  # side by side
+    for step in ("1. rte", "2. mrpc", "3. cola"):
+        assert text.count(f">{step}</text>") == 2
+    assert [text.count(f'aria-label="where the fusion for {task} looks"') for task in MANY.tasks] == [1] * 3
     assert "<title>mrpc, seed 1</title>" in text and "<title>mean, seed 0</title>" in text
     assert "all-tasks: " not in text  # its name is of folders
 
@@ -160,22 +165,29 @@ def test_cells_sort_by_what_they_mean(cell: str, key: str) -> None:
     assert sort_key(cell) == key
 
 
-@pytest.mark.parametrize("values", [[0.0], [3, 3], [0.12, 0.98], [-5, 1200], [1e-9, 2e-9], [1, 2, 3, 4]])
-def test_ticks_are_round_and_hold_all_values(values: list[float]) -> None:
-    found = ticks(values)
-    assert 2 <= len(found) <= 12
-    assert found[0] <= min(values) + 1e-12 and found[-1] >= max(values) - 1e-12
-    steps = {round(b - a, 12) for a, b in itertools.pairwise(found)}
-    assert len(steps) == 1
+def test_a_line_has_its_name_and_its_place(gathered: Gathered) -> None:
+    unit = {**gathered.results["units"][0], "unit": "a</title><script>", "best_epoch": 3}
+    unit["curves"] = {"loss": [[1, 2.0], [2, math.nan], [3, 4.0]], "score": [[1, 0.5], [2, math.nan], [3, 0.7]]}
+    drawn = svg(curves([unit], 'of "<a>"'))
+    assert drawn.count("<title>a&lt;/title&gt;&lt;script&gt;</title>") == 2
+    assert 'aria-label="of &quot;&lt;a&gt;&quot;"' in drawn and ">loss</text>" in drawn and ">step</text>" in drawn
+    assert drawn == svg(curves([unit], 'of "<a>"'))  # whenever it is drawn
+    assert not re.search(
+        r"\bid=\"(?![mp][0-9a-f]{10}\")", drawn
+    )  # of two pictures on a page, none has an id of the other's
 
 
-def test_a_chart_has_a_line_each_inside_its_frame() -> None:
-    drawn = chart(
-        [Line("a<", "#000000", [(1, 2.0), (2, math.nan), (3, 4.0)], 2), Line("b", "#ff0000", [(1, 3.0)])], "x", "y"
-    )
-    assert drawn.count("<polyline") == 2 and "a&lt;" in drawn
-    assert drawn.count("<circle") == 2  # the best of the one, and the single point of the other
-    places = [tuple(map(float, p.split(","))) for p in " ".join(re.findall(r'points="([^"]*)"', drawn)).split()]
-    assert len(places) == 3
-    assert all(0 <= x <= 440 and 0 <= y <= 220 for x, y in places)
-    assert chart([Line("none", "#000000", [(1, math.nan)])], "x", "y") == ""
+def test_without_matplotlib_there_are_the_tables_and_what_to_install(
+    gathered: Gathered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Outline(page(gathered))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    text = page(gathered)
+    found = Outline(text)
+    assert "<svg" not in text and "pip install graftwork[reports]" in text and not found.open
+    assert found.sorts == whole.sorts  # what the fusions look at too, as numbers
+    assert [head for head in whole.heads if head not in found.heads] == [
+        "rte: its trainings",
+        "mrpc: its trainings",
+        "wmt: a source",
+    ]

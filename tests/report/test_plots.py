@@ -11,12 +11,13 @@ import pytest
 
 import graftwork.report
 from graftwork.errors import GraftworkError
-from graftwork.report.attention import attention_of, attentions
-from graftwork.report.by_task import by_task_figure, by_task_html, curves_of, kinds_of_all
-from graftwork.report.curves import curves
-from graftwork.report.plots import heat_map, heat_maps, png
-from graftwork.report.site_names import in_order
-from tests.report.made_up import UNITS, many_results, results_of
+from graftwork.experiments import plan
+from graftwork.report.attention import attention_of, attention_table, attentions, heat_maps, in_order
+from graftwork.report.curves import by_task_figure, curves, curves_of, kinds_of_all
+from graftwork.report.pictures import pictures
+from graftwork.report.plots import png, svg
+from graftwork.report.run_data import Gathered
+from tests.report.made_up import MANY, UNITS, many_results, results_of
 
 # By layer and adapter, the mean of two seeds (see `weights` in made_up.py).
 DRAWN = [[0.3, 0.35, 0.35], [0.2, 0.4, 0.4], [0.4, 0.3, 0.3]]
@@ -25,7 +26,7 @@ DRAWN = [[0.3, 0.35, 0.35], [0.2, 0.4, 0.4], [0.4, 0.3, 0.3]]
 def test_the_heat_map_draws_the_mean_of_the_seeds() -> None:
     attention = attention_of(results_of(UNITS), "mrpc")
     assert attention is not None and attention.seeds == 2
-    figure = heat_map(attention)
+    figure = heat_maps([attention])
     ax, _ = figure.axes  # the other is the scale
     (image,) = ax.images
     np.testing.assert_allclose(image.get_array(), DRAWN)
@@ -37,6 +38,12 @@ def test_the_heat_map_draws_the_mean_of_the_seeds() -> None:
     (frame,) = ax.patches
     assert frame.get_xy() == (0.5, -0.5)
     assert [text.get_text() for text in ax.texts] == [f"{value:.2f}" for row in DRAWN for value in row]
+    table = attention_table(attention)
+    assert table.columns == ["site", "rte", "mrpc (own)", "wmt"]
+    assert table.rows == [
+        [site, *(f"{value:.2f}" for value in row)]
+        for site, row in zip(("decoder 2", "decoder 10", "encoder 0"), DRAWN, strict=True)
+    ]
 
 
 def test_one_seed_is_drawn_as_it_is() -> None:
@@ -114,19 +121,23 @@ def test_curves_have_a_line_for_each_training() -> None:
     for line in losses.lines:
         assert line.get_xydata().tolist() == [[10, 0.7], [20, 0.5]]
         by_kind.setdefault(line.get_label(), []).append(line)
-    assert len(by_kind["fusion"]) == 2 and len(by_kind["head"]) == 1
-    assert by_kind["fusion"][0].get_linewidth() < by_kind["head"][0].get_linewidth()
-    assert by_kind["fusion"][0].get_color() == by_kind["fusion"][1].get_color() != by_kind["head"][0].get_color()
-    fusion = [line.get_xydata().tolist() for line in scores.lines if line.get_label() == "fusion"]
+    assert len(by_kind["fusion, all"]) == 2 and len(by_kind["head only"]) == 1
+    assert by_kind["fusion, all"][0].get_linewidth() < by_kind["head only"][0].get_linewidth()
+    assert (
+        by_kind["fusion, all"][0].get_color()
+        == by_kind["fusion, all"][1].get_color()
+        != by_kind["head only"][0].get_color()
+    )
+    fusion = [line.get_xydata().tolist() for line in scores.lines if line.get_label() == "fusion, all"]
     assert np.allclose(fusion, [[[1, 35], [2, 70]], [[1, 36], [2, 72]]])
     assert scores.get_ylabel() == "accuracy, % on dev"
-    assert [text.get_text() for text in scores.get_legend().texts] == [
-        "head",
-        "full",
-        "adapter",
-        "average",
-        "own",
-        "fusion",
+    assert [text.get_text() for text in losses.figure.legends[0].texts] == [
+        "head only",
+        "full fine-tuning",
+        "single adapter",
+        "uniform mean",
+        "fusion, own adapter",
+        "fusion, all",
     ]
 
 
@@ -135,52 +146,62 @@ def of_kind(kind: str, metrics: dict[str, str] | None = None) -> list[dict]:
     return kinds_of_all(many_results(metrics=given)["units"])[kind]
 
 
+def caption_of(kind: str, units: list[dict] | None = None) -> str:
+    results = many_results() if units is None else {"units": units, "targets": []}
+    found = pictures(Gathered(Path(), MANY, plan(MANY), results))["of_all_tasks"]
+    return next(one.caption for one in found if one.name == f"tasks-{kind}")
+
+
 def test_a_training_on_all_tasks_has_a_curve_for_each_and_their_mean() -> None:
     first, second = of_kind("mt_shared")
-    drawn = {curve.task: (curve.points, curve.best) for curve in curves_of(first)}
-    assert {task: best for task, (_, best) in drawn.items()} == {"rte": 1, "mrpc": 1, "cola": 1, "": 1}
+    drawn = {curve.name: (curve.points, curve.best) for curve in curves_of(first)}
+    assert {task: best for task, (_, best) in drawn.items()} == {"rte": 1, "mrpc": 1, "cola": 1, "mean": 1}
     assert np.allclose(drawn["rte"][0], [(1, 37.0), (2, 74.0)])
-    assert np.allclose(drawn[""][0], [(1, 38.0), (2, 76.0)])  # of 74, 79 and 75
-    losses, scores = by_task_figure([first, second], "shared").axes
-    assert len(losses.lines) == 2 and [text.get_text() for text in scores.get_legend().texts] == [
+    assert np.allclose(drawn["mean"][0], [(1, 38.0), (2, 76.0)])  # of 74, 79 and 75
+    figure = by_task_figure([first, second], "shared")
+    losses, scores = figure.axes
+    assert len(losses.lines) == 2 and [text.get_text() for text in figure.legends[0].texts] == [
         *first["tasks"],
         "mean",
     ]
     assert scores.get_ylabel() == "accuracy, % and f1, % on dev" and scores.get_xlabel() == "epoch"
-    text = by_task_html([first, second])
-    assert text.count("<polyline") == 2 + 2 * 4 and "dotted" in text and "<i style" in text
+    text = svg(figure)
+    for name in ("rte, seed 0", "mrpc, seed 1", "mean, seed 0", first["unit"], second["unit"]):
+        assert text.count(f"<title>{name}</title>") == 1
+    assert text.count("<title>") == 2 + 2 * 4 and caption_of("mt_shared").endswith("the epoch that was kept is dotted.")
 
 
 def test_a_mean_of_percents_and_others_is_not_drawn() -> None:
-    drawn = {curve.task: curve.points for curve in curves_of(of_kind("mt_shared", {"mrpc": "pearson"})[0])}
+    drawn = {curve.name: curve.points for curve in curves_of(of_kind("mt_shared", {"mrpc": "pearson"})[0])}
     assert set(drawn) == {"rte", "mrpc", "cola"} and np.allclose(drawn["mrpc"], [(1, 0.395), (2, 0.79)])
 
 
 def test_a_sequence_has_a_curve_for_each_task_from_where_it_is_learnt() -> None:
     units = of_kind("sequential")
-    drawn = {curve.task: curve.points for curve in curves_of(units[0])}
+    drawn = {curve.name: curve.points for curve in curves_of(units[0])}
     assert list(drawn) == ["rte", "mrpc", "cola"]
     assert np.allclose(drawn["rte"], [(1, 70), (2, 72), (3, 60)]) and np.allclose(drawn["cola"], [(3, 79)])
     _, scores = by_task_figure(units, "in sequence").axes
     assert scores.get_xlabel() == "tasks learnt" and len(scores.lines) == 2 * 3
-    assert "score of each task by tasks learnt" in by_task_html(units) and "dotted" not in by_task_html(units)
+    said = caption_of("sequential")
+    assert "score of each task by tasks learnt" in said and "dotted" not in said
 
 
 def test_adapters_in_sequence_have_no_loss_of_their_own() -> None:
     units = of_kind("sequential_adapters")
     for unit in units:
         unit["curves"]["loss"] = []  # each was trained by its own unit
-    assert not any(len(line.get_xdata()) for line in by_task_figure(units, "adapters").axes[0].lines)
-    text = by_task_html(units)
-    assert text.count("<svg") == 1 and "Left the loss" not in text
+    (scores,) = by_task_figure(units, "adapters").axes
+    assert scores.get_xlabel() == "tasks learnt" and len(scores.lines) == 2 * 3
+    assert caption_of("sequential_adapters", units) == "The score of each task by tasks learnt."
 
 
 def test_a_training_too_short_for_a_loss_is_drawn_too() -> None:
     (unit,) = (unit for unit in results_of(UNITS)["units"] if unit["unit"] == "head/rte/0")
     unit["curves"] = {"loss": [], "score": [[1, 0.5]]}
     unit["best_epoch"] = 1
-    losses, scores = curves([unit], "rte").axes
-    assert not losses.lines and scores.lines[0].get_xydata().tolist() == [[1, 50]]
+    (scores,) = curves([unit], "rte").axes
+    assert scores.lines[0].get_xydata().tolist() == [[1, 50]]
 
 
 def test_the_modules_import_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,4 +220,4 @@ def test_without_matplotlib_the_message_says_what_to_install(monkeypatch: pytest
     for module in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(GraftworkError, match=r"pip install graftwork\[reports\]"):
-        heat_map(attention_of(results_of(UNITS), "rte"))
+        heat_maps([attention_of(results_of(UNITS), "rte")])

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from graftwork.report.gathered import Gathered
-from graftwork.report.printing import print_next
-from graftwork.training import Recipe, plan
+from graftwork.experiments import Recipe, plan
+from graftwork.report.files import print_next
+from graftwork.report.run_data import Gathered
 from tests.report.made_up import RECIPE, UNITS, results_of
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from graftwork.experiments import Recipe, Unit, plan
 from graftwork.report.board import run_line
 from graftwork.report.progress import Progress
-from graftwork.training import Recipe, Unit, plan
 from tests.report.made_up import MANY, many_result
 from tests.report.test_live import Clock
 

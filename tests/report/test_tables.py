@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from graftwork.report import Table, tables
-from graftwork.report.words import duration, score, size
+from graftwork.report.formatting import duration, score, size
 from tests.report.made_up import UNITS, results_of
 
 

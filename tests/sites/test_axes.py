@@ -9,7 +9,7 @@ from torch import nn
 
 from graftwork.errors import SiteError
 from graftwork.sites import Site, discover
-from tests.sites.toys import IDS, WIDTH, Attention, Block, Model, feed_forward
+from tests.support.toy_models import IDS, WIDTH, Attention, Block, Model, feed_forward
 
 
 def facts(site: Site) -> tuple[int, int, int | None]:
@@ -217,7 +217,7 @@ def test_rows_and_positions_in_one_dimension(first, rows):
     assert {site.width for site in sites} == {WIDTH}
 
 
-class Chosen(Flattens):
+class Override(Flattens):
     """Runs its blocks on the positions that a mask chooses."""
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -229,7 +229,7 @@ class Chosen(Flattens):
 
 
 def test_rows_that_the_data_choose_are_not_known():
-    assert {site.rows for site in discover(Chosen(""), (IDS,)).of_kind("feed_forward")} == {None}
+    assert {site.rows for site in discover(Override(""), (IDS,)).of_kind("feed_forward")} == {None}
 
 
 class Pictures(nn.Module):
@@ -280,3 +280,31 @@ def test_a_part_that_is_run_by_itself_has_rows_of_its_own():
         "language_model": {0},
         "vision_tower": {None},
     }
+
+
+class Series(nn.Module):
+    """As many positions as the width, a number that the model fixes, and rows that are joined with channels inside a block."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mlp = feed_forward()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            joined = x.view(-1, WIDTH, WIDTH)
+            return (joined + self.mlp(joined)).reshape(x.shape)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(1, WIDTH)
+        self.blocks = nn.ModuleList([Series.Block(), Series.Block()])
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        x = self.embed(values[:, :WIDTH].movedim(1, 2).unsqueeze(-1))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_a_reshape_in_front_of_the_features_leaves_them_last():
+    assert {facts(site)[:2] for site in discover(Series(), (torch.randn(2, WIDTH, 3),))} == {(WIDTH, -1)}

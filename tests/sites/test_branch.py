@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.sites.toys import WIDTH, Block, Model, feed_forward, findings_of, kinds_of
+from tests.support.toy_models import WIDTH, Block, Model, feed_forward, findings_of, kinds_of
 
 
 class OneBranch(nn.Module):

@@ -7,7 +7,7 @@ from torch import nn
 
 from graftwork.errors import ConfigError, SiteError
 from graftwork.sites import SiteMap, Tap, discover, sites_from_paths
-from tests.sites.toys import IDS, WIDTH, Model
+from tests.support.toy_models import IDS, WIDTH, Model
 from tests.zoo.models import build
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from graftwork.errors import SiteError
 from graftwork.sites import Site, SiteMap, Tap, discover, sites_from_paths
-from graftwork.sites.convolutions import facts_of, is_site
+from graftwork.sites.discovery.convolutions import facts_of, is_site
 from tests.zoo.models import build
 
 

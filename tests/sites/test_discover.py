@@ -11,9 +11,9 @@ from torch import nn
 
 from graftwork.errors import SiteError
 from graftwork.sites import SiteMap, discover
-from graftwork.sites.confirm import confirm_sites
-from graftwork.sites.discover import observe
-from tests.sites.toys import IDS, WIDTH, Block, Model
+from graftwork.sites.discovery.confirm import confirm_sites
+from graftwork.sites.discovery.discover import observe
+from tests.support.toy_models import IDS, WIDTH, Block, Model
 from tests.zoo.models import build, build_or_skip, names
 
 BRANCHES = ("attention", "cross_attention", "feed_forward", "mixer", "composite")

@@ -9,7 +9,7 @@ from torch import nn
 
 from graftwork.errors import SiteError
 from graftwork.sites import discover
-from graftwork.sites.example_inputs import BATCH, LENGTH, inputs_for, runs_of_parts, runs_to_try
+from graftwork.sites.discovery.example_inputs import BATCH, LENGTH, inputs_for, runs_of_parts, runs_to_try
 from tests.zoo.models import build
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from graftwork.sites import discover
-from graftwork.sites.layers import list_children_of
-from tests.sites.toys import WIDTH, Attention, Block, Model, PostNormBlock, feed_forward, findings_of, kinds_of
+from graftwork.sites.discovery.layers import list_children_of
+from tests.support.toy_models import WIDTH, Attention, Block, Model, PostNormBlock, feed_forward, findings_of, kinds_of
 from tests.zoo.models import build
 
 

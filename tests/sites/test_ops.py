@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graftwork.sites import norm_paths, ops
+from graftwork.sites import norm_paths
+from graftwork.sites.discovery import ops
 
 
 class GatedRMSNorm(nn.Module):

@@ -7,8 +7,8 @@ import warnings
 import torch
 from torch import nn
 
-from graftwork.sites.ops import operation_name
-from tests.sites.toys import record_of
+from graftwork.sites.discovery.ops import operation_name
+from tests.support.toy_models import record_of
 
 
 class Step(nn.Module):

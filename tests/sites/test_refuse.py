@@ -8,7 +8,7 @@ from torch import nn
 
 from graftwork.errors import SiteError
 from graftwork.sites import discover
-from tests.sites.toys import IDS, Attention, Block, Model, feed_forward
+from tests.support.toy_models import IDS, Attention, Block, Model, feed_forward
 
 
 def test_no_residual_sums():
@@ -126,3 +126,21 @@ def test_a_model_that_cannot_be_run_names_both_causes():
 def test_inputs_that_cannot_be_made():
     with pytest.raises(SiteError, match=r"no inputs can be made for a Model.*example_inputs="):
         discover(Model())
+
+
+class Excites(Block):
+    """Squeeze-and-excitation: what its maps make of the mean is a factor at every position, and added to nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Sequential(feed_forward(), nn.Sigmoid())
+
+    def forward(self, x):
+        x = x * self.gate(x.mean(1, keepdim=True))
+        return super().forward(x)
+
+
+def test_a_factor_at_all_positions_is_no_feed_forward():
+    model = Model(layers=2)
+    model.blocks[0], model.blocks[1] = Excites(), Excites()
+    assert {site.kind for site in discover(model, (IDS,))} == {"attention", "feed_forward", "layer"}

@@ -11,10 +11,10 @@ import transformers
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor
 
-from graftwork.sites.assemble import assemble
-from graftwork.sites.graph import Graph
-from graftwork.sites.skeleton import clear_fake_caches, trace
-from tests.sites.toys import IDS, Model, record_of
+from graftwork.sites.discovery.assemble import assemble
+from graftwork.sites.discovery.graph import Graph
+from graftwork.sites.discovery.skeleton import clear_fake_caches, trace
+from tests.support.toy_models import IDS, Model, record_of
 from tests.zoo.models import build_or_skip
 
 

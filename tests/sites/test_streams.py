@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tests.sites.toys import WIDTH, Attention, Block, Model, feed_forward, findings_of, kinds_of
+from tests.support.toy_models import WIDTH, Attention, Block, Model, feed_forward, findings_of, kinds_of
 
 
 class Gate(nn.Module):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from graftwork.sites.graph import Graph
-from graftwork.sites.sums import ResidualSums
-from tests.sites.toys import IDS, WIDTH, Block, Model, PostNormBlock, findings_of, kinds_of, record_of
+from graftwork.sites.discovery.graph import Graph
+from graftwork.sites.discovery.sums import ResidualSums
+from tests.support.toy_models import IDS, WIDTH, Block, Model, PostNormBlock, findings_of, kinds_of, record_of
 
 
 def sums_of(model: nn.Module, *args: torch.Tensor) -> ResidualSums:

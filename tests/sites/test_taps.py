@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from graftwork.sites import Site, Tap, discover
-from tests.sites.toys import WIDTH, Block, Model, PostNormBlock, findings_of
+from tests.support.toy_models import WIDTH, Block, Model, PostNormBlock, findings_of
 from tests.zoo.models import ZooModel, build
 
 
@@ -224,12 +224,12 @@ def test_a_bare_norm_is_seen_where_its_result_goes():
 
 
 def test_a_branch_that_several_parts_carry():
-    class Joined(Block):
+    class ConcatNode(Block):
         def forward(self, x):
             y = self.attn(self.norm1(x))[0]
             return x + torch.cat((y[:, :1], y[:, 1:]), dim=1)
 
-    site = sites_of(Joined)["attention"]
+    site = sites_of(ConcatNode)["attention"]
     assert site.output == Tap("blocks.0.attn", "output", 0)
     assert site.extra == {"layout": "differs"}
 

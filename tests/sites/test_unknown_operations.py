@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graftwork.sites import SiteMap, discover, ops
-from tests.sites.quantised import MODELS, WAYS
-from tests.sites.toys import Attention, Block, Model, findings_of, kinds_of
+from graftwork.sites import SiteMap, discover
+from graftwork.sites.discovery import ops
+from tests.support.quantised_models import MODELS, WAYS
+from tests.support.toy_models import Attention, Block, Model, findings_of, kinds_of
 
 
 def of_branches(sites: SiteMap) -> list[tuple[object, ...]]:

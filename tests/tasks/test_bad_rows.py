@@ -12,7 +12,7 @@ import pytest
 
 from graftwork.errors import TaskError
 from graftwork.tasks import Task, TaskSpec
-from tests.tasks.tiny import ROWS
+from tests.support.tiny_tasks import ROWS
 
 
 def wrong(kind: str, **change: Any) -> list[dict[str, Any]]:
@@ -131,7 +131,7 @@ def test_no_rows() -> None:
 
 
 def test_a_second_text_for_some_rows_only() -> None:
-    from tests.tasks.tiny import tokenizer
+    from tests.support.tiny_tasks import tokenizer
 
     rows = wrong("classification", text_pair=None)
     task = Task.from_rows("t", TaskSpec(), rows, rows)

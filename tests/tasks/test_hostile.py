@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from graftwork.errors import TaskError
+from graftwork.experiments.costing.memory import forget_highest, highest_memory
 from graftwork.tasks import Task, TaskSpec
-from graftwork.training.costing.memory import forget_highest, highest_memory
 
 MIB = 1 << 20
 

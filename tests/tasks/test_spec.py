@@ -9,7 +9,7 @@ import pytest
 
 from graftwork.errors import GraftworkError, TaskError
 from graftwork.tasks import Task, TaskSpec, kinds
-from tests.tasks.tiny import ROWS
+from tests.support.tiny_tasks import ROWS
 
 
 @pytest.mark.parametrize(

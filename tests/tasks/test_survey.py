@@ -11,7 +11,7 @@ import pytest
 
 from graftwork.errors import TaskError
 from graftwork.tasks import Survey, Task, TaskSpec, survey
-from tests.tasks.tiny import ROWS, tokenizer
+from tests.support.tiny_tasks import ROWS, tokenizer
 
 
 def of(

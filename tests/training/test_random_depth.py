@@ -12,7 +12,7 @@ import transformers as hf
 
 import graftwork as gw
 from graftwork.training import AdapterTrainer, RandomDepth, depth_at
-from tests.attach.common import bert_classifier
+from tests.support.attached import bert_classifier
 from tests.training.test_trainer import Rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*pin_memory.*")
@@ -33,20 +33,20 @@ def test_every_depth_is_as_likely_as_any_other() -> None:
 class Watch(hf.TrainerCallback):
     """What is active at each forward pass of a step, and behind it."""
 
-    def __init__(self, grafts: gw.Adapters) -> None:
-        self.grafts, self.inside, self.behind = grafts, [], []
-        grafts.model.register_forward_pre_hook(lambda *_: self.inside.append(grafts.active))
+    def __init__(self, adapters: gw.Adapters) -> None:
+        self.adapters, self.inside, self.behind = adapters, [], []
+        adapters.model.register_forward_pre_hook(lambda *_: self.inside.append(adapters.active))
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self.behind.append(self.grafts.active)
+        self.behind.append(self.adapters.active)
 
 
 def train(folder: Path, steps: int, depth: RandomDepth, resume: bool = False) -> tuple[gw.Adapters, Watch]:
-    grafts = gw.attach(bert_classifier(vocab_size=100, num_hidden_layers=3))
+    adapters = gw.attach(bert_classifier(vocab_size=100, num_hidden_layers=3))
     torch.manual_seed(0)
-    grafts.add("a", gw.Pfeiffer(reduction_factor=4))
-    grafts.train_only("a")
-    watch = Watch(grafts)
+    adapters.add("a", gw.Pfeiffer(reduction_factor=4))
+    adapters.train_only("a")
+    watch = Watch(adapters)
     arguments = hf.TrainingArguments(
         str(folder),
         max_steps=steps,
@@ -59,9 +59,9 @@ def train(folder: Path, steps: int, depth: RandomDepth, resume: bool = False) ->
         disable_tqdm=True,
         use_cpu=True,
     )
-    trainer = AdapterTrainer(grafts.model, arguments, train_dataset=Rows(), callbacks=[depth, watch])
+    trainer = AdapterTrainer(adapters.model, arguments, train_dataset=Rows(), callbacks=[depth, watch])
     trainer.train(resume_from_checkpoint=resume)
-    return grafts, watch
+    return adapters, watch
 
 
 def test_each_step_trains_at_its_own_depth_and_goes_on_so_after_an_interruption(tmp_path: Path) -> None:
@@ -79,6 +79,6 @@ def test_each_step_trains_at_its_own_depth_and_goes_on_so_after_an_interruption(
 def test_a_range_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(gw.ConfigError, match="most is 4; the model has 3 layers"):
         train(tmp_path, 1, RandomDepth(most=4))
-    grafts = gw.attach(bert_classifier())
+    adapters = gw.attach(bert_classifier())
     with pytest.raises(gw.ConfigError, match="nothing is active"):
-        RandomDepth().on_train_begin(None, None, None, model=grafts.model)  # type: ignore[arg-type]
+        RandomDepth().on_train_begin(None, None, None, model=adapters.model)  # type: ignore[arg-type]

@@ -37,9 +37,9 @@ def test_the_best_model_at_the_end(tmp_path: Path) -> None:
         """Both: sentence-transformers computes the loss, graftwork writes and reads the checkpoints."""
 
     model = SentenceTransformer(folder(), device="cpu")
-    grafts = gw.attach(model)
-    grafts.add("a", gw.Pfeiffer(reduction_factor=16))
-    grafts.train_only("a")
+    adapters = gw.attach(model)
+    adapters.add("a", gw.Pfeiffer(reduction_factor=16))
+    adapters.train_only("a")
     texts = ["one", "two words", "a bicycle", "the weather"]
     rows = datasets.Dataset.from_dict({"anchor": texts, "positive": texts[::-1]})
     arguments = SentenceTransformerTrainingArguments(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import graftwork as gw
-from graftwork.training.trainers.task_head import TaskHead
+from graftwork.training.task_head import TaskHead
 
 
 def clouds(count: int = 60, noise: float = 0.2) -> dict[str, torch.Tensor]:

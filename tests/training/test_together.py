@@ -12,13 +12,14 @@ from transformers import AutoTokenizer, BertModel
 
 import graftwork as gw
 from graftwork.errors import TrainingError
+from graftwork.experiments import Unit
+from graftwork.experiments.running.arguments import make_trainer
 from graftwork.tasks import Task, TaskSpec
-from graftwork.training import Learner, Unit, train_together
-from graftwork.training.planning.budget import StageBudget
-from graftwork.training.trainers.arguments import make_trainer
-from graftwork.training.trainers.encoding import Encoded
-from graftwork.training.trainers.together import merged
-from tests.training.tiny_run import WORDS, make_base
+from graftwork.training import Learner, train_together
+from graftwork.training.budget import StageBudget
+from graftwork.training.encoding import Encoded
+from graftwork.training.together import merged
+from tests.support.tiny_run import WORDS, make_base
 
 COLOURS = ["red", "green", "blue"]
 
@@ -71,19 +72,19 @@ def model(
 ) -> gw.Adapters:
     """A fresh base in float64 with those adapters, each drawn by its own seed."""
     bert = BertModel.from_pretrained(base, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout).double()
-    grafts = gw.attach(gw.Headed(bert))
+    adapters = gw.attach(gw.ModelWithHeads(bert))
     for learner in given:
         if learner.name in names:
             torch.manual_seed(learner.seed)
-            grafts.add(learner.name, config)
-            grafts.add_head(learner.name, learner.encoded.task.head())
-            for module in grafts.head_of(learner.name).values():
+            adapters.add(learner.name, config)
+            adapters.add_head(learner.name, learner.encoded.task.head())
+            for module in adapters.head_of(learner.name).values():
                 module.double()
-    return grafts
+    return adapters
 
 
-def state(grafts: gw.Adapters, name: str) -> dict[str, torch.Tensor]:
-    modules = {**grafts.modules_of(name), **grafts.head_of(name)}
+def state(adapters: gw.Adapters, name: str) -> dict[str, torch.Tensor]:
+    modules = {**adapters.modules_of(name), **adapters.head_of(name)}
     return {f"{key}/{n}": p.detach().clone() for key, m in modules.items() for n, p in m.named_parameters()}
 
 
@@ -91,15 +92,15 @@ def state(grafts: gw.Adapters, name: str) -> dict[str, torch.Tensor]:
 def test_each_comes_out_as_if_trained_alone(base: Path, tmp_path: Path, config: gw.AdapterConfig) -> None:
     """Against the Trainer that a recipe uses, in float64; 20 steps and more for each."""
     all_at_once = learners(base)
-    grafts = model(base, ["a", "b", "c"], all_at_once, config=config)
-    scores = train_together(grafts, all_at_once)
+    adapters = model(base, ["a", "b", "c"], all_at_once, config=config)
+    scores = train_together(adapters, all_at_once)
     for learner in learners(base):
         alone = model(base, [learner.name], [learner], config=config)
         alone.train_only(learner.name)
         unit = Unit("adapter", learner.name, learner.seed)
         trainer = make_trainer(unit, tmp_path, learner.budget, alone, learner.encoded, [])
         trainer.train()
-        expected, found = state(alone, learner.name), state(grafts, learner.name)
+        expected, found = state(alone, learner.name), state(adapters, learner.name)
         assert expected.keys() == found.keys()
         for key, value in expected.items():
             assert value.dtype is torch.float64
@@ -109,7 +110,7 @@ def test_each_comes_out_as_if_trained_alone(base: Path, tmp_path: Path, config: 
 
 
 def test_the_others_change_nothing(base: Path) -> None:
-    """With dropout off, to rounding: the company that an adapter has is not seen in it."""
+    """With dropout off, to rounding: the other adapters of the pass are not seen in it."""
     three, two = learners(base), learners(base)[:2]
     first, second = model(base, ["a", "b", "c"], three), model(base, ["a", "b"], two)
     train_together(first, three)
@@ -127,7 +128,7 @@ def test_interrupted_it_goes_on_to_the_same_weights(base: Path, tmp_path: Path) 
     whole = learners(base)
     expected = model(base, ["a", "b", "c"], whole, dropout=0.1)
     ends: list[tuple[str, int]] = []
-    train_together(expected, whole, seed=4, told=lambda learner, epoch, score: ends.append((learner.name, epoch)))
+    train_together(expected, whole, seed=4, on_epoch=lambda learner, epoch, score: ends.append((learner.name, epoch)))
     assert len(ends) > 4
     for stop in (ends[1], ends[-2]):
         folder = tmp_path / f"{stop[0]}{stop[1]}"
@@ -139,19 +140,19 @@ def test_interrupted_it_goes_on_to_the_same_weights(base: Path, tmp_path: Path) 
         begun = learners(base)
         with pytest.raises(Interrupted):
             train_together(
-                model(base, ["a", "b", "c"], begun, dropout=0.1), begun, seed=4, folder=folder, told=interrupt
+                model(base, ["a", "b", "c"], begun, dropout=0.1), begun, seed=4, folder=folder, on_epoch=interrupt
             )
         again = learners(base)
-        grafts = model(base, ["a", "b", "c"], again, dropout=0.1)
+        adapters = model(base, ["a", "b", "c"], again, dropout=0.1)
         with torch.no_grad():  # what was drawn anew is replaced by what was learnt
-            for module in grafts.modules_of("a").values():
+            for module in adapters.modules_of("a").values():
                 for p in module.parameters():
                     p.add_(1)
         assert (folder / "together.pt").is_file()
-        train_together(grafts, again, seed=4, folder=folder)
+        train_together(adapters, again, seed=4, folder=folder)
         for name in ("a", "b", "c"):
             for key, value in state(expected, name).items():
-                assert torch.equal(state(grafts, name)[key], value), (stop, name, key)
+                assert torch.equal(state(adapters, name)[key], value), (stop, name, key)
         for mine, other in zip(again, whole, strict=True):
             assert (mine.steps, mine.scores, mine.losses) == (other.steps, other.scores, other.losses)
 
@@ -177,28 +178,28 @@ def test_batches_are_filled_up_to_the_longest() -> None:
 
 def test_what_cannot_learn_in_one_pass_is_refused(base: Path) -> None:
     given = learners(base)
-    grafts = model(base, ["a", "b", "c"], given)
+    adapters = model(base, ["a", "b", "c"], given)
     with pytest.raises(TrainingError, match="nothing to train"):
-        train_together(grafts, [])
+        train_together(adapters, [])
     with pytest.raises(TrainingError, match="'a' learns twice"):
-        train_together(grafts, [given[0], given[0]])
+        train_together(adapters, [given[0], given[0]])
     with pytest.raises(TrainingError, match="accumulation is 2"):
-        train_together(grafts, learners(base, accumulation=2))
+        train_together(adapters, learners(base, accumulation=2))
     mixed = learners(base)
     mixed[1].budget = mixed[1].budget.model_copy(update={"bf16": True})
     with pytest.raises(TrainingError, match="bf16 differs"):
-        train_together(grafts, mixed)
+        train_together(adapters, mixed)
     with pytest.raises(TrainingError, match="pixel_values for the other"):
         merged({"a": {"input_ids": torch.ones(1, 2)}, "b": {"pixel_values": torch.ones(1, 3, 4, 4)}}, {})
 
 
 def test_a_loss_that_is_not_a_number_stops_it(base: Path) -> None:
     given = learners(base)[:1]
-    grafts = model(base, ["a"], given)
+    adapters = model(base, ["a"], given)
     with torch.no_grad():
-        next(next(iter(grafts.head_of("a").values())).parameters()).fill_(float("nan"))
+        next(next(iter(adapters.head_of("a").values())).parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match="'a': the loss is nan at step 1"):
-        train_together(grafts, given)
+        train_together(adapters, given)
 
 
 def test_a_checkpoint_of_other_adapters_is_refused(base: Path, tmp_path: Path) -> None:

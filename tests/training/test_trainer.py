@@ -13,7 +13,7 @@ import transformers as hf
 from torch import Tensor
 
 import graftwork as gw
-from graftwork.training import AdapterTrainer, GraftCallback
+from graftwork.training import AdapterCallback, AdapterTrainer
 from tests.zoo.models import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*pin_memory.*")
@@ -43,44 +43,44 @@ def quiet() -> Iterator[None]:
     hf.utils.logging.set_verbosity(before)
 
 
-def one_adapter(grafts: gw.Adapters) -> None:
-    grafts.add("a", gw.Houlsby(bottleneck_size=4, norms="own"))
-    grafts.add("other", gw.Pfeiffer())
-    grafts.train_only("a")
+def one_adapter(adapters: gw.Adapters) -> None:
+    adapters.add("a", gw.Houlsby(bottleneck_size=4, norms="own"))
+    adapters.add("other", gw.Pfeiffer())
+    adapters.train_only("a")
 
 
-def other_labels(grafts: gw.Adapters) -> None:
-    one_adapter(grafts)
-    grafts.add_head("a", 4)
-    grafts.train_only("a")
+def other_labels(adapters: gw.Adapters) -> None:
+    one_adapter(adapters)
+    adapters.add_head("a", 4)
+    adapters.train_only("a")
 
 
-def a_fusion(grafts: gw.Adapters) -> None:
+def a_fusion(adapters: gw.Adapters) -> None:
     for name in ("a", "b"):
-        grafts.add(name, gw.Pfeiffer(reduction_factor=4))
+        adapters.add(name, gw.Pfeiffer(reduction_factor=4))
     pool = gw.Fuse("a", "b", name="mix")
-    grafts.add_fusion(pool, gw.FusionConfig(temperature=5.0, temperature_steps=8, dropout=0.1))
-    grafts.train_only(pool)
+    adapters.add_fusion(pool, gw.FusionConfig(temperature=5.0, temperature_steps=8, dropout=0.1))
+    adapters.train_only(pool)
 
 
-def on_top(grafts: gw.Adapters) -> None:
-    grafts.add("en", gw.Pfeiffer())
-    grafts.add("ner", gw.Pfeiffer(dropout=0.2))
-    grafts.train_only("ner", active=gw.Stack("en", "ner"))
+def on_top(adapters: gw.Adapters) -> None:
+    adapters.add("en", gw.Pfeiffer())
+    adapters.add("ner", gw.Pfeiffer(dropout=0.2))
+    adapters.train_only("ner", active=gw.Stack("en", "ner"))
 
 
-def with_norms(grafts: gw.Adapters) -> None:
-    grafts.add("a", gw.Pfeiffer())
-    grafts.train_only("a", base="norms")
+def with_norms(adapters: gw.Adapters) -> None:
+    adapters.add("a", gw.Pfeiffer())
+    adapters.train_only("a", base="norms")
 
 
-def with_base(grafts: gw.Adapters) -> None:
-    grafts.add("a", gw.Pfeiffer())
-    grafts.train_only("a", base="trained")
+def with_base(adapters: gw.Adapters) -> None:
+    adapters.add("a", gw.Pfeiffer())
+    adapters.train_only("a", base="trained")
 
 
-def head_alone(grafts: gw.Adapters) -> None:
-    grafts.train_only(None)
+def head_alone(adapters: gw.Adapters) -> None:
+    adapters.train_only(None)
 
 
 PREPARED = [one_adapter, other_labels, a_fusion, on_top, with_norms, with_base, head_alone]
@@ -88,13 +88,13 @@ PREPARED = [one_adapter, other_labels, a_fusion, on_top, with_norms, with_base, 
 
 def attached(prepare: Prepare) -> gw.Adapters:
     """A fresh process's model: same base, adapters begun from the same seed."""
-    grafts = gw.attach(build("bert_classifier").model)
+    adapters = gw.attach(build("bert_classifier").model)
     torch.manual_seed(11)
-    prepare(grafts)
-    return grafts
+    prepare(adapters)
+    return adapters
 
 
-def trainer(cls: type[hf.Trainer], grafts: gw.Adapters, folder: Path, **options: Any) -> hf.Trainer:
+def trainer(cls: type[hf.Trainer], adapters: gw.Adapters, folder: Path, **options: Any) -> hf.Trainer:
     defaults: dict[str, Any] = {
         "output_dir": str(folder),
         "use_cpu": True,
@@ -108,14 +108,14 @@ def trainer(cls: type[hf.Trainer], grafts: gw.Adapters, folder: Path, **options:
         "seed": 3,
         "lr_scheduler_type": "linear",
     }
-    callbacks = [GraftCallback()] if cls is hf.Trainer else None
+    callbacks = [AdapterCallback()] if cls is hf.Trainer else None
     rows, more = Rows(), Rows(1)
     arguments = hf.TrainingArguments(**{**defaults, **options})
-    return cls(model=grafts.model, args=arguments, train_dataset=rows, eval_dataset=more, callbacks=callbacks)
+    return cls(model=adapters.model, args=arguments, train_dataset=rows, eval_dataset=more, callbacks=callbacks)
 
 
-def weights(grafts: gw.Adapters) -> dict[str, Tensor]:
-    return {n: t.clone() for n, t in grafts.model.state_dict().items()}
+def weights(adapters: gw.Adapters) -> dict[str, Tensor]:
+    return {n: t.clone() for n, t in adapters.model.state_dict().items()}
 
 
 def unequal(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
@@ -145,23 +145,23 @@ def test_resuming_is_as_never_having_stopped(cls: type[hf.Trainer], prepare: Pre
 
 @pytest.mark.parametrize("prepare", PREPARED, ids=lambda p: p.__name__)
 def test_a_checkpoint_holds_what_learns_and_no_base(prepare: Prepare, tmp_path: Path) -> None:
-    grafts = attached(prepare)
-    trainer(AdapterTrainer, grafts, tmp_path, max_steps=1, save_steps=1).train()
+    adapters = attached(prepare)
+    trainer(AdapterTrainer, adapters, tmp_path, max_steps=1, save_steps=1).train()
     checkpoint = tmp_path / "checkpoint-1"
     names = {p.relative_to(checkpoint).as_posix() for p in checkpoint.rglob("*") if p.is_file()}
     assert not names & {"model.safetensors", "pytorch_model.bin", "adapter_config.json", "adapter_model.safetensors"}
     assert {"optimizer.pt", "scheduler.pt", "trainer_state.json", "training_args.bin"} <= names
     assert ("graftwork_base.safetensors" in names) == (prepare in (with_norms, with_base, head_alone))
-    if grafts.learning:
+    if adapters.trainable:
         manifest = json.loads((checkpoint / "graftwork" / "graftwork.json").read_text())
-        assert (*manifest["adapters"], *manifest["fusions"]) == grafts.learning
+        assert (*manifest["adapters"], *manifest["fusions"]) == adapters.trainable
 
 
 def test_a_checkpoint_is_a_folder_to_load(tmp_path: Path) -> None:
-    grafts = attached(on_top)
-    run = trainer(AdapterTrainer, grafts, tmp_path)
+    adapters = attached(on_top)
+    run = trainer(AdapterTrainer, adapters, tmp_path)
     run.train()
-    grafts.save("en", tmp_path / "en")
+    adapters.save("en", tmp_path / "en")
     zoo = build("bert_classifier")
     fresh = gw.attach(zoo.model)
     with pytest.raises(gw.UnknownNameError, match="needs 'en'"):
@@ -169,8 +169,8 @@ def test_a_checkpoint_is_a_folder_to_load(tmp_path: Path) -> None:
     fresh.load(tmp_path / "en")
     fresh.active = fresh.load(tmp_path / "checkpoint-6" / "graftwork")
     assert fresh.active == gw.Stack("en", "ner")
-    grafts.model.eval()
-    assert torch.equal(zoo.model(**zoo.inputs).logits, grafts.model(**zoo.inputs).logits)
+    adapters.model.eval()
+    assert torch.equal(zoo.model(**zoo.inputs).logits, adapters.model(**zoo.inputs).logits)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_torch", "adamw_torch_fused"])
@@ -178,9 +178,9 @@ def test_a_checkpoint_is_a_folder_to_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prepare", [one_adapter, other_labels, a_fusion, head_alone], ids=lambda p: p.__name__)
 def test_the_best_model_at_the_end(cls: type[hf.Trainer], prepare: Prepare, optimizer: str, tmp_path: Path) -> None:
     """The last checkpoint is a bad one: from the fifth step on the learning rate is huge."""
-    grafts = attached(prepare)
+    adapters = attached(prepare)
     options = {"eval_strategy": "steps", "eval_steps": 2, "save_steps": 2, "load_best_model_at_end": True}
-    run = trainer(cls, grafts, tmp_path, optim=optimizer, learning_rate=0.05, **options)
+    run = trainer(cls, adapters, tmp_path, optim=optimizer, learning_rate=0.05, **options)
     run.create_optimizer()
     run.create_scheduler = lambda *_, **__: _spoil_the_end(run)  # type: ignore[method-assign]
     run.train()
@@ -207,22 +207,22 @@ def _spoil_the_end(run: hf.Trainer) -> torch.optim.lr_scheduler.LRScheduler:
 def test_evaluating_between_steps_sees_the_weights_as_they_are(
     prepare: Prepare, optimizer: str, tmp_path: Path
 ) -> None:
-    grafts = attached(prepare)
+    adapters = attached(prepare)
     options = {"optim": optimizer, "eval_strategy": "steps", "eval_steps": 2}
-    run = trainer(AdapterTrainer, grafts, tmp_path, learning_rate=0.3, **options)
+    run = trainer(AdapterTrainer, adapters, tmp_path, learning_rate=0.3, **options)
     run.train()
     last = [e["eval_loss"] for e in run.state.log_history if "eval_loss" in e][-1]
     fresh = attached(prepare)
-    fresh.model.load_state_dict(grafts.model.state_dict())
+    fresh.model.load_state_dict(adapters.model.state_dict())
     assert trainer(AdapterTrainer, fresh, tmp_path).evaluate()["eval_loss"] == last
 
 
 @pytest.mark.parametrize("cls", TRAINERS, ids=lambda c: c.__name__)
 def test_the_temperature_falls_by_steps_of_the_optimiser(cls: type[hf.Trainer], tmp_path: Path) -> None:
-    grafts = attached(a_fusion)
-    trainer(cls, grafts, tmp_path, max_steps=4, gradient_accumulation_steps=2, per_device_train_batch_size=2).train()
-    assert {int(m.temperature_step) for m in grafts.modules_of("mix").values()} == {4}
-    assert {float(m.temperature) for m in grafts.modules_of("mix").values()} == {3.0}
+    adapters = attached(a_fusion)
+    trainer(cls, adapters, tmp_path, max_steps=4, gradient_accumulation_steps=2, per_device_train_batch_size=2).train()
+    assert {int(m.temperature_step) for m in adapters.modules_of("mix").values()} == {4}
+    assert {float(m.temperature) for m in adapters.modules_of("mix").values()} == {3.0}
 
 
 def test_a_plain_trainers_checkpoint_is_resumed_by_ours(tmp_path: Path) -> None:
@@ -234,8 +234,8 @@ def test_a_plain_trainers_checkpoint_is_resumed_by_ours(tmp_path: Path) -> None:
 
 
 def test_what_learns_otherwise_is_not_resumed(tmp_path: Path) -> None:
-    grafts = attached(one_adapter)
-    trainer(AdapterTrainer, grafts, tmp_path, max_steps=3).train()
+    adapters = attached(one_adapter)
+    trainer(AdapterTrainer, adapters, tmp_path, max_steps=3).train()
     checkpoint = str(tmp_path / "checkpoint-3")
 
     def resuming(prepare: Prepare, match: str, error: type[Exception] = gw.CheckpointError) -> None:
@@ -245,21 +245,21 @@ def test_what_learns_otherwise_is_not_resumed(tmp_path: Path) -> None:
             trainer(AdapterTrainer, fresh, tmp_path).train(resume_from_checkpoint=checkpoint)
         assert not unequal(weights(fresh), before)
 
-    def wider(grafts: gw.Adapters) -> None:
-        grafts.add("a", gw.Houlsby(bottleneck_size=8, norms="own"))
-        grafts.train_only("a")
+    def wider(adapters: gw.Adapters) -> None:
+        adapters.add("a", gw.Houlsby(bottleneck_size=8, norms="own"))
+        adapters.train_only("a")
 
-    def renamed(grafts: gw.Adapters) -> None:
-        grafts.add("b", gw.Houlsby(bottleneck_size=4, norms="own"))
-        grafts.train_only("b")
+    def renamed(adapters: gw.Adapters) -> None:
+        adapters.add("b", gw.Houlsby(bottleneck_size=4, norms="own"))
+        adapters.train_only("b")
 
-    def both(grafts: gw.Adapters) -> None:
-        one_adapter(grafts)
-        grafts.train_only(gw.Stack("a", "other"))
+    def both(adapters: gw.Adapters) -> None:
+        one_adapter(adapters)
+        adapters.train_only(gw.Stack("a", "other"))
 
-    def norms_too(grafts: gw.Adapters) -> None:
-        one_adapter(grafts)
-        grafts.train_only("a", base="norms")
+    def norms_too(adapters: gw.Adapters) -> None:
+        one_adapter(adapters)
+        adapters.train_only("a", base="norms")
 
     resuming(wider, "configured otherwise than the 'a'")
     resuming(renamed, "is not on this model", gw.UnknownNameError)
@@ -270,8 +270,8 @@ def test_what_learns_otherwise_is_not_resumed(tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_changes_nothing(tmp_path: Path) -> None:
-    grafts = attached(with_norms)
-    trainer(AdapterTrainer, grafts, tmp_path, max_steps=3).train()
+    adapters = attached(with_norms)
+    trainer(AdapterTrainer, adapters, tmp_path, max_steps=3).train()
     rest = tmp_path / "checkpoint-3" / "graftwork_base.safetensors"
     rest.write_bytes(rest.read_bytes()[:-10])
     fresh = attached(with_norms)
@@ -289,8 +289,8 @@ def test_a_model_without_adapters_is_refused(tmp_path: Path) -> None:
 
 def test_save_pretrained_and_back(tmp_path: Path) -> None:
     """The whole model as transformers writes it: base and adapters in one file, the base readable by anyone."""
-    grafts = attached(one_adapter)
-    grafts.model.save_pretrained(tmp_path)
+    adapters = attached(one_adapter)
+    adapters.model.save_pretrained(tmp_path)
     plain = hf.AutoModelForSequenceClassification.from_pretrained(tmp_path)
     base = build("bert_classifier").model.state_dict()
     assert not unequal(dict(plain.state_dict()), dict(base))
@@ -300,17 +300,17 @@ def test_save_pretrained_and_back(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     whole.model.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    assert not unequal(weights(whole), weights(grafts))
+    assert not unequal(weights(whole), weights(adapters))
 
 
 def test_save_model(tmp_path: Path) -> None:
-    grafts = attached(one_adapter)
-    run = trainer(AdapterTrainer, grafts, tmp_path)
+    adapters = attached(one_adapter)
+    run = trainer(AdapterTrainer, adapters, tmp_path)
     for _ in range(2):
         run.save_model(str(tmp_path / "final"))
     fresh = gw.attach(build("bert_classifier").model)
     assert fresh.load(tmp_path / "final" / "graftwork") == "a"
     assert not unequal(
         {n: t for m in fresh.modules_of("a").values() for n, t in m.state_dict().items()},
-        {n: t for m in grafts.modules_of("a").values() for n, t in m.state_dict().items()},
+        {n: t for m in adapters.modules_of("a").values() for n, t in m.state_dict().items()},
     )

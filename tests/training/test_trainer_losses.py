@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import graftwork as gw
 from graftwork.training import AdapterTrainer
-from tests.attach.common import assert_close, bert_classifier, ids, lively, made
+from tests.support.attached import assert_close, bert_classifier, ids, lively, made
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*pin_memory.*")
 POOL = gw.Fuse("a", "b", name="f")
@@ -49,20 +49,20 @@ def rows(model: Any) -> list[dict[str, Tensor]]:
 
 
 def fusion(model: Any, regularization: float = 0.01) -> gw.Adapters:
-    grafts = gw.attach(model)
+    adapters = gw.attach(model)
     torch.manual_seed(0)
     for n, name in enumerate("ab"):
-        grafts.add(name, gw.Pfeiffer(bottleneck_size=4, dtype="float64"))
-        lively(grafts, name, seed=n + 1)
-    grafts.add_fusion(POOL, gw.FusionConfig(regularization=regularization, dtype="float64"))
-    lively(grafts, "f", size=0.05)
-    grafts.train_only(POOL)
-    return grafts
+        adapters.add(name, gw.Pfeiffer(bottleneck_size=4, dtype="float64"))
+        lively(adapters, name, seed=n + 1)
+    adapters.add_fusion(POOL, gw.FusionConfig(regularization=regularization, dtype="float64"))
+    lively(adapters, "f", size=0.05)
+    adapters.train_only(POOL)
+    return adapters
 
 
-def step(cls: type[hf.Trainer], grafts: gw.Adapters, folder: Path, size: int, **options: Any) -> dict[str, Tensor]:
+def step(cls: type[hf.Trainer], adapters: gw.Adapters, folder: Path, size: int, **options: Any) -> dict[str, Tensor]:
     """The gradients of one step of the optimiser over all rows, ``size`` of them a micro-batch."""
-    model: Any = grafts.model
+    model: Any = adapters.model
     found: dict[str, Tensor] = {}
 
     class Looking(torch.optim.SGD):
@@ -84,19 +84,19 @@ def step(cls: type[hf.Trainer], grafts: gw.Adapters, folder: Path, size: int, **
     return found
 
 
-def pull(grafts: gw.Adapters) -> dict[str, Tensor]:
-    grafts.model.zero_grad(set_to_none=True)
-    grafts.auxiliary_loss().backward()
-    return {n: p.grad.clone() for n, p in grafts.model.named_parameters() if p.grad is not None}
+def pull(adapters: gw.Adapters) -> dict[str, Tensor]:
+    adapters.model.zero_grad(set_to_none=True)
+    adapters.auxiliary_loss().backward()
+    return {n: p.grad.clone() for n, p in adapters.model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("cls", TRAINERS)
 def test_gradient_accumulation_counts_the_pull_once(cls: type[hf.Trainer], size: int, tmp_path: Path) -> None:
     without = step(cls, fusion(decoder(), regularization=0.0), tmp_path, 4)
-    grafts = fusion(decoder())
-    found = step(cls, grafts, tmp_path, size)
-    extra = pull(grafts)
+    adapters = fusion(decoder())
+    found = step(cls, adapters, tmp_path, size)
+    extra = pull(adapters)
     assert any(value.abs().max() > 1e-3 for value in extra.values())
     assert_close(found, {n: g + extra.get(n, 0) for n, g in without.items()}, **FLOAT32)
 
@@ -112,12 +112,12 @@ def mean(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor
 )
 def test_a_loss_that_is_made_of_the_outputs(options: dict[str, Any], size: int, tmp_path: Path) -> None:
     without = step(AdapterTrainer, fusion(classifier(), regularization=0.0), tmp_path, size, **options)
-    grafts = fusion(classifier())
+    adapters = fusion(classifier())
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
-        found = step(AdapterTrainer, grafts, tmp_path, size, **options)
-    extra = pull(grafts)
+        found = step(AdapterTrainer, adapters, tmp_path, size, **options)
+    extra = pull(adapters)
     assert_close(found, {n: g + extra.get(n, 0) for n, g in without.items()}, rtol=1e-9, atol=1e-11)
 
 
@@ -127,24 +127,24 @@ def test_a_loss_that_is_made_of_the_outputs(options: dict[str, Any], size: int, 
 def test_a_plain_trainer_that_drops_them_is_warned_before_its_first_step(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
-    grafts = fusion(classifier())
+    adapters = fusion(classifier())
     with pytest.warns(UserWarning, match="'f'.*without them.*AdapterTrainer"):
-        step(hf.Trainer, grafts, tmp_path, 4, **options)
+        step(hf.Trainer, adapters, tmp_path, 4, **options)
 
 
 def test_nobody_is_warned_who_adds_them_or_has_none() -> None:
     model = classifier()
-    grafts = fusion(model)
+    adapters = fusion(model)
     model.train()
     inputs = {"input_ids": ids(), "labels": torch.tensor([0, 1, 2, 0])}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(**inputs).loss.backward()
         logits = model(input_ids=inputs["input_ids"]).logits
-        (nn.functional.cross_entropy(logits, inputs["labels"]) + grafts.auxiliary_loss()).backward()
-        grafts.train_only("a")
+        (nn.functional.cross_entropy(logits, inputs["labels"]) + adapters.auxiliary_loss()).backward()
+        adapters.train_only("a")
         model(input_ids=inputs["input_ids"]).logits.sum().backward()
-    grafts.train_only(POOL)
+    adapters.train_only(POOL)
     with pytest.warns(UserWarning, match="extra losses"):
         model(input_ids=inputs["input_ids"]).logits.sum().backward()
 
@@ -153,22 +153,22 @@ def test_a_mixture_of_experts_balances_as_over_its_micro_batches(tmp_path: Path)
     """The balance is of a batch; over micro-batches it is their mean, and not their sum."""
 
     def mixture() -> gw.Adapters:
-        grafts = gw.attach(decoder())
+        adapters = gw.attach(decoder())
         torch.manual_seed(0)
-        grafts.add("m", gw.MoE(bottleneck_size=4, experts=3, noise=False, importance=50.0, dtype="float64"))
-        lively(grafts, "m", size=0.1)
-        grafts.train_only("m")
-        return grafts
+        adapters.add("m", gw.MoE(bottleneck_size=4, experts=3, noise=False, importance=50.0, dtype="float64"))
+        lively(adapters, "m", size=0.1)
+        adapters.train_only("m")
+        return adapters
 
     found = step(AdapterTrainer, mixture(), tmp_path, 1)
-    grafts = mixture()
-    model: Any = grafts.model.train()
+    adapters = mixture()
+    model: Any = adapters.model.train()
     data = rows(model)
     items = sum(int(row["labels"][1:].ne(-100).sum()) for row in data)
     for row in data:
         batch = {key: value[None] for key, value in row.items()}
         loss = model(input_ids=batch["input_ids"]).logits[:, :-1].flatten(0, 1)
         loss = nn.functional.cross_entropy(loss, batch["labels"][:, 1:].flatten(), reduction="sum") / items
-        (loss + grafts.auxiliary_loss() / 4).backward()
+        (loss + adapters.auxiliary_loss() / 4).backward()
     expected = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     assert_close(found, expected, **FLOAT32)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from transformers.utils import logging
 
+from graftwork.experiments import Recipe
 from graftwork.tasks.knowledge import Sentences, Triple, read_triples
-from graftwork.training import Recipe
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))

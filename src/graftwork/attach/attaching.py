@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from graftwork.attach.handle import Handle
-from graftwork.attach.headed import HANDLE
 from graftwork.attach.parallel import refuse_parallel
 from graftwork.attach.wiring import attached_part, unwire
 from graftwork.errors import AttachError, ConfigError
+from graftwork.forward.model_with_heads import HANDLE
 from graftwork.sites import Site, SiteMap, discover, norm_paths
 
 H = TypeVar("H", bound=Handle)

@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from graftwork.attach.causality import causal_at
-from graftwork.attach.choice import Program
-from graftwork.attach.heads import Labels, copied, resized, shared_weights
-from graftwork.attach.holder import Holder, SiteAdapters, device_at, holder_at, made_on
+from graftwork.attach.model_head import copied, resized, shared_weights
 from graftwork.attach.norms import build_norms
-from graftwork.attach.reading import require_hidden, require_read
+from graftwork.attach.read_checks import require_hidden, require_read
 from graftwork.attach.wiring import wire_copy
 from graftwork.compose import Learned, LearnedConfig, LearnedModule
 from graftwork.errors import ConfigError, GraftworkError, SiteError
+from graftwork.forward.heads_in_use import Labels
+from graftwork.forward.stand_ins import StandIns
 from graftwork.methods import AdapterConfig, AdapterModule, NormModule, Place
 from graftwork.sites import Site, SiteMap
+from graftwork.sites.causality import causal_at
+from graftwork.weights.holder import Holder, SiteAdapters, device_at, holder_at, made_on
 
 
 class Built(NamedTuple):
@@ -132,7 +133,7 @@ def shared_by(*modules: Mapping[Any, nn.Module]) -> nn.Module | None:
 
 
 def places_of(model: nn.Module, sites: SiteMap) -> list[Place]:
-    """What a configuration is told of each site: its stack as in the base model, whatever head is around it."""
+    """What a configuration knows of each site: its stack as in the base model, whatever head is around it."""
     stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
     causal: dict[str, bool] = {}
     kinds: dict[tuple[str, int], list[str]] = {}
@@ -236,11 +237,11 @@ def put_head(root: Holder, name: str, modules: Mapping[str, nn.Module], training
     root.heads.put(name, nn.ModuleDict({path.replace(".", "/"): m.train(training) for path, m in modules.items()}))
 
 
-def head_program(chosen: Any, path: str, head_of: Callable[[str], Mapping[str, nn.Module]]) -> Program:
+def head_stand_ins(chosen: Any, path: str, head_of: Callable[[str], Mapping[str, nn.Module]]) -> StandIns:
     """Which module stands in for the model's head module at ``path``."""
     if chosen is None:
         return None
     if isinstance(chosen, str):
         return head_of(chosen).get(path)
     block, children = chosen
-    return block, tuple(head_program(child, path, head_of) for child in children)
+    return block, tuple(head_stand_ins(child, path, head_of) for child in children)

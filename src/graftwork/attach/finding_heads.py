@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from graftwork.attach.headed import Headed
-from graftwork.attach.names import RESERVED
-from graftwork.attach.quantised import is_quantised_linear
 from graftwork.errors import AttachError
+from graftwork.forward.model_with_heads import ModelWithHeads
 from graftwork.sites import Site
-from graftwork.sites.ops import is_norm
+from graftwork.sites.discovery.ops import is_norm
+from graftwork.sites.site import RESERVED
+from graftwork.weights.quantised import is_quantised_linear
 
 
 class Found(NamedTuple):
@@ -47,7 +47,7 @@ def find_heads(model: nn.Module, sites: Iterable[Site] = (), given: Sequence[str
     Raises:
         AttachError: If what is given is no module with weights.
     """
-    if isinstance(model, Headed):
+    if isinstance(model, ModelWithHeads):
         return Found("", (), ())
     path, inner = task_model(model)
     models = _of_transformers(model)
@@ -73,7 +73,7 @@ def find_heads(model: nn.Module, sites: Iterable[Site] = (), given: Sequence[str
 def task_model(model: nn.Module) -> tuple[str, nn.Module]:
     """The model of transformers in a wrapper, and its path in it; ``""`` and the model itself where there is no other."""
     models = _of_transformers(model)
-    path = models[0] if len(models) == 1 and not isinstance(model, Headed) else ""
+    path = models[0] if len(models) == 1 and not isinstance(model, ModelWithHeads) else ""
     return path, model.get_submodule(path)
 
 

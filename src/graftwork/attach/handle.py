@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from graftwork.attach import building, learning, wiring
-from graftwork.attach.base import BaseHistory
+from graftwork.attach import trainable, wiring
+from graftwork.attach.base_weights import history_of, note_training
 from graftwork.attach.changes import whole
-from graftwork.attach.checkpointing import Bound, unbind_checkpointing
-from graftwork.attach.extra_losses import pay
 from graftwork.attach.finding_heads import output_embeddings
-from graftwork.attach.headed import HANDLE, Headed, Together
-from graftwork.attach.heads import Labels, labelled
-from graftwork.attach.holder import base_modules, reclaim
-from graftwork.attach.named_heads import heads_in_use
-from graftwork.attach.names import unknown
-from graftwork.attach.norms import norm_finders, standing_still, with_statistics
+from graftwork.attach.norms import standing_still, with_statistics
 from graftwork.attach.parallel import refuse_replica
-from graftwork.attach.plan import Plan, make_plan, refuse_rows
-from graftwork.attach.pruning import Pruned, prune
+from graftwork.attach.planning import named_block, plan_of
 from graftwork.attach.registry import Registry
-from graftwork.attach.runtime import OWN
-from graftwork.attach.shown_labels import show
 from graftwork.attach.summary import Summary, summarize
-from graftwork.attach.using import using
-from graftwork.compose import Block, Composition, LearnedModule, fusions_in, names_in
-from graftwork.errors import AttachError, CompositionError, ConfigError
+from graftwork.compose import Composition, LearnedModule
+from graftwork.errors import AttachError, ConfigError
+from graftwork.forward.extra_losses import pay
+from graftwork.forward.gradient_checkpointing import Bound, unbind_checkpointing
+from graftwork.forward.heads_in_use import OWN
+from graftwork.forward.model_with_heads import HANDLE
+from graftwork.forward.shown_labels import show
+from graftwork.forward.using import using
 from graftwork.sites import SiteMap
+from graftwork.weights.holder import base_modules, reclaim
 
 
 class Handle(Registry):
@@ -40,28 +36,32 @@ class Handle(Registry):
     Attributes:
         model: The user's own model, its classes and its forward untouched.
         sites: Where adapters can stand in it.
-        base_mode: How the base learns, as `train_only` was told.
-        base_history: What is known of the base before it learned.
     """
 
     def __init__(self, model: nn.Module, sites: SiteMap, heads: Sequence[str] | None = None) -> None:
         super().__init__(model, sites, heads)
         self.runtime.handle = self
-        self._learning: tuple[str, ...] = ()
-        self._flags = [(p, p.requires_grad) for p in model.parameters()]
         self._vocabulary = self._words()
         self._still: dict[int, nn.Module] = {}
         self._homes = wiring.wire(model, sites, self.head_paths, self.runtime)
         self._base_norms = with_statistics(model)
-        self.base_mode = "frozen"
-        self.base_history = BaseHistory.of(self)
+        self.base_history = history_of(self)
         self._standing_still = list(self._base_norms)
         model.__dict__[HANDLE] = self
         for p in model.parameters():
             p.requires_grad_(False)
 
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """The weights that are trained, as an optimizer takes them.
+
+        Example:
+            >>> adapters.train_only("a")
+            >>> optimizer = torch.optim.AdamW(adapters.trainable_parameters(), lr=1e-4)
+        """
+        return [p for p in self.model.parameters() if p.requires_grad]
+
     def summary(self) -> Summary:
-        """A table of all adapters and fusions: weights, share of the base, what is active, what learns."""
+        """A table of all adapters and fusions: weights, share of the base, where each is, what is active, what is trained."""
         return summarize(self)
 
     # -- what is active --------------------------------------------------------------------------------------------
@@ -84,15 +84,18 @@ class Handle(Registry):
 
         Args:
             composition: A name, a block, or ``None`` for the plain model.
-            head: Name of the head to use, several names (on a `Headed` model: each runs on all rows), or ``None`` for the
+            head: Name of the head to use, several names (on a `ModelWithHeads` model: each runs on all rows), or ``None`` for the
                 model's own. By default the composition's own.
 
         Raises:
             UnknownNameError: If something in it is not there.
             CompositionError: If it cannot be computed.
+
+        Example:
+            >>> adapters.activate(gw.Stack("a", "b"), head="b")
         """
-        composition = self._named(composition)
-        self.runtime.plan = self._plan(composition, head=head)
+        composition = named_block(self, composition)
+        self.runtime.plan = plan_of(self, composition, head)
         self.runtime.active = composition
         self.runtime.head = head if head is None or isinstance(head, str) else tuple(head)
         self.runtime.stale = False
@@ -117,8 +120,12 @@ class Handle(Registry):
             UnknownNameError: If something in it is not there.
             CompositionError: If it cannot be computed.
             AttachError: When it is left in another order than entered, or in another thread or task.
+
+        Example:
+            >>> with adapters.using(gw.Average("a", "b", weights=[0.3, 0.7]), head="a"):
+            ...     logits = model(**batch).logits
         """
-        return using(self.runtime, self._plan(self._named(composition), head=head))
+        return using(self.runtime, plan_of(self, named_block(self, composition), head))
 
     def bind(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function bound to the forward pass under way, for gradient checkpointing of the user's own.
@@ -144,7 +151,15 @@ class Handle(Registry):
         return 0 if plan is None else sum(node.fold() for node in plan.nodes())
 
     def fusion_weights(self, **inputs: Any) -> dict[str, dict[str, Tensor]]:
-        """The attention of the active fusions for one batch: fusion → site → ``(batch, positions, adapters)``."""
+        """The attention of the active fusions for one batch: fusion → site → ``(batch, positions, adapters)``.
+
+        Example:
+            >>> adapters.add_fusion(gw.Fuse("a", "b", name="ab"))
+            >>> adapters.active = "ab"
+            >>> weights = adapters.fusion_weights(**batch)["ab"]
+            >>> next(iter(weights.values())).shape  # (batch, positions, adapters)
+            torch.Size([2, 5, 2])
+        """
         local = self.runtime.local
         before, local.record = self.runtime.record, {}
         try:
@@ -153,35 +168,6 @@ class Handle(Registry):
             return dict(local.record)
         finally:
             local.record = before
-
-    def prune_fusion(
-        self,
-        fusion: str,
-        batches: Iterable[Mapping[str, Any]],
-        *,
-        keep: int,
-        name: str | None = None,
-        active: Composition = None,
-    ) -> Pruned:
-        """Prune a trained fusion to the adapters that it attends to most (Rücklé et al. 2021, arXiv:2010.11918).
-
-        Args:
-            fusion: The fusion's name.
-            batches: Inputs of the model, by name; the attention to each adapter is the mean over them, over unpadded
-                positions and over sites.
-            keep: How many of the pool are kept.
-            name: A name for a new fusion, which gets a copy of the weights and of the head, and can be saved apart. By
-                default the smaller pool shares the weights of the old name.
-            active: What is active while it is measured, with the whole fusion in it; by default the fusion alone.
-
-        Returns:
-            The smaller fusion, to be made active, and the attention; printable.
-
-        Raises:
-            UnknownNameError: If there is no such fusion, or the new name is taken.
-            CompositionError: If ``keep`` is more than there are, or the fusion took part in no batch.
-        """
-        return prune(self, fusion, batches, keep, name, active)
 
     # -- what learns -----------------------------------------------------------------------------------------------
 
@@ -208,11 +194,15 @@ class Handle(Registry):
             UnknownNameError: If something is not there.
             ConfigError: If ``base`` is none of the three, or several learn and nothing says what is active.
             AttachError: If the base is to learn and is offloaded, or is quantised so that it gives no gradients back.
+
+        Example:
+            >>> adapters.train_only("a")
+            >>> model(**batch, labels=labels).loss.backward()
         """
-        if base not in learning.BASES:
-            raise ConfigError(f"base is {base!r}; it must be one of {', '.join(learning.BASES)}")
-        learners, default = learning.learners(self, what)
-        learning.refuse_untrainable(self, what, learners, base)
+        if base not in trainable.BASES:
+            raise ConfigError(f"base is {base!r}; it must be one of {', '.join(trainable.BASES)}")
+        names, default = trainable.trainable_names(self, what)
+        trainable.refuse_untrainable(self, what, names, base)
         if isinstance(active, str) and active == OWN:
             if not default:
                 raise ConfigError(
@@ -223,24 +213,19 @@ class Handle(Registry):
         if active == alone:
             active = None
         self.activate(active, head=alone if alone is not None and head == OWN else head)
-        learning.set_learning(self, learners, base)
-        learning.warn_of_unclear_heads(self, what)
-        self._learning, self.base_mode = learners, base
-        self.base_history.note(self)
+        trainable.set_trainable(self, names, base)
+        trainable.warn_of_unclear_heads(self, what)
+        self._trainable, self.base_mode = names, base
+        note_training(self)
         for norm in self._still.values():
             norm.train(self.model.training)
         self._still.clear()
         self._hold_still()
 
     @property
-    def learning(self) -> tuple[str, ...]:
-        """The names of the adapters and fusions that learn, and of members that learn alone."""
-        return self._learning
-
-    @property
-    def learning_parts(self) -> tuple[str, ...]:
+    def trainable_parts(self) -> tuple[str, ...]:
         """The adapters and fusions of which something learns: what has to be saved of it."""
-        return tuple(dict.fromkeys(self.owner_of(name) for name in self._learning))
+        return tuple(dict.fromkeys(self.owner_of(name) for name in self._trainable))
 
     def auxiliary_loss(self) -> Tensor:
         """The extra losses of what learns, a scalar: a fusion's pull to the identity, what the last forward pass made.
@@ -259,18 +244,18 @@ class Handle(Registry):
 
     def extra_losses(self) -> Tensor | None:
         """The same, for who adds them to the model's own loss."""
-        pulls = [module.pull() for module in self._learned_modules()]
+        pulls = [module.regularization_loss() for module in self._learned_modules()]
         losses = [*(pull for pull in pulls if pull is not None), *self.runtime.losses]
         return torch.stack([loss.to(losses[0].device) for loss in losses]).sum() if losses else None
 
-    def advance(self) -> None:
+    def on_optimizer_step(self) -> None:
         """Say that the optimiser made a step: a fusion's temperature falls by it and by nothing else."""
         for module in self._learned_modules():
-            module.advance()
+            module.on_optimizer_step()
 
     def _learned_modules(self) -> list[LearnedModule]:
         """The modules of the fusions that learn."""
-        modules = [module for name in self._learning for module in self.modules_of(name).values()]
+        modules = [module for name in self._trainable for module in self.modules_of(name).values()]
         return [module for module in modules if isinstance(module, LearnedModule)]
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -281,15 +266,18 @@ class Handle(Registry):
 
         A base that learned, or that `load_base` wrote into, stays what it became; `unload_base` first, where its original
         was kept.
+
+        Example:
+            >>> adapters.detach()
         """
         self.runtime.plan, self.runtime.active, self.runtime.handle = None, None, None
         show(self)
         unbind_checkpointing(self)
         wiring.unwire(self.model)
-        self._injected.clear()
+        self.peft_adapters.clear()
         for module in self._still.values():
             module.train(self.model.training)
-        for p, flag in self._flags:
+        for p, flag in self.original_flags:
             p.requires_grad_(flag)
         self.model.__dict__.pop(HANDLE, None)
 
@@ -305,10 +293,10 @@ class Handle(Registry):
             return
         refuse_replica(self, module)
         reclaim(self.model)
-        self._injected.before_forward(module.training, self._learning)
+        self.peft_adapters.before_forward(module.training, self._trainable)
         if self._vocabulary != self._words():
             self._vocabulary = self._words()
-            for name in self._labels:
+            for name in self.head_labels:
                 self.head_of(name)  # follows
         away = any(parent._modules.get(name) is not home for parent, name, home in self._homes)
         if away and wiring.rehome(self.model, self._homes):
@@ -318,17 +306,6 @@ class Handle(Registry):
         """The modules that transformers may checkpoint."""
         return [m for _, m in base_modules(self.model) if "_gradient_checkpointing_func" in m.__dict__]
 
-    @property
-    def labels_differ(self) -> bool:
-        """Whether some heads predict other labels than the model's own."""
-        return any(labels != self.shown_labels.own for labels in self._labels.values())
-
-    def learned_problem_type(self, name: str | None, problem_type: str | None) -> None:
-        """Remember what a model made of a head's first labels."""
-        labels = None if name is None else self._labels.get(name)
-        if name is not None and labels is not None and labels.problem_type is None and problem_type is not None:
-            self._labels = {**self._labels, name: Labels(labels.names, problem_type)}
-
     def check(self, composition: Composition) -> None:
         """Refuse a composition that cannot be computed.
 
@@ -336,12 +313,12 @@ class Handle(Registry):
             UnknownNameError: If something in it is not there.
             CompositionError: If it cannot be computed.
         """
-        self._plan(self._named(composition), head=None)
+        plan_of(self, named_block(self, composition), None)
 
     def replan(self) -> None:
-        self._learning = tuple(name for name in self._learning if name in self)
+        self._trainable = tuple(name for name in self._trainable if name in self)
         self._hold_still()
-        self.runtime.plan = self._plan(self.runtime.active, head=self.runtime.head)
+        self.runtime.plan = plan_of(self, self.runtime.active, self.runtime.head)
         self.runtime.stale = False  # at last: other threads look at it first
         show(self)
 
@@ -352,56 +329,16 @@ class Handle(Registry):
     def __repr__(self) -> str:
         return f"<{len(self.names)} adapters on {type(self.model).__name__}, active: {self.active!r}>"
 
+    def __str__(self) -> str:
+        trained = ", ".join(self.trainable) or (
+            "nothing" if self.base_mode == "frozen" else f"the base ({self.base_mode})"
+        )
+        return f"{self.summary()}\nactive: {self.active!r}\ntrained: {trained}"
+
     def _words(self) -> int | None:
         """How many words the model's own head gives, where it ends in a vocabulary; it may be resized at any time."""
         weight = getattr(output_embeddings(self.task_model), "weight", None) if self.head_paths else None
         return len(weight) if isinstance(weight, Tensor) else None
 
     def _hold_still(self) -> None:
-        self._standing_still = standing_still(self._base_norms, self._statistics, self._learning, self.base_mode)
-
-    def _named(self, composition: Composition) -> Composition:
-        if composition is not None and not isinstance(composition, (str, Block)):
-            raise CompositionError(f"{composition!r} is no composition; give an adapter's name, None, or a block")
-        if isinstance(composition, str) and composition in self._fusions:
-            return self._fusions[composition][0]
-        return composition
-
-    def _plan(self, composition: Composition, head: str | Sequence[str] | None = OWN) -> Plan | None:
-        if composition is None and head in (None, OWN):
-            return None
-        for name in names_in(composition):
-            self._require_adapter(name)
-        for fuse in fusions_in(composition):
-            if fuse.name not in self._fusions:
-                raise unknown(fuse.name, self._fusions, "fusion", f"call add_fusion({fuse!r}) or load it first")
-            there = self._fusions[fuse.name][0]
-            if there.kind != fuse.kind:
-                raise CompositionError(
-                    f"{fuse!r}: {fuse.name!r} is a {type(there).__name__}; it was added as {there!r}"
-                )
-        injected = self._injected.active_in(composition)
-        norms, modules = norm_finders(self.model, self.sites)
-        plan = make_plan(composition, self.sites, self._site_modules, norms, modules)
-        plan.injected, plan.prompt = injected, self._injected.prompt_in(composition)
-        if plan.prompt is not None:
-            plan.prompt.prepare(plan)
-        refuse_rows(plan, self.model, self.sites)
-        plan.looked_up = building.looked_up(self.model, self.sites, {*plan.branch, *plan.stream})
-        chosen = heads_in_use(composition, head, self._labels, self.head_for)
-        if isinstance(self.model, Headed):
-            plan.named_heads = chosen
-            return plan
-        if isinstance(chosen, Together):
-            raise CompositionError(
-                f"the heads {list(chosen.names)} at once: one {type(self.model).__name__} gives one output; attach to "
-                "gw.Headed(base) for several"
-            )
-        known: dict[str | None, Labels] = {None: self._own_labels}
-        known.update(self._labels)
-        plan.labels = labelled(chosen, known)
-        for path in self.head_paths:
-            program = building.head_program(chosen, path, self.head_of)
-            if program is not None:
-                plan.heads[path] = program
-        return plan
+        self._standing_still = standing_still(self._base_norms, self._statistics, self._trainable, self.base_mode)

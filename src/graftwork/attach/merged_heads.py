@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from graftwork.attach import building
-from graftwork.attach.named_heads import OwnHead
-from graftwork.attach.names import unknown
+from graftwork.attach.named_heads import OwnHead, head_copy
+from graftwork.attach.state import ModelState
 from graftwork.errors import ConfigError
-
-if TYPE_CHECKING:
-    from graftwork.attach.registry import Registry
+from graftwork.weights.names import unknown
 
 
 def merged_head(
-    registry: Registry, factors: Mapping[str, float], head_from: str | None
+    state: ModelState, factors: Mapping[str, float], head_from: str | None
 ) -> tuple[OwnHead | None, tuple[str, ...]]:
     """The head, and the names that it was made of.
 
     Args:
-        registry: Of the model.
+        state: Of the model.
         factors: Each adapter's share, that of the common start included.
         head_from: The adapter whose head is copied, ``None`` to add up those of all.
 
@@ -33,11 +29,11 @@ def merged_head(
         UnknownNameError: If ``head_from`` has no head.
     """
     if head_from is not None:
-        if registry.labels(head_from) is None:
-            raise unknown(head_from, registry._labels, "head")
-        return _copy(registry, head_from), (head_from,)
+        if state.labels(head_from) is None:
+            raise unknown(head_from, state.names_with_head, "head")
+        return head_copy(state, head_from), (head_from,)
     used = {name: factor for name, factor in factors.items() if factor}
-    having = [name for name in used if registry.labels(name) is not None]
+    having = [name for name in used if state.labels(name) is not None]
     if not having:
         return None, ()
     way_out = f"say whose head it gets: head_from={having[0]!r}"
@@ -51,29 +47,24 @@ def merged_head(
             "adapter that they all began as"
         )
     for other in having[1:]:
-        _refuse_unlike(registry, having[0], other, way_out)
-    made = _copy(registry, having[0])
+        _refuse_unlike(state, having[0], other, way_out)
+    made = head_copy(state, having[0])
+    assert made is not None
     with torch.no_grad():
         for path, module in made.modules.items():
-            _fill(module, [(registry.head_of(name)[path], used[name]) for name in having])
+            _fill(module, [(state.head_of(name)[path], used[name]) for name in having])
     return made, tuple(having)
 
 
-def _copy(registry: Registry, name: str) -> OwnHead:
-    labels = registry.labels(name)
-    assert labels is not None
-    return OwnHead(building.copy_head(registry.model, registry.head_of(name)), labels, registry.head_config(name))
-
-
-def _refuse_unlike(registry: Registry, one: str, other: str, way_out: str) -> None:
-    mine, theirs = registry.labels(one), registry.labels(other)
+def _refuse_unlike(state: ModelState, one: str, other: str, way_out: str) -> None:
+    mine, theirs = state.labels(one), state.labels(other)
     assert mine is not None and theirs is not None
     if mine.names != theirs.names:
         raise ConfigError(
             f"the heads of {one!r} and {other!r} predict other labels, {list(mine.names)} and {list(theirs.names)}; {way_out}"
         )
-    unlike = registry.head_config(one) != registry.head_config(other)
-    if unlike or _shapes(registry.head_of(one)) != _shapes(registry.head_of(other)):
+    unlike = state.head_config(one) != state.head_config(other)
+    if unlike or _shapes(state.head_of(one)) != _shapes(state.head_of(other)):
         raise ConfigError(f"the heads of {one!r} and {other!r} are not of one kind and size; {way_out}")
 
 

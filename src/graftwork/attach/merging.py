@@ -14,21 +14,20 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from graftwork.attach import building
+from graftwork.attach.members import Exported
 from graftwork.attach.merged_heads import merged_head
-from graftwork.attach.names import check_new
-from graftwork.attach.norms import norm_finders
+from graftwork.attach.norms import norms_at
+from graftwork.attach.state import ModelState
 from graftwork.errors import ConfigError
 from graftwork.methods import AdapterModule, NormModule
 from graftwork.options import is_number
-
-if TYPE_CHECKING:
-    from graftwork.attach.registry import Registry
+from graftwork.weights.names import check_new
 
 
 class Alike(NamedTuple):
@@ -88,34 +87,39 @@ class _Parts(NamedTuple):
 
 
 def merge(
-    registry: Registry,
+    state: ModelState,
     name: str,
     of: Mapping[str, float] | Sequence[str],
     start: str | None,
     head_from: str | None,
-) -> Merged:
-    """Make the adapter and add it; see `graftwork.attach.registry.Registry.merge`."""
+) -> tuple[Exported, Merged]:
+    """The new adapter, not added yet, and what it was made of; see `graftwork.attach.registry.Registry.merge`."""
     weights = _weights(of)
-    check_new(name, registry, "an adapter")
+    check_new(name, state, "an adapter")
     for member in (*weights, *(() if start is None else (start,))):
-        if registry.owner_of(member) != member:
+        if state.owner_of(member) != member:
             raise ConfigError(
-                f"merge: {member!r} is made of the weights of {registry.owner_of(member)!r}; export({member!r}, …) it first, "
+                f"merge: {member!r} is made of the weights of {state.owner_of(member)!r}; export({member!r}, …) it first, "
                 "and merge what that gives"
             )
-        registry._require_plain(member)
+        state.require_plain_adapter(member)
+        if member in state.peft_adapters:
+            raise ConfigError(
+                f"merge({name!r}): {member!r} is computed by peft, whose factors have no sum of their own; use peft's "
+                "add_weighted_adapter, or activate the adapters in a Stack"
+            )
     factors = dict(weights)
     rest = _rest(weights)
     if start is not None:
         factors[start] = factors.get(start, 0.0) + rest
-    parts = {member: _parts_of(registry, member) for member in factors}
-    _refuse_unlike(registry, parts)
-    head, heads = merged_head(registry, factors, head_from)
+    parts = {member: _parts_of(state, member) for member in factors}
+    _refuse_unlike(state, parts)
+    head, heads = merged_head(state, factors, head_from)
     first = next(iter(parts))
     made = copy.deepcopy(parts[first])  # at once, so that the copies refer to the copy of what they share
     for module in made.modules.values():
-        module.learn(False)
-    base = {f"norm {n}": registry.model.get_submodule(registry.sites.norms[n]) for n in made.norms}
+        module.set_trainable(False)
+    base = {f"norm {n}": state.model.get_submodule(state.sites.norms[n]) for n in made.norms}
     sources = [(parts[member].named(), factor) for member, factor in factors.items()]
     if start is None and rest:
         if any(isinstance(norm, NormModule) for norm in made.norms.values()):
@@ -127,8 +131,9 @@ def merge(
     for key, part in made.named().items():
         _fill(part, [(named[key], factor) for named, factor in sources if key in named], f"merge({name!r}): {key}")
     alike = _all_alike({m: parts[m].named() for m in weights}, None if start is None else parts[start].named())
-    registry.adopt(name, registry._adapters[first], made.modules, made.norms, head=head)
-    return Merged(name, weights, start, heads, alike)
+    return Exported(state.adapter_config(first), made.modules, made.norms, head), Merged(
+        name, weights, start, heads, alike
+    )
 
 
 def _rest(weights: Mapping[str, float]) -> float:
@@ -152,23 +157,17 @@ def _weights(of: Mapping[str, float] | Sequence[str]) -> dict[str, float]:
     return {member: float(weight) for member, weight in given.items()}
 
 
-def _parts_of(registry: Registry, name: str) -> _Parts:
-    modules = {n: here.adapter(name) for n, here in registry._site_modules.items()}
-    finders, _ = norm_finders(registry.model, registry.sites)
-    norms = {n: find(name) for n, find in finders.items()}
-    return _Parts(
-        {n: module for n, module in modules.items() if module is not None},
-        {n: norm for n, norm in norms.items() if norm is not None},
-    )
+def _parts_of(state: ModelState, name: str) -> _Parts:
+    return _Parts(state.adapter_modules(name), norms_at(state.model, state.sites, name))
 
 
-def _refuse_unlike(registry: Registry, parts: Mapping[str, _Parts]) -> None:
+def _refuse_unlike(state: ModelState, parts: Mapping[str, _Parts]) -> None:
     """Only weights that mean the same can be added up."""
     first, *others = parts
-    like = registry._adapters[first]
+    like = state.adapter_config(first)
     shapes = _shapes(parts[first])
     for other in others:
-        config = registry._adapters[other]
+        config = state.adapter_config(other)
         if config != like:
             mine, theirs = like.to_dict(), config.to_dict()
             differ = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))

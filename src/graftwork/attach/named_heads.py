@@ -1,25 +1,22 @@
-"""Heads by name on a `Headed` model: made from a configuration, copied, chosen."""
+"""Heads by name on a `ModelWithHeads` model: made from a configuration, copied, chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from graftwork.attach.causality import causal_at
-from graftwork.attach.headed import HEAD_PATH, Headed, Together
-from graftwork.attach.heads import Labels, head_name
-from graftwork.attach.holder import device_of
-from graftwork.attach.names import unknown
-from graftwork.attach.runtime import OWN
-from graftwork.compose import Composition
+from graftwork.attach import building
+from graftwork.attach.state import ModelState
 from graftwork.errors import ConfigError
+from graftwork.forward.heads_in_use import Labels
+from graftwork.forward.model_with_heads import HEAD_PATH, ModelWithHeads
 from graftwork.heads import HeadConfig
-
-if TYPE_CHECKING:
-    from graftwork.attach.registry import Registry
+from graftwork.sites.causality import causal_at
+from graftwork.weights.holder import device_of
+from graftwork.weights.names import unknown
 
 
 class OwnHead(NamedTuple):
@@ -36,23 +33,23 @@ class OwnHead(NamedTuple):
     config: HeadConfig | None = None
 
 
-def make_named_head(registry: Registry, head: Any) -> OwnHead:
+def make_named_head(state: ModelState, head: Any) -> OwnHead:
     """A new head for a headless base.
 
     Raises:
         ConfigError: If the model takes none, or the head does not fit it.
     """
-    model = registry.model
-    if not isinstance(model, Headed):
+    model = state.model
+    if not isinstance(model, ModelWithHeads):
         raise ConfigError(
-            f"a head of a kind stands on a base without one: attach to gw.Headed(base); this {type(model).__name__} takes a "
-            "number of labels, their names, or a module"
+            f"a head of a kind needs a base without one: attach to gw.ModelWithHeads(base); this {type(model).__name__} takes "
+            "a number of labels, their names, or a module"
         )
     if not isinstance(head, HeadConfig):
         raise ConfigError(
             f"add_head(…, {head!r}): give one of graftwork.heads, such as gw.heads.Classification(labels=2)"
         )
-    sites = list(registry.sites)
+    sites = list(state.sites)
     last = ([site for site in sites if site.kind not in ("embedding", "output_projection")] or sites)[-1]
     device = device_of(model.base)
     with torch.device("meta" if device.type == "meta" else "cpu"):
@@ -60,24 +57,29 @@ def make_named_head(registry: Registry, head: Any) -> OwnHead:
     return OwnHead({HEAD_PATH: module.to(device).train(model.training)}, Labels(head.names), head)
 
 
-def heads_in_use(
-    composition: Composition, head: Any, known: Collection[str], head_for: Callable[[str], str | None]
-) -> str | Together | tuple[Any, ...] | None:
-    """Which heads a composition uses: those it is told to, else its own; ``head_for`` says whose a name uses.
+def head_copy(state: ModelState, source: str | None) -> OwnHead | None:
+    """A copy of the head that a name has; ``None`` where no name is given."""
+    if source is None:
+        return None
+    labels = state.labels(source)
+    assert labels is not None
+    return OwnHead(building.copy_head(state.model, state.head_of(source)), labels, state.head_config(source))
+
+
+def made_head(state: ModelState, head: OwnHead | None, like: str | None) -> OwnHead | None:
+    """The head that is given, else a copy of that of a name, else of the model's own where it has one.
 
     Raises:
-        UnknownNameError: If one is not there.
-        CompositionError: If several are named and nothing says which.
+        UnknownNameError: If the name has no head.
     """
-    if head == OWN:
-        return head_name(composition, head_for)
-    names = [] if head is None else [head] if isinstance(head, str) else list(head)
-    found = []
-    for name in names:
-        one = head_for(name)
-        if one is None:
-            raise unknown(name, known, "head")
-        found.append(one)
-    if not found:
+    source = None if like is None else state.head_for(like)
+    if head is None and like is not None and source is None:
+        raise unknown(like, state.names_with_head, "head")
+    if head is not None:
+        return head
+    if source is not None:
+        return head_copy(state, source)
+    if not state.head_paths:
         return None
-    return found[0] if len(found) == 1 else Together(tuple(found))
+    own = {p: state.model.get_submodule(p) for p in state.head_paths}
+    return OwnHead(building.copy_head(state.model, own), state.own_labels)

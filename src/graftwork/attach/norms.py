@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection, Mapping
 import torch
 from torch import nn
 
-from graftwork.attach.holder import Holder, Named, device_at, holder_at, holder_or_none, made_on
-from graftwork.attach.inputs import parameters_of
-from graftwork.attach.offload import settled
-from graftwork.attach.ports import uninstall
+from graftwork.forward.call_inputs import parameters_of
+from graftwork.forward.ports import uninstall
 from graftwork.methods import AdapterConfig, NormPlace
 from graftwork.sites import SiteMap
+from graftwork.weights.holder import Holder, Named, device_at, holder_at, holder_or_none, made_on
+from graftwork.weights.offload import settled
 
 _WITH_STATISTICS = nn.modules.batchnorm._NormBase
 
@@ -63,11 +63,11 @@ def put_norms(model: nn.Module, sites: SiteMap, name: str, norms: Mapping[int, n
         holder.norms[str(index)].put(name, norm)  # type: ignore[operator]
 
 
-def own_norms(model: nn.Module, sites: SiteMap, name: str) -> dict[str, nn.Module]:
-    """The norms that an adapter owns, by path in the base."""
+def norms_at(model: nn.Module, sites: SiteMap, name: str) -> dict[int, nn.Module]:
+    """The norms that an adapter owns, by the place of the base's in the map."""
     finders, _ = norm_finders(model, sites)
-    found = {sites.norms[index].removeprefix(sites.prefix): find(name) for index, find in finders.items()}
-    return {path: module for path, module in found.items() if module is not None}
+    found = {index: find(name) for index, find in finders.items()}
+    return {index: norm for index, norm in found.items() if norm is not None}
 
 
 def norm_finders(

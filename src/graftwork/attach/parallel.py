@@ -6,14 +6,10 @@ replicas are shallow copies made for one call, and the hooks of a replica find t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
+from graftwork.attach.state import ModelState
 from graftwork.errors import AttachError
-
-if TYPE_CHECKING:
-    from graftwork.attach.handle import Handle
 
 _WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel", "DeepSpeedEngine")
 _INSTEAD = (
@@ -43,13 +39,13 @@ def refuse_parallel(model: nn.Module) -> None:
         )
 
 
-def refuse_replica(handle: Handle, module: nn.Module) -> None:
+def refuse_replica(state: ModelState, module: nn.Module) -> None:
     """Refuse a forward pass of a copy that DataParallel made.
 
     Raises:
         AttachError: With the way out.
     """
-    if module.__dict__.get("_is_replica") and handle.parts:
+    if module.__dict__.get("_is_replica") and state.parts:
         raise AttachError(
             f"DataParallel runs a replica of this {type(module).__name__}, which would compute with the adapters of the first "
             f"device; {_INSTEAD}"

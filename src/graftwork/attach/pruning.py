@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from graftwork.attach.names import unknown
-from graftwork.compose import Composition, Fuse
+from graftwork.attach.handle import Handle
+from graftwork.compose import Composition, Fuse, LearnedConfig
 from graftwork.errors import CompositionError
-
-if TYPE_CHECKING:
-    from graftwork.attach.handle import Handle
+from graftwork.weights.names import unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +58,7 @@ def mean_attention(handle: Handle, fusion: str, batches: Iterable[Mapping[str, A
 def prune(
     handle: Handle, fusion: str, batches: Iterable[Mapping[str, Any]], keep: int, name: str | None, active: Composition
 ) -> Pruned:
-    """See `graftwork.attach.handle.Handle.prune_fusion`."""
+    """See `graftwork.Adapters.prune_fusion`."""
     if fusion not in handle.fusions:
         raise unknown(fusion, handle.fusions, "fusion")
     pool = handle.fusions[fusion]
@@ -88,7 +86,8 @@ def prune(
     kept = tuple(sorted(attention.argsort(descending=True, stable=True)[:keep].tolist()))
     block = Fuse(*(pool.children[n] for n in kept), name=name or fusion, norms=pool.options["norms"])
     if name is not None and name != fusion:
-        _, config = handle._fusions[fusion]
+        config = handle.config(fusion)
+        assert isinstance(config, LearnedConfig)
         handle.add_fusion(block, config, head_from=fusion if handle.labels(fusion) is not None else None)
         _copy_weights(handle, fusion, name)
     return Pruned(block, tuple(attention.tolist()), kept, pool)

@@ -9,24 +9,23 @@ from torch import nn
 
 from graftwork.attach import building, members
 from graftwork.attach.changes import changing, one_at_a_time, whole
-from graftwork.attach.headed import Headed
-from graftwork.attach.holder import SiteAdapters, drop_empty, holder_or_none
-from graftwork.attach.known import Known
 from graftwork.attach.merging import Merged, merge
-from graftwork.attach.named_heads import OwnHead, make_named_head
-from graftwork.attach.names import check_new, unknown
+from graftwork.attach.named_heads import OwnHead, made_head, make_named_head
 from graftwork.attach.norms import drop_norms, put_norms, with_statistics
-from graftwork.attach.runtime import OWN
+from graftwork.attach.planning import new_fusion
+from graftwork.attach.state import ModelState
 from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule, config_for, fusions_in, names_in
-from graftwork.compose.tree import refuse_unweighable
 from graftwork.errors import CompositionError, ConfigError
+from graftwork.forward.model_with_heads import ModelWithHeads
 from graftwork.heads import HeadConfig
-from graftwork.methods import AdapterConfig, AdapterModule, Peft, is_peft
+from graftwork.methods import AdapterConfig, AdapterModule, Peft, config_from_text, is_peft
+from graftwork.weights.holder import SiteAdapters, drop_empty, holder_or_none
+from graftwork.weights.names import check_new, full_name
 
 T = TypeVar("T")
 
 
-class Registry(Known):
+class Registry(ModelState):
     """What a model carries, and how it comes and goes."""
 
     def replan(self) -> None:
@@ -43,30 +42,37 @@ class Registry(Known):
 
         Args:
             name: A name that is free.
-            config: An `AdapterConfig`, or any configuration of peft.
+            config: An `AdapterConfig`, any configuration of peft, or the name of a method, with options in brackets:
+                ``"pfeiffer"``, ``"pfeiffer[reduction_factor=8]"``.
 
         Raises:
             ConfigError: If the name or an option cannot be used.
-            UnknownNameError: If the name is taken.
+            NameTakenError: If the name is taken.
             SiteError: If the model has no site that the method stands at.
+
+        Example:
+            >>> adapters.add("rte", gw.Pfeiffer(reduction_factor=16))
+            >>> adapters.add("mnli", "pfeiffer[reduction_factor=8]")
         """
         check_new(name, self, "an adapter")
-        if is_peft(config):
+        if isinstance(config, str):
+            config = config_from_text(config)
+        elif is_peft(config):
             config = Peft(peft=config)
         if not isinstance(config, AdapterConfig):
             raise ConfigError(f"add({name!r}, {config!r}): that is no configuration; give one, such as gw.Pfeiffer()")
         built = building.build(self.model, self.sites, config)
         # A model whose head cannot be copied is refused before anything is put into it.
-        head = self._made_head(None, None)
+        head = made_head(self, None, None)
         with changing(self):
             self.inject(name, config)
-            self.adopt(name, config, *built, head)
+            self.register(name, config, *built, head)
 
     @whole
     def inject(self, name: str, config: AdapterConfig) -> nn.Module | None:
         """Have another library put what is its own of an adapter into the model.
 
-        `adopt` then takes it up, or `forsake` takes it out.
+        `register` then takes it up, or `discard` takes it out.
 
         Returns:
             Its weights, ``None`` where all of the adapter is ours.
@@ -75,17 +81,17 @@ class Registry(Known):
             ConfigError: If it refuses the configuration, or what it does cannot be taken back; nothing is there then.
             AttachError: If it works on the model already, without graftwork.
         """
-        self._injected.add(name, config.injected, self.head_paths)
-        return self._injected.weights(name)
+        self.peft_adapters.add(name, config.injected, self.head_paths)
+        return self.peft_adapters.weights(name)
 
     @whole
-    def forsake(self, name: str) -> None:
+    def discard(self, name: str) -> None:
         """Take out what `inject` put in and nobody adopted."""
-        self._injected.drop(name)
+        self.peft_adapters.drop(name)
         drop_empty(self.model)
 
     @whole
-    def adopt(
+    def register(
         self,
         name: str,
         config: AdapterConfig,
@@ -103,7 +109,7 @@ class Registry(Known):
             head: Its head's modules by path, and their labels; by default a copy of the model's own.
         """
         for member in config.members:
-            check_new(members.full_name(name, member), self, "a member")
+            check_new(full_name(name, member), self, "a member")
         for index, module in modules.items():
             self._site(index).adapters.put(name, fixed(module))
         self._keep_shared(name, modules, norms)
@@ -143,15 +149,16 @@ class Registry(Known):
         Raises:
             ConfigError: If the adapters, or their heads, are not of one configuration, labels and size; or a weight is no
                 number.
-            UnknownNameError: If an adapter is not there, or the name is taken.
+            UnknownNameError: If an adapter is not there.
+            NameTakenError: If the name is taken.
+
+        Example:
+            >>> made = adapters.merge("mean", ["a", "b"])
+            >>> adapters.active = "mean"
         """
-        for member in (*of, *([] if start is None else [start])):
-            if member in self._injected:
-                raise ConfigError(
-                    f"merge({name!r}): {member!r} is computed by peft, whose factors have no sum of their own; use peft's "
-                    "add_weighted_adapter, or activate the adapters in a Stack"
-                )
-        return merge(self, name, of, start, head_from)
+        made, merged = merge(self, name, of, start, head_from)
+        self.register(name, *made)
+        return merged
 
     @whole
     def add_member(self, name: str, member: str, like: str | None = None) -> str:
@@ -169,11 +176,18 @@ class Registry(Known):
             How compositions name it, ``"hyper:new"``.
 
         Raises:
-            UnknownNameError: If the name is taken, or there is no such adapter or member.
+            NameTakenError: If the name is taken.
+            UnknownNameError: If there is no such adapter or member.
             ConfigError: If the method has no members, or the name cannot be one.
             CompositionError: If the adapter's own name, which would then mean two, is active or in a fusion's pool.
         """
-        return members.add_member(self, name, member, like)
+        config, head = members.added_member(self, name, member, like)
+        self._adapters = {**self._adapters, name: config}
+        full = full_name(name, member)
+        if head is not None:
+            self._give_head(full, None, head)
+        self.replan()
+        return full
 
     @one_at_a_time
     def export(self, what: str, name: str) -> None:
@@ -186,10 +200,11 @@ class Registry(Known):
             name: The new adapter's name.
 
         Raises:
-            UnknownNameError: If there is none of that name, or the new one is taken.
+            UnknownNameError: If there is none of that name.
+            NameTakenError: If the new one is taken.
             ConfigError: If the method has no plain form.
         """
-        members.export(self, what, name)
+        self.register(name, *members.exported(self, what, name))
 
     @one_at_a_time
     def add_fusion(self, block: Learned, config: LearnedConfig | None = None, *, head_from: str | None = None) -> None:
@@ -203,30 +218,22 @@ class Registry(Known):
         Raises:
             CompositionError: If the pool names what is not there, or its adapters share no site.
             ConfigError: If the configuration is that of another block, or an option does not fit.
-            UnknownNameError: If the name is taken.
+            NameTakenError: If the name is taken.
+
+        Example:
+            >>> adapters.add_fusion(gw.Fuse("a", "b", name="ab"))
         """
         if not isinstance(block, Learned):
             raise CompositionError(
                 f"add_fusion takes a Fuse block, such as gw.Fuse('a', 'b', name='ab'), not {block!r}"
             )
-        self._injected.active_in(block)
+        self.peft_adapters.active_in(block)
         config = config_for(block, config)
-        check_new(block.name, self, "a fusion")
-        for member in names_in(block):
-            self._require_adapter(member)
-        inner = [f.name for f in fusions_in(block)[1:]]
-        for other in inner:
-            self._require(other)
-        for member in names_in(block):
-            for key, module in self.modules_of(member).items():
-                if isinstance(module, AdapterModule):
-                    refuse_unweighable(block, member, key, module)
-        present = [n for n, here in self._site_modules.items() if any(here.adapter(m) for m in names_in(block))]
-        modules = building.build_fusion(self.model, self.sites, present, block, config)
-        self.adopt_fusion(block, config, modules, head_from=head_from)
+        modules = new_fusion(self, block, config)
+        self.register_fusion(block, config, modules, head_from=head_from)
 
     @whole
-    def adopt_fusion(
+    def register_fusion(
         self,
         block: Learned,
         config: LearnedConfig,
@@ -253,30 +260,33 @@ class Registry(Known):
 
     @whole
     def add_head(self, name: str, head: HeadConfig | int | Sequence[str] | Mapping[str, nn.Module] | nn.Module) -> None:
-        """Give an adapter or a fusion a head; on a `Headed` model also one by itself, under a name of its own.
+        """Give an adapter or a fusion a head; on a `ModelWithHeads` model also one by itself, under a name of its own.
 
         Args:
-            name: The adapter or fusion; on a `Headed` model a new name makes a head by itself.
-            head: On a `Headed` model one of `graftwork.heads`. On an AutoModelForX, in the place of the copy of its own
+            name: The adapter or fusion; on a `ModelWithHeads` model a new name makes a head by itself.
+            head: On a `ModelWithHeads` model one of `graftwork.heads`. On an AutoModelForX, in the place of the copy of its own
                 head: a number of labels, the labels' names, or the module itself (by path where the head is several).
 
         Raises:
             UnknownNameError: If there is no adapter or fusion of that name.
             ConfigError: If the head does not fit the model.
+
+        Example:
+            >>> adapters.add_head("a", ["no", "yes", "unclear"])
         """
-        if isinstance(self.model, Headed) or isinstance(head, HeadConfig):
+        if isinstance(self.model, ModelWithHeads) or isinstance(head, HeadConfig):
             made = make_named_head(self, head)
             if name not in self:
                 check_new(name, (), "a head")
                 self._refuse_stranger(name)
         else:
-            self._require(name)
-            made = OwnHead(*building.make_head(self.model, self.head_paths, head, self._own_labels))
+            self.require(name)
+            made = OwnHead(*building.make_head(self.model, self.head_paths, head, self.own_labels))
         self._put_head(name, made)
         self.replan()
 
     @whole
-    def adopt_head(self, name: str, head: OwnHead) -> None:
+    def register_head(self, name: str, head: OwnHead) -> None:
         """Add a head by itself whose modules are made already; for reading files, which check everything before."""
         self._put_head(name, head)
         self.replan()
@@ -288,57 +298,45 @@ class Registry(Known):
         Raises:
             UnknownNameError: If there is none of that name.
             CompositionError: If it is active, or a fusion needs it.
+
+        Example:
+            >>> adapters.remove("b")
         """
         name = what.name if isinstance(what, Learned) else what
-        self._require(name)
+        self.require(name)
         if self.kind_of(name) == "member":
-            members.drop_member(self, name)
+            config = members.dropped_member(self, name)
+            self._adapters = {**self._adapters, self.owner_of(name): config}
+            self._forget_head(name)
+            self.replan()
             return
         users = [
             f for f, (pool, _) in self._fusions.items() if f != name and name in map(self.owner_of, names_in(pool))
         ]
         if users:
             raise CompositionError(f"{name!r} is in the pool of the fusion {users[0]!r}; remove that first")
-        if name in map(self.owner_of, (*_all_names(self.runtime.active), *self._active_heads())):
+        if name in map(self.owner_of, (*_all_names(self.runtime.active), *self.active_heads)):
             raise CompositionError(f"{name!r} is active; set `active = None` or another composition first")
         self._forget(name)
         self.replan()
 
-    def _active_heads(self) -> tuple[str, ...]:
-        head = self.runtime.head
-        return () if head is None or head == OWN else (head,) if isinstance(head, str) else tuple(head)
-
     def _site(self, index: int) -> SiteAdapters:
-        if index not in self._site_modules:
+        if index not in self.site_modules:
             made = building.site_adapters(self.model, list(self.sites)[index], index)
-            self._site_modules = {**self._site_modules, index: made}
-        return self._site_modules[index]
+            self.site_modules = {**self.site_modules, index: made}
+        return self.site_modules[index]
 
     def _give_head(self, name: str, head: OwnHead | None, like: str | None) -> None:
         """The head given, else a copy of another's, else of the model's own where it has one."""
-        made = self._made_head(head, like)
+        made = made_head(self, head, like)
         if made is not None:
             self._put_head(name, made)
-
-    def _made_head(self, head: OwnHead | None, like: str | None) -> OwnHead | None:
-        source = None if like is None else self.head_for(like)
-        if head is None and like is not None and source is None:
-            raise unknown(like, self._labels, "head")
-        if head is not None:
-            return head
-        if source is not None:
-            copied = building.copy_head(self.model, self.head_of(source))
-            return OwnHead(copied, self._labels[source], self._head_configs.get(source))
-        if not self.head_paths:
-            return None
-        own = {p: self.model.get_submodule(p) for p in self.head_paths}
-        return OwnHead(building.copy_head(self.model, own), self._own_labels)
 
     def _put_head(self, name: str, head: OwnHead) -> None:
         for module in head.modules.values():
             fixed(module)
         building.put_head(self._root_holder(), name, head.modules, self.model.training)
-        self._labels = {**self._labels, name: head.labels}
+        self.head_labels = {**self.head_labels, name: head.labels}
         made = {} if head.config is None else {name: head.config}
         self._head_configs = {**_without(self._head_configs, name), **made}
 
@@ -348,11 +346,11 @@ class Registry(Known):
             self._root_holder().shared.put(name, fixed(shared))
 
     def _forget(self, name: str) -> None:
-        for here in self._site_modules.values():
+        for here in self.site_modules.values():
             here.adapters.drop(name)
             here.fusions.drop(name)
         drop_norms(self.model, name)
-        self._injected.drop(name)
+        self.peft_adapters.drop(name)
         root = holder_or_none(self.model, "")
         if root is not None:
             root.shared.drop(name)
@@ -362,9 +360,9 @@ class Registry(Known):
         self._statistics = _without(self._statistics, name)
 
     def _forget_head(self, name: str) -> None:
-        if name in self._labels:
+        if name in self.head_labels:
             self._root_holder().heads.drop(name)
-        self._labels, self._head_configs = _without(self._labels, name), _without(self._head_configs, name)
+        self.head_labels, self._head_configs = _without(self.head_labels, name), _without(self._head_configs, name)
 
 
 def fixed(module: nn.Module) -> nn.Module:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from typing import TYPE_CHECKING
 
 from graftwork.attach.members import shared_by_members
-from graftwork.attach.names import parted
-
-if TYPE_CHECKING:
-    from graftwork.attach.handle import Handle
+from graftwork.attach.state import ModelState
+from graftwork.compose import names_in
+from graftwork.compose.blocks import fusions_in
+from graftwork.weights.names import parted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Row:
         head: Number of weights of its head.
         share: Weights over those of the base.
         active: Whether it is part of what is active.
-        learning: Whether it learns.
+        trainable: Whether it is trained.
+        sites: Where it is: the number of its sites of each kind.
     """
 
     name: str
@@ -32,7 +33,8 @@ class Row:
     head: int
     share: float
     active: bool
-    learning: bool
+    trainable: bool
+    sites: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,41 +49,60 @@ class Summary:
         return next(row for row in self.rows if row.name == name)
 
     def __str__(self) -> str:
-        lines = [f"{'name':20s} {'method':14s} {'weights':>12s} {'of base':>8s} {'head':>10s}"]
+        lines = [f"{'name':20s} {'method':14s} {'weights':>12s} {'of base':>8s} {'head':>10s}  sites"]
         for row in self.rows:
-            marks = [m for m, on in (("active", row.active), ("learning", row.learning)) if on]
-            lines.append(
-                f"{row.name:20s} {row.method:14s} {row.weights:12,d} {row.share:8.3%} {row.head:10,d}  {', '.join(marks)}".rstrip()
-            )
+            marks = ", ".join(m for m, on in (("active", row.active), ("trainable", row.trainable)) if on)
+            numbers = f"{row.weights:12,d} {row.share:8.3%} {row.head:10,d}"
+            lines.append(f"{row.name:20s} {row.method:14s} {numbers}  {row.sites:24s} {marks}".rstrip())
         return "\n".join([*lines, f"base: {self.base:,d} weights"])
 
 
-def summarize(handle: Handle) -> Summary:
+def summarize(state: ModelState) -> Summary:
     """The table of one model."""
-    from graftwork.compose import fusions_in, names_in
-
-    active = set(names_in(handle.active)) | {f.name for f in fusions_in(handle.active)} | set(handle._active_heads())
-    active |= {handle.owner_of(name) for name in active}
-    base = sum(p.numel() for p, _ in handle._flags)
+    active = (
+        set(names_in(state.runtime.active))
+        | {f.name for f in fusions_in(state.runtime.active)}
+        | set(state.active_heads)
+    )
+    active |= {state.owner_of(name) for name in active}
+    base = sum(p.numel() for p, _ in state.original_flags)
     rows = []
-    for name in handle.parts:
-        modules = [*handle.modules_of(name).values()]
-        norms = [*handle.norms_of(name).values()] if name in handle.names else []
-        shared = handle.shared_of(name)
+    for name in state.parts:
+        modules = [*state.modules_of(name).values()]
+        norms = [*state.norms_of(name).values()] if name in state.names else []
+        shared = state.shared_of(name)
         everything = (*modules, *norms, *([] if shared is None else [shared]))
         weights = sum(p.numel() for m in everything for p in m.parameters())
-        head = sum(p.numel() for m in handle.head_of(name).values() for p in m.parameters())
-        method = handle._adapters[name].display_name if name in handle.names else handle.kind_of(name)
-        rows.append(Row(name, method, weights, head, weights / max(base, 1), name in active, name in handle.learning))
-        here = handle.members_of(name) if name in handle.names else ()
-        rows += [_member(handle, member, base, active) for member in here if len(here) > 1]
+        head = sum(p.numel() for m in state.head_of(name).values() for p in m.parameters())
+        method = state.adapter_config(name).display_name if name in state.names else state.kind_of(name)
+        rows.append(
+            Row(
+                name,
+                method,
+                weights,
+                head,
+                weights / max(base, 1),
+                name in active,
+                name in state.trainable,
+                _sites(state, name),
+            )
+        )
+        here = state.members_of(name) if name in state.names else ()
+        rows += [_member(state, member, base, active) for member in here if len(here) > 1]
     return Summary(tuple(rows), base)
 
 
-def _member(handle: Handle, name: str, base: int, active: set[str]) -> Row:
+def _sites(state: ModelState, name: str) -> str:
+    """The number of an adapter's or a fusion's sites, by their kind."""
+    kinds = {state.sites.key_of(site): site.kind for site in state.sites}
+    counts = collections.Counter(kinds[key] for key in state.modules_of(name))
+    return ", ".join(f"{kind} ×{count}" for kind, count in counts.items())
+
+
+def _member(state: ModelState, name: str, base: int, active: set[str]) -> Row:
     """The row of what is one member's alone."""
     adapter, member = parted(name)
-    weights = sum(p.numel() for p in shared_by_members(handle, adapter).of(member).parameters())
-    head = sum(p.numel() for m in handle.head_of(name).values() for p in m.parameters())
-    learns = name in handle.learning or adapter in handle.learning
+    weights = sum(p.numel() for p in shared_by_members(state, adapter).of(member).parameters())
+    head = sum(p.numel() for m in state.head_of(name).values() for p in m.parameters())
+    learns = name in state.trainable or adapter in state.trainable
     return Row(name, "member", weights, head, weights / max(base, 1), name in active, learns)

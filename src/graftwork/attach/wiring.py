@@ -6,17 +6,17 @@ from copy import copy as shallow
 
 from torch import nn
 
-from graftwork.attach.entry import enter, leave
-from graftwork.attach.headed import Headed
-from graftwork.attach.holder import Holder
-from graftwork.attach.hooks import after, before
-from graftwork.attach.inputs import parameter_names
-from graftwork.attach.names import RESERVED
-from graftwork.attach.ports import ENTRY, PORTS, Entry, Ports, add_port, uninstall
-from graftwork.attach.runtime import Runtime
 from graftwork.errors import SiteError
-from graftwork.methods.contract import HIDDEN
+from graftwork.forward.call_inputs import parameter_names
+from graftwork.forward.frame_hooks import enter, leave
+from graftwork.forward.hooks import after, before
+from graftwork.forward.model_with_heads import ModelWithHeads
+from graftwork.forward.ports import ENTRY, PORTS, Entry, Ports, add_port, uninstall
+from graftwork.forward.runtime import Runtime
+from graftwork.methods.layers.contract import HIDDEN
 from graftwork.sites import Site, SiteMap, Tap
+from graftwork.sites.site import RESERVED
+from graftwork.weights.holder import Holder
 
 Homes = list[tuple[nn.Module, str, nn.Module]]
 
@@ -74,7 +74,7 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
     for path in entry_paths(model, sites):
         module = model.get_submodule(path)
         names = parameter_names(module)
-        if isinstance(module, Headed):  # it hands all but the labels on by name
+        if isinstance(module, ModelWithHeads):  # it hands all but the labels on by name
             names += parameter_names(module.base)
         module.__dict__[ENTRY] = Entry(runtime, names)
         module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)

@@ -11,14 +11,12 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from graftwork.attach.base import OWN_HEAD, base_tensors, own_head
-from graftwork.attach.offload import refuse_trained
-from graftwork.attach.samples import samples
+from graftwork.attach import Handle
+from graftwork.attach.base_weights import OWN_HEAD, base_tensors, own_head
 from graftwork.checkpoint.difference import DifferenceFile, is_trained, read_difference, require_same_kind
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, dump, replace_folder
@@ -26,9 +24,8 @@ from graftwork.checkpoint.manifest import Difference
 from graftwork.checkpoint.saving import require_same
 from graftwork.checkpoint.tensors import Tensors, encode, require_fit, same_bits
 from graftwork.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from graftwork.attach import Handle
+from graftwork.weights.offload import refuse_trained
+from graftwork.weights.samples import samples
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +56,12 @@ def save_base(handle: Handle, folder: Path, *, against: nn.Module | Mapping[str,
     changed.update({n: t for n, t in own_head(handle).items() if n in history.changed})
     data = encode(changed)
     original = dataclasses.replace(Fingerprint.of(handle, sample=False), samples=known)
-    found = Difference(original, type(handle.model).__name__, tuple(changed), hashlib.sha256(data).hexdigest())
+    found = Difference(
+        original=original,
+        model_class=type(handle.model).__name__,
+        tensors=tuple(changed),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
     require_same(folder, "difference of a base", None)
     folder = replace_folder(folder, {MANIFEST: dump(found.to_dict()), TENSORS["base"]: data})
     logger.info("%s: %d of %d tensors of the base, %d bytes", folder, len(changed), len(tensors), len(data))

@@ -5,18 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from graftwork.attach.base import OWN_HEAD
-from graftwork.attach.samples import same, sampled
+from graftwork.attach import Handle
+from graftwork.attach.base_weights import OWN_HEAD
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, read_manifest, read_whole
-from graftwork.checkpoint.manifest import Difference, Part, parse
+from graftwork.checkpoint.manifest import AdapterManifest, Difference, parse, refused_where_too_deep
 from graftwork.checkpoint.tensors import Tensors, decode, same_bits
 from graftwork.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from graftwork.attach import Handle
+from graftwork.weights.samples import same, sampled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +36,14 @@ def read_difference(folder: Path) -> DifferenceFile:
     Raises:
         CheckpointError: If it holds something else, or is damaged.
     """
-    return read_whole(folder, _read)
+    with refused_where_too_deep(folder):
+        return read_whole(folder, _read)
 
 
 def _read(folder: Path) -> DifferenceFile:
     found = parse(read_manifest(folder), str(folder / MANIFEST))
     if not isinstance(found, Difference):
-        what = f"the {found.kind} {found.name!r}" if isinstance(found, Part) else "a composition"
+        what = f"the {found.kind} {found.name!r}" if isinstance(found, AdapterManifest) else "a composition"
         raise CheckpointError(f"{folder} holds {what}, not the difference of a base; use load()")
     path = folder / TENSORS["base"]
     if not path.is_file():

@@ -11,23 +11,21 @@ import hashlib
 import json
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from graftwork.attach.names import parted
-from graftwork.attach.samples import whole
+from graftwork.attach import Handle
 from graftwork.checkpoint.naming import tensors_of
 from graftwork.checkpoint.tensors import HEAD, Tensors
 from graftwork.compose import Composition, Fuse, Learned, LearnedConfig, fusions_in, names_in
 from graftwork.errors import CheckpointError
 from graftwork.heads import HeadConfig
 from graftwork.methods import AdapterConfig
-from graftwork.methods.peft_values import without_starts
-
-if TYPE_CHECKING:
-    from graftwork.attach import Handle
+from graftwork.methods.layers.peft_values import without_starts
+from graftwork.weights.names import parted
+from graftwork.weights.samples import whole
 
 logger = logging.getLogger(__name__)
 Digests = Mapping[str, str]

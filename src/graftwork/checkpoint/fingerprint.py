@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from graftwork.attach.base import Weight, base_weights, plain_name
-from graftwork.attach.samples import Sample, same, sampled
-from graftwork.checkpoint.reader import Reader
+from graftwork.attach import Handle
+from graftwork.attach.base_weights import Weight, base_weights, plain_name
 from graftwork.checkpoint.renaming import Contents, Renaming, find, layer_of, stack_of, telling
-
-if TYPE_CHECKING:
-    from graftwork.attach import Handle
+from graftwork.weights.samples import Sample, same, sampled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,25 +46,6 @@ class Fingerprint:
         weights, stacks = _telling_weights(handle) if sample else {}, _stacks(handle)
         rows = {n: len(w.tensor) for n, w in weights.items() if w.tensor.dim() == 2 and stack_of(n, stacks) is None}
         return cls(str(kind), type(base).__name__, stacks, {n: w.sample() for n, w in weights.items()}, rows)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Fingerprint:
-        """That of a file.
-
-        Raises:
-            CheckpointError: If a field is missing, unknown or of the wrong type.
-        """
-        stacks, values = reader.inner("stacks"), reader.inner("samples")
-        rows = reader.inner("rows") if "rows" in reader.data else Reader({}, reader.where)
-        found = cls(
-            reader.take("model_type", str),
-            reader.take("model_class", str),
-            {name: _stack(stacks.inner(name)) for name in stacks.data},
-            {name: _sample(values.take(name, str)) for name in values.data},
-            {name: rows.take(name, int) for name in rows.data},
-        )
-        reader.done()
-        return found
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -171,16 +149,6 @@ def _telling_weights(handle: Handle) -> dict[str, Weight]:
         and "pooler" not in name.split(".")
         and not any(name == path or name.startswith(f"{path}.") for path in aside)
     }
-
-
-def _stack(reader: Reader) -> tuple[int, int]:
-    found = reader.take("layers", int), reader.take("width", int)
-    reader.done()
-    return found
-
-
-def _sample(text: str) -> Sample:
-    return tuple(None if value == "None" else float(value) for value in text.split())
 
 
 def _stacks(handle: Handle) -> dict[str, tuple[int, int]]:

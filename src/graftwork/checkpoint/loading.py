@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from graftwork.attach import Handle
 from graftwork.attach.changes import changing
-from graftwork.attach.members import full_name
-from graftwork.attach.names import check_new, parted
 from graftwork.checkpoint import digests
-from graftwork.checkpoint.manifest import HeadRecord, Part, Whole
+from graftwork.checkpoint.manifest import AdapterManifest, CompositionManifest, HeadRecord, refused_where_too_deep
 from graftwork.checkpoint.naming import head_owner, head_records, tensors_of
 from graftwork.checkpoint.staging import File, Staged, as_here, config_of, on_base, read, require_intact, stage
 from graftwork.checkpoint.tensors import HEAD, Tensors, equal, require_fit
 from graftwork.compose import Composition, fusions_in, names_in
 from graftwork.errors import CheckpointError, ConfigError, UnknownNameError
-from graftwork.methods.peft_values import without_starts
-
-if TYPE_CHECKING:
-    from graftwork.attach import Handle
+from graftwork.methods.layers.peft_values import without_starts
+from graftwork.weights.names import check_new, full_name, parted
 
 
 def load(
@@ -33,17 +28,18 @@ def load(
     other_members: bool = False,
 ) -> Composition:
     """Add what a folder holds to a model; see `graftwork.Adapters.load`."""
-    found = read(folder)
-    if isinstance(found, tuple):
-        if name is not None:
-            raise ConfigError(
-                f"{folder} holds a composition of several adapters, which cannot be called {name!r}; leave out name"
-            )
-        return _load_whole(handle, folder, *found, head, other_base, other_members)
-    chosen = found.part.name if name is None else name
-    check_new(chosen, handle, f"the {found.part.kind}")
-    stage_one(handle, found, chosen, {}, head, other_base, other_members).add(handle)
-    return chosen
+    with refused_where_too_deep(folder):
+        found = read(folder)
+        if isinstance(found, tuple):
+            if name is not None:
+                raise ConfigError(
+                    f"{folder} holds a composition of several adapters, which cannot be called {name!r}; leave out name"
+                )
+            return _load_whole(handle, folder, *found, head, other_base, other_members)
+        chosen = found.part.name if name is None else name
+        check_new(chosen, handle, f"the {found.part.kind}")
+        stage_one(handle, found, chosen, {}, head, other_base, other_members).add(handle)
+        return chosen
 
 
 def matched(
@@ -61,35 +57,36 @@ def matched(
         UnknownNameError: If one of them is not on the model.
         CheckpointError: If it is configured otherwise, does not fit, or the folder is damaged or holds others.
     """
-    read_here = read(folder)
-    if isinstance(read_here, File):
-        raise CheckpointError(
-            f"{folder} holds the {read_here.part.kind} {read_here.part.name!r}, not a composition; use load()"
-        )
-    whole, parts = read_here
-    found = []
-    files = {file.part.name: file for file in parts}
-    for name, read_file in list(files.items()):
-        if name not in handle.parts:
-            raise UnknownNameError(
-                f"{read_file.where} is not on this model; add it, as when the training began, and resume"
+    with refused_where_too_deep(folder):
+        read_here = read(folder)
+        if isinstance(read_here, File):
+            raise CheckpointError(
+                f"{folder} holds the {read_here.part.kind} {read_here.part.name!r}, not a composition; use load()"
             )
-        file = files[name] = on_base(handle, read_file, other_base)
-        if not _same_making(handle, file):
-            raise CheckpointError(f"{file.where} is configured otherwise than the {name!r} that is on this model")
-        wanted = tensors_of(handle, name)
-        require_fit(wanted, file.tensors, file.where)
-        require_intact(file)
-        if file.part.pool is not None:
-            _require_trained_over(handle, file.where, file.part, files, False)
-        found.append((file, wanted))
-    _require_trained_over(handle, str(folder), whole, files, False)
-    if {file.part.name for file, _ in found} != set(names):
-        here = [file.part.name for file, _ in found]
-        raise CheckpointError(
-            f"{folder} holds {here}, and {list(names)} learn now; call train_only as when the training began"
-        )
-    return found
+        whole, parts = read_here
+        found = []
+        files = {file.part.name: file for file in parts}
+        for name, read_file in list(files.items()):
+            if name not in handle.parts:
+                raise UnknownNameError(
+                    f"{read_file.where} is not on this model; add it, as when the training began, and resume"
+                )
+            file = files[name] = on_base(handle, read_file, other_base)
+            if not _same_making(handle, file):
+                raise CheckpointError(f"{file.where} is configured otherwise than the {name!r} that is on this model")
+            wanted = tensors_of(handle, name)
+            require_fit(wanted, file.tensors, file.where)
+            require_intact(file)
+            if file.part.pool is not None:
+                _require_trained_over(handle, file.where, file.part, files, False)
+            found.append((file, wanted))
+        _require_trained_over(handle, str(folder), whole, files, False)
+        if {file.part.name for file, _ in found} != set(names):
+            here = [file.part.name for file, _ in found]
+            raise CheckpointError(
+                f"{folder} holds {here}, and {list(names)} learn now; call train_only as when the training began"
+            )
+        return found
 
 
 def stage_one(
@@ -125,10 +122,14 @@ def stage_one(
 
 
 def _require_trained_over(
-    handle: Handle, where: str, what: Part | Whole, files: Mapping[str, File], other_members: bool
+    handle: Handle,
+    where: str,
+    what: AdapterManifest | CompositionManifest,
+    files: Mapping[str, File],
+    other_members: bool,
 ) -> None:
     """Refuse other adapters than a fusion or a composition was trained over; those in ``files`` are about to be here."""
-    if isinstance(what, Whole):
+    if isinstance(what, CompositionManifest):
         name, names = "the composition", digests.outside(what.composition, (*what.adapters, *what.fusions))
     else:
         name, names = repr(what.name), digests.over(what.pool)
@@ -143,7 +144,7 @@ def _require_trained_over(
 def _load_whole(
     handle: Handle,
     folder: Path,
-    whole: Whole,
+    whole: CompositionManifest,
     parts: list[File],
     head: bool | None,
     other_base: bool,
@@ -153,7 +154,7 @@ def _load_whole(
     files = [as_here(handle, file) for file in parts]
     renamings = [file.renaming for file in files if file.renaming is not None]
     if renamings:
-        whole = dataclasses.replace(whole, composition=renamings[0].composition(whole.composition))
+        whole = whole.model_copy(update={"composition": renamings[0].composition(whole.composition)})
     for file in files:
         name = file.part.name
         if name in handle.parts:
@@ -222,6 +223,6 @@ def _same_head(handle: Handle, name: str, record: HeadRecord) -> bool:
     return handle.labels(name) == record.labels and (made is None or made.to_dict() == record.config)
 
 
-def _with_heads(tensors: Tensors, part: Part, heads: Collection[str]) -> Tensors:
+def _with_heads(tensors: Tensors, part: AdapterManifest, heads: Collection[str]) -> Tensors:
     """The tensors without those of heads that only one side has."""
     return {name: t for name, t in tensors.items() if not name.startswith(HEAD) or head_owner(name, part) in heads}

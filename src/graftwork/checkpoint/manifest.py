@@ -1,96 +1,150 @@
-"""What the JSON of a folder says, strictly typed: what is written is exactly what can be read."""
+"""The JSON of a folder as models that check it strictly: what is written is exactly what can be read."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import reprlib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic.functional_validators import AfterValidator, BeforeValidator, InstanceOf, model_validator
 
 from graftwork.attach import Labels
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import DIGEST
-from graftwork.checkpoint.reader import Reader
-from graftwork.compose import Composition, Learned, composition_from_dict, composition_to_dict
+from graftwork.checkpoint.folders import DIGEST, MANIFEST
+from graftwork.compose import Block, Learned, composition_from_dict, composition_to_dict
 from graftwork.errors import CheckpointError, GraftworkError
+from graftwork.weights.samples import Sample
 
 FORMAT = 1
+_LEFT_OUT: dict[str, Any] = {"member_heads": {}, "members": None, "contents": None}  # of a file where they say nothing
+_WAY_OUT = "copy the folder again, or save it anew"
 
 
-@dataclasses.dataclass(frozen=True)
-class HeadRecord:
+class Record(BaseModel):
+    """An object in a manifest: every field has its own type, and there are no others."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", protected_namespaces=())
+
+
+def _sample(text: str) -> Sample:
+    return tuple(None if value == "None" else float(value) for value in text.split())
+
+
+class _Stack(Record):
+    layers: int
+    width: int
+
+
+class _Base(Record):
+    model_type: str
+    model_class: str
+    stacks: dict[str, _Stack]
+    samples: dict[str, Annotated[str, AfterValidator(_sample)]]
+    rows: dict[str, int] = {}
+
+
+def _fingerprint(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    found = dict(_Base.model_validate(value))
+    return Fingerprint(**{**found, "stacks": {name: (s.layers, s.width) for name, s in found["stacks"].items()}})
+
+
+def _composition(value: Any) -> Any:
+    try:
+        return composition_from_dict(value) if isinstance(value, dict) else value
+    except GraftworkError as error:  # pydantic would take a ValueError for its own
+        raise CheckpointError(str(error)) from error
+
+
+Texts = Annotated[tuple[str, ...], Field(strict=False)]  # in JSON a list
+KnownBase = Annotated[InstanceOf[Fingerprint], BeforeValidator(_fingerprint), PlainSerializer(Fingerprint.to_dict)]
+Pool = Annotated[InstanceOf[Learned] | None, BeforeValidator(_composition), PlainSerializer(composition_to_dict)]
+BlockOrName = Annotated[
+    InstanceOf[Block] | str | None, BeforeValidator(_composition), PlainSerializer(composition_to_dict)
+]
+
+
+class HeadRecord(Record):
     """The head that is saved with an adapter or a fusion.
 
     Attributes:
         model_class: The class that the head belongs to: one of the same class takes it.
-        labels: What its outputs stand for.
+        names: The names of its labels, in order.
+        problem_type: As in a model's configuration.
         modules: The path of each of its modules to the name of the module's class.
         config: What it was made by, as its ``to_dict`` gives it; ``None`` for one of an AutoModelForX.
     """
 
     model_class: str
-    labels: Labels
+    names: Texts = Field(alias="labels")
+    problem_type: str | None
     modules: dict[str, str]
-    config: dict[str, Any] | None = None
+    config: dict[str, Any] | None
+
+    @property
+    def labels(self) -> Labels:
+        """What its outputs stand for."""
+        return Labels(self.names, self.problem_type)
+
+
+def _version() -> str:
+    try:
+        return version("graftwork")
+    except PackageNotFoundError:  # run from its sources
+        return "unknown"
+
+
+class Manifest(Record):
+    """What every manifest begins with: the format, the version of graftwork that wrote it, what is in the folder."""
+
+    format: int = FORMAT
+    graftwork: str = Field(default_factory=_version)
+    kind: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The head as JSON values."""
-        return {
-            "model_class": self.model_class,
-            "labels": list(self.labels.names),
-            "problem_type": self.labels.problem_type,
-            "modules": self.modules,
-            "config": self.config,
-        }
+        """The manifest as JSON values."""
+        return {k: v for k, v in self.model_dump(by_alias=True).items() if k not in _LEFT_OUT or v != _LEFT_OUT[k]}
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
+class AdapterManifest(Manifest):
     """An adapter, a fusion, or a head by itself.
 
     Attributes:
-        kind: ``"adapter"``, ``"fusion"``, or ``"head"`` for a head by itself.
         name: Its name.
         config: Its configuration, as its ``to_dict`` gives it.
         pool: A fusion's block with its pool.
         base: What it was trained on.
         sites: The sites it stands at, with their widths.
         head: Its head, ``None`` where it was trained without one.
-        sha256: That of the file with its tensors.
         member_heads: The heads that members of it have of their own.
         members: For a fusion the digest of each adapter of its pool, by name; ``None`` in a file that keeps none.
+        sha256: That of the file with its tensors.
     """
 
-    kind: str
+    kind: Literal["adapter", "fusion", "head"]
     name: str
     config: dict[str, Any]
-    pool: Learned | None
-    base: Fingerprint
+    pool: Pool
+    base: KnownBase
     sites: dict[str, int]
     head: HeadRecord | None
-    sha256: str
-    member_heads: dict[str, HeadRecord] = dataclasses.field(default_factory=dict)
+    member_heads: dict[str, HeadRecord] = {}
     members: dict[str, str] | None = None
+    sha256: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """The part as JSON values."""
-        members = {name: head.to_dict() for name, head in self.member_heads.items()}
-        return {
-            **_preamble(self.kind),
-            "name": self.name,
-            "config": self.config,
-            "pool": composition_to_dict(self.pool),
-            "base": self.base.to_dict(),
-            "sites": self.sites,
-            "head": None if self.head is None else self.head.to_dict(),
-            **({"member_heads": members} if members else {}),
-            **({} if self.members is None else {"members": self.members}),
-            "sha256": self.sha256,
-        }
+    @model_validator(mode="after")
+    def _has_its_pool(self) -> AdapterManifest:
+        if (self.kind == "fusion") != (self.pool is not None):
+            raise CheckpointError(f"it is damaged, a {self.kind} with the pool {self.pool!r}; {_WAY_OUT}")
+        return self
 
 
-@dataclasses.dataclass(frozen=True)
-class Whole:
+class CompositionManifest(Manifest):
     """A composition and the names of its parts, which lie in numbered folders under ``adapters``, ``fusions`` and ``heads``.
 
     Attributes:
@@ -102,10 +156,11 @@ class Whole:
         contents: For each part's folder the hash of its manifest; ``None`` in a file that keeps none.
     """
 
-    composition: Composition
-    adapters: tuple[str, ...]
-    fusions: tuple[str, ...]
-    heads: tuple[str, ...] = ()
+    kind: Literal["composition"] = "composition"
+    composition: BlockOrName
+    adapters: Texts
+    fusions: Texts
+    heads: Texts
     members: dict[str, str] | None = None
     contents: dict[str, str] | None = None
 
@@ -115,21 +170,8 @@ class Whole:
             for n, name in enumerate(names):
                 yield f"{kind}s/{n}", kind, name
 
-    def to_dict(self) -> dict[str, Any]:
-        """The composition as JSON values."""
-        return {
-            **_preamble("composition"),
-            "composition": composition_to_dict(self.composition),
-            "adapters": list(self.adapters),
-            "fusions": list(self.fusions),
-            "heads": list(self.heads),
-            **({"members": self.members} if self.members else {}),
-            **({} if self.contents is None else {"contents": self.contents}),
-        }
 
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
+class Difference(Manifest):
     """What a trained base differs in from its original.
 
     Attributes:
@@ -139,111 +181,67 @@ class Difference:
         sha256: That of the file with them.
     """
 
-    original: Fingerprint
+    kind: Literal["base"] = "base"
+    original: KnownBase
     model_class: str
-    tensors: tuple[str, ...]
+    tensors: Texts
     sha256: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """The difference as JSON values."""
-        return {
-            **_preamble("base"),
-            "original": self.original.to_dict(),
-            "model_class": self.model_class,
-            "tensors": list(self.tensors),
-            "sha256": self.sha256,
-        }
+
+AnyManifest = AdapterManifest | CompositionManifest | Difference
+_KNOWN: TypeAdapter[AnyManifest] = TypeAdapter(Annotated[AnyManifest, Field(discriminator="kind")])
 
 
-def parse(data: Mapping[str, Any], where: str) -> Part | Whole | Difference:
+def parse(data: Mapping[str, Any], where: str) -> AnyManifest:
     """A manifest from its JSON values.
 
     Raises:
         CheckpointError: If a field is missing, unknown or of the wrong type, or the format is newer.
     """
-    reader = Reader({key: value for key, value in data.items() if key != DIGEST}, where)
-    number = reader.take("format", int)
-    if number != FORMAT:
+    said = {key: value for key, value in data.items() if key != DIGEST}
+    number = said.get("format")
+    if type(number) is int and number != FORMAT:
         raise CheckpointError(
-            f"{where} has the format {number}, this graftwork reads {FORMAT}; it was written by another version"
+            f"{where} has the format {reprlib.repr(number)}, this graftwork reads {FORMAT}; it was written by another version"
         )
-    reader.take("graftwork", str)
-    kind = reader.take("kind", str)
+    wrong = [f"it lacks {key!r}" for key in ("format", "graftwork", "kind") if key not in said]
+    wrong += [f"{key!r} is None" for key in _LEFT_OUT if said.get(key, "") is None]
+    if wrong:
+        raise CheckpointError(f"{where} is damaged: {wrong[0]}; {_WAY_OUT}")
     try:
-        if kind == "composition":
-            whole = Whole(
-                composition_from_dict(reader.take("composition", (dict, str, type(None)))),
-                tuple(reader.texts("adapters")),
-                tuple(reader.texts("fusions")),
-                tuple(reader.texts("heads")),
-                _digests(reader, "members"),
-                _digests(reader, "contents"),
-            )
-            reader.done()
-            return whole
-        if kind == "base":
-            return _difference(reader)
-        if kind in ("adapter", "fusion", "head"):
-            return _part(kind, reader)
-    except GraftworkError as error:
-        raise error if isinstance(error, CheckpointError) else CheckpointError(f"{where}: {error}") from error
-    except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError) as error:
-        raise CheckpointError(f"{where} is damaged: {error}") from error
-    raise CheckpointError(
-        f"{where} is of the kind {kind!r}; this graftwork reads adapter, fusion, head, composition and base"
-    )
+        return _KNOWN.validate_python(said)
+    except ValidationError as error:
+        raise CheckpointError(_sentence(error, said, where)) from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+    except (TypeError, AttributeError, KeyError, ArithmeticError) as error:
+        raise CheckpointError(f"{where} is damaged: {error}; {_WAY_OUT}") from error
 
 
-def _difference(reader: Reader) -> Difference:
-    original = Fingerprint.read(reader.inner("original"))
-    found = Difference(
-        original, reader.take("model_class", str), tuple(reader.texts("tensors")), reader.take("sha256", str)
-    )
-    reader.done()
-    return found
+def _sentence(error: ValidationError, value: Any, where: str) -> str:
+    """The first thing that is wrong in a manifest: the file, the key, its value, and the way out."""
+    first, *others = error.errors(include_url=False)
+    if first["type"] == "union_tag_invalid":
+        return f"{where} is of the kind {value['kind']!r:.80}; this graftwork reads {first['ctx']['expected_tags']}"
+    missing = first["type"] == "missing"
+    keys: list[str] = []
+    for key in first["loc"][1:]:  # behind the kind
+        if isinstance(value, dict) and key in value:  # else a place in a list
+            keys.append(f"{key!r:.80}")
+            value = value[key]
+    *outer, key = [*keys, f"{first['loc'][-1]!r:.80}"] if missing else keys or ["it"]
+    place = f"{', '.join([where, *outer])}," if outer else where
+    if first["type"] == "extra_forbidden":
+        unknown = [one["loc"][-1] for one in (first, *others) if one["loc"][:-1] == first["loc"][:-1]]
+        return f"{place} has unknown fields {reprlib.repr(unknown)}; it was written by another version, or by hand"
+    what = f"it lacks {key}" if missing else f"{key} is {reprlib.repr(value)} ({first['msg']})"
+    return f"{place} is damaged: {what}; {_WAY_OUT}"
 
 
-def _part(kind: str, reader: Reader) -> Part:
-    pool = composition_from_dict(reader.take("pool", (dict, type(None))))
-    if (kind == "fusion") != isinstance(pool, Learned):
-        raise CheckpointError(f"{reader.where} is damaged: {kind} with the pool {pool!r}")
-    sites = reader.inner("sites")
-    members = reader.inner("member_heads") if "member_heads" in reader.data else Reader({}, reader.where)
-    part = Part(
-        kind=kind,
-        name=reader.take("name", str),
-        config=reader.take("config", dict),
-        pool=pool if isinstance(pool, Learned) else None,
-        base=Fingerprint.read(reader.inner("base")),
-        sites={key: sites.take(key, int) for key in sites.data},
-        head=None if reader.take("head", (dict, type(None))) is None else _head(reader.inner("head")),
-        sha256=reader.take("sha256", str),
-        member_heads={name: _head(members.inner(name)) for name in members.data},
-        members=_digests(reader, "members"),
-    )
-    reader.done()
-    return part
-
-
-def _digests(reader: Reader, key: str) -> dict[str, str] | None:
-    if key not in reader.data:
-        return None
-    found = reader.inner(key)
-    return {name: found.take(name, str) for name in found.data}
-
-
-def _head(head: Reader) -> HeadRecord:
-    modules = head.inner("modules")
-    labels = Labels(tuple(head.texts("labels")), head.take("problem_type", (str, type(None))))
-    paths = {path: modules.take(path, str) for path in modules.data}
-    record = HeadRecord(head.take("model_class", str), labels, paths, head.take("config", (dict, type(None))))
-    head.done()
-    return record
-
-
-def _preamble(kind: str) -> dict[str, Any]:
+@contextlib.contextmanager
+def refused_where_too_deep(folder: Path) -> Iterator[None]:
+    """Raise a `CheckpointError` for JSON that is nested more deeply than Python's stack."""
     try:
-        installed = version("graftwork")
-    except PackageNotFoundError:  # run from its sources
-        installed = "unknown"
-    return {"format": FORMAT, "graftwork": installed, "kind": kind}
+        yield
+    except RecursionError as error:
+        raise CheckpointError(f"{folder} is damaged: {MANIFEST} is nested too deeply; {_WAY_OUT}") from error

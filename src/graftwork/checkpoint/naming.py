@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import nn
 
-from graftwork.attach.holder import reclaim
-from graftwork.checkpoint.manifest import HeadRecord, Part
+from graftwork.attach import Handle
+from graftwork.checkpoint.manifest import AdapterManifest, HeadRecord
 from graftwork.checkpoint.tensors import HEAD, Tensors, gather
-from graftwork.methods.members import SEPARATOR
-
-if TYPE_CHECKING:
-    from graftwork.attach import Handle
+from graftwork.methods.layers.members import SEPARATOR
+from graftwork.weights.holder import reclaim
 
 
 def members(handle: Handle, name: str) -> dict[str, str]:
     """The members of an adapter, by their own names: how compositions name each."""
     return (
-        dict(zip(handle._adapters[name].members, handle.members_of(name), strict=True)) if name in handle.names else {}
+        dict(zip(handle.adapter_config(name).members, handle.members_of(name), strict=True))
+        if name in handle.names
+        else {}
     )
 
 
@@ -54,11 +53,11 @@ def head_prefix(member: str) -> str:
     return f"{HEAD}{SEPARATOR}{member}/" if member else HEAD
 
 
-def head_records(part: Part) -> dict[str, HeadRecord]:
+def head_records(part: AdapterManifest) -> dict[str, HeadRecord]:
     """The heads of a part: its own under ``""``, those of its members under their names."""
     return {**({} if part.head is None else {"": part.head}), **part.member_heads}
 
 
-def head_owner(tensor: str, part: Part) -> str:
+def head_owner(tensor: str, part: AdapterManifest) -> str:
     """Whose head a tensor in a file is part of: that of a member, or the adapter's own (``""``)."""
     return next((m for m in part.member_heads if tensor.startswith(head_prefix(m))), "")

@@ -7,19 +7,16 @@ A folder gets ``graftwork/``, the active composition with the adapters and fusio
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from graftwork.attach.members import full_name
-from graftwork.attach.names import RESERVED
+from graftwork.attach import Handle
 from graftwork.checkpoint.folders import replace_file
 from graftwork.checkpoint.loading import matched
 from graftwork.checkpoint.naming import head_records, tensors_of
 from graftwork.checkpoint.saving import save_composition
 from graftwork.checkpoint.tensors import Tensors, decode, encode, fill, require_fit
 from graftwork.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from graftwork.attach import Handle
+from graftwork.sites.site import RESERVED
+from graftwork.weights.names import full_name
 
 FOLDER = "graftwork"
 REST = "graftwork_base.safetensors"
@@ -28,8 +25,8 @@ REST = "graftwork_base.safetensors"
 def save_progress(handle: Handle, folder: Path) -> None:
     """Write everything that learns into a folder, beside what else is in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    if handle.learning:
-        save_composition(handle, handle.active, folder / FOLDER, handle.learning_parts)
+    if handle.trainable:
+        save_composition(handle, handle.active, folder / FOLDER, handle.trainable_parts)
     rest = other_learners(handle)
     if rest:
         replace_file(folder / REST, encode(rest))
@@ -52,9 +49,9 @@ def restore_progress(handle: Handle, folder: Path) -> None:
     rest, path = other_learners(handle), folder / REST
     given = decode(path.read_bytes(), path) if path.is_file() else {}
     require_fit(rest, given, str(path))
-    learning = handle.learning_parts
+    learning = handle.trainable_parts
     parts = matched(handle, folder / FOLDER, learning, other_base=bool(rest)) if learning else []
-    if not handle.learning and (folder / FOLDER).is_dir():
+    if not handle.trainable and (folder / FOLDER).is_dir():
         raise CheckpointError(f"{folder} holds adapters that learned; call train_only as when the training began")
     fill(rest, given)
     for file, wanted in parts:
@@ -66,7 +63,7 @@ def restore_progress(handle: Handle, folder: Path) -> None:
 
 def other_learners(handle: Handle) -> Tensors:
     """What learns beside the adapters and fusions, by its name in the model; with a trained base its buffers too."""
-    known = {id(t) for name in handle.learning_parts for t in tensors_of(handle, name).values()}
+    known = {id(t) for name in handle.trainable_parts for t in tensors_of(handle, name).values()}
     parameters = {id(p) for p in handle.model.parameters()}
     found: Tensors = {}
     for name, tensor in handle.model.state_dict(keep_vars=True).items():

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
-from graftwork.attach.base import base_weights, plain_name
-from graftwork.attach.samples import Sample, same, sampled
+from graftwork.attach import Handle
+from graftwork.attach.base_weights import base_weights, plain_name
 from graftwork.compose import Block, Composition, composition_from_dict
-
-if TYPE_CHECKING:
-    from graftwork.attach import Handle
+from graftwork.weights.samples import Sample, same, sampled
 
 Size = tuple[int, int]
 C = TypeVar("C", bound=Composition)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from pydantic import ValidationError
+
+from graftwork.attach import Handle
 from graftwork.checkpoint import digests
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import DIGEST, MANIFEST, TENSORS, dump, read_manifest, replace_folder
-from graftwork.checkpoint.manifest import Difference, HeadRecord, Part, Whole, parse
+from graftwork.checkpoint.manifest import (
+    AdapterManifest,
+    CompositionManifest,
+    Difference,
+    HeadRecord,
+    parse,
+    refused_where_too_deep,
+)
 from graftwork.checkpoint.naming import members, tensors_of
 from graftwork.checkpoint.tensors import encode, has_weights
 from graftwork.compose import Block, Composition, Learned, fusions_in, names_in
 from graftwork.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from graftwork.attach import Handle
 
 
 def save(handle: Handle, what: Composition, folder: Path, *, members: bool = False) -> Path:
@@ -58,18 +64,18 @@ def save_part(handle: Handle, name: str, folder: Path) -> Path:
 
 def save_composition(handle: Handle, composition: Composition, folder: Path, names: Collection[str]) -> Path:
     """Write a composition and, of the adapters, fusions and heads, those of the given names."""
-    adapters = tuple(n for n in handle.names if n in names)
-    fusions = tuple(n for n in handle.fusions if n in names)
-    heads = tuple(n for n in handle.lone_heads if n in names)
+    known = {"adapters": handle.names, "fusions": handle.fusions, "heads": handle.lone_heads}
+    inside: dict[str, Any] = {kind: tuple(n for n in there if n in names) for kind, there in known.items()}
+    outside = digests.outside(composition, (*inside["adapters"], *inside["fusions"]))
+    members = digests.of_model(handle, outside) or None
+    whole = CompositionManifest(composition=composition, **inside, members=members)
     base = Fingerprint.of(handle)
-    outside = digests.outside(composition, (*adapters, *fusions))
-    whole = Whole(composition, adapters, fusions, heads, digests.of_model(handle, outside))
     files, contents = {}, {}
     for place, _, name in whole.parts():
-        inside = part_files(handle, name, base)
-        files.update({f"{place}/{path}": data for path, data in inside.items()})
-        contents[place] = json.loads(inside[MANIFEST])[DIGEST]
-    files[MANIFEST] = dump(dataclasses.replace(whole, contents=contents).to_dict())
+        part = part_files(handle, name, base)
+        files.update({f"{place}/{path}": data for path, data in part.items()})
+        contents[place] = json.loads(part[MANIFEST])[DIGEST]
+    files[MANIFEST] = dump(whole.model_copy(update={"contents": contents}).to_dict())
     require_same(folder, "composition", None)
     return replace_folder(folder, files)
 
@@ -99,27 +105,34 @@ def part_files(handle: Handle, name: str, base: Fingerprint) -> dict[str, bytes]
     return {MANIFEST: dump(part.to_dict()), TENSORS[part.kind]: data}
 
 
-def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> Part:
+def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> AdapterManifest:
     """What the manifest of an adapter or a fusion says.
 
     Raises:
         UnknownNameError: If there is none of that name.
+        CheckpointError: If something of it could not be read again, such as labels that are no text.
     """
     config = handle.config(name)
     pool = handle.fusions.get(name)
-    heads = {member: _head_record(handle, full) for member, full in members(handle, name).items()}
-    return Part(
-        kind=handle.kind_of(name),
-        name=name,
-        config=config.to_dict(),
-        pool=pool,
-        base=base,
-        sites={key: handle.sites[key].width for key, m in handle.modules_of(name).items() if has_weights(m)},
-        head=_head_record(handle, name),
-        sha256=sha256,
-        member_heads={member: head for member, head in heads.items() if head is not None},
-        members=None if pool is None else digests.of_model(handle, digests.over(pool)),
-    )
+    try:
+        heads = {member: _head_record(handle, full) for member, full in members(handle, name).items()}
+        return AdapterManifest(
+            kind=handle.kind_of(name),  # type: ignore[arg-type]  # a member is refused
+            name=name,
+            config=config.to_dict(),
+            pool=pool,
+            base=base,
+            sites={key: handle.sites[key].width for key, m in handle.modules_of(name).items() if has_weights(m)},
+            head=_head_record(handle, name),
+            sha256=sha256,
+            member_heads={member: head for member, head in heads.items() if head is not None},
+            members=None if pool is None else digests.of_model(handle, digests.over(pool)),
+        )
+    except ValidationError as error:
+        key, what = error.errors()[0]["loc"][0], error.errors()[0]["input"]
+        raise CheckpointError(
+            f"{name!r} cannot be saved: {what!r:.80} among its {key} could not be read again; give text"
+        ) from error
 
 
 def _head_record(handle: Handle, name: str) -> HeadRecord | None:
@@ -127,8 +140,9 @@ def _head_record(handle: Handle, name: str) -> HeadRecord | None:
     if labels is None:
         return None
     modules = {path: type(module).__name__ for path, module in handle.head_of(name).items()}
-    made = handle.head_config(name)
-    return HeadRecord(type(handle.model).__name__, labels, modules, None if made is None else made.to_dict())
+    made, model_class = handle.head_config(name), type(handle.model).__name__
+    config, kind = None if made is None else made.to_dict(), labels.problem_type
+    return HeadRecord(model_class=model_class, labels=labels.names, problem_type=kind, modules=modules, config=config)
 
 
 def require_same(folder: Path, kind: str, name: str | None) -> None:
@@ -139,7 +153,8 @@ def require_same(folder: Path, kind: str, name: str | None) -> None:
     """
     if not folder.is_dir() or not (folder / MANIFEST).is_file():
         return
-    held = parse(read_manifest(folder), str(folder / MANIFEST))
+    with refused_where_too_deep(folder):
+        held = parse(read_manifest(folder), str(folder / MANIFEST))
     here = _kind_and_name(held)
     if here != (kind, name):
         what = kind if name is None else f"{kind} {name!r}"
@@ -149,7 +164,7 @@ def require_same(folder: Path, kind: str, name: str | None) -> None:
         )
 
 
-def _kind_and_name(held: Part | Whole | Difference) -> tuple[str, str | None]:
-    if isinstance(held, Part):
+def _kind_and_name(held: AdapterManifest | CompositionManifest | Difference) -> tuple[str, str | None]:
+    if isinstance(held, AdapterManifest):
         return held.kind, held.name
-    return ("composition" if isinstance(held, Whole) else "difference of a base"), None
+    return ("composition" if isinstance(held, CompositionManifest) else "difference of a base"), None

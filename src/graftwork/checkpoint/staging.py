@@ -7,20 +7,18 @@ import hashlib
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import nn
 
-from graftwork.attach import Headed, OwnHead, building
+from graftwork.attach import Handle, ModelWithHeads, OwnHead, building
 from graftwork.attach.changes import changing
-from graftwork.attach.heads import resized
-from graftwork.attach.members import full_name
+from graftwork.attach.model_head import resized
 from graftwork.attach.named_heads import make_named_head
+from graftwork.checkpoint.bounded_tensors import BoundedTensors
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import DIGEST, MANIFEST, TENSORS, existing, read_manifest, read_whole
-from graftwork.checkpoint.manifest import Difference, HeadRecord, Part, Whole, parse
+from graftwork.checkpoint.manifest import AdapterManifest, CompositionManifest, Difference, HeadRecord, parse
 from graftwork.checkpoint.naming import head_owner, head_prefix, head_records, parts
 from graftwork.checkpoint.renaming import Renaming
 from graftwork.checkpoint.tensors import HEAD, Tensors, decode, fill, gather, has_weights, require_fit
@@ -28,13 +26,10 @@ from graftwork.compose import Learned, LearnedConfig, config_class
 from graftwork.errors import CheckpointError, GraftworkError
 from graftwork.heads import HeadConfig, head_from_dict
 from graftwork.methods import AdapterConfig, config_from_dict
-from graftwork.methods.peft_values import without_starts
-
-if TYPE_CHECKING:
-    from graftwork.attach import Handle
+from graftwork.methods.layers.peft_values import without_starts
+from graftwork.weights.names import full_name
 
 logger = logging.getLogger(__name__)
-_TIMES, _ALWAYS = 8, 2**22  # values that a method may make and throw away, for each that is kept and at all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +46,7 @@ class File:
     """
 
     folder: Path
-    part: Part
+    part: AdapterManifest
     tensors: Tensors
     sha256: str
     digest: str | None = None
@@ -86,17 +81,17 @@ class Staged:
                 _inject(handle, self.name, self.config, self.file)
             if isinstance(self.config, LearnedConfig):
                 assert self.pool is not None
-                handle.adopt_fusion(self.pool, self.config, self.modules, self.heads.get(""))  # type: ignore[arg-type]
+                handle.register_fusion(self.pool, self.config, self.modules, self.heads.get(""))  # type: ignore[arg-type]
             elif isinstance(self.config, HeadConfig):
-                handle.adopt_head(self.name, self.heads[""])
+                handle.register_head(self.name, self.heads[""])
             else:
-                handle.adopt(self.name, self.config, self.modules, self.norms, self.heads.get(""))  # type: ignore[arg-type]
+                handle.register(self.name, self.config, self.modules, self.norms, self.heads.get(""))  # type: ignore[arg-type]
                 for member, head in self.heads.items():
                     if member:
-                        handle.adopt_head(full_name(self.name, member), head)
+                        handle.register_head(full_name(self.name, member), head)
 
 
-def read(folder: Path) -> File | tuple[Whole, list[File]]:
+def read(folder: Path) -> File | tuple[CompositionManifest, list[File]]:
     """A folder's manifest, and its tensors; of a composition also its parts, each fusion behind those in its pool.
 
     Raises:
@@ -105,10 +100,10 @@ def read(folder: Path) -> File | tuple[Whole, list[File]]:
     return read_whole(folder, _read)
 
 
-def _read(folder: Path) -> File | tuple[Whole, list[File]]:
+def _read(folder: Path) -> File | tuple[CompositionManifest, list[File]]:
     data = read_manifest(folder)
     found = parse(data, str(folder / MANIFEST))
-    if isinstance(found, Whole):
+    if isinstance(found, CompositionManifest):
         return found, [_read_part(folder, found, *part) for part in found.parts()]
     if isinstance(found, Difference):
         raise CheckpointError(f"{folder} holds the difference of a trained base, not an adapter; call load_base")
@@ -121,7 +116,7 @@ def _read(folder: Path) -> File | tuple[Whole, list[File]]:
     return File(folder, found, decode(tensors, path), hashlib.sha256(tensors).hexdigest(), data.get(DIGEST))
 
 
-def _read_part(folder: Path, whole: Whole, place: str, kind: str, name: str) -> File:
+def _read_part(folder: Path, whole: CompositionManifest, place: str, kind: str, name: str) -> File:
     file = _read(existing(folder / place))
     if not isinstance(file, File) or (file.part.kind, file.part.name) != (kind, name):
         raise CheckpointError(f"{folder / place} does not hold the {kind} {name!r}, as {folder / MANIFEST} says")
@@ -130,33 +125,6 @@ def _read_part(folder: Path, whole: Whole, place: str, kind: str, name: str) -> 
             f"{folder / place} is not the {kind} {name!r} that {folder / MANIFEST} was written with; copy both from one save"
         )
     return file
-
-
-class _Bounded(TorchDispatchMode):
-    """Refuses what a file would have made while it has no weights for it: the sizes that it says may be any.
-
-    Raises:
-        CheckpointError: Before the tensors that are made become several times as many values as the file has.
-    """
-
-    def __init__(self, file: File) -> None:
-        super().__init__()
-        self._file = file
-        self._values = sum(t.numel() for t in file.tensors.values())
-        self._left = _TIMES * self._values + _ALWAYS
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        # of numbers alone a tensor is made
-        if "device" in kwargs and not any(isinstance(arg, Tensor) for arg in (*args, *kwargs.values())):
-            made = func(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": False})
-            self._left -= made.numel()
-            if self._left < 0:
-                raise CheckpointError(
-                    f"{self._file.where} is damaged: by the sizes in its {MANIFEST} it has many more weights than the "
-                    f"{self._values:,d} that are in it"
-                )
-        return func(*args, **kwargs)
 
 
 def require_intact(file: File) -> None:
@@ -212,15 +180,14 @@ def as_here(handle: Handle, file: File) -> File:
     renaming = file.part.base.renaming(handle)
     if not renaming.changes:
         return file
-    part = dataclasses.replace(
-        file.part,
-        base=file.part.base.renamed(renaming),
-        config=renaming.data(file.part.config),
-        pool=None if file.part.pool is None else renaming.composition(file.part.pool),
-        sites={renaming.layer(key): width for key, width in file.part.sites.items()},
-    )
+    changed = {
+        "base": file.part.base.renamed(renaming),
+        "config": renaming.data(file.part.config),
+        "pool": None if file.part.pool is None else renaming.composition(file.part.pool),
+        "sites": {renaming.layer(key): width for key, width in file.part.sites.items()},
+    }
     tensors = {renaming.tensor(name): tensor for name, tensor in file.tensors.items()}
-    return dataclasses.replace(file, part=part, tensors=tensors, renaming=renaming)
+    return dataclasses.replace(file, part=file.part.model_copy(update=changed), tensors=tensors, renaming=renaming)
 
 
 def stage(
@@ -241,7 +208,7 @@ def stage(
     """
     file = on_base(handle, file, other_base)
     try:
-        with torch.random.fork_rng(devices=[]), _Bounded(file):
+        with torch.random.fork_rng(devices=[]), BoundedTensors(file.where, file.tensors):
             return _stage(handle, file, name, present, head)
     except CheckpointError:
         raise
@@ -249,7 +216,7 @@ def stage(
         raise CheckpointError(f"{file.where} cannot be loaded: {error}") from error
 
 
-def config_of(part: Part) -> AdapterConfig | LearnedConfig | HeadConfig:
+def config_of(part: AdapterManifest) -> AdapterConfig | LearnedConfig | HeadConfig:
     """The configuration of a part.
 
     Raises:
@@ -298,7 +265,7 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
 def _inject(handle: Handle, name: str, config: AdapterConfig, file: File) -> None:
     """Have another library put its own into the model, with the weights of a file; in no part where they do not fit."""
     try:
-        with torch.random.fork_rng(devices=[]), _Bounded(file):
+        with torch.random.fork_rng(devices=[]), BoundedTensors(file.where, file.tensors):
             made = handle.inject(name, config)
         assert made is not None
         wanted = gather({"shared": made})
@@ -306,7 +273,7 @@ def _inject(handle: Handle, name: str, config: AdapterConfig, file: File) -> Non
         require_fit(wanted, given, file.where)
         fill(wanted, given)
     except BaseException as error:
-        handle.forsake(name)
+        handle.discard(name)
         if isinstance(error, GraftworkError) and not isinstance(error, CheckpointError):
             raise CheckpointError(f"{file.where} cannot be loaded: {error}") from error
         raise
@@ -349,7 +316,7 @@ def _heads(handle: Handle, file: File, wish: bool | None) -> dict[str, OwnHead]:
 
 def _head(handle: Handle, file: File, member: str, record: HeadRecord, wish: bool | None) -> OwnHead | None:
     here = type(handle.model).__name__
-    if record.config is not None and isinstance(handle.model, Headed):
+    if record.config is not None and isinstance(handle.model, ModelWithHeads):
         return make_named_head(handle, head_from_dict(record.config))
     if wish is None and (not handle.head_paths or record.model_class != here):
         level = logging.WARNING if handle.head_paths else logging.INFO

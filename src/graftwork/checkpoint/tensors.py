@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from graftwork.attach.samples import is_quantised, whole
 from graftwork.errors import CheckpointError
+from graftwork.weights.samples import is_quantised, whole
 
 Tensors = dict[str, Tensor]
 HEAD = "head/"

@@ -65,8 +65,8 @@ def methods(
 
         quiet()
         built = on_meta(model, auto)
-        grafts = attach(built)
-        found, blocks = all_facts(grafts), all_blocks(grafts)
+        adapters = attach(built)
+        found, blocks = all_facts(adapters), all_blocks(adapters)
         if json:
             typer.echo(methods_as_json(found, blocks))
         else:

@@ -39,7 +39,9 @@ def predict(
     seed: Annotated[int | None, typer.Option(help="Of the training; by default the first.")] = None,
     language: Annotated[
         str | None,
-        typer.Option(help="The language of the rows, where the task stands over a language; by default its own."),
+        typer.Option(
+            help="The language of the rows, where the task is stacked on a language's adapter; by default its own."
+        ),
     ] = None,
     root: Annotated[
         Path | None,
@@ -68,7 +70,7 @@ def predict(
         import json
 
         from graftwork.errors import RecipeError
-        from graftwork.training import Predictor, Several, answers, predictor_for
+        from graftwork.inference import Predictor, Several, answers, predictor_for
 
         quiet()
         asked: Predictor | Several

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from graftwork.cli.shared import app, on_meta, one_line, quiet
+from graftwork.errors import ConfigError
+
+if TYPE_CHECKING:
+    from graftwork.experiments.planning.recipe import Recipe
+
+_UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_BYTES_A_WEIGHT = 4  # files are float32
 
 
 @app.command()
@@ -63,27 +72,124 @@ def recommend(
         graftwork recommend recipe.toml --run runs/recipe
     """
     with one_line():
-        from graftwork.report.recommending import Asked, advice_as_dict, advise, print_advice
+        from graftwork.api import attach
+        from graftwork.report import recommending
 
         quiet()
-        asked = Asked(
-            recipe=recipe,
-            run=run,
-            base=base,
-            target=target,
-            rows=rows or (),
-            sources=source or (),
-            weights=weights,
-            latency=latency,
-            changing=changing,
-            keep_base=keep_base,
-            keep_old=keep_old,
-        )
-        found = advise(asked, on_meta)
+        limit = None if weights is None else weights_of(weights)
+        figures = () if run is None else recommending.read_figures(run)
+        found = _recipe(recipe, run)
+        given = _tasks(found) if found is not None and (recipe is not None or not rows) else {}
+        tasks = {**{name: size for name, (size, _) in given.items()}, **rows_of(rows or (), "--rows")}
+        sources = rows_of(source or (), "--source", tasks)
+        targets = [target] if target is not None else [*found[0].targets] if found is not None and given else []
+        needs = [
+            recommending.Needs(
+                target=one,
+                tasks=tasks,
+                # in a recipe with targets every other task is a source of a target's fusion
+                sources=sources
+                or {name: tasks[name] for name in given if found and one in found[0].targets and name != one},
+                changing=changing,
+                keep_base=keep_base,
+                keep_old=keep_old,
+                weights_a_task=limit,
+                latency=latency,
+                kind=given[one][1] if one in given else None,
+            )
+            for one in targets or [_only(tasks)]
+        ]
+        name, model, auto = _base(base, found)
+        adapters = attach(on_meta(model, auto))
+        advices = [
+            recommending.recommend(one, recommending.Base.of(adapters, name, one.pool), figures) for one in needs
+        ]
         if json:
             import json as writer
 
-            typer.echo(writer.dumps([advice_as_dict(advice) for advice in found], indent=1, ensure_ascii=False))
+            plain = [recommending.advice_as_dict(advice) for advice in advices]
+            typer.echo(writer.dumps(plain, indent=1, ensure_ascii=False))
             return
-        for advice in found:
-            print_advice(advice, Console())
+        for advice in advices:
+            recommending.print_advice(advice, Console())
+
+
+def rows_of(given: Iterable[str], option: str, known: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Training rows by task, from ``name=number``, or a name alone whose rows are known.
+
+    Raises:
+        ConfigError: Naming what cannot be read.
+    """
+    found: dict[str, int] = {}
+    for one in given:
+        before, equals, after = one.rpartition("=")
+        name, number = (before.strip(), after.strip()) if equals else (after.strip(), "")
+        if name in found:
+            raise ConfigError(f"{option} {one}: {name!r} is given twice; give it once")
+        if not equals and known is not None and name in known:
+            found[name] = known[name]
+            continue
+        rows = number.replace("_", "").replace(",", "")
+        if not name or not rows.isascii() or not rows.isdigit():
+            raise ConfigError(f"{option} {one!r} cannot be read; give a name and its training rows, such as rte=2490")
+        found[name] = int(rows)
+    return found
+
+
+def weights_of(given: str) -> int:
+    """A limit of weights: a number (``1M``, ``800k``), or the bytes of a file of float32 weights (``4MB``).
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    read = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(b?)", given.strip().replace("_", "").replace(",", ""), re.I)
+    count = 0.0 if read is None else float(read[1]) * _UNITS[read[2].lower()]
+    if read is not None and read[3]:
+        count /= _BYTES_A_WEIGHT
+    if count < 1:
+        raise ConfigError(f"--weights {given!r} cannot be read; give a number such as 1M or 800k, or bytes such as 4MB")
+    return int(count)
+
+
+def _recipe(recipe: Path | None, run: Path | None) -> tuple[Recipe, Path] | None:
+    """The recipe that is given, else that of the run, and the folder that its paths are relative to."""
+    from graftwork.experiments.planning.recipe import Recipe
+    from graftwork.experiments.running.folder import recipe_of, root_of
+
+    if recipe is not None:
+        return Recipe.read(recipe), recipe.absolute().parent
+    return None if run is None else (recipe_of(run), root_of(run))
+
+
+def _tasks(found: tuple[Recipe, Path]) -> dict[str, tuple[int, str]]:
+    """The training rows and the kind of each task of a recipe."""
+    from graftwork.tasks import Task
+
+    recipe, root = found
+    return {name: (len(Task.read(name, spec, root).train), spec.kind) for name, spec in recipe.tasks.items()}
+
+
+def _only(tasks: Mapping[str, int]) -> str:
+    """The target where none is named: the only task.
+
+    Raises:
+        ConfigError: If there is none, or more than one.
+    """
+    if not tasks:
+        raise ConfigError("there is no task; give a recipe, or the training rows of a task, such as --rows rte=2490")
+    first, *more = tasks
+    if more:
+        raise ConfigError(f"there are {len(tasks)} tasks; say which one is to be served best, as --target {first}")
+    return first
+
+
+def _base(base: str | None, found: tuple[Recipe, Path] | None) -> tuple[str, str, str]:
+    """What the base is called, what it is made of, and the AutoModel class."""
+    from graftwork.experiments.running.base import auto_class, find_model
+
+    if base is not None:
+        return base, base, "AutoModel"
+    if found is None:
+        raise ConfigError("there is no base to count weights on; give --base, such as --base bert, or a recipe")
+    recipe, root = found
+    return recipe.base.model, find_model(recipe.base.model, root), auto_class(recipe.kinds)

@@ -13,13 +13,13 @@ from rich.console import Console
 from graftwork.cli.shared import app, one_line, put, quiet
 
 if TYPE_CHECKING:
+    from graftwork.experiments import Recipe
     from graftwork.report import Live
-    from graftwork.training import Recipe
 
 Redo = Annotated[
     bool,
     typer.Option(
-        "--redo", help="Train anew what no longer fits its data or base, or is damaged, and what stands over it."
+        "--redo", help="Train anew what no longer fits its data or base, or is damaged, and what depends on it."
     ),
 ]
 
@@ -48,7 +48,7 @@ def run(
         graftwork run recipe.toml --out runs/first
     """
     with one_line():
-        from graftwork.training import Recipe
+        from graftwork.experiments import Recipe
 
         read, root = Recipe.read(recipe), recipe.absolute().parent
         folder = Path("runs") / recipe.stem if out is None else out
@@ -56,11 +56,11 @@ def run(
         from graftwork.report import Live
 
         if dry_run:
-            from graftwork.training import estimate
+            from graftwork.experiments import estimate
 
             put(str(estimate(read, root=root, run=folder, watcher=Live(read, plain=plain))))
             return
-        from graftwork.training import run as train
+        from graftwork.experiments import run as train
 
         with _shown(read, folder, plain) as live:
             train(read, folder, root=root, watcher=live, redo=redo)
@@ -111,7 +111,7 @@ def compare(
         graftwork compare recipe.toml --methods head,pfeiffer,houlsby
     """
     with one_line():
-        from graftwork.training import Recipe, comparison, estimate
+        from graftwork.experiments import Recipe, comparison, estimate
 
         read, root = Recipe.read(recipe), recipe.absolute().parent
         names = None if methods is None else methods.split(",")
@@ -123,7 +123,7 @@ def compare(
         if dry_run:
             put(str(estimate(asked, root=root, run=folder, watcher=Live(asked, plain=plain))))
             return
-        from graftwork.training import compare as train
+        from graftwork.experiments import compare as train
 
         with _shown(asked, folder, plain) as live:
             train(read, names, run=folder, root=root, watcher=live, costs=costs, redo=redo)

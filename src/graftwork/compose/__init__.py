@@ -1,6 +1,5 @@
 """Compositions: how much of which adapter, and in what order."""
 
-from graftwork.compose.attention import Attention
 from graftwork.compose.blocks import (
     Average,
     BatchSplit,
@@ -19,14 +18,14 @@ from graftwork.compose.blocks import (
     fusions_in,
     names_in,
 )
-from graftwork.compose.concat import ConcatConfig, ConcatModule
-from graftwork.compose.fusion import FusionConfig, FusionModule
-from graftwork.compose.learned import LearnedConfig, LearnedModule, config_class, config_for
-from graftwork.compose.route import Route, RouteConfig, RouteModule
-from graftwork.compose.scalearn import ScaLearn, ScaLearnConfig, ScaLearnModule
+from graftwork.compose.fusion.concat import ConcatConfig, ConcatModule
+from graftwork.compose.fusion.fuse import FusionConfig, FusionModule
+from graftwork.compose.fusion.fuse_node import FuseNode
+from graftwork.compose.fusion.learned import LearnedConfig, LearnedModule, config_class, config_for
+from graftwork.compose.fusion.route import Route, RouteConfig, RouteModule
+from graftwork.compose.fusion.scalearn import ScaLearn, ScaLearnConfig, ScaLearnModule
 
 __all__ = [
-    "Attention",
     "Average",
     "BatchSplit",
     "Block",
@@ -36,6 +35,7 @@ __all__ = [
     "ConcatModule",
     "Drop",
     "Fuse",
+    "FuseNode",
     "FusionConfig",
     "FusionModule",
     "Learned",

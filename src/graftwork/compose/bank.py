@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.compose.reads import Reads
-from graftwork.methods.activations import activation
-from graftwork.methods.contract import AdapterModule, cast
-from graftwork.methods.kept import Kept
+from graftwork.methods.layers.activations import activation
+from graftwork.methods.layers.contract import AdapterModule, cast
+from graftwork.methods.layers.weight_cache import WeightCache
 
 
 class Stacked:
@@ -50,7 +50,7 @@ class Bank:
             else None
         )
         self._owner: dict[torch.device, Tensor] = {}
-        self.kept = Kept(self._stack)
+        self.kept = WeightCache(self._stack)
 
     @property
     def stackable(self) -> bool:

@@ -126,7 +126,7 @@ class Average(Block):
 
 
 class Learned(Block):
-    """Base of the blocks that learn how to combine their children (see `graftwork.compose.learned`).
+    """Base of the blocks that learn how to combine their children (see `graftwork.compose.fusion.learned`).
 
     Args:
         *children: The pool, in no particular order.

@@ -17,19 +17,19 @@ from graftwork.compose.blocks import Block, Split
 from graftwork.compose.reads import Reads
 from graftwork.compose.rowbank import RowBank
 from graftwork.errors import CompositionError
-from graftwork.methods.contract import AdapterModule
+from graftwork.methods.layers.contract import AdapterModule
 
 
 class Node:
     """Base: the addition of one composition at one site.
 
     Attributes:
-        needs: The reads that it takes.
+        required_reads: The reads that it takes.
         mixes_positions: Whether an adapter in it does.
         children: The nodes inside, ``None`` for those that add nothing.
     """
 
-    needs: frozenset[str] = frozenset()
+    required_reads: frozenset[str] = frozenset()
     mixes_positions: bool = False
     children: Sequence[Node | None] = ()
 
@@ -48,7 +48,7 @@ class Leaf(Node):
     def __init__(self, module: AdapterModule, name: str) -> None:
         self.module = module
         self.name = name
-        self.needs = frozenset({module.reads, *module.also_reads})
+        self.required_reads = frozenset({module.reads, *module.also_reads})
         self.mixes_positions = module.mixes_positions
 
     def __call__(self, reads: Reads) -> Tensor:
@@ -56,12 +56,12 @@ class Leaf(Node):
         return self.module(reads.get(self.module.reads), reads.around, *also)  # type: ignore[no-any-return]
 
 
-class InTurn(Node):
+class StackNode(Node):
     """Stack: one update after another."""
 
     def __init__(self, children: Sequence[Node]) -> None:
         self.children: list[Node] = list(children)
-        self.needs, self.mixes_positions = needs_of(children), mixes(children)
+        self.required_reads, self.mixes_positions = required_reads_of(children), mixes(children)
 
     def __call__(self, reads: Reads) -> Tensor | None:
         total: Tensor | None = None
@@ -83,7 +83,7 @@ class Pool(Node):
     """
 
     def __init__(self, children: Sequence[Node | None]) -> None:
-        self.needs, self.mixes_positions = needs_of(children), mixes(children)
+        self.required_reads, self.mixes_positions = required_reads_of(children), mixes(children)
         self.children = list(children)
         banked = [n for n, c in enumerate(children) if isinstance(c, Leaf) and c.module.banked]
         rest = [n for n in range(len(children)) if n not in banked]
@@ -97,7 +97,7 @@ class Pool(Node):
         return [None if child is None else child(reads) for child in self.others]
 
 
-class Weighted(Pool):
+class AverageNode(Pool):
     """Average: constant weights."""
 
     def __init__(self, children: Sequence[Node | None], weights: Sequence[float]) -> None:
@@ -127,13 +127,13 @@ class ByRows(Node):
     def __init__(self, block: Block, children: Sequence[Node | None]) -> None:
         self.block = block
         self.children = list(children)
-        self.needs, self.mixes_positions = needs_of(children), mixes(children)
+        self.required_reads, self.mixes_positions = required_reads_of(children), mixes(children)
         leaves = [c.module if isinstance(c, Leaf) else None for c in self.children]
         self.banks = RowBank.of(leaves)
 
     def __call__(self, reads: Reads) -> Tensor | None:
-        scope = reads.require_rows()
-        assignment = by_rows.assign(self.block, scope, beams=reads.around.beams)
+        batch_size = reads.require_rows()
+        assignment = by_rows.assign(self.block, batch_size, beams=reads.around.beams)
         parts: list[tuple[by_rows.Rows, Tensor | None]] = []
         for bank, served in self.banks:
             rows = tuple(row for row, child in enumerate(assignment) if child in served)
@@ -144,7 +144,7 @@ class ByRows(Node):
             rows = tuple(row for row, child in enumerate(assignment) if child in owners)
             if rows:
                 parts.append((rows, None if node is None else node(reads.rows(rows))))
-        return by_rows.merge(parts, reads.value, scope)
+        return by_rows.merge(parts, reads.value, batch_size)
 
     def _alike(self, done: set[int]) -> list[tuple[Node | None, set[int]]]:
         """The children that no bank serves; rows of one and the same adapter go together."""
@@ -165,7 +165,7 @@ class ByPositions(Node):
     def __init__(self, block: Split, children: Sequence[Node | None]) -> None:
         self.block = block
         self.children = list(children)
-        self.needs, self.mixes_positions = needs_of(children), mixes(children)
+        self.required_reads, self.mixes_positions = required_reads_of(children), mixes(children)
 
     def __call__(self, reads: Reads) -> Tensor | None:
         by_rows.refuse_traced(self.block)
@@ -199,9 +199,9 @@ def mixes(children: Sequence[Node | None]) -> bool:
     return any(c is not None and c.mixes_positions for c in children)
 
 
-def needs_of(children: Sequence[Node | None]) -> frozenset[str]:
+def required_reads_of(children: Sequence[Node | None]) -> frozenset[str]:
     """The reads that the children need."""
-    return frozenset().union(*(c.needs for c in children if c is not None))
+    return frozenset().union(*(c.required_reads for c in children if c is not None))
 
 
 def walk(node: Node | None) -> Iterator[Node]:

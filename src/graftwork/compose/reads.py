@@ -26,11 +26,11 @@ class NormCall(Protocol):
         """The same for some of the rows."""
 
 
-class Surroundings:
+class SiteContext:
     """What is known of the call beside the site's own tensors.
 
     Attributes:
-        scope: Number of rows of the model's batch in hand; ``None`` where it is not known.
+        batch_size: Number of rows of the model's batch in hand; ``None`` where it is not known.
         beams: Whether the batch may hold several consecutive rows for each named one.
         mask: The attention mask ``(batch, positions)``, or ``None``.
         record: Where fusions write their weights, or ``None`` when nobody asks.
@@ -39,21 +39,21 @@ class Surroundings:
 
     def __init__(
         self,
-        scope: int | None,
+        batch_size: int | None,
         *,
         beams: bool = False,
         mask: Tensor | None = None,
         record: dict[Any, Any] | None = None,
         losses: Callable[[Tensor], None] | None = None,
     ) -> None:
-        self.scope = scope
+        self.batch_size = batch_size
         self.beams = beams
         self.mask = mask
         self.record = record
         self.losses = losses
 
     def add_loss(self, loss: Tensor) -> None:
-        """Add a scalar to the loss of this forward pass; see `graftwork.methods.contract.Context`."""
+        """Add a scalar to the loss of this forward pass; see `graftwork.methods.layers.contract.Context`."""
         if self.losses is not None:
             self.losses(loss)
 
@@ -76,28 +76,28 @@ class Surroundings:
             "rows of one length and no attention_mask"
         )
 
-    def rows(self, rows: Rows) -> Surroundings:
+    def rows(self, rows: Rows) -> SiteContext:
         """The same for some of the rows. Weights are not recorded inside: they would not cover the batch."""
-        assert self.scope is not None
-        mask = None if self.mask is None else take(self.mask, rows, self.scope)
-        return Surroundings(len(rows), beams=self.beams, mask=mask, losses=self.losses)
+        assert self.batch_size is not None
+        mask = None if self.mask is None else take(self.mask, rows, self.batch_size)
+        return SiteContext(len(rows), beams=self.beams, mask=mask, losses=self.losses)
 
-    def positions(self, start: int, stop: int) -> Surroundings:
+    def positions(self, start: int, stop: int) -> SiteContext:
         """The same for some of the positions."""
         mask = None if self.mask is None else self.mask[:, start:stop]
-        return Surroundings(self.scope, beams=self.beams, mask=mask, losses=self.losses)
+        return SiteContext(self.batch_size, beams=self.beams, mask=mask, losses=self.losses)
 
 
 class Reads:
     """Base: named tensors ``(batch, positions, width)`` and what is around them."""
 
-    def __init__(self, value: Tensor, taps: Mapping[str, Tensor], around: Surroundings) -> None:
+    def __init__(self, value: Tensor, taps: Mapping[str, Tensor], around: SiteContext) -> None:
         self.value = value
         self.taps = taps
         self.around = around
 
     def get(self, role: str) -> Tensor:
-        """One read by its name, see `graftwork.methods.contract.READS`."""
+        """One read by its name, see `graftwork.methods.layers.contract.READS`."""
         raise NotImplementedError
 
     def added(self, delta: Tensor) -> Reads:
@@ -106,9 +106,9 @@ class Reads:
 
     def rows(self, rows: Rows) -> Reads:
         """The site with some of the rows."""
-        scope = self.require_rows()
-        taps = {role: take(t, rows, scope) for role, t in self.taps.items()}
-        return self._like(take(self.value, rows, scope), taps, self.around.rows(rows), rows)
+        batch_size = self.require_rows()
+        taps = {role: take(t, rows, batch_size) for role, t in self.taps.items()}
+        return self._like(take(self.value, rows, batch_size), taps, self.around.rows(rows), rows)
 
     def positions(self, start: int, stop: int) -> Reads:
         """The site with some of the positions."""
@@ -121,16 +121,16 @@ class Reads:
         Raises:
             CompositionError: If the batch size is not known.
         """
-        if self.around.scope is None:
+        if self.around.batch_size is None:
             raise CompositionError(
                 "a composition by rows needs the batch size, and no one size is seen in the model's inputs; pass the "
                 "inputs as keyword tensors with the batch first, all of one size"
             )
         return int(
-            self.around.scope
+            self.around.batch_size
         )  # a number that is left open while exporting is settled here, which export says by name
 
-    def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: Surroundings, rows: Rows | None = None) -> Reads:
+    def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: SiteContext, rows: Rows | None = None) -> Reads:
         raise NotImplementedError
 
 
@@ -144,7 +144,7 @@ class BranchReads(Reads):
         self,
         value: Tensor,
         taps: Mapping[str, Tensor],
-        around: Surroundings,
+        around: SiteContext,
         *,
         scale: float | Tensor | None = None,
         norm: NormCall | None = None,
@@ -178,7 +178,7 @@ class BranchReads(Reads):
     def _normed(self) -> Tensor:
         return self.get("stream") if self.norm is None else self.norm(self.get("stream"))
 
-    def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: Surroundings, rows: Rows | None = None) -> Reads:
+    def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: SiteContext, rows: Rows | None = None) -> Reads:
         norm = self.norm.rows(rows) if self.norm is not None and rows is not None else self.norm
         return BranchReads(value, taps, around, scale=self.scale, norm=norm, summed=self.summed)
 
@@ -189,5 +189,5 @@ class StreamReads(Reads):
     def get(self, role: str) -> Tensor:
         return self.value if role in ("output", "stream", "normed") else self.taps[role].to(self.value.device)
 
-    def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: Surroundings, rows: Rows | None = None) -> Reads:
+    def _like(self, value: Tensor, taps: Mapping[str, Tensor], around: SiteContext, rows: Rows | None = None) -> Reads:
         return StreamReads(value, taps, around)

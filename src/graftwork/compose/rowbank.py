@@ -9,9 +9,9 @@ from torch import Tensor
 
 from graftwork.compose.reads import Reads
 from graftwork.compose.rows import merge
-from graftwork.methods.activations import activation
-from graftwork.methods.contract import AdapterModule, cast
-from graftwork.methods.kept import Kept
+from graftwork.methods.layers.activations import activation
+from graftwork.methods.layers.contract import AdapterModule, cast
+from graftwork.methods.layers.weight_cache import WeightCache
 
 
 class RowBank:
@@ -19,11 +19,11 @@ class RowBank:
 
     def __init__(self, members: Sequence[AdapterModule]) -> None:
         self.members = list(members)
-        self.kept = Kept(self._stack)
+        self.kept = WeightCache(self._stack)
 
     @classmethod
     def of(cls, modules: Sequence[AdapterModule | None]) -> list[tuple[RowBank, dict[int, int]]]:
-        """Banks for those modules that have company of their kind, each with child number → place in the bank."""
+        """Banks for those modules that are not the only one of their kind, each with child number → place in the bank."""
         groups: dict[object, dict[int, AdapterModule]] = {}
         for child, module in enumerate(modules):
             if module is not None and module.foldable and len(module.segments()) == 1:

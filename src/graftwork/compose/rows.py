@@ -23,7 +23,7 @@ def assign(block: Block, rows: int, *, beams: bool = False) -> tuple[int, ...]:
 
     Args:
         block: A `BatchSplit`, `MixedBatch` or `Replicate`.
-        rows: Rows in the block's scope.
+        rows: Rows of the block's batch.
         beams: Whether each row may have become several consecutive ones (generation with a cache).
 
     Raises:
@@ -94,28 +94,28 @@ def is_run(rows: Rows) -> bool:
     return bool(rows) and rows[-1] - rows[0] + 1 == len(rows) and rows == tuple(range(rows[0], rows[-1] + 1))
 
 
-def take(tensor: Tensor, rows: Rows, scope: int) -> Tensor:
-    """Some of ``scope`` rows of a tensor whose first dimension is a multiple of ``scope``."""
-    spread = _spread(tensor, scope)
+def take(tensor: Tensor, rows: Rows, batch_size: int) -> Tensor:
+    """Some of ``batch_size`` rows of a tensor whose first dimension is a multiple of ``batch_size``."""
+    spread = _spread(tensor, batch_size)
     if is_run(rows):
         return tensor[rows[0] * spread : (rows[-1] + 1) * spread]
     if spread == 1:
         return tensor.index_select(0, torch.tensor(rows, device=tensor.device))
-    grouped = tensor.reshape(scope, spread, *tensor.shape[1:])
+    grouped = tensor.reshape(batch_size, spread, *tensor.shape[1:])
     picked = grouped.index_select(0, torch.tensor(rows, device=tensor.device))
     return picked.reshape(len(rows) * spread, *tensor.shape[1:])
 
 
 def merge(
-    parts: Sequence[tuple[Rows, Tensor | None]], like: Tensor, scope: int, rows_of: Tensor | None = None
+    parts: Sequence[tuple[Rows, Tensor | None]], like: Tensor, batch_size: int, rows_of: Tensor | None = None
 ) -> Tensor | None:
-    """The parts of all ``scope`` rows as one tensor shaped like ``like`` (but for its rows, those of ``rows_of``).
+    """The parts of all ``batch_size`` rows as one tensor shaped like ``like`` (but for its rows, those of ``rows_of``).
 
     A part that is ``None`` is zero; where all are, so is the whole.
     """
     if all(part is None for _, part in parts):
         return None
-    spread = _spread(like if rows_of is None else rows_of, scope)
+    spread = _spread(like if rows_of is None else rows_of, batch_size)
     order = [row for rows, _ in parts for row in rows]
     whole = torch.cat(
         [
@@ -128,14 +128,14 @@ def merge(
     back = [0] * len(order)
     for position, row in enumerate(order):
         back[row] = position
-    return take(whole, tuple(back), scope)
+    return take(whole, tuple(back), batch_size)
 
 
-def _spread(tensor: Tensor, scope: int) -> int:
-    spread, rest = divmod(int(tensor.shape[0]), scope)
+def _spread(tensor: Tensor, batch_size: int) -> int:
+    spread, rest = divmod(int(tensor.shape[0]), batch_size)
     if rest or not spread:
         raise CompositionError(
-            f"a site sees {tensor.shape[0]} rows where the batch has {scope}: compositions by rows need the batch first; "
+            f"a site sees {tensor.shape[0]} rows where the batch has {batch_size}: compositions by rows need the batch first; "
             "for one adapter for all rows use its name"
         )
     return spread

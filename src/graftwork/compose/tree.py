@@ -16,10 +16,10 @@ from graftwork.compose.blocks import (
     Split,
     Stack,
 )
-from graftwork.compose.learned import LearnedModule, learned_node
-from graftwork.compose.nodes import ByPositions, ByRows, InTurn, Leaf, Node, Weighted, walk
+from graftwork.compose.fusion.learned import LearnedModule, learned_node
+from graftwork.compose.nodes import AverageNode, ByPositions, ByRows, Leaf, Node, StackNode, walk
 from graftwork.errors import CompositionError
-from graftwork.methods.contract import AdapterModule
+from graftwork.methods.layers.contract import AdapterModule
 
 FindAdapter = Callable[[str], AdapterModule | None]
 FindFusion = Callable[[str], LearnedModule | None]
@@ -85,9 +85,9 @@ def _block_node(block: Block, children: list[Node | None], fusion: FindFusion, s
     if isinstance(block, Drop):
         return children[0]  # type: ignore[return-value]  # not None: some child adds something
     if isinstance(block, Stack):
-        return InTurn([child for child in children if child is not None])
+        return StackNode([child for child in children if child is not None])
     if isinstance(block, Average):
-        return Weighted(children, block.weights)
+        return AverageNode(children, block.weights)
     if isinstance(block, Learned):
         module = fusion(block.name)
         if module is None:

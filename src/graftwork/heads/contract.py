@@ -1,6 +1,6 @@
 """What a head promises: it reads the base's last hidden states and gives logits, and with labels a loss.
 
-A configuration is a frozen dataclass, pure data, JSON both ways. Its module is told of the base through a `Backbone`, and
+A configuration is a frozen dataclass, pure data, JSON both ways. Its module knows the base through a `Backbone`, and
 of the batch through the inputs that the base was called with.
 """
 
@@ -21,7 +21,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "gelu": nn.GELU, "re
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """What a head is told of the base.
+    """What a head knows of the base.
 
     Attributes:
         width: Width of the last hidden states (their channels, for a convolutional base).

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 from torch import nn
 
 from graftwork.errors import ConfigError
-from graftwork.methods.bottleneck_base import BottleneckBase
-from graftwork.methods.bottleneck_module import SKIPS, BottleneckModule
-from graftwork.methods.contract import AdapterModule, Place
+from graftwork.methods.layers.bottleneck import SKIPS, BottleneckModule
+from graftwork.methods.layers.bottleneck_config import BottleneckBase
+from graftwork.methods.layers.contract import AdapterModule, Place
 from graftwork.methods.registry import register
 from graftwork.options import flags, is_number, one_of, within
 
@@ -35,7 +35,7 @@ class Bottleneck(BottleneckBase):
         reduction_factor: Width of the model over that of the bottleneck; a number, or a mapping from layer to number
             with ``"default"`` for the others. Layers are numbers within their stack, or ``"decoder.block.3"``.
         bottleneck_size: Width ``r`` itself, in the same forms; give one of the two.
-        activation: The non-linearity φ, one of `graftwork.methods.activations.ACTIVATIONS`.
+        activation: The non-linearity φ, one of `graftwork.methods.layers.activations.ACTIVATIONS`.
         init: ``"houlsby"`` (truncated normal), ``"normal"``, ``"xavier"``, ``"parallel"`` (U = 0), or ``"zero"`` (the
             method's own D, and everything else so that the adapter adds exactly zero at the start).
         init_std: Standard deviation of the two normal starts.

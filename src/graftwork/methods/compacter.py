@@ -29,8 +29,8 @@ from torch import nn
 
 from graftwork.errors import ConfigError
 from graftwork.methods.bottleneck import Bottleneck
-from graftwork.methods.contract import Place
-from graftwork.methods.kronecker import KroneckerModule, Projection, Rule
+from graftwork.methods.layers.contract import Place
+from graftwork.methods.layers.kronecker import KroneckerModule, Projection, Rule
 from graftwork.methods.registry import register
 from graftwork.options import within
 

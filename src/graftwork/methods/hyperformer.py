@@ -32,12 +32,12 @@ from typing import ClassVar
 from torch import nn
 
 from graftwork.errors import ConfigError
-from graftwork.methods.activations import ACTIVATIONS, canonical
 from graftwork.methods.bottleneck import Bottleneck
-from graftwork.methods.contract import READS, AdapterConfig, Place
-from graftwork.methods.hypernetwork import Condition, Generators, HyperModule, Hypernetworks
-from graftwork.methods.layerwise import check_layers, settle_places, stands_at
-from graftwork.methods.members import member_names
+from graftwork.methods.layers.activations import ACTIVATIONS, canonical
+from graftwork.methods.layers.contract import READS, AdapterConfig, Place
+from graftwork.methods.layers.hypernetwork import Condition, Generators, HyperModule, Hypernetworks
+from graftwork.methods.layers.layerwise import check_layers, settle_places, stands_at
+from graftwork.methods.layers.members import member_names
 from graftwork.methods.registry import register
 from graftwork.options import one_of, within
 
@@ -56,7 +56,7 @@ class Hyperformer(AdapterConfig):
         reads: As in `Bottleneck`.
         reduction_factor: Width of the model over that of the bottleneck, 32 in the paper (and 16).
         bottleneck_size: That width itself, in the place of a factor.
-        activation: The non-linearity, one of `graftwork.methods.activations.ACTIVATIONS`.
+        activation: The non-linearity, one of `graftwork.methods.layers.activations.ACTIVATIONS`.
         embedding_size: Width of each embedding, and of the condition.
         hidden_size: Width of the hidden layer between them.
         init: ``"normal"``, or ``"zero"``: γ and β start at zero, and with them what the adapter adds.

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.errors import ConfigError, SiteError
-from graftwork.methods.activations import activation
-from graftwork.methods.affine import Affine
-from graftwork.methods.contract import AdapterModule, Context, Place
+from graftwork.methods.layers.activations import activation
+from graftwork.methods.layers.affine import Affine
+from graftwork.methods.layers.contract import AdapterModule, Context, Place
 from graftwork.methods.pfeiffer import Pfeiffer
 from graftwork.methods.registry import register
 from graftwork.options import flags, within

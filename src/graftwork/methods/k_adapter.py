@@ -26,9 +26,9 @@ from typing import ClassVar
 from torch import nn
 
 from graftwork.errors import ConfigError
-from graftwork.methods.activations import ACTIVATIONS, canonical
-from graftwork.methods.contract import AdapterConfig, Place
-from graftwork.methods.k_adapter_module import KAdapterModule
+from graftwork.methods.layers.activations import ACTIVATIONS, canonical
+from graftwork.methods.layers.contract import AdapterConfig, Place
+from graftwork.methods.layers.side_network import KAdapterModule
 from graftwork.methods.registry import register
 from graftwork.options import one_of, within
 

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 from typing import Any, ClassVar
 
-from graftwork.methods.contract import AdapterConfig
+from graftwork.methods.layers.contract import AdapterConfig
 from graftwork.methods.parallel import Parallel
 from graftwork.methods.peft import Peft
 from graftwork.methods.registry import register

@@ -3,8 +3,9 @@
     y ← y + Σ_i g_i(h) E_i(h),        E_i(h) = U_i φ(D_i h + b_i) + c_i
 
 The experts are bottlenecks of one size at a site, learned with the gate; g is 0 but for k of them at each position, and only these
-are computed where that pays (`graftwork.methods.experts`). The gate, its noise and its two losses are in
-`graftwork.methods.gating`. Padding takes no part in the losses. Without training there is no noise: the choice is a function of h.
+are computed where that pays (`methods/layers/experts.py`). The gate, its noise and its two losses are in
+`methods/layers/top_k_gating.py`. Padding takes no part in the losses. Without training there is no noise: the choice is a
+function of h.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from graftwork.methods.bottleneck_base import BottleneckBase
-from graftwork.methods.bottleneck_module import start_projections
-from graftwork.methods.contract import AdapterModule, Context, Place
-from graftwork.methods.experts import Experts, mixture
-from graftwork.methods.gating import Gates, NoisyGate, balance
+from graftwork.methods.layers.bottleneck import start_projections
+from graftwork.methods.layers.bottleneck_config import BottleneckBase
+from graftwork.methods.layers.contract import AdapterModule, Context, Place
+from graftwork.methods.layers.experts import Experts, mixture
+from graftwork.methods.layers.top_k_gating import Gates, NoisyGate, balance
 from graftwork.methods.registry import register
 from graftwork.options import flags, within
 
@@ -96,7 +97,7 @@ class MoEModule(AdapterModule):
 
     def forward(self, read: Tensor, context: Context) -> Tensor:
         gates = self.gates(read)
-        if self.training and self.learning:
+        if self.training and self.trainable:
             kept = context.padding_mask(read)
             loss = balance(gates, kept, importance=self.config.importance, load=self.config.load)
             if loss is not None:

@@ -21,12 +21,12 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from graftwork.errors import ConfigError
-from graftwork.methods.activations import ACTIVATIONS, activation, canonical
-from graftwork.methods.affine import Affine
-from graftwork.methods.attending import SelfAttention, by_position, visible_positions
 from graftwork.methods.bottleneck import Bottleneck
-from graftwork.methods.contract import AdapterConfig, AdapterModule, Context, Place
-from graftwork.methods.layerwise import check_layers, is_left_out, layers_left_out, selects
+from graftwork.methods.layers.activations import ACTIVATIONS, activation, canonical
+from graftwork.methods.layers.affine import Affine
+from graftwork.methods.layers.attention import SelfAttention, by_position, visible_positions
+from graftwork.methods.layers.contract import AdapterConfig, AdapterModule, Context, Place
+from graftwork.methods.layers.layerwise import check_layers, is_left_out, layers_left_out, selects
 from graftwork.methods.registry import register
 from graftwork.options import one_of, within
 

@@ -6,8 +6,9 @@ y ← y + scale · (U relu(D s + b_D) + b_U)        beside the branch, from the 
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from graftwork.errors import ConfigError
 from graftwork.methods.bottleneck import Bottleneck
 from graftwork.methods.registry import register
 
@@ -20,6 +21,16 @@ class Parallel(Bottleneck):
     It reads the stream before the addition, as the authors' code does; ``reads="input"`` takes what the branch itself
     takes, which differs in a pre-norm model. ``scale="learned"`` starts at 1.
     """
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """Refuse names of adapters, which other libraries give to a block of this name."""
+        if args:
+            names = ", ".join(map(repr, args))
+            raise ConfigError(
+                f"Parallel({names}): gw.Parallel is a method, the scaled parallel adapter of He et al. 2021, and takes options "
+                f"by name; for one text through several adapters at once use gw.Replicate({names})"
+            )
+        return super().__new__(cls, **options)
 
     method: ClassVar[str] = "parallel"
     default_size: ClassVar[tuple[str, float]] = ("reduction_factor", 2)

@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from graftwork.errors import ConfigError
-from graftwork.methods.contract import AdapterConfig, AdapterModule, Place
-from graftwork.methods.peft_values import refuse_unlisted
+from graftwork.methods.layers.contract import AdapterConfig, AdapterModule, Place
+from graftwork.methods.layers.peft_values import refuse_unlisted
 from graftwork.methods.registry import register_unlisted
 from graftwork.options import flags
 
@@ -32,7 +32,7 @@ _NOT_KEPT = ("auto_mapping", "base_model_name_or_path", "revision", "runtime_con
 @register_unlisted
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Peft(AdapterConfig):
-    """A configuration of peft, ``grafts.add("x", peft.LoraConfig(r=8))``.
+    """A configuration of peft, ``adapters.add("x", peft.LoraConfig(r=8))``.
 
     Attributes:
         peft: The configuration, or its values with the ``peft_type`` among them.

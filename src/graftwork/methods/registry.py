@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from graftwork.catalogue import Catalogue
-from graftwork.methods.contract import AdapterConfig
+from graftwork.errors import ConfigError
+from graftwork.methods.layers.contract import AdapterConfig
+from graftwork.options import nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 _METHODS: Catalogue[AdapterConfig] = Catalogue("method", "method", "method name")
 
@@ -30,3 +38,36 @@ def config_from_dict(data: Mapping[str, Any]) -> AdapterConfig:
         if option not in data:
             data = {**data, "method": preset}
     return _METHODS.from_dict(data)
+
+
+def config_from_text(text: str) -> AdapterConfig:
+    """A configuration from a method's name, with options in brackets where they differ from its defaults.
+
+    Args:
+        text: Such as ``"pfeiffer"`` or ``"pfeiffer[reduction_factor=8, activation='gelu']"``; values are written as in TOML.
+
+    Raises:
+        ConfigError: If the text is not of this form, or the method or an option is not known.
+
+    Example:
+        >>> config_from_text("pfeiffer[reduction_factor=8]").reduction_factor
+        8
+    """
+    name, bracket, inside = text.strip().partition("[")
+    if not bracket:
+        return config_from_dict({"method": _known(name)})
+    try:
+        if not inside.endswith("]"):
+            raise ValueError("the closing ] is missing")
+        options = tomllib.loads(f"options = {{{inside[:-1]}}}")["options"]
+    except ValueError as error:
+        raise ConfigError(
+            f"{text!r}: write options as in 'pfeiffer[reduction_factor=8, reads=\"output\"]' ({error})"
+        ) from error
+    return config_from_dict({**options, "method": _known(name)})
+
+
+def _known(name: str) -> str:
+    if name not in methods() and name not in _MEANT:
+        raise ConfigError(f"no method is called {name!r}; {nearest(name, methods())}")
+    return name

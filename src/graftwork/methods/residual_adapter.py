@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.errors import ConfigError
-from graftwork.methods.contract import AdapterConfig, AdapterModule, Context, Place, cast
-from graftwork.methods.norms import run_norm
+from graftwork.methods.layers.contract import AdapterConfig, AdapterModule, Context, Place, cast
+from graftwork.methods.layers.norms import run_norm
 from graftwork.methods.registry import register
 from graftwork.options import flags, one_of, within
 

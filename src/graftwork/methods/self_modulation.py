@@ -13,7 +13,7 @@ and instance norms. With a class y the latent is enriched by it, once for all no
 Kernels and embeddings start from N(0, 0.02), c_γ at 1, the other biases at 0: γ ≈ 1 and β ≈ 0, the norm without its own affine.
 The authors' code shares h between γ and β, which the formula above does too, and drops the hidden layer at ``hidden_size=0``;
 it has no form with a class, which is the paper's alone.
-In training the whole generator learns with it: ``grafts.train_only("a", base="trained")``.
+In training the whole generator learns with it: ``adapters.train_only("a", base="trained")``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.errors import CompositionError, ConfigError
-from graftwork.methods.contract import AdapterConfig, AdapterModule, Place, cast
-from graftwork.methods.norms import NormModule, NormPlace
+from graftwork.methods.layers.contract import AdapterConfig, AdapterModule, Place, cast
+from graftwork.methods.layers.norms import NormModule, NormPlace
 from graftwork.methods.registry import register
 from graftwork.options import one_of, within
 

@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from graftwork.errors import ConfigError
-from graftwork.methods.contract import AdapterConfig, AdapterModule, Place
-from graftwork.methods.norms import NormPlace
+from graftwork.methods.layers.contract import AdapterConfig, AdapterModule, Place
+from graftwork.methods.layers.norms import NormPlace
+from graftwork.methods.layers.union import UnionModule
 from graftwork.methods.peft import Peft, is_peft
 from graftwork.methods.registry import config_from_dict, register_unlisted
-from graftwork.methods.union_module import UnionModule
 from graftwork.options import refuse_unknown
 
 

@@ -20,7 +20,7 @@ import functools
 from typing import Any, ClassVar
 
 from graftwork.errors import ConfigError
-from graftwork.methods.contract import AdapterConfig
+from graftwork.methods.layers.contract import AdapterConfig
 from graftwork.methods.mam import prefix
 from graftwork.methods.peft import Peft
 from graftwork.methods.pfeiffer import Pfeiffer

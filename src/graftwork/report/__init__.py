@@ -1,19 +1,19 @@
 """What a run shows: a view while it is trained, and tables, plots and files of what came out."""
 
-from graftwork.report.block_facts import BlockFacts, all_blocks
-from graftwork.report.block_pages import block_pages, block_table
 from graftwork.report.comparison import comparison_tables
-from graftwork.report.files import can_plot, state, write_report
-from graftwork.report.gathered import Gathered, gather
+from graftwork.report.files import print_all, print_files, print_next, print_tables, state, write_report
+from graftwork.report.formatting import printable
 from graftwork.report.live import Live
-from graftwork.report.method_facts import MethodFacts, all_facts
-from graftwork.report.method_list import methods_as_json, print_methods
-from graftwork.report.method_pages import pages as method_pages
+from graftwork.report.method_docs.block_facts import BlockFacts, all_blocks
+from graftwork.report.method_docs.block_pages import block_pages, block_table
+from graftwork.report.method_docs.method_facts import MethodFacts, all_facts
+from graftwork.report.method_docs.method_list import methods_as_json, print_methods
+from graftwork.report.method_docs.method_pages import pages as method_pages
 from graftwork.report.page import write_page
-from graftwork.report.printing import print_all, print_files, print_next, print_tables
+from graftwork.report.plots import can_plot
+from graftwork.report.run_data import Gathered, gather
 from graftwork.report.table import Table, print_text
 from graftwork.report.tables import tables
-from graftwork.report.words import printable
 
 __all__ = [
     "BlockFacts",

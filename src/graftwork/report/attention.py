@@ -1,18 +1,24 @@
-"""Where the fusions of a run look, as an array: sites × adapters, the mean over the seeds."""
+"""Where the fusions of a run look, as an array, a table and a picture: sites × adapters, the mean over the seeds."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graftwork.report.site_names import in_order
-from graftwork.training.planning.kinds import UNIT_KINDS
+from graftwork.experiments.kinds import UNIT_KINDS
+from graftwork.report.formatting import kind_label
+from graftwork.report.plots import heat, panels
+from graftwork.report.table import Table
+from graftwork.sites.site import KINDS
 
 _FIRST = "fusion"  # what a run is for; other kinds are held against it
+_SHORT = {"attention": "attn", "cross_attention": "cross", "feed_forward": "ffn", "embedding": "emb"}
+_KEY = re.compile(rf"(?:(.+)\.)?(\d+)\.({'|'.join(KINDS)})(?:_(\d+))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +47,18 @@ class Attention:
     def name(self) -> str:
         """What its picture's file begins with."""
         return "attention" if self.kind == _FIRST else f"attention_{self.kind}"
+
+    @property
+    def heading(self) -> str:
+        """What it is called where nothing else says what it is."""
+        return f"Where the fusion for {self.target} looks: {kind_label(self.kind, len(self.adapters))}"
+
+    @property
+    def caption(self) -> str:
+        """How its picture is read."""
+        mean = f", the mean of {self.seeds} seeds" if self.seeds > 1 else ""
+        own = "; the target's own adapter is framed" if self.own is not None else ""
+        return f"Attention on the dev rows{mean}; each row adds up to 1{own}."
 
     @property
     def title(self) -> str:
@@ -82,6 +100,45 @@ def attentions(results: Mapping[str, Any], targets: Sequence[str]) -> list[Atten
     return [one for one in seen if one is not None and len(one.adapters) > 1]
 
 
+def attention_table(one: Attention) -> Table:
+    """The weights as numbers: a line for each site, a column for each adapter."""
+    columns = ["site", *_names(one)]
+    lines = [[site, *(f"{weight:.2f}" for weight in row)] for site, row in zip(one.sites, one.weights, strict=True)]
+    return Table(one.heading, columns, lines, [])
+
+
+def heat_maps(targets: Sequence[Attention]) -> Any:
+    """A figure of some targets, on one scale of colours.
+
+    Args:
+        targets: One or more.
+
+    Raises:
+        GraftworkError: If matplotlib is not installed.
+    """
+    rows, widest = max(len(one.sites) for one in targets), max(len(one.adapters) for one in targets)
+    width, height = max(0.55 * widest + 1.4, 3.0), max(0.32 * rows + 1.4, 2.4)
+    title = f"where the fusion {f'for {targets[0].target}' if len(targets) == 1 else 'of a target'} looks"
+    figure, axes = panels(len(targets), width, height, title, columns=4, margin=0.8)
+    from matplotlib.patches import Rectangle  # after `panels`, which says what to install
+
+    for ax, one in zip(axes, targets, strict=True):
+        texts = [[f"{weight:.2f}" for weight in row] for row in one.weights]
+        image = heat(ax, one.weights, texts, one.sites, _names(one), cmap="viridis", vmin=0.0, vmax=1.0)
+        if one.own is not None:
+            ax.get_xticklabels()[one.own].set_fontweight("bold")
+            frame = Rectangle((one.own - 0.5, -0.5), 1, len(one.sites), fill=False, edgecolor="red", linewidth=1.5)
+            ax.add_patch(frame)
+        ax.set_title(f"{one.title}{f' (mean of {one.seeds} seeds)' if one.seeds > 1 else ''}", fontsize="medium")
+        ax.set(xlabel="adapter", ylabel="layer")
+    figure.colorbar(image, ax=axes, label="mean attention", shrink=0.8)
+    return figure
+
+
+def _names(one: Attention) -> list[str]:
+    return [f"{name} (own)" if n == one.own else name for n, name in enumerate(one.adapters)]
+
+
 def _own(unit: Mapping[str, Any], target: str) -> int | None:
     """Which adapter of a fusion is the target's: the one of its name, among copies that of the fusion's own seed."""
     adapters, members = unit["attention"]["adapters"], unit.get("members", [])
@@ -89,3 +146,34 @@ def _own(unit: Mapping[str, Any], target: str) -> int | None:
         return int(adapters.index(target))
     own = f"adapter/{target}/{unit.get('seed')}"
     return int(members.index(own)) if own in members and len(members) == len(adapters) else None
+
+
+def in_order(keys: Iterable[str]) -> dict[str, str]:
+    """Keys by stack and layer, each with its label: what is the same in all of them is left out.
+
+    Stacks keep the order in which they come, which is that of the model: encoder before decoder. Keys of another form come
+    last, as they are.
+    """
+    keys = list(keys)
+    sites = {
+        key: (m[1] or "", int(m[2]), KINDS.index(m[3]), int(m[4] or 0)) for key in keys if (m := _KEY.fullmatch(key))
+    }
+    stacks = list(dict.fromkeys(stack for stack, *_ in sites.values()))
+    short, several = _shortened(stacks), len({site[2:] for site in sites.values()}) > 1
+    labels = {}
+    for key, site in sorted(sites.items(), key=lambda one: (stacks.index(one[1][0]), *one[1][1:])):
+        stack, layer, kind, number = site
+        name = f"{_SHORT.get(KINDS[kind], KINDS[kind])}{f' {number + 1}' if number else ''}"
+        labels[key] = " ".join(filter(None, [short[stack], str(layer), name if several else ""]))
+    return {**labels, **{key: key for key in keys if key not in labels}}
+
+
+def _shortened(stacks: list[str]) -> dict[str, str]:
+    """What tells stacks apart: ``encoder.block`` and ``decoder.block`` are encoder and decoder; one alone needs no name."""
+    if len(stacks) < 2:
+        return dict.fromkeys(stacks, "")
+    split = [stack.split(".") for stack in stacks]
+    if len(set(map(len, split))) > 1:
+        return {stack: stack for stack in stacks}
+    differing = [n for n, parts in enumerate(zip(*split, strict=True)) if len(set(parts)) > 1]
+    return {stack: ".".join(parts[n] for n in differing) for stack, parts in zip(stacks, split, strict=True)}

@@ -10,10 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from graftwork.experiments.kinds import KINDS
+from graftwork.report.formatting import duration, named_score, score
 from graftwork.report.progress import InHand, Progress
-from graftwork.report.words import duration, named_score, score
-from graftwork.training.planning.kinds import KINDS
-from graftwork.training.planning.plan import Unit
 
 _AROUND = 10  # lines that are not tasks
 _MOST_MARKS = 3
@@ -72,23 +71,13 @@ def _cell(progress: Progress, kind: str, task: str) -> Text:
     text = Text()
     if len(units) > _MOST_MARKS:
         text.append(f"{len(done)}/{len(units)}", "green" if len(done) == len(units) else "")
-    else:
-        for unit in units:
-            text.append(*_mark(progress, unit))
+        units = []
+    marks = (("●", "green", progress.results), ("◐", "yellow", progress.hands), ("✗", "red", progress.lost))
+    for unit in units:
+        text.append(*next(((mark, style) for mark, style, ids in marks if unit.id in ids), ("○", "dim")))
     if done:
         text.append(f" {score(statistics.fmean(r['score'] for r in done), done[0]['metric'])}")
     return text
-
-
-def _mark(progress: Progress, unit: Unit) -> tuple[str, str]:
-    """A unit that is done, in hand, failed, or to come."""
-    if unit.id in progress.results:
-        return "●", "green"
-    if unit.id in progress.hands:
-        return "◐", "yellow"
-    if unit.id in progress.lost:
-        return "✗", "red"
-    return "○", "dim"
 
 
 def _in_hand(progress: Progress, now: InHand) -> list[RenderableType]:

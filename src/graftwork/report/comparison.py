@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graftwork.report.scatter import points_of, scatter
+from graftwork.report.formatting import change, column_label, is_share, kept, metric_label, score, size
 from graftwork.report.table import Table
-from graftwork.report.words import change, column_label, is_share, kept, metric_label, score, size
 
 Row = Mapping[str, Any]
 _RATIOS = {"train_ratio": "train", "inference_ratio": "infer", "train_memory_ratio": "memory"}
@@ -26,41 +26,34 @@ def comparison_tables(comparison: Mapping[str, Any] | None) -> list[Table]:
     return [*found, *costs_tables(comparison)]
 
 
+@dataclasses.dataclass(frozen=True)
 class Part:
     """A target, or the mean of all: what is said of it.
 
-    Args:
+    Attributes:
         title: What it is called.
-        metric: Of its scores, as it is shown.
+        metric: Of its scores.
+        label: The metric as it is shown.
         rows: Its rows.
         comparison: What it is a part of.
         notes: What is to be said of its scores.
     """
 
-    def __init__(
-        self, title: str, metric: str, rows: Sequence[Row], comparison: Mapping[str, Any], notes: Sequence[str]
-    ) -> None:
-        self.title, self.metric, self.rows, self.notes = title, metric, rows, list(notes)
-        self._costs = (comparison["costs"] or {"lines": {}})["lines"]
-        self._several = len(comparison["seeds"]) > 1
+    title: str
+    metric: str
+    label: str
+    rows: Sequence[Row]
+    comparison: Mapping[str, Any]
+    notes: Sequence[str]
 
     @property
     def tables(self) -> list[Table]:
         """Scores with costs, and what can be told apart."""
         return [self._scores(), self._apart()]
 
-    @property
-    def picture(self) -> str:
-        """Score by weights, as SVG."""
-        return scatter(points_of(self.rows, self.metric), self.label)
-
-    @property
-    def label(self) -> str:
-        """What its scores are."""
-        return metric_label(self.metric)
-
     def _scores(self) -> Table:
-        ratios = {key: head for key, head in _RATIOS.items() if any(key in one for one in self._costs.values())}
+        costs = (self.comparison["costs"] or {"lines": {}})["lines"]
+        ratios = {key: head for key, head in _RATIOS.items() if any(key in one for one in costs.values())}
         apart = any(row["weights_a_task"] != row["trained_weights"] for row in self.rows)
         lines = [
             [
@@ -71,14 +64,28 @@ class Part:
                 f"{100 * row['share']:.3g}",
                 *([f"{row['weights_a_task']:,}"] if apart else []),
                 size(row["file_bytes"]) + ("" if kept(row["kind"]) else "*"),
-                *(_ratio(self._costs.get(row["line"], {}).get(key)) for key in ratios),
+                *(_ratio(costs.get(row["line"], {}).get(key)) for key in ratios),
             ]
             for row in self.rows
         ]
         counts = ["weights", "% of full", *(["a task"] if apart else []), "file"]
         columns = ["", self.label, "to full [95 %]", *counts, *ratios.values()]
-        spread = ", mean ± sd over the seeds" if self._several else ""
-        return Table(f"{self.title}{spread}", columns, lines, self._notes(bool(ratios), apart))
+        several = len(self.comparison["seeds"]) > 1
+        title = f"{self.title}{', mean ± sd over the seeds' if several else ''}"
+        said = {
+            "What is trained on all tasks is counted whole; a task: its share.": apart,
+            "Weights and file are a row's own, without the adapters that it uses.": any(
+                r["members"] for r in self.rows
+            ),
+            "* not kept: what a file of it would take.": not all(kept(row["kind"]) for row in self.rows),
+            "Train, infer, memory: times and the peak of training, as ratios to full fine-tuning.": bool(ratios),
+            "One seed: the intervals have the noise of the rows, not that of training. Give two seeds or more.": not several,
+            f"{_UNKNOWN}: the predictions that are kept do not tell.": any(
+                row["against_full"] is None and row["kind"] != "full" for row in self.rows
+            ),
+        }
+        notes = [*self.notes, "Weights: what is trained, the head with it; % of full: of those of full fine-tuning."]
+        return Table(title, columns, lines, [*notes, *(note for note, holds in said.items() if holds)])
 
     def _apart(self) -> Table:
         names = {row["line"]: _name(row) for row in self.rows}
@@ -96,24 +103,6 @@ class Part:
         notes = ["Cannot be told apart: the interval holds 0. p: two-sided. No interval is widened for their number."]
         return Table(f"{self.title.split(':')[0]}: what can be told apart", columns, lines, notes)
 
-    def _notes(self, ratios: bool, apart: bool) -> list[str]:
-        notes = [*self.notes, "Weights: what is trained, the head with it; % of full: of those of full fine-tuning."]
-        if apart:
-            notes.append("What is trained on all tasks is counted whole; a task: its share.")
-        if any(row["members"] for row in self.rows):
-            notes.append("Weights and file are a row's own, without the adapters that it stands over.")
-        if any(not kept(row["kind"]) for row in self.rows):
-            notes.append("* not kept: what a file of it would take.")
-        if ratios:
-            notes.append("Train, infer, memory: times and the peak of training, as ratios to full fine-tuning.")
-        if not self._several:
-            notes.append(
-                "One seed: the intervals have the noise of the rows, not that of training. Give two seeds or more."
-            )
-        if any(row["against_full"] is None and row["kind"] != "full" for row in self.rows):
-            notes.append(f"{_UNKNOWN}: the predictions that are kept do not tell.")
-        return notes
-
 
 def parts(comparison: Mapping[str, Any]) -> list[Part]:
     """The mean of all targets where there are several, and every target."""
@@ -126,20 +115,15 @@ def parts(comparison: Mapping[str, Any]) -> list[Part]:
         said = f"The mean of {len(targets)} targets, rows drawn anew of each."
         mixed = [f"Of different metrics: {', '.join(metrics)}."] if len(metrics) > 1 else []
         title = f"all targets: mean {' and '.join(metrics)}"
-        found.append(_Mean(title, metric, comparison["mean"], comparison, [said, *mixed]))
+        label = "mean, %" if is_share(metric) else "mean"
+        found.append(Part(title, metric, label, comparison["mean"], comparison, [said, *mixed]))
     for target in targets:
         rows = f"{target['rows_scored']:,} rows of {target['scored_on']}"
         notes = [f"Intervals: paired bootstrap over {rows}, {target['draws']:,} draws."] if target["draws"] else []
         title = f"{target['task']}: {target['metric']} on {target['scored_on']}"
-        found.append(Part(title, target["metric"], target["rows"], comparison, notes))
+        label = metric_label(target["metric"])
+        found.append(Part(title, target["metric"], label, target["rows"], comparison, notes))
     return found
-
-
-class _Mean(Part):
-    @property
-    def label(self) -> str:
-        """A mean, perhaps of different metrics."""
-        return "mean, %" if is_share(self.metric) else "mean"
 
 
 def costs_tables(comparison: Mapping[str, Any]) -> list[Table]:
@@ -165,38 +149,9 @@ def costs_tables(comparison: Mapping[str, Any]) -> list[Table]:
         f"Times: the median of {batch['rounds']} rounds in turn with full fine-tuning. Memory: the peak of a process of its own "
         "beyond what it has without a model.",
     ]
-    columns = [
-        "",
-        "ms a step",
-        "ms an answer",
-        "step, ×",
-        "answer, ×",
-        "peak, step",
-        "peak, answer",
-        "step, ×",
-        "answer, ×",
-    ]
+    ratios = ["step, ×", "answer, ×"]
+    columns = ["", "ms a step", "ms an answer", *ratios, "peak, step", "peak, answer", *ratios]
     return [Table("Costs, and their ratios to full fine-tuning", columns, lines, notes)]
-
-
-def comparison_sections(comparison: Mapping[str, Any] | None, drawn: Callable[[Table], str]) -> list[tuple[str, str]]:
-    """The sections of a page: a title and a body each.
-
-    Args:
-        comparison: What ``comparison.json`` says; ``None`` where nothing was compared.
-        drawn: Makes a table.
-    """
-    if comparison is None:
-        return []
-    found = []
-    for part in parts(comparison):
-        scores, apart = part.tables
-        caption = (
-            "<figcaption>Score by trained weights a task; where there are several seeds, with their sd.</figcaption>"
-        )
-        found.append((scores.title, f"{drawn(scores)}<figure>{part.picture}{caption}</figure>"))
-        found.append((apart.title, drawn(apart)))
-    return [*found, *((table.title, drawn(table)) for table in costs_tables(comparison))]
 
 
 def interval(difference: Mapping[str, Any] | None, metric: str) -> str:

@@ -3,67 +3,91 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from graftwork.report.comparison import Part, parts
-from graftwork.report.plots import new_figure
-from graftwork.report.scatter import count_label, decades, heights, labels, points_of
+import numpy as np
 
-_COLUMNS = 3
-_WIDTH, _HEIGHT = 4.4, 3.4  # inches of a panel
-_INNER = (300.0, 190.0)  # and in it what points lie in, in the pixels of `labels`, about
+from graftwork.report.comparison import Part
+from graftwork.report.curves import colour, methods_in
+from graftwork.report.formatting import column_label, is_share
+from graftwork.report.plots import keep_text, panels
+
+_WEIGHTS = "trained weights a task"
+_GAP = 7.0  # points of a picture between a point and its name
+_TRIES = 8  # half lines up and down
 
 
-def comparison_plot(comparison: Mapping[str, Any]) -> Any:
-    """Draw it.
+def comparison_plot(parts: Sequence[Part]) -> Any:
+    """A figure of the scores of some parts of a comparison: a panel each.
 
     Args:
-        comparison: What ``comparison.json`` says.
+        parts: One or more (see `graftwork.report.comparison.parts`).
 
     Raises:
         GraftworkError: If matplotlib is not installed.
     """
-    found = parts(comparison)
-    columns = min(len(found), _COLUMNS)
-    lines = math.ceil(len(found) / columns)
-    figure = new_figure(columns * _WIDTH, lines * _HEIGHT + 0.4)
-    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
-    for ax, part in zip(axes, found, strict=False):
-        _draw(ax, part)
-    for ax in axes[len(found) :]:
-        ax.set_visible(False)
-    figure.suptitle("score by trained weights a task")
+    y = parts[0].label if len(parts) == 1 else "score"
+    figure, axes = panels(len(parts), 5.5, 3.6, f"{y} by {_WEIGHTS}")
+    drawn = [_draw(ax, part) for ax, part in zip(axes, parts, strict=True)]
+    keep_text(figure)
+    figure.draw_without_rendering()  # places everything, so that it is known where there is room for names
+    for ax, points in zip(axes, drawn, strict=True):
+        _place(figure, ax, points)
     return figure
 
 
-def _draw(ax: Any, part: Part) -> None:
-    points = points_of(part.rows, part.metric)
-    across = decades([p.weights for p in points])
-    up = heights(points)
-    ax.set(xscale="log", xlim=(across[0], across[-1]), ylim=(up[0], up[-1]), ylabel=part.label)
-    ax.set_xticks(across, [count_label(count) for count in across])
+def decades(counts: Sequence[float]) -> tuple[float, float]:
+    """The powers of ten below the least count and above the largest."""
+    low, high = math.floor(math.log10(min(counts))), math.ceil(math.log10(max(counts)))
+    return 10.0**low, 10.0 ** max(high, low + 1)
+
+
+def _draw(ax: Any, part: Part) -> list[tuple[Any, Any]]:
+    """Each name, which is still on its point, with the point."""
+    from matplotlib.ticker import EngFormatter
+
+    factor, methods, names = 100 if is_share(part.metric) else 1, methods_in(part.rows), []
+    for row in part.rows:
+        name, x, y = column_label(row["kind"], row.get("method", "")), row["weights_a_task"], factor * row["mean"]
+        paint = colour(row, methods)
+        point = ax.errorbar(x, y, factor * (row["sd"] or 0) or None, fmt="o", markersize=6, color=paint)
+        point.lines[0].set_gid(f"{name}: {x:,.0f} weights, {y:.3g}")
+        named = ax.annotate(name, (x, y), (0, 0), textcoords="offset points", va="center", fontsize="small")
+        named.set_in_layout(False)
+        names.append((named, point.lines[0]))
+    ax.set(xscale="log", xlim=decades([row["weights_a_task"] for row in part.rows]), xlabel=_WEIGHTS, ylabel=part.label)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_minor_formatter("")  # by default formulas, where there is one power of ten
+    ax.margins(y=0.15)
     ax.grid(alpha=0.3)
     ax.set_title(part.title, fontsize="medium")
-    wide, high = _INNER
-    places = [
-        (
-            wide * math.log(p.weights / across[0]) / math.log(across[-1] / across[0]),
-            high * (1 - (p.score - up[0]) / (up[-1] - up[0])),
-        )
-        for p in points
-    ]
-    for point, place, label in zip(
-        points, places, labels(places, [p.name for p in points], (0, wide, 0, high)), strict=True
-    ):
-        ax.errorbar(point.weights, point.score, point.sd or None, fmt="o", markersize=6, color=point.colour)
-        ax.annotate(
-            point.name,
-            (point.weights, point.score),
-            xytext=(label.x - place[0], place[1] - label.y),
-            textcoords="offset points",
-            ha="right" if label.left else "left",
-            va="center",
-            fontsize="small",
-        )
+    return names
+
+
+def _place(figure: Any, ax: Any, drawn: Sequence[tuple[Any, Any]]) -> None:
+    """Move names beside their points, in the frame and over no other name and no point as far as there is room."""
+    unit = figure.dpi / 72
+    gap = _GAP * unit
+    boxes = [ax.get_window_extent().extents, *(point.get_window_extent().padded(gap / 3).extents for _, point in drawn)]
+
+    def hidden(box: Any) -> float:
+        """How much of a name is outside, or on something else."""
+        low, high = np.maximum(box[:2], np.array(boxes)[:, :2]), np.minimum(box[2:], np.array(boxes)[:, 2:])
+        inside, *shared = np.prod(np.clip(high - low, 0, None), axis=1)
+        return round(np.prod(box[2:] - box[:2]) - inside + sum(shared), 6)
+
+    for name, _ in sorted(drawn, key=lambda one: -one[0].xy[1]):
+        size = name.get_window_extent().padded(0, gap / 4)
+        tried = [(size.translated(*move).extents, move) for move in _moves(size.width, size.height, gap)]
+        box, (x, y) = min(tried, key=lambda one: hidden(one[0]))  # the first of those that are as good
+        boxes.append(box)
+        side, align = (-gap, "right") if x < 0 else (gap, "left")
+        name.set(ha=align, position=(side / unit, y / unit))
+
+
+def _moves(width: float, height: float, gap: float) -> Iterator[tuple[float, float]]:
+    """Where a name may go from its point, the nearest places first: right and left of it, a little above and below."""
+    for step in sorted(range(-_TRIES, _TRIES + 1), key=abs):
+        for across in (gap, -gap - width):
+            yield across, step * height / 2

@@ -1,34 +1,29 @@
-"""The report of a run as files in its folder."""
+"""The report of a run: as files in its folder, and printed by a command with what can be done next."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator
+import itertools
+import re
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from rich.console import Console
+
 from graftwork.checkpoint.folders import replace_file
-from graftwork.report.attention import attentions
-from graftwork.report.by_task import by_task_figure, kinds_of_all
+from graftwork.inference.predictor import PREFERRED
 from graftwork.report.comparison import comparison_tables
-from graftwork.report.comparison_plot import comparison_plot
-from graftwork.report.curves import curves
-from graftwork.report.gathered import Gathered, gather
-from graftwork.report.matrix_pictures import forgetting_figure
-from graftwork.report.plots import heat_map, heat_maps, png
-from graftwork.report.sequences import matrices
-from graftwork.report.table import as_markdown
+from graftwork.report.formatting import printable
+from graftwork.report.pictures import pictures
+from graftwork.report.plots import can_plot, png
+from graftwork.report.run_data import Gathered, gather
+from graftwork.report.table import Table, as_markdown, print_text
 from graftwork.report.tables import tables
-from graftwork.report.words import kind_label, printable
-from graftwork.training.planning.kinds import UNIT_KINDS
+from graftwork.tasks import kinds
 
 MARKDOWN, TEXT, PLOTS = "results.md", "results.txt", "plots"
-
-
-def can_plot() -> bool:
-    """Whether matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
 
 
 def write_report(run: str | Path, *, plots: bool | None = None) -> list[Path]:
@@ -66,7 +61,7 @@ def state(found: Gathered) -> str:
 
 
 def _write_tables(found: Gathered, plots: list[Path]) -> None:
-    made = [*comparison_tables(found.comparison), *tables(found.results, found.units)]
+    made = _tables(found)
     links = [f"![{as_markdown(path.stem)}]({PLOTS}/{quote(path.name)})\n" for path in plots]
     title, said = as_markdown(found.run.resolve().name), as_markdown(state(found))
     page = [f"# {title}\n", f"{said}\n", *(table.markdown() for table in made), *links]
@@ -76,28 +71,53 @@ def _write_tables(found: Gathered, plots: list[Path]) -> None:
 
 
 def _figures(found: Gathered) -> Iterator[tuple[str, Any]]:
-    """Every picture that something is known for, with its name."""
-    results, targets = found.results, found.recipe.targets
+    """Every picture that has a file, with its name."""
+    for picture in itertools.chain.from_iterable(pictures(found).values()):
+        if picture.name:
+            yield picture.name, picture.draw()
+
+
+def print_all(run: Path, console: Console) -> None:
+    """Write the report of a run that has ended, and print its tables, its files, and what can be done with it."""
+    written = write_report(run)  # before anything is printed: who reads the output may be gone
+    found = gather(run)
+    print_tables(found, console)
+    print_files(written, console)
+    if not can_plot():
+        print_text("no plots: pip install graftwork[reports], then graftwork show", console)
+    print_next(found, console)
+
+
+def print_tables(found: Gathered, console: Console) -> None:
+    """Print every table, for a terminal or for a pipe, and how far the run is."""
+    for table in _tables(found):
+        if console.is_terminal:
+            console.print()
+            console.print(table.rich())
+        else:
+            print_text(table.text(), console)
+    print_text(state(found), console)
+
+
+def print_files(written: Sequence[Path], console: Console) -> None:
+    """Print where files are, those of a folder on one line."""
+    for folder, paths in itertools.groupby(written, key=lambda path: path.parent):
+        print_text(f"  {folder}: {', '.join(path.name for path in paths)}", console)
+
+
+def print_next(found: Gathered, console: Console) -> None:
+    """Print what to type next; a question names the columns that a row of the task has to have."""
+    run, tasks = shlex.quote(str(found.run)), [*found.recipe.targets, *found.recipe.tasks]
+    lines = ["", "Next:", f"  graftwork show {run}"]
     if found.comparison is not None:
-        yield "comparison", comparison_plot(found.comparison)
-    looks = attentions(results, targets)
-    for name in dict.fromkeys(one.name for one in looks):
-        seen = [one for one in looks if one.name == name]
-        for one in seen:
-            yield f"{name}-{one.target}", heat_map(one)
-        if len(seen) > 1:
-            yield name, heat_maps(seen)
-    sequences = matrices(results)
-    for matrix in sequences:
-        yield f"forgetting-{matrix.kind}", forgetting_figure([matrix])
-    if len(sequences) > 1:
-        yield "forgetting", forgetting_figure(sequences)
-    for label, units in kinds_of_all(results["units"]).items():
-        title = kind_label(units[0]["kind"], 0, units[0].get("method", ""))
-        yield f"tasks-{label}", by_task_figure(units, f"all tasks: {title}")
-    for task in dict.fromkeys(unit.task for unit in found.units if not UNIT_KINDS[unit.kind].of_all):
-        units = [unit for unit in results["units"] if unit["task"] == task]
-        if units:
-            kind = units[0]["kind"]
-            what = "its trainings" if task in targets else "a source" if kind == "adapter" else kind
-            yield f"curves-{task}", curves(units, f"{task}: {what}")
+        lines.append(f"  graftwork report {run}")
+    if tasks and any(unit.kind in PREFERRED and unit.task == tasks[0] for unit in found.units):
+        spec = found.recipe.tasks[tasks[0]]
+        columns = kinds[spec.kind].columns(spec, train=False)
+        asked = " ".join(f'"<{c}>"' if re.fullmatch(r"[\w -]+", c) else shlex.quote(f"<{c}>") for c in columns)
+        lines.append(f"  graftwork predict {run} --task {shlex.quote(tasks[0])} {asked}")
+    print_text("\n".join(lines), console)
+
+
+def _tables(found: Gathered) -> list[Table]:
+    return [*comparison_tables(found.comparison), *tables(found.results, found.units)]

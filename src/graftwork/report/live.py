@@ -9,17 +9,17 @@ from types import TracebackType
 from typing import Any
 
 import rich.live
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
+from graftwork.experiments.kinds import Unit
+from graftwork.experiments.planning.recipe import Recipe
+from graftwork.experiments.running.listeners import Watcher
 from graftwork.report.board import board, run_line
-from graftwork.report.data import data_table
+from graftwork.report.formatting import duration, named_score, printable
 from graftwork.report.progress import Progress
-from graftwork.report.table import print_text
-from graftwork.report.words import duration, named_score, printable
+from graftwork.report.tables import data_table
 from graftwork.tasks import Survey
-from graftwork.training.planning.plan import Unit
-from graftwork.training.planning.recipe import Recipe
-from graftwork.training.running.watching import Watcher
 
 _PAUSE = 0.25  # seconds between two pictures, at least
 _SHARE = 50  # and so many times what one takes: no more than 2 % of the time
@@ -79,68 +79,62 @@ class Live(Watcher):
                 view.stop()
 
     def surveyed(self, surveys: Sequence[Survey]) -> None:
-        """Show the data, a table in a terminal."""
         table = data_table(surveys)
-        if self._view is None and self.plain:
-            for line in table.text().splitlines():
-                self._line(line)
-        elif not self._gone:
-            with self._given_up():
-                self.console.print(table.rich())
+        self._above(table.rich(), table.text().splitlines())
 
     def planned(self, units: Sequence[Unit], done: Mapping[str, Mapping[str, Any]]) -> None:
-        """Show the plan."""
         self.progress.planned(units, done)
-        self._line(f"{len(units)} trainings, {len(done)} of them done already")
-        self._draw(now=True)
+        self._show(f"{len(units)} trainings, {len(done)} of them done already")
 
     def begun(self, unit: Unit, resumed: bool) -> None:
-        """Show the unit."""
         self.progress.begun(unit, resumed)
         place = [other.id for other in self.progress.units].index(unit.id) + 1
-        self._line(f"{'resumed' if resumed else 'begun'} {unit.id} ({place} of {len(self.progress.units)})")
-        self._draw(now=True)
+        self._show(f"{'resumed' if resumed else 'begun'} {unit.id} ({place} of {len(self.progress.units)})")
 
     def stepped(self, unit: Unit, step: int, steps: int) -> None:
-        """Count."""
         self.progress.stepped(unit, step, steps)
-        if self._clock() >= self._silent_until:
-            self._line(f"  {unit.id} step {step} of {steps}")
-        self._draw()
+        due = self._clock() >= self._silent_until
+        self._show(*[f"  {unit.id} step {step} of {steps}"] * due, now=False)
 
     def logged(self, unit: Unit, epoch: float, values: Mapping[str, float]) -> None:
-        """Show an evaluation; a loss with the next picture."""
-        if self.progress.logged(unit, values) and (now := self.progress.now) is not None:
+        lines = []
+        if self.progress.logged(unit, values) and (now := self.progress.now) is not None:  # an evaluation
             loss = "" if now.loss is None else f", loss {now.loss:.4f}"
             budget = self.progress.recipe.budget(unit.kind, unit.method)
             scored = named_score(now.scores[-1], now.metric)
-            self._line(f"  {unit.id} epoch {epoch:.0f} of {budget.epochs}: {scored}{loss}")
-        self._draw()
+            lines = [f"  {unit.id} epoch {epoch:.0f} of {budget.epochs}: {scored}{loss}"]
+        self._show(*lines, now=False)
 
     def ended(self, unit: Unit, result: Mapping[str, Any]) -> None:
-        """Show the result."""
         self.progress.ended(unit, result)
         seconds, scored = result["timings"]["train_seconds"], named_score(result["score"], result["metric"])
         best = f"epoch {result['best_epoch']} of {result['epochs']}"
-        self._line(f"ended {unit.id}: {scored} on {result['scored_on']}, {best}, {duration(seconds)}")
-        self._line(f"  {run_line(self.progress)}")
-        self._draw(now=True)
+        said = f"ended {unit.id}: {scored} on {result['scored_on']}, {best}, {duration(seconds)}"
+        self._show(said, f"  {run_line(self.progress)}")
 
     def failed(self, unit: Unit, why: str) -> None:
-        """Show that it failed, or is left out."""
         self.progress.failed(unit)
-        self.said(f"failed {unit.id}: {why}")
-        self._draw(now=True)
+        self.message(f"failed {unit.id}: {why}")
+        self._show()
 
-    def said(self, text: str) -> None:
-        """Put it above the view."""
+    def message(self, text: str) -> None:
+        self._above(Text(printable(text, keep="\n")), [text])
+
+    def _above(self, shown: RenderableType, lines: Sequence[str]) -> None:
+        """Put something above the view, a text whole however wide the terminal is; lines where there is no view."""
         if self._view is None:
-            self._line(text)
+            self._show(*lines)
         elif not self._gone:
             with self._given_up():
-                print_text(text, self.console)
+                self.console.print(shown, soft_wrap=isinstance(shown, Text))
 
-    def _draw(self, now: bool = False) -> None:
+    def _show(self, *lines: str, now: bool = True) -> None:
+        """Draw a picture in a terminal, at once or when the next one may be drawn; write lines elsewhere."""
+        for line in lines:
+            self._line(line)
+        self._draw(now)
+
+    def _draw(self, now: bool) -> None:
         began = self._clock()
         if self._view is None or self._gone or (began < self._next and not now):
             return

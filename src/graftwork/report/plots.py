@@ -1,22 +1,47 @@
-"""Pictures of a run: where its fusions look. matplotlib is imported when one is drawn, and no window is opened."""
+"""Pictures of a run, drawn by matplotlib. It is imported when one is drawn, and no window is opened."""
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import math
+import re
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
+import numpy as np
+
 from graftwork.errors import GraftworkError
-from graftwork.report.attention import Attention
-from graftwork.report.words import printable
+from graftwork.report.formatting import printable
 
 _READABLE = 600  # cells with a number in them
 _DPI = 120
+_PIXELS = 80  # of a page for an inch: as large as its small print
+# Text stays text, in one font; and a picture is the same whenever it is drawn.
+_ON_A_PAGE = {"svg.fonttype": "none", "svg.hashsalt": "graftwork", "font.sans-serif": ["DejaVu Sans"]}
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_GROUP = re.compile(r'<g id="(?:shown-(\d+)|[^"]*)">')
+_DARK = "#1a1a1a"  # no black, which a page in dark colours turns white
 
 
-def new_figure(width: float, height: float) -> Any:
-    """A figure without a window; in inches, kept to what can be looked at.
+def can_plot() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def panels(
+    number: int, width: float, height: float, title: str, *, columns: int = 3, margin: float = 0.0
+) -> tuple[Any, list[Any]]:
+    """A figure of some panels, without a window and kept to what can be looked at; and the axes of each panel.
+
+    Args:
+        number: Of the panels.
+        width: Of each, in inches.
+        height: Of each.
+        title: Above them; on a page, what the picture is called.
+        columns: The most panels beside each other.
+        margin: What the figure is wider and higher by.
 
     Raises:
         GraftworkError: If matplotlib is not installed.
@@ -26,68 +51,81 @@ def new_figure(width: float, height: float) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise GraftworkError(f"plots need matplotlib ({error}): pip install graftwork[reports]") from error
-    figure = Figure(figsize=(min(width, 40), min(height, 40)), dpi=_DPI, layout="constrained")
+    columns = min(number, columns)
+    lines = math.ceil(number / columns)
+    size = min(columns * width + margin, 40), min(lines * height + margin, 40)
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure
+    figure.suptitle(title)
+    return figure, [figure.add_subplot(lines, columns, n + 1) for n in range(number)]
+
+
+def heat(
+    ax: Any, values: Any, texts: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str], **colours: Any
+) -> Any:
+    """Draw a matrix as colours with a text in each cell, as far as there is room for texts.
+
+    Args:
+        ax: The axes.
+        values: The matrix.
+        texts: Of its cells.
+        rows: What they are called.
+        columns: What they are called.
+        colours: Colormap and its ends, as ``imshow`` takes them.
+
+    Returns:
+        The image, for a bar of its colours.
+    """
+    image = ax.imshow(values, aspect="auto", interpolation="nearest", **colours)
+    # the axes make their labels anew from these names whenever they are drawn
+    rows, columns = [*map(printable, rows)], [*map(printable, columns)]
+    ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(rows)), rows)
+    light = image.to_rgba(values)[..., :3] @ (0.299, 0.587, 0.114) > 0.5
+    for (row, column), text in np.ndenumerate(np.array(texts)) if light.size <= _READABLE else ():
+        if text:
+            ink = _DARK if light[row, column] else "white"
+            ax.text(column, row, text, ha="center", va="center", color=ink, fontsize="small")
+    return image
 
 
 def png(figure: Any) -> bytes:
-    """A figure as the bytes of a file; a text in it is a text, and no formula, whatever stands in it."""
-    from matplotlib.text import Text
-
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
-        text.set_text(printable(text.get_text(), keep="\n"))
+    """A figure as the bytes of a file."""
+    keep_text(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def heat_map(attention: Attention) -> Any:
-    """The picture of one target."""
-    return heat_maps([attention])
+def svg(figure: Any) -> str:
+    """A figure as an element of a page, without its title, which is what it is called for who cannot see it.
 
-
-def heat_maps(targets: Sequence[Attention]) -> Any:
-    """All targets in one picture, on one scale of colours.
-
-    Raises:
-        GraftworkError: If matplotlib is not installed.
+    The ``gid`` of an artist is shown where the pointer rests on it.
     """
-    columns = min(len(targets), 4)
-    lines = math.ceil(len(targets) / columns)
-    rows = max(len(one.sites) for one in targets)
-    widest = max(len(one.adapters) for one in targets)
-    figure = new_figure(1.5 + columns * max(0.55 * widest + 1.4, 3.0), lines * max(0.32 * rows + 1.6, 3.0))
-    axes = figure.subplots(lines, columns, squeeze=False).flat
-    image = None
-    for ax, one in zip(axes, targets, strict=False):
-        image = _draw(ax, one)
-    for ax in list(axes)[len(targets) :]:
-        ax.set_visible(False)
-    figure.suptitle("where the fusion of a target looks")
-    figure.colorbar(image, ax=figure.axes, label="mean attention", shrink=0.8)
-    return figure
+    import matplotlib
+
+    keep_text(figure)
+    named, shown = figure.findobj(lambda artist: artist.get_gid() is not None), []
+    for n, artist in enumerate(named):  # a number in its place: no name from a file stands in an attribute
+        shown.append(escape(printable(artist.get_gid())))
+        artist.set_gid(f"shown-{n}")
+    label, (width, height) = escape(figure.get_suptitle()), figure.get_size_inches()
+    figure.suptitle("")
+    file = io.StringIO()
+    with matplotlib.rc_context(_ON_A_PAGE):
+        figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
+    body = file.getvalue()
+    body = _GROUP.sub(
+        lambda found: f"<g><title>{shown[int(found[1])]}</title>" if found[1] else "<g>", body[body.index("<g ") :]
+    )
+    size = f'viewBox="0 0 {72 * width:g} {72 * height:g}" width="{_PIXELS * width:.0f}"'
+    return f'<svg {size} role="img" aria-label="{label}">\n{body}'
 
 
-def _draw(ax: Any, one: Attention) -> Any:
-    image = ax.imshow(one.weights, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
-    names = [f"{name} (own)" if n == one.own else name for n, name in enumerate(one.adapters)]
-    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(one.sites)), one.sites)
-    if one.own is not None:
-        from matplotlib.patches import Rectangle
+def keep_text(figure: Any) -> None:
+    """Make every text of a figure one, and no formula, whatever stands in it."""
+    from matplotlib.text import Text
 
-        ax.get_xticklabels()[one.own].set_fontweight("bold")
-        height = len(one.sites)
-        ax.add_patch(Rectangle((one.own - 0.5, -0.5), 1, height, fill=False, edgecolor="red", linewidth=1.5))
-    over = f" (mean of {one.seeds} seeds)" if one.seeds > 1 else ""
-    ax.set_title(f"{one.title}{over}", fontsize="medium")
-    ax.set_xlabel("adapter")
-    ax.set_ylabel("layer")
-    if one.weights.size <= _READABLE:
-        for row, line in enumerate(one.weights):
-            for column, value in enumerate(line):
-                colour = "black" if value > 0.6 else "white"
-                ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize="x-small")
-    return image
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(printable(text.get_text(), keep="\n"))

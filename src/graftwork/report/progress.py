@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from graftwork.training.planning.kinds import UNIT_KINDS
-from graftwork.training.planning.plan import Unit
-from graftwork.training.planning.recipe import Recipe
+from graftwork.experiments.kinds import UNIT_KINDS, Unit
+from graftwork.experiments.planning.recipe import Recipe
 
 _ENOUGH = 3  # steps before a speed is read off a unit that has just begun
 
@@ -89,7 +88,7 @@ class Progress:
         if now.before is None:
             now.before = step - 1
             epochs = self.recipe.budget(now.unit.kind, now.unit.method).epochs
-            if UNIT_KINDS[now.unit.kind].over != "sequence":  # whose other tasks are of other sizes
+            if UNIT_KINDS[now.unit.kind].trained_on != "sequence":  # whose other tasks are of other sizes
                 self._epochs[now.unit.kind, now.unit.task] = steps / epochs
         now.step, now.steps = step, steps
 
@@ -165,7 +164,9 @@ class Progress:
         A unit that stops early, as most do, needs less.
         """
         seconds, unknown = 0.0, []
-        for unit in self.to_come():
+        for unit in self.units:
+            if unit.id in self.results or unit.id in self.lost:
+                continue
             speed, steps = self.speed(unit.kind), self.steps_of(unit.kind, unit.task)
             now = self.hands.get(unit.id)
             if speed is None or steps is None:
@@ -173,7 +174,3 @@ class Progress:
             else:
                 seconds += speed * max(steps - (now.earlier + now.step if now is not None else 0), 0)
         return seconds, unknown
-
-    def to_come(self) -> Iterable[Unit]:
-        """The units that are not done and may be yet, the one in hand among them."""
-        return (unit for unit in self.units if unit.id not in self.results and unit.id not in self.lost)

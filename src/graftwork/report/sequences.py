@@ -1,4 +1,4 @@
-"""What sequences of tasks forget, by kind of training: the scores after every step and the figures, the mean over the seeds."""
+"""What sequences of tasks forget, the mean over the seeds: figures, a table and a picture for each kind of training."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graftwork.experiments.kinds import KINDS, UNIT_KINDS
+from graftwork.report.formatting import change, is_of_hundred, metric_label, points, score
+from graftwork.report.plots import heat, panels
 from graftwork.report.table import Table
-from graftwork.report.words import change, is_of_hundred, metric_label, points, score
-from graftwork.training.planning.kinds import KINDS, UNIT_KINDS
-from graftwork.training.trainers.scores import mean_metric
+from graftwork.training.scores import mean_metric
 
 BEST = "*"
 _LEAST = 5  # points: so that a change by chance is not painted as a loss
-# How each figure of `graftwork.training.running.forgetting` is called, is printed, and what it says.
+_NOTHING = "#dcdcdc"  # where a task is not learnt yet, which is not white as what has not changed is
+# How each figure of `graftwork.experiments.running.forgetting` is called, is printed, and what it says.
 _FIGURES = {
     "average_forgetting": ("Average forgetting", score, "how far the tasks but the last fell from their best"),
     "backward_transfer": ("Backward transfer", change, "how the tasks but the last changed since each was learnt"),
@@ -51,6 +53,11 @@ class Matrix:
     seeds: int
     figures: dict[str, list[float]]
     scored_on: str
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return f"{UNIT_KINDS[self.kind].title}{f' (mean of {self.seeds} seeds)' if self.seeds > 1 else ''}"
 
     @property
     def changes(self) -> NDArray[np.float64]:
@@ -91,6 +98,47 @@ def full_colour(seen: Sequence[Matrix]) -> int:
     """The change, in points, that has the full colour in pictures of some matrices side by side."""
     largest = max(float(np.nanmax(np.abs(one.changes))) for one in seen)
     return max(_LEAST, math.ceil(largest - 1e-9))
+
+
+def caption(full: int) -> str:
+    """How a picture of matrices is read.
+
+    Args:
+        full: The change that has the full colour.
+    """
+    return (
+        "A row is the model after one more task, a column a task. The number is its score, the colour how that changed since "
+        f"the task was learnt (on the diagonal): red is forgotten, blue is won, in full from {full} points on. Where nothing is "
+        "forgotten, every column keeps its number and stays white."
+    )
+
+
+def forgetting_figure(seen: Sequence[Matrix]) -> Any:
+    """A figure of some matrices, on one scale of colours: each score on how it changed since its task was learnt.
+
+    Args:
+        seen: One or more.
+
+    Raises:
+        GraftworkError: If matplotlib is not installed.
+    """
+    full, most = full_colour(seen), max(len(one.order) for one in seen)
+    title = "what is forgotten: scores of tasks, task after task"
+    figure, axes = panels(
+        len(seen), max(0.75 * most + 1.6, 3.6), max(0.45 * most + 1.4, 2.4), title, columns=len(seen), margin=0.8
+    )
+    from matplotlib import colormaps  # after `panels`, which says what to install
+
+    colours = {"cmap": colormaps["RdBu"].with_extremes(bad=_NOTHING), "vmin": -full, "vmax": full}
+    for ax, one in zip(axes, seen, strict=True):
+        steps = range(len(one.order))
+        texts = [[one.shown(step, task) for task in steps] for step in steps]
+        rows = [f"{n + 1}. {task}" for n, task in enumerate(one.order)]
+        image = heat(ax, np.ma.masked_invalid(one.changes), texts, rows, one.order, **colours)
+        ax.set_title(one.title, fontsize="medium")
+        ax.set(xlabel=" and ".join(dict.fromkeys(map(metric_label, one.metrics))), ylabel="learnt")
+    figure.colorbar(image, ax=axes, label="change since it was learnt, points", shrink=0.8)
+    return figure
 
 
 def _matrix(kind: str, rows: Sequence[Mapping[str, Any]], units: Sequence[Mapping[str, Any]]) -> Matrix:

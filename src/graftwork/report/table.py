@@ -12,10 +12,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from graftwork.report.words import printable
+from graftwork.report.formatting import printable
 
 MISSING = "not done yet"
-_MARKUP = re.compile(r"[\\`*|]|(?<=\])\(|^#")  # a link is told by its ](
+_MARKUP = re.compile(r"[\\`*|]|(?<=\])\(|^#")  # a link is known by its ](
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,17 +1,18 @@
-"""Results as tables: one for each target, one of the sources, and so on."""
+"""Tables of a run: what its tasks are made of, and its results for each target, for the sources, and so on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from graftwork.experiments.kinds import KINDS, OF_SOURCES, UNIT_KINDS, Unit
+from graftwork.report.formatting import kept, kind_label, metric_label, score, size
 from graftwork.report.sequences import forgetting_tables
 from graftwork.report.table import MISSING, Table
 from graftwork.report.together_tables import together_tables
 from graftwork.report.transfer import cloze_tables, elsewhere_tables
-from graftwork.report.words import kept, kind_label, metric_label, score, size
-from graftwork.training.planning.kinds import KINDS, OF_SOURCES, UNIT_KINDS
-from graftwork.training.planning.plan import Unit
+from graftwork.tasks import Survey
+from graftwork.tasks.survey import percent
 
 # Kinds of adapters that stand under others, and what they are called together, in the results too.
 PRETRAINED = {"language": "Languages", "knowledge": "Knowledge"}
@@ -20,6 +21,7 @@ _FOR_SOURCES = ("language", "knowledge", "trunk", *OF_SOURCES)
 FOR_TARGETS = tuple(k.name for k in UNIT_KINDS.values() if k.name not in _FOR_SOURCES and not k.of_all)
 # Together with the rest as wide as a terminal of 80 columns.
 _COSTS = ["trained", "file", "seconds", "ms/row"]
+_OF_DATA = ["task", "train", "dev", "test", "labels", "largest", "cut", "in train and dev", "empty"]
 
 
 def tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> list[Table]:
@@ -58,24 +60,18 @@ def target_table(target: str, rows: Sequence[Mapping[str, Any]], units: Sequence
     for kind, method in sorted(asked, key=lambda one: KINDS.index(one[0])):
         planned = [u for u in units if (u.kind, u.method) == (kind, method) and target in (u.task, *u.tasks)]
         row = by_kind.get((kind, method))
-        if row is not None:
-            mean = score(row["mean"], row["metric"], row["sd"])
-            done, members = len(row["seeds"]), len(row["members"])
-            lines.append([kind_label(kind, members, method), mean, _seeds(done, len(planned)), *_costs(row)])
-        elif planned:
-            lines.append(
-                [
-                    kind_label(kind, len(planned[0].members), method),
-                    MISSING,
-                    _seeds(0, len(planned)),
-                    *[""] * len(_COSTS),
-                ]
-            )
+        if row is None:
+            members, done, cells = planned[0].members, 0, (MISSING, [""] * len(_COSTS))
+        else:
+            members, done = row["members"], len(row["seeds"])
+            cells = score(row["mean"], row["metric"], row["sd"]), _costs(row)
+        seeds = f"{done} of {len(planned)}" if done < len(planned) else str(done)
+        lines.append([kind_label(kind, len(members), method), cells[0], seeds, *cells[1]])
     if not rows:
         return Table(f"{target}: nothing is done yet", ["", "score", "seeds", *_COSTS], lines, [])
     metric = rows[0]["metric"]
     spread = ", mean ± sd over the seeds" if any(row["sd"] is not None for row in rows) else ""
-    title = f"{target}: {metric} on {_splits(rows)}{spread}"
+    title = f"{target}: {metric} on {' and '.join(sorted({str(row['scored_on']) for row in rows}))}{spread}"
     return Table(title, ["", metric_label(metric), "seeds", *_COSTS], lines, _notes(rows))
 
 
@@ -99,23 +95,10 @@ def source_table(rows: Sequence[Mapping[str, Any]], units: Sequence[Unit] = (), 
     return Table(f"{title}: one adapter each", ["task", "metric", "score", "on", *_COSTS], lines, _notes(rows))
 
 
-def _seeds(done: int, planned: int) -> str:
-    return f"{done} of {planned}" if done < planned else str(done)
-
-
 def _costs(row: Mapping[str, Any]) -> list[str]:
-    timings = row["timings"]
-    file = size(row["file_bytes"]) + ("" if kept(row["kind"]) else "*")
-    return [
-        f"{row['trained_weights']:,}",
-        file,
-        f"{timings['train_seconds']:,.0f}",
-        f"{timings['milliseconds_a_row']:.1f}",
-    ]
-
-
-def _splits(rows: Iterable[Mapping[str, Any]]) -> str:
-    return " and ".join(sorted({str(row["scored_on"]) for row in rows}))
+    timings, file = row["timings"], size(row["file_bytes"]) + ("" if kept(row["kind"]) else "*")
+    times = f"{timings['train_seconds']:,.0f}", f"{timings['milliseconds_a_row']:.1f}"
+    return [f"{row['trained_weights']:,}", file, *times]
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -123,9 +106,32 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if any(row["scored_on"] == "dev" for row in rows):
         notes.append("The best epoch was chosen on the same dev rows, so the scores on them are a little too good.")
     if any(row["members"] or row.get("under") for row in rows):
-        notes.append("Weights trained, file and seconds are a row's own, without the adapters that it stands over.")
+        notes.append("Weights trained, file and seconds are a row's own, without the adapters that it uses.")
     if any(UNIT_KINDS[row["kind"]].of_all for row in rows):
         notes.append("What is trained on all tasks is counted whole, for all of them.")
     if any(not kept(row["kind"]) for row in rows):
         notes.append("* not kept: what a file of it would take.")
     return notes
+
+
+def data_table(surveys: Sequence[Survey]) -> Table:
+    """What tasks are made of: a row each, and below the table its labels and what should be known before it is trained."""
+    several = len(surveys) > 1
+    notes = [f"{one.task.name}: {note}" if several else note for one in surveys for note in one.notes()]
+    return Table("Data", _OF_DATA, [_data_row(one) for one in surveys], notes)
+
+
+def _data_row(one: Survey) -> list[str]:
+    task = one.task
+    part = "" if one.encoded == len(task.train) + len(task.dev) else "about "
+    return [
+        task.name,
+        f"{len(task.train):,}",
+        f"{len(task.dev):,}{' (held out)' if task.held_out else ''}",
+        "-" if task.test is None else f"{len(task.test):,}",
+        str(len(task.labels)) if one.counts else "-",
+        "-" if one.largest is None else percent(one.largest),
+        f"{part}{percent(one.cut / one.encoded, 0)}" if one.encoded else "-",
+        f"{one.repeated:,}",
+        f"{len(one.empty):,}",
+    ]

@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from graftwork.experiments.kinds import UNIT_KINDS
+from graftwork.report.formatting import change, kind_label, metric_label, points, score
 from graftwork.report.table import Table
-from graftwork.report.words import change, kind_label, metric_label, points, score
-from graftwork.training.planning.kinds import UNIT_KINDS
-from graftwork.training.trainers.scores import mean_metric
+from graftwork.training.scores import mean_metric
 
 
 def together_tables(results: Mapping[str, Any]) -> list[Table]:

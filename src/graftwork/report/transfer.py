@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from graftwork.report.formatting import kind_label, metric_label, score
 from graftwork.report.table import Table
-from graftwork.report.words import kind_label, metric_label, score
 
 PARTS = {"told": "told", "held_out": "held out"}
 MOMENTS = ("before", "after")
@@ -68,7 +68,7 @@ def _elsewhere(task: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     notes = []
     if any(row.get("under") for row in rows):
         notes.append(
-            "Adapters of tasks stand over the adapter of the language that is read; nothing else was learnt in it."
+            "Adapters of tasks are stacked on the adapter of the language that is read; nothing else was learnt in it."
         )
     columns = ["", here, *(f"→ {place}" for place in places)]
     return Table(f"{task}: {metric_label(metric)} elsewhere{trained}", columns, lines, notes)

@@ -1,7 +1,7 @@
 """Where an adapter can read and write: sites as data, and their discovery from one forward pass."""
 
 from graftwork.sites.by_hand import sites_from_paths
-from graftwork.sites.discover import discover, norm_paths
+from graftwork.sites.discovery.discover import discover, norm_paths
 from graftwork.sites.site import KINDS, Site, SiteMap, Tap
 
 __all__ = ["KINDS", "Site", "SiteMap", "Tap", "discover", "norm_paths", "sites_from_paths"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from graftwork.errors import ConfigError, SiteError
-from graftwork.sites.convolutions import facts_of
+from graftwork.sites.discovery.convolutions import facts_of
 from graftwork.sites.site import KINDS, Site, Tap
 
 _SLOT = re.compile(r"^(?P<path>.*?)(?:\[(?P<slot>\w+)\])?$")

@@ -2,7 +2,7 @@
 
 A transformer layer is a residual stream ``s`` that branches add to: ``s ← s + scale · y``, and in a post-norm
 model ``s ← norm(s + scale · y)``. A `Site` is one such addition. It is found by discovery
-(`graftwork.sites.discover`) or written by hand, and it holds nothing but names and numbers: JSON both ways. Beside them
+(`graftwork.sites.discovery.discover`) or written by hand, and it holds nothing but names and numbers: JSON both ways. Beside them
 there is one at every convolution over images, which has an input and an output and no stream.
 """
 
@@ -26,6 +26,7 @@ Kind = Literal[
     "output_projection",
     "convolution",
 ]
+RESERVED = "graftwork"  # the child of a block that holds adapters, and is no part of the base
 KINDS: tuple[str, ...] = get_args(Kind)
 End = Literal["input", "output"]
 

@@ -31,7 +31,7 @@ def pad_tokens(features: Sequence[dict[str, Any]], tokenizer: Any) -> dict[str, 
     for key in tokenizer.model_input_names:
         if all(key in feature for feature in features):
             padded[key] = pad([feature[key] for feature in features], _padding(key, tokenizer))
-    # a tokenizer without padding of its own, as GPT-2's, is told apart by the mask alone
+    # a tokenizer without padding of its own, as GPT-2's, is seen by the mask alone
     if "attention_mask" not in padded:
         padded["attention_mask"] = pad([[1] * len(feature["input_ids"]) for feature in features], 0)
     return padded

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graftwork.errors import TaskError
-from graftwork.tasks.needs import hint
+from graftwork.options import hint
 from graftwork.tasks.rows import Place, Row, shown_column
 from graftwork.tasks.spec import TaskSpec
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from graftwork.errors import TaskError
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.needs import needed
+from graftwork.tasks.optional_imports import needed
 from graftwork.tasks.reading.paths import path_of
 from graftwork.tasks.reading.text import require_bounded
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from graftwork.errors import TaskError
+from graftwork.options import hint
 from graftwork.tasks.cells import Cells, shown
-from graftwork.tasks.needs import hint
 
 _LONGEST_LIST = 1000
 _NUMBER = re.compile(r"(-?[0-9]{1,4000})(\.0+)?")  # Python reads no longer ones

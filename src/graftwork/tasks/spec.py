@@ -25,14 +25,14 @@ class TaskSpec(BaseModel):
         dev: A file of rows that decide which epoch is the best. Where there is none, a share of ``train`` is held out.
         test: A file of rows that nothing is decided by; they may be without answers.
         dev_share: How much of ``train`` is held out where there is no ``dev``, of each label the same share.
-        language: The language of its rows, a ``[languages.NAME]`` of the recipe: its adapter stands over that language's.
+        language: The language of its rows, a ``[languages.NAME]`` of the recipe: its adapter is stacked on that language's.
         evaluate_in: More data that it is only scored on, by name: a file, or a folder of which the ``test`` rows are taken,
             or where it has none the ``dev`` rows. Where ``language`` is given the names are languages too, and each is
             scored with that language's adapter in the place of its own.
         knowledge: Knowledge of the recipe (``[knowledge.NAME]``) over whose adapters its own stands.
         beside: Knowledge whose adapters are fused with it, where it is a target.
         base: ``"trained"``: the base is tuned on the task over the adapters of its ``knowledge``, which gets no adapter of its
-            own (the second stage of arXiv:2002.01808 and 2005.11787); ``"frozen"``: an adapter of the task stands over them.
+            own (the second stage of arXiv:2002.01808 and 2005.11787); ``"frozen"``: an adapter of the task is stacked on them.
         adapters: Of its knowledge, while the base is tuned: ``"fixed"``, or ``"trained"`` with it.
         description: What the task is, in a sentence: a text is held against it where nothing says which task is asked for.
         prompts: Texts that ask for the task, for the same purpose.

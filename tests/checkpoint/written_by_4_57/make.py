@@ -46,13 +46,13 @@ def main() -> None:
             for p in model.parameters():
                 p.add_(0.2 * torch.randn_like(p))
         model.save_pretrained(HERE / name / "base")
-        grafts = gw.attach(model)
+        adapters = gw.attach(model)
         for adapter in ("a", "b"):
-            grafts.add(adapter, gw.Houlsby(bottleneck_size=2, norms="own" if adapter == "a" else "base"))
-        grafts.add_fusion(POOL)
-        moved(grafts, "a", "b", "f")
+            adapters.add(adapter, gw.Houlsby(bottleneck_size=2, norms="own" if adapter == "a" else "base"))
+        adapters.add_fusion(POOL)
+        moved(adapters, "a", "b", "f")
         for part in ("a", "b", "f"):
-            grafts.save(part, HERE / name / part)
+            adapters.save(part, HERE / name / part)
         torch.save(outputs(model, name), HERE / name / "outputs.pt")
 
 

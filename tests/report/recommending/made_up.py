@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.report.recommending import Advice, Base, Choice, Count, Figure, Needs, Reason, recommend
-from graftwork.report.recommending.candidates import KEYS
+from graftwork.report.recommending.base import KEYS
 
 OWN = dict(zip(KEYS, range(1_000_003, 9_000_000, 100_019), strict=False))
 BASE = Base(
@@ -50,6 +50,11 @@ def advice(given: Needs, *figures: Figure, base: Base = BASE) -> Advice:
 
 def choice(found: Advice, key: str) -> Choice:
     return next(choice for choice in found.choices if choice.candidate.key == key)
+
+
+def leaders(found: Advice) -> tuple[Choice, ...]:
+    """Those of the first rank."""
+    return tuple(choice for choice in found.choices if choice.rank == 1)
 
 
 def said(found: Advice, rule: str) -> dict[str, Reason]:

@@ -12,19 +12,19 @@ import transformers as hf
 
 import graftwork as gw
 from graftwork.report.recommending import Base, Count
-from graftwork.report.recommending.candidates import KEYS
+from graftwork.report.recommending.base import KEYS
 
 LAYERS, WIDTH = 2, 768
 
 
-def grafts_of(model_class: Any, config: Any) -> gw.Adapters:
+def adapters_of(model_class: Any, config: Any) -> gw.Adapters:
     with torch.device("meta"):
         return gw.attach(model_class(config))
 
 
 @functools.lru_cache
 def bert() -> gw.Adapters:
-    return grafts_of(hf.BertModel, hf.BertConfig(num_hidden_layers=LAYERS))
+    return adapters_of(hf.BertModel, hf.BertConfig(num_hidden_layers=LAYERS))
 
 
 def test_every_candidate_is_counted_and_the_model_left_as_it_was() -> None:
@@ -65,6 +65,6 @@ def test_lora_without_peft_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_base_without_streams_refuses_adapters_and_says_why() -> None:
-    found = Base.of(grafts_of(hf.ResNetModel, hf.ResNetConfig(depths=[1, 1, 1, 1])), "resnet").counts
+    found = Base.of(adapters_of(hf.ResNetModel, hf.ResNetConfig(depths=[1, 1, 1, 1])), "resnet").counts
     assert not found["pfeiffer"].fits and found["pfeiffer"].why_not
     assert not found["fusion"].fits and found["full"].fits

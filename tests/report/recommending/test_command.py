@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from graftwork.cli import app
 from tests.report.recommending.made_up import result_row, write_run
-from tests.training.tiny_run import make_tiny
+from tests.support.tiny_run import make_tiny
 
 
 @pytest.fixture(scope="module")

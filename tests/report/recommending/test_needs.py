@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from graftwork.cli.recommending import rows_of, weights_of
 from graftwork.errors import ConfigError
 from graftwork.report.recommending import Needs
-from graftwork.report.recommending.needs import rows_of, weights_of
 
 
 def test_what_follows_from_needs() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.report.recommending.made_up import OWN, advice, choice, figure, needs
+from tests.report.recommending.made_up import OWN, advice, choice, figure, leaders, needs
 
 LARGER = {"mnli": 392_702}
 
@@ -13,8 +13,8 @@ def ranks(found, *keys: str) -> list[int | None]:  # type: ignore[no-untyped-def
 
 def test_the_literature_leaves_adapters_of_one_task_together_by_weights() -> None:
     found = advice(needs())
-    leaders = [c.candidate.key for c in found.leaders]
-    assert leaders == sorted(
+    first = [c.candidate.key for c in leaders(found)]
+    assert first == sorted(
         ("pfeiffer", "houlsby", "bottleneck", "parallel", "compacter", "compacter_plus_plus", "lora"),
         key=OWN.__getitem__,
     )
@@ -85,6 +85,12 @@ def test_what_was_measured_besides_is_a_choice_too() -> None:
     assert [one.basis for one in reason.evidence] == ["measured here"]
 
 
+def test_a_method_of_ones_own_is_called_as_it_likes() -> None:
+    found = advice(needs(67_349, LARGER), figure("small", 0.8), figure("changing", 0.7), figure("joint", 0.6))
+    for key in ("small", "changing", "joint"):
+        assert {r.rule for r in choice(found, key).reasons} == {"own_figures"}
+
+
 def test_the_same_method_with_other_options_keeps_its_rules() -> None:
     found = advice(needs(keep_base=True), figure("full #2", 0.8), figure("head", 0.5))
     assert choice(found, "full #2").rank is None
@@ -106,5 +112,5 @@ def test_the_head_alone_is_always_left() -> None:
 
 
 def test_a_large_target_is_not_told_apart_from_full_fine_tuning() -> None:
-    assert "full" in {c.candidate.key for c in advice(needs(67_349)).leaders}
-    assert "full" not in {c.candidate.key for c in advice(needs(2_490)).leaders}
+    assert "full" in {c.candidate.key for c in leaders(advice(needs(67_349)))}
+    assert "full" not in {c.candidate.key for c in leaders(advice(needs(2_490)))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graftwork.report.recommending import FACTS
-from tests.report.recommending.made_up import advice, choice, figure, needs, said, stances
+from tests.report.recommending.made_up import advice, choice, figure, leaders, needs, said, stances
 
 LARGER = {"mnli": 392_702}
 SMALLER = {"cb": 250}
@@ -21,7 +21,7 @@ def test_a_small_target_with_larger_sources(rows: int, fires: bool) -> None:
         assert reason.startswith(
             f"t has {rows:,d} rows, fewer than 5,000 (a bin of AdapterFusion, arXiv:2005.00247), and mnli more: "
         )
-        assert FACTS["fusion on small tasks"].text in reason and "BERT-base" in reason
+        assert FACTS["fusion on small tasks"].says in reason and "BERT-base" in reason
     assert not said(advice(needs(rows)), "small_target_with_larger_sources")
     assert not said(advice(needs(rows, SMALLER)), "small_target_with_larger_sources")
 
@@ -36,7 +36,7 @@ def test_scales_are_above_attention_on_a_small_target_and_not_told_apart_on_a_la
 
 def test_a_small_target_with_a_large_source_ends_with_scalearn() -> None:
     found = advice(needs(2_490, LARGER))
-    assert [c.candidate.key for c in found.leaders] == ["scalearn"]
+    assert [c.candidate.key for c in leaders(found)] == ["scalearn"]
     assert found.conclusion == (
         "ScaLearn stands first, by published figures and counts, of other bases and data; figures of your own would decide"
     )
@@ -93,7 +93,7 @@ def test_one_task_shares_nothing_unless_others_come() -> None:
 def test_texts_that_are_written_ask_for_parallel_adapters() -> None:
     found = advice(needs(kind="text_to_text"))
     assert stances(found, "texts_are_written") == {"parallel": "for"}
-    assert [c.candidate.key for c in found.leaders] == ["parallel"]
+    assert [c.candidate.key for c in leaders(found)] == ["parallel"]
     for kind in ("classification", None):
         assert not said(advice(needs(kind=kind)), "texts_are_written")
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from graftwork.report.recommending import Count
-from graftwork.report.recommending.facts import ADAPTER_RATIOS, FUSION_RATIO
+from graftwork.report.recommending.ranking import FUSED, HIGH, LOW
 from tests.report.recommending.made_up import BASE, OWN, advice, choice, figure, needs, said, stances
 
 LARGER = {"mnli": 392_702}
@@ -80,7 +80,7 @@ def test_a_limit_of_time_against_what_was_timed_of_adapters(limit: float, stance
     assert {found[key] for key in ("pfeiffer", "houlsby", "compacter")} == {stance}
     assert {found[key] for key in ("lora", "full", "head")} == {"meets"}
     assert found["parallel"] == "note", "no figure of a parallel adapter's time is known"
-    assert ADAPTER_RATIOS[0] < 1.05 < ADAPTER_RATIOS[1]
+    assert LOW < 1.05 < HIGH
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_limit_of_time_against_what_was_timed_of_adapters(limit: float, stance
     ],
 )
 def test_a_limit_of_time_against_what_was_timed_of_fusions(limit: float, sources: dict[str, int], stance: str) -> None:
-    assert 1.5 < FUSION_RATIO < 3.0
+    assert 1.5 < FUSED < 3.0
     assert stances(advice(needs(sources=sources, latency=limit)), "time_is_limited")["fusion"] == stance
 
 

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 import graftwork as gw
 from graftwork.errors import ConfigError, TaskError
+from graftwork.experiments.comparing.bootstrap import Resampling
 from graftwork.heads import Backbone, Classification
 from graftwork.tasks import Prediction, Task, TaskSpec
-from graftwork.training.comparing.bootstrap import Resampling
-from graftwork.training.trainers.scores import scored_task
-from tests.tasks.tiny import WIDTH, bert, tokenizer
+from graftwork.training.scores import scored_task
+from tests.support.tiny_tasks import WIDTH, bert, tokenizer
 
 ROWS = [{"text": f"the cat {n}", "label": "ok" if n % 4 else "fail"} for n in range(12)]
 
@@ -131,17 +131,17 @@ def test_weights_are_of_the_rows_that_are_learnt_from() -> None:
 
 def test_weights_on_a_model_and_in_its_files(tmp_path: Any) -> None:
     made = task(class_weights={"fail": 7})
-    grafts = gw.attach(gw.Headed(bert()))
-    grafts.add("t", gw.Pfeiffer(reduction_factor=4))
-    grafts.add_head("t", made.head())
-    grafts.train_only("t")
-    model: Any = grafts.model
+    adapters = gw.attach(gw.ModelWithHeads(bert()))
+    adapters.add("t", gw.Pfeiffer(reduction_factor=4))
+    adapters.add_head("t", made.head())
+    adapters.train_only("t")
+    model: Any = adapters.model
     batch = made.collate(made.features(made.train, tokenizer(), train=True), tokenizer(), for_model=model.base)
     output = model.eval()(**batch)
     expected = F.cross_entropy(output.logits, batch["labels"], torch.tensor([7.0, 1.0]))
     assert float(output.loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-9)
-    grafts.save("t", tmp_path / "t")
-    other = gw.attach(gw.Headed(model.base.__class__(model.base.config)))
+    adapters.save("t", tmp_path / "t")
+    other = gw.attach(gw.ModelWithHeads(model.base.__class__(model.base.config)))
     other.load(tmp_path / "t", "t", other_base=True)
     assert Classification(labels=("a", "b"), class_weights=[7, 1]).to_dict()["class_weights"] == [7.0, 1.0]  # type: ignore[arg-type]
     loaded: Any = other.model

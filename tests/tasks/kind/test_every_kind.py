@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from graftwork.errors import TaskError
 from graftwork.tasks import Task, TaskSpec, kinds
-from tests.tasks.tiny import ROWS, Tiny, perfect, tiny
+from tests.support.tiny_tasks import ROWS, Tiny, perfect, tiny
 
 KINDS = sorted(ROWS)
 

@@ -7,7 +7,7 @@ import torch
 
 from graftwork.errors import TaskError
 from graftwork.tasks import Task, TaskSpec
-from tests.tasks.tiny import perfect, tiny
+from tests.support.tiny_tasks import perfect, tiny
 
 LONG = [{"text": "the cat sat on the mat and the dog ran fast under the big red house " * 3}] * 200
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from graftwork.errors import TaskError
 from graftwork.tasks import Task, TaskSpec
-from tests.tasks.tiny import SURE, WORDS, perfect, tokenizer
+from tests.support.tiny_tasks import SURE, WORDS, perfect, tokenizer
 
 TOKENIZER = tokenizer()
 PLAIN = [word for word in WORDS if word.isalpha()]

@@ -7,7 +7,7 @@ import torch
 
 from graftwork.errors import TaskError
 from graftwork.tasks import Task, TaskSpec
-from tests.tasks.tiny import perfect, tiny
+from tests.support.tiny_tasks import perfect, tiny
 
 
 def test_the_first_piece_of_a_word_is_labelled() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from graftwork.errors import TaskError
 from graftwork.tasks import Task, TaskSpec
-from tests.tasks.tiny import ROWS, perfect, tiny, tokenizer
+from tests.support.tiny_tasks import ROWS, perfect, tiny, tokenizer
 
 
 def test_a_pair_is_told_apart() -> None:

@@ -17,7 +17,7 @@ from graftwork.tasks.knowledge import (
     commonest,
     scores_of_ranks,
 )
-from tests.tasks.tiny import SPECIAL, WORDS, bert, tokenizer
+from tests.support.tiny_tasks import SPECIAL, WORDS, bert, tokenizer
 
 GRAPH = [
     Triple("Anna", "lives in", "Berlin"),

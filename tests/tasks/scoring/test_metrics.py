@@ -8,7 +8,7 @@ import pytest
 
 from graftwork.errors import TaskError
 from graftwork.tasks import Prediction, Task, TaskSpec, metrics
-from graftwork.tasks.needs import needed
+from graftwork.tasks.optional_imports import needed
 from graftwork.tasks.scoring.answers import normal
 
 A, B, C = "abc"

@@ -1,31 +1,55 @@
-"""What every candidate weighs on a base: each is added to it and counted, heads aside; on the meta device that takes no memory."""
+"""The candidates, and what each weighs on a base: added to it and counted, heads aside; on the meta device that takes no memory."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from graftwork.api import Adapters
 from graftwork.compose import Fuse, Learned, ScaLearn
 from graftwork.errors import GraftworkError
-from graftwork.methods import AdapterConfig, HyperformerPlusPlus, Pfeiffer, config_from_dict
-from graftwork.report.recommending.candidates import KEYS
+from graftwork.methods import HyperformerPlusPlus, Pfeiffer, config_from_dict
 
-_NAME = "recommend-{}"  # names that nobody else's adapters have
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A way of serving a task; its key is the method's name in files where it is one."""
+
+    key: str
+    label: str
+    # `alone`: an adapter a task; `fuses`: over several; `joint`: weights of several tasks; `follows`: trained after another one;
+    shape: str  # `no_adapter`; or `measured` by the user, and nothing else is known of it
+    trains_base: bool = False
+    in_sequence: bool = True  # whether, at inference, it adds what an adapter behind a branch adds
+
+
+CANDIDATES = (
+    Candidate("pfeiffer", "Pfeiffer", "alone"),
+    Candidate("houlsby", "Houlsby", "alone"),
+    Candidate("bottleneck", "Bottleneck with a skip", "alone"),
+    Candidate("parallel", "Parallel", "alone", in_sequence=False),
+    Candidate("compacter", "Compacter", "alone"),
+    Candidate("compacter_plus_plus", "Compacter++", "alone"),
+    Candidate("lora", "LoRA (peft)", "alone", in_sequence=False),
+    Candidate("fusion", "AdapterFusion", "fuses", in_sequence=False),
+    Candidate("scalearn", "ScaLearn", "fuses", in_sequence=False),
+    Candidate("hyperformer_plus_plus", "Hyperformer++", "joint"),
+    Candidate("together", "one Pfeiffer adapter for all tasks", "joint"),
+    Candidate("pal", "PALs", "joint", trains_base=True, in_sequence=False),
+    Candidate("intermediate", "Pfeiffer, learnt on a source first", "follows"),
+    Candidate("full", "full fine-tuning", "no_adapter", trains_base=True, in_sequence=False),
+    Candidate("head", "head only", "no_adapter", in_sequence=False),
+)
+KEYS = tuple(candidate.key for candidate in CANDIDATES)
 
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """The weights of a candidate.
-
-    Attributes:
-        own: Of each task alone.
-        shared: That all tasks have in common.
-        why_not: Why it was not counted; empty where it was.
-        fits: Whether it can stand in the base at all.
-    """
+    """The weights of a candidate: each task's own, and those that all tasks share; or why not, and whether it fits at all."""
 
     own: int = 0
     shared: int = 0
@@ -39,100 +63,57 @@ class Count:
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-    """A pretrained model, as far as a choice depends on it.
-
-    Attributes:
-        name: What it is called.
-        parameters: Number of its weights.
-        counts: Those of every candidate.
-    """
+    """A pretrained model: its name, the number of its weights, and the count of every candidate."""
 
     name: str
     parameters: int
     counts: Mapping[str, Count]
 
     @classmethod
-    def of(cls, grafts: Adapters, name: str, pool: int = 2) -> Base:
+    def of(cls, adapters: Adapters, name: str, pool: int = 2) -> Base:
         """Count every candidate on a model.
 
         Args:
-            grafts: The handle of the model; it is left as it was.
+            adapters: The handle of the model; it is left as it was.
             name: What the model is called.
             pool: How many adapters a fusion would be of.
         """
-        base = grafts.summary().base
-        counters: dict[str, Callable[[], Count]] = {
-            "lora": lambda: _lora(grafts),
-            "fusion": lambda: _learned(grafts, Fuse, pool),
-            "scalearn": lambda: _learned(grafts, ScaLearn, pool),
-            "hyperformer_plus_plus": lambda: _members(grafts),
-            "together": lambda: Count(shared=_alone(grafts, Pfeiffer()).own),
-            "pal": lambda: dataclasses.replace(_alone(grafts, config_from_dict({"method": "pal"})), shared=base),
-            "intermediate": lambda: _alone(grafts, Pfeiffer()),
-            "full": lambda: Count(own=base),
-            "head": Count,
-        }
-        return cls(name, base, {key: _tried(counters.get(key) or _of_method(grafts, key)) for key in KEYS})
+        return cls(name, adapters.summary().base, {key: _count(adapters, key, max(pool, 2)) for key in KEYS})
 
 
-def _tried(count: Callable[[], Count]) -> Count:
+def _count(adapters: Adapters, key: str, pool: int) -> Count:
+    base = adapters.summary().base
     try:
-        return count()
+        if key in ("full", "head"):
+            return Count(own=base if key == "full" else 0)
+        if key in ("fusion", "scalearn"):  # the adapters of the sources are there already
+            own, *_, learnt = _weights(adapters, *[Pfeiffer()] * pool, learned=Fuse if key == "fusion" else ScaLearn)
+            return Count(own + learnt)
+        if key == "hyperformer_plus_plus":  # members, and the hypernetwork that makes the adapters of all
+            whole, *members = _weights(adapters, HyperformerPlusPlus(tasks=("a", "b")))
+            return Count(members[0], whole - sum(members))
+        if key == "lora":
+            import peft
+
+            return Count(_weights(adapters, peft.LoraConfig())[0])
+        method = "pfeiffer" if key in ("together", "intermediate") else key
+        (own,) = _weights(adapters, config_from_dict({"method": method}))
+        return Count(shared=own) if key == "together" else Count(own, base if key == "pal" else 0)
+    except ImportError:
+        return Count(why_not="peft is not installed")
     except GraftworkError as error:
         return Count(why_not=str(error), fits=False)
 
 
-def _of_method(grafts: Adapters, key: str) -> Callable[[], Count]:
-    return lambda: _alone(grafts, config_from_dict({"method": key}))
-
-
-def _alone(grafts: Adapters, config: AdapterConfig) -> Count:
-    name = _NAME.format("a")
-    grafts.add(name, config)
-    try:
-        return Count(own=_weights(grafts, name))
-    finally:
-        grafts.remove(name)
-
-
-def _lora(grafts: Adapters) -> Count:
-    try:
-        import peft
-    except ImportError:
-        return Count(why_not="peft is not installed")
-    with warnings.catch_warnings():
+def _weights(adapters: Adapters, *configs: Any, learned: type[Learned] | None = None) -> list[int]:
+    """The weights of adapters, of their members, and of a block over them that learns, while they are on the model."""
+    names = [f"recommend-{n}" for n in range(len(configs))]  # as nobody else's adapters are called
+    with contextlib.ExitStack() as added, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what peft settles by itself, such as the order of a Conv1D's axes
-        return _alone(grafts, peft.LoraConfig())
-
-
-def _members(grafts: Adapters) -> Count:
-    """What members have alone, and the hypernetwork that makes the adapters of all."""
-    name, tasks = _NAME.format("a"), ("a", "b")
-    grafts.add(name, HyperformerPlusPlus(tasks=tasks))
-    try:
-        own = _weights(grafts, f"{name}:{tasks[0]}")
-        return Count(own=own, shared=_weights(grafts, name) - own * len(tasks))
-    finally:
-        grafts.remove(name)
-
-
-def _learned(grafts: Adapters, kind: type[Learned], pool: int) -> Count:
-    """The task's own adapter and what is learnt over the pool; the sources' adapters are there already."""
-    names = [_NAME.format(n) for n in range(max(pool, 2))]
-    try:
-        for name in names:
-            grafts.add(name, Pfeiffer())
-        block = kind(*names)
-        grafts.add_fusion(block)
-        try:
-            return Count(own=_weights(grafts, names[0]) + _weights(grafts, block.name))
-        finally:
-            grafts.remove(block)
-    finally:
-        for name in names:
-            if name in grafts.names:
-                grafts.remove(name)
-
-
-def _weights(grafts: Adapters, name: str) -> int:
-    return grafts.summary().row(name).weights
+        for name, config in zip(names, configs, strict=True):
+            adapters.add(name, config)
+            added.callback(adapters.remove, name)
+        if learned is not None:
+            adapters.add_fusion(learned(*names))
+            added.callback(adapters.remove, learned(*names))
+        return [row.weights for row in adapters.summary().rows if names[0] in row.name or row.name in names]

@@ -1,42 +1,94 @@
-"""The user's own figures: what `graftwork run` or `graftwork compare` has measured, by method."""
+"""What the user has: tasks, limits, and the figures that `graftwork run` or `graftwork compare` measured, as evidence."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from graftwork.report.recommending.candidates import CANDIDATES
-from graftwork.report.recommending.evidence import Evidence
-from graftwork.report.words import kind_label, named_score, score
-from graftwork.training.running.folder import recipe_of
-from graftwork.training.running.results import read_results
+from graftwork.errors import ConfigError
+from graftwork.experiments.running.folder import recipe_of
+from graftwork.experiments.running.results import read_results
+from graftwork.options import is_number
+from graftwork.report.formatting import kind_label, named_score, score
+from graftwork.report.recommending.base import CANDIDATES
 
 # Kinds that say where a fusion's gain comes from: compared with it, never chosen.
 CONTROLS = ("own", "copies")
-# Kinds and methods that a candidate has another name for.
-_SAME = {"mt_shared": "together", "skip_bottleneck": "bottleneck"}
+_SAME = {"mt_shared": "together", "skip_bottleneck": "bottleneck"}  # what a run calls a candidate otherwise
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What the choice is made for: the target among the tasks, sources that are related, all with training rows; and limits.
+
+    Raises:
+        ConfigError: If a value cannot be used.
+    """
+
+    target: str
+    tasks: Mapping[str, int]
+    sources: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    changing: bool = False
+    keep_base: bool = False
+    keep_old: bool = False
+    weights_a_task: int | None = None
+    latency: float | None = None
+    kind: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.target not in self.tasks:
+            known = f"the tasks are {', '.join(self.tasks)}" if self.tasks else "there are no tasks"
+            raise ConfigError(f"the target {self.target!r} is no task; {known}")
+        for name, rows in {**self.sources, **self.tasks}.items():
+            if not is_number(rows) or rows != int(rows) or rows < 1:
+                raise ConfigError(f"{name!r} has {rows!r} training rows; give a whole number of 1 or more")
+        if self.target in self.sources:
+            raise ConfigError(f"{self.target!r} is the target, and cannot be a source for itself; leave it out")
+        ratio = "a ratio to the bare model's, of 1 or more, such as 1.1"
+        limits = {"weights a task are": self.weights_a_task, "latency is": self.latency}
+        for (what, limit), wanted in zip(limits.items(), ("a number of 1 or more", ratio), strict=True):
+            if limit is not None and (not is_number(limit) or limit < 1):
+                raise ConfigError(f"the {what} limited to {limit!r}; give {wanted}")
+
+    @property
+    def rows(self) -> int:
+        """Training rows of the target."""
+        return self.tasks[self.target]
+
+    @property
+    def larger(self) -> tuple[str, ...]:
+        """The sources that have more rows than the target."""
+        return tuple(name for name, rows in self.sources.items() if rows > self.rows)
+
+    @property
+    def pool(self) -> int:
+        """How many adapters a fusion would be of: the target's own and those of its sources."""
+        return 1 + len(self.sources)
+
+    @property
+    def many(self) -> int:
+        """How many tasks there are to learn from together: those that are served, and the sources."""
+        return len({**self.tasks, **self.sources})
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What a reason rests on: its sort, where it is from, what it says where the reason does not, whether it may move a rank."""
+
+    basis: str
+    source: str = ""
+    says: str = ""
+    sure: bool = True
+
+    def __str__(self) -> str:
+        where = f"[{self.basis}: {self.source}]" if self.source else f"[{self.basis}]"
+        return f"{self.says} {where}" if self.says else where
 
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """One row of a run's results.
-
-    Attributes:
-        method: The candidate that it is of, or a key of its own.
-        label: What a reader calls it.
-        task: The task.
-        mean: Of the main metric over the seeds.
-        sd: Of the sample over the seeds; ``None`` for one seed.
-        seeds: How many.
-        metric: The metric.
-        scored_on: Which rows.
-        weights: How many weights were trained.
-        milliseconds: Of inference, a row.
-        run: The folder.
-        base: The base it was measured on.
-    """
+    """A row of a run's results: of a candidate or another method, over its seeds; ``sd`` is the sample's, none for one seed."""
 
     method: str
     label: str
@@ -56,13 +108,12 @@ class Figure:
         """It as evidence."""
         spread = "" if self.sd is None else f" ± {score(self.sd, self.metric)}"
         says = f"{self.task}: {named_score(self.mean, self.metric)}{spread}, {self.weights:,d} weights trained"
-        return Evidence("measured here", f"run {self.run}, base {self.base}, {_seeds(self.seeds)}", says)
+        seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
+        return Evidence("measured here", f"run {self.run}, base {self.base}, {seeds}", says)
 
     def clearly_above(self, other: Figure) -> bool:
         """Whether the two means, each less or more one standard deviation, stay apart; one seed has none, and tells nothing."""
-        if self.sd is None or other.sd is None:
-            return False
-        return self.mean - self.sd > other.mean + other.sd
+        return self.sd is not None and other.sd is not None and self.mean - self.sd > other.mean + other.sd
 
 
 def read_figures(run: str | Path) -> tuple[Figure, ...]:
@@ -75,51 +126,18 @@ def read_figures(run: str | Path) -> tuple[Figure, ...]:
         RecipeError: If it is none, has no results yet, or they are damaged.
     """
     recipe, results = recipe_of(Path(run)), read_results(run)
+    labels = {candidate.key: candidate.label for candidate in CANDIDATES}
     found: dict[tuple[str, str], Figure] = {}
     for row in results["targets"]:
-        method = _method(row, str(recipe.adapter["method"]))
-        number = 2
+        kind, number = str(row["kind"]), 1
+        name = str(recipe.adapter["method"] if kind == "adapter" else row.get("method") or kind)
+        name = method = _SAME.get(name, name)
+        label = labels.get(name) or (kind_label(name, len(row.get("members", ()))) if name == kind else name)
         while (row["task"], method) in found:  # the same method with other options
-            method, number = f"{method.partition(' #')[0]} #{number}", number + 1
-        found[row["task"], method] = _figure(row, method, str(run), recipe.base.model)
+            number += 1
+            method = f"{name} #{number}"
+        same = {key: row[key] for key in ("task", "mean", "sd", "metric", "scored_on")}
+        same |= {"weights": row["trained_weights"], "milliseconds": row["timings"]["milliseconds_a_row"]}
+        same |= {"seeds": len(row["seeds"]), "run": str(run), "base": recipe.base.model}
+        found[row["task"], method] = Figure(method, label + method.removeprefix(name), **same)
     return tuple(found.values())
-
-
-def of_task(figures: Sequence[Figure], task: str) -> dict[str, Figure]:
-    """The figures of one task by method."""
-    return {figure.method: figure for figure in figures if figure.task == task}
-
-
-def _figure(row: Mapping[str, Any], method: str, run: str, base: str) -> Figure:
-    return Figure(
-        method=method,
-        label=_label(method, row),
-        task=row["task"],
-        mean=row["mean"],
-        sd=row["sd"],
-        seeds=len(row["seeds"]),
-        metric=row["metric"],
-        scored_on=row["scored_on"],
-        weights=row["trained_weights"],
-        milliseconds=row["timings"]["milliseconds_a_row"],
-        run=run,
-        base=base,
-    )
-
-
-def _method(row: Mapping[str, Any], adapter: str) -> str:
-    """The candidate of a row: its method, or its kind, where that is one; for an adapter the recipe's method."""
-    kind = str(row["kind"])
-    found = adapter if kind == "adapter" else str(row.get("method") or kind)
-    return _SAME.get(found, found)
-
-
-def _label(method: str, row: Mapping[str, Any]) -> str:
-    name, _, number = method.partition(" #")
-    labels = {candidate.key: candidate.label for candidate in CANDIDATES}
-    label = labels.get(name) or (kind_label(name, len(row.get("members", ()))) if name == row["kind"] else name)
-    return f"{label} #{number}" if number else label
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' if count > 1 else ''}"

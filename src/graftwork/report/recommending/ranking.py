@@ -1,4 +1,4 @@
-"""From reasons to a ranked choice, and to what cannot be told.
+"""The rules of `rules.toml`, applied to every candidate, and from their reasons a ranked choice, and what cannot be told.
 
 What is out stands last. Where the user has measured two candidates or more on the target, those come first, and a candidate's
 rank is one more than the number of those that are clearly above it; there, facts of the literature about how good a method is
@@ -9,30 +9,53 @@ they stand by their means, where they were measured, and by the fewest weights, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from graftwork.report.recommending import rules_of_data, rules_of_needs
-from graftwork.report.recommending.base import Base
-from graftwork.report.recommending.candidates import Candidate
-from graftwork.report.recommending.case import Case
-from graftwork.report.recommending.evidence import Reason
-from graftwork.report.recommending.measured import Figure, of_task
-from graftwork.report.recommending.needs import Needs
+from graftwork.report.recommending.base import CANDIDATES, KEYS, Base, Candidate, Count
+from graftwork.report.recommending.measured import CONTROLS, Evidence, Figure, Needs
+from graftwork.tasks import kinds
 
-RULES = (*rules_of_needs.RULES, *rules_of_data.RULES)
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_TABLES = tomllib.loads(Path(__file__).with_name("rules.toml").read_bytes().decode())
+LITERATURE = tomllib.loads(Path(__file__).with_name("facts.toml").read_bytes().decode())
+RULES = [(rule, about, table) for rule in _TABLES for about in _TABLES[rule] for table in _TABLES[rule][about]]
+BOUNDS = LITERATURE["bounds"]
+_HOW = {"found": "", "computed": "; computed from its figures", "recalled": "; recalled, not re-read"}
+FACTS = {
+    name: Evidence("literature", f"{paper}; {on}{_HOW[known]}", says, known != "recalled")
+    for paper, bases in LITERATURE["facts"].items()
+    for on, by_knowledge in bases.items()
+    for known, facts in by_knowledge.items()
+    for name, says in facts.items()
+}
+# How many times as long inference takes with an adapter, from and to, and with a fusion of so many adapters as were timed.
+LOW, HIGH, FUSED = (1 / (1 - percent / 100) for percent in BOUNDS["slower"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """Why a method is chosen or not, about a ``need`` or its ``quality``; of the stances only for, against and out move it."""
+
+    rule: str
+    stance: str
+    about: str
+    text: str
+    evidence: tuple[Evidence, ...]
+
+    def __str__(self) -> str:
+        return f"{self.text}{':' if self.evidence[0].says else ''} {'; '.join(map(str, self.evidence))}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One candidate with its place.
-
-    Attributes:
-        candidate: What it is.
-        rank: Its rank, shared with what it is not told apart from; ``None`` where it is out.
-        weights: Of one task on the base, heads aside; ``None`` where they could not be counted.
-        figure: The user's own figure, where there is one.
-        reasons: Why.
-    """
+    """A candidate with its rank (none: it is out), weights a task (none: not counted), own figure (none: not measured), reasons."""
 
     candidate: Candidate
     rank: int | None
@@ -40,34 +63,29 @@ class Choice:
     figure: Figure | None
     reasons: tuple[Reason, ...]
 
+    def __str__(self) -> str:
+        return self.candidate.label
+
+    @property
+    def stances(self) -> list[str]:
+        """What its reasons do."""
+        return [reason.stance for reason in self.reasons]
+
     @property
     def votes(self) -> int:
         """Reasons for it less reasons against it."""
-        return sum(reason.vote for reason in self.reasons)
+        return self.stances.count("for") - self.stances.count("against")
 
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-    """A ranked choice.
-
-    Attributes:
-        needs: What it was made for.
-        base: The base.
-        choices: The best first, what is out last.
-        conclusion: What stands first and by what, where one does; else empty.
-        unclear: What there is not enough to tell about, in sentences.
-    """
+    """A ranked choice: what it was made for, the best first and what is out last, what stands first and what is not clear."""
 
     needs: Needs
     base: Base
     choices: tuple[Choice, ...]
     conclusion: str
     unclear: tuple[str, ...]
-
-    @property
-    def leaders(self) -> tuple[Choice, ...]:
-        """Those of the first rank."""
-        return tuple(choice for choice in self.choices if choice.rank == 1)
 
 
 def recommend(needs: Needs, base: Base, figures: Sequence[Figure] = ()) -> Advice:
@@ -78,84 +96,118 @@ def recommend(needs: Needs, base: Base, figures: Sequence[Figure] = ()) -> Advic
         base: The base, counted.
         figures: The user's own, of any task.
     """
-    case = Case(needs, base, of_task(figures, needs.target))
-    reasons = [reason for rule in RULES for reason in rule(case)]
-    open_choices = [_choice(case, candidate, reasons) for candidate in case.candidates]
-    choices = tuple(_ranked(open_choices, case))
-    return Advice(needs, base, choices, _conclusion(choices), tuple(_unclear(choices, case)))
+    mine = {figure.method: figure for figure in figures if figure.task == needs.target}
+    compared = len(mine.keys() - CONTROLS) > 1
+    besides = [_like(figure) for key, figure in mine.items() if key not in (*KEYS, *CONTROLS)]
+    choices = [_choice(candidate, needs, base, mine, compared) for candidate in (*CANDIDATES, *besides)]
+    left = [choice for choice in choices if "out" not in choice.stances]
+    first = [choice.figure for choice in left if compared and choice.figure is not None]
+    after = [choice.votes for choice in left if choice.figure not in first]
+    ranked = []
+    for choice in left:
+        if choice.figure in first:
+            above = sum(figure.clearly_above(choice.figure) for figure in first)
+        else:
+            above = len(first) + sum(votes > choice.votes for votes in after)
+        ranked.append(dataclasses.replace(choice, rank=1 + above))
+    ranked.sort(key=lambda c: (c.rank or 0, -c.figure.mean if c.figure else 0.0, c.weights is None, c.weights or 0))
+    leaders = [choice for choice in ranked if choice.rank == 1]
+    unclear = (
+        [f"not enough to tell between {', '.join(map(str, leaders))}: {_why(leaders, compared)}"]
+        if len(leaders) > 1
+        else []
+    )
+    if len(mine) == 1:
+        unclear.append("one method is measured on the target: it takes two to compare, so the literature decides")
+    if other := sorted({figure.base for figure in mine.values()} - {base.name}):
+        unclear.append(f"the figures were measured on {', '.join(other)}, the weights are counted on {base.name}")
+    ranked += [choice for choice in choices if choice not in left]
+    return Advice(needs, base, tuple(ranked), _conclusion(leaders), tuple(unclear))
 
 
-def _choice(case: Case, candidate: Candidate, reasons: Sequence[Reason]) -> Choice:
-    figure = case.figures.get(candidate.key)
-    mine = [reason for reason in reasons if reason.method == candidate.key]
-    if case.compared and figure is not None:
-        mine = [reason for reason in mine if not _gives_way(reason)]
-    return Choice(candidate, None, case.weights(candidate.key), figure, tuple(mine))
+def _like(figure: Figure) -> Candidate:
+    """The candidate of what was measured and is not on the list, with the shape of the same method with other options."""
+    other = Candidate("", "", "measured", in_sequence=False)
+    same = next((one for one in CANDIDATES if one.key == figure.method.partition(" #")[0]), other)
+    return dataclasses.replace(same, key=figure.method, label=figure.label)
 
 
-def _gives_way(reason: Reason) -> bool:
-    """Whether a reason speaks of quality by the literature alone."""
-    return reason.about == "quality" and all(one.basis == "literature" for one in reason.evidence)
+def _choice(candidate: Candidate, needs: Needs, base: Base, figures: Mapping[str, Figure], compared: bool) -> Choice:
+    figure, count = figures.get(candidate.key), base.counts.get(candidate.key)
+    evidence = {**FACTS, "definition": Evidence("by definition"), "given": Evidence("as given")}
+    evidence |= {control: figures[control].evidence for control in CONTROLS if control in figures}
+    evidence |= {"counted": Evidence("counted", f"on {base.name}")} | ({"measured": figure.evidence} if figure else {})
+    if count is None:  # measured besides: the weights that were trained
+        count, evidence["counted"] = Count(figures[candidate.key].weights), evidence["measured"]
+    weights, limit = count.a_task(needs.many), needs.weights_a_task
+    values = {**vars(candidate), **vars(count), **_of_needs(needs), **_of_figures(figure, figures, needs.latency)}
+    values |= {"base": base.name, "weights": weights, "limit": limit, "within": limit and (weights or 0) <= limit}
+    holds = {candidate.shape, *(name if value else f"not_{name}" for name, value in values.items())}
+    holds |= base.counts.keys() & {candidate.key}  # a method of the user's own may be called like a condition
+    reasons = [*_reasons(holds, values, evidence)]
+    if figure is not None and compared:  # the literature on quality gives way
+        reasons = [r for r in reasons if r.about == "need" or any(one.basis != "literature" for one in r.evidence)]
+    return Choice(candidate, None, weights, figure, tuple(reasons))
 
 
-def _ranked(choices: Sequence[Choice], case: Case) -> list[Choice]:
-    out = [choice for choice in choices if any(reason.stance == "out" for reason in choice.reasons)]
-    left = [choice for choice in choices if choice not in out]
-    first = {c.candidate.key: c.figure for c in left if c.figure is not None} if case.compared else {}
-    ranks = {
-        choice.candidate.key: _by_measure(choice.figure, first)
-        if choice.candidate.key in first and choice.figure is not None
-        else 1 + len(first) + sum(o.votes > choice.votes for o in left if o.candidate.key not in first)
-        for choice in left
-    }
-    placed = [dataclasses.replace(choice, rank=ranks[choice.candidate.key]) for choice in left]
-    return [*sorted(placed, key=_order), *out]
+def _reasons(holds: set[str], values: Mapping[str, Any], evidence: Mapping[str, Evidence]) -> Iterator[Reason]:
+    """What the rules say of a candidate: of each table the first line whose conditions all hold."""
+    for name, about, table in RULES:
+        for when, (stance, text, *grounds) in table.items():
+            if all(holds & {*condition.split("|")} for condition in when.split()):
+                found = tuple(evidence[one] for one in grounds)
+                sure = all(one.sure for one in found)  # what is only recalled is shown, and moves nothing
+                yield Reason(name, stance if sure else "note", about, text.format(**values), found)
+                break
 
 
-def _by_measure(figure: Figure, first: Mapping[str, Figure]) -> int:
-    return 1 + sum(other.clearly_above(figure) for other in first.values())
+def _of_needs(needs: Needs) -> dict[str, Any]:
+    rows, small, large, smallest = needs.rows, BOUNDS["small"], BOUNDS["large"], BOUNDS["smallest"]
+    size = f"fewer than {small:,d}" if rows < small else f"{small:,d} or more"
+    size = f"more than {large:,d}" if rows > large else size
+    size = f"{needs.target} has {rows:,d} rows, {size} (a bin of {BOUNDS['paper']})"
+    generates = needs.kind is not None and kinds[needs.kind].generates
+    values = {**vars(needs), "rows": rows, "size": size, "generates": generates, "larger": ", ".join(needs.larger)}
+    values |= {"small": rows < small, "large": rows > large, "hardly_any": rows < smallest, "smallest": smallest}
+    values |= {"pool": needs.pool, "many": needs.many > 1}
+    if needs.latency is not None:
+        values |= {"under_adapter": needs.latency < LOW, "over_adapter": needs.latency >= HIGH}
+        values["under_fusion"] = needs.latency < FUSED and needs.pool >= BOUNDS["timed_pool"]
+        values["over_fusion"] = needs.latency >= FUSED and needs.pool <= BOUNDS["timed_pool"]
+    return values
 
 
-def _order(choice: Choice) -> tuple[float, float, float]:
-    mean = 0.0 if choice.figure is None else choice.figure.mean
-    return choice.rank or 0, -mean, float("inf") if choice.weights is None else choice.weights
+def _of_figures(figure: Figure | None, figures: Mapping[str, Figure], latency: float | None) -> dict[str, Any]:
+    if figure is None:
+        return {}
+    others = [other for key, other in figures.items() if key not in CONTROLS]
+    below = ", ".join(other.label for other in others if other.clearly_above(figure))
+    above = ", ".join(other.label for other in others if figure.clearly_above(other))
+    values: dict[str, Any] = {"measured": True, "below": below, "above": above}
+    for key in figures.keys() & CONTROLS:
+        values |= {f"{key}_label": figures[key].label, f"above_{key}": figure.clearly_above(figures[key])}
+    bare = figures.get("head")
+    if bare is not None and bare.milliseconds and figure.milliseconds:
+        own, ratio = figure.milliseconds, figure.milliseconds / bare.milliseconds
+        values["timed"] = f"{own:.2f} ms a row, the bare model {bare.milliseconds:.2f} ms: {ratio:.2f} times"
+        values["in_time"] = latency is not None and ratio <= latency
+    return values
 
 
-def _conclusion(choices: Sequence[Choice]) -> str:
+def _conclusion(leaders: Sequence[Choice]) -> str:
     """What stands first, and by whose figures."""
-    leaders = [choice for choice in choices if choice.rank == 1]
     if len(leaders) != 1:
         return ""
-    (leader,) = leaders
-    own = leader.figure is not None and any(r.stance == "for" and r.rule == "own_figures" for r in leader.reasons)
-    by = (
-        "your own figures"
-        if own
-        else "published figures and counts, of other bases and data; figures of your own would decide"
-    )
-    mind = "; mind what speaks against it" if any(reason.stance == "against" for reason in leader.reasons) else ""
-    return f"{leader.candidate.label} stands first, by {by}{mind}"
+    own = any(reason.stance == "for" and reason.rule == "own_figures" for reason in leaders[0].reasons)
+    published = "published figures and counts, of other bases and data; figures of your own would decide"
+    mind = "; mind what speaks against it" if "against" in leaders[0].stances else ""
+    return f"{leaders[0]} stands first, by {'your own figures' if own else published}{mind}"
 
 
-def _unclear(choices: Sequence[Choice], case: Case) -> list[str]:
-    """What there is not enough to tell about."""
-    leaders = [choice for choice in choices if choice.rank == 1]
-    found = []
-    if len(leaders) > 1:
-        names = ", ".join(choice.candidate.label for choice in leaders)
-        found.append(f"not enough to tell between {names}: {_why(leaders, case)}")
-    if len(case.figures) == 1:
-        found.append("one method is measured on the target: it takes two to compare, so the literature decides")
-    other = sorted({figure.base for figure in case.figures.values()} - {case.base.name})
-    if other:
-        found.append(f"the figures were measured on {', '.join(other)}, the weights are counted on {case.base.name}")
-    return found
-
-
-def _why(leaders: Sequence[Choice], case: Case) -> str:
-    if not case.compared:
+def _why(leaders: Sequence[Choice], compared: bool) -> str:
+    if not compared:
         return "no reason separates them; the fewest weights stand first"
-    alone = [choice.candidate.label for choice in leaders if choice.figure is not None and choice.figure.sd is None]
+    alone = [choice for choice in leaders if choice.figure is not None and choice.figure.sd is None]
     if alone:
-        return f"{', '.join(alone)} measured with one seed, which says nothing of the noise; repeat with more seeds"
+        return f"{', '.join(map(str, alone))} measured with one seed, which says nothing of the noise; repeat with more seeds"
     return "their means are no further apart than their standard deviations; the higher mean stands first"

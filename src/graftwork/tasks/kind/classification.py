@@ -9,13 +9,13 @@ import numpy as np
 
 from graftwork.errors import TaskError
 from graftwork.heads import Classification, HeadConfig
+from graftwork.options import nearest
 from graftwork.tasks.batches import softmax
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.kind.contract import Kind
 from graftwork.tasks.kind.registry import register
 from graftwork.tasks.kind.texts import TextKind
 from graftwork.tasks.label_names import enough, missing, names_in, number_of, resolve
-from graftwork.tasks.needs import nearest
 from graftwork.tasks.prediction import Prediction
 from graftwork.tasks.rows import Rows
 from graftwork.tasks.scoring.labels import LABEL

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from graftwork.errors import TaskError
+from graftwork.options import nearest
 from graftwork.tasks.kind.contract import Kind
-from graftwork.tasks.needs import nearest
 
 kinds: dict[str, type[Kind]] = {}
 K = TypeVar("K", bound=type[Kind])

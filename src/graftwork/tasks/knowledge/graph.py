@@ -1,4 +1,4 @@
-"""Knowledge that is read: what is told, what is held out, and the task of learning it."""
+"""Knowledge that is read: what is trained on, what is held out, and the task of learning it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_DEV = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Knowledge:
-    """A graph and how it is told, made by `read_knowledge`.
+    """A graph and the sentences that say it, made by `read_knowledge`.
 
     Attributes:
         name: What the recipe calls it.
@@ -39,7 +39,7 @@ class Knowledge:
     sentences: Sentences
 
     def texts(self) -> Rows:
-        """A text for each walk over what is told: its sentences one after the other."""
+        """A text for each walk over what is trained on: its sentences one after the other."""
         found = walks(self.told, each=self.spec.walks, length=self.spec.length, seed=self.spec.seed)
         return Rows(
             [{"text": " ".join(map(self.sentences, walk))} for walk in found], [walk[0].place for walk in found]
@@ -48,7 +48,7 @@ class Knowledge:
     def task(self) -> Task:
         """Masked language modelling on the texts.
 
-        The best epoch is the one that knows best what is told, sentence by sentence: to store it is the purpose. What is
+        The best epoch is the one that knows best what it was trained on, sentence by sentence: to store it is the purpose. What is
         held out decides nothing.
         """
         told = Rows([{"text": self.sentences(triple)} for triple in self.told], [t.place for t in self.told])

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from graftwork.errors import TaskError
+from graftwork.options import nearest
 from graftwork.tasks.knowledge.triples import Triple
-from graftwork.tasks.needs import nearest
 
 SUBJECT, OBJECT = "{subject}", "{object}"
 

@@ -12,7 +12,7 @@ Count = Annotated[int, Field(ge=1, le=10**6)]
 
 
 class KnowledgeSpec(BaseModel):
-    """Triples and how they are told; paths are relative to the recipe's folder.
+    """Triples and the sentences that say them; paths are relative to the recipe's folder.
 
     Attributes:
         triples: A file of triples: ``.tsv`` or ``.jsonl``, also with ``.gz`` (see `read_triples`).

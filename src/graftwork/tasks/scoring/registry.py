@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from graftwork.errors import TaskError
-from graftwork.tasks.needs import nearest, needed
+from graftwork.options import nearest
+from graftwork.tasks.optional_imports import needed
 
 Function = Callable[[Sequence[Any], Sequence[Any], Sequence[str]], float]
 OfCounts = Callable[[np.ndarray, Sequence[str]], np.ndarray]

@@ -1,0 +1,222 @@
+"""Methods on the same tasks, seeds and budget: trained, their costs measured, and how sure their differences are.
+
+comparison(recipe, names) ── run ── results, predictions ──┬── comparison.json
+                             costs ── costs.json ──────────┘
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graftwork.errors import TrainingError
+from graftwork.experiments.comparing.bootstrap import Difference, Drawn, Resampling, difference, mean_difference
+from graftwork.experiments.comparing.selection import comparison, grown
+from graftwork.experiments.costing.costs import measure_costs, read_costs
+from graftwork.experiments.kinds import REFERENCE, Unit
+from graftwork.experiments.planning.plan import plan
+from graftwork.experiments.planning.recipe import Recipe
+from graftwork.experiments.running.folder import COMPARISON, RESULTS, claimed, read_predictions, write_json
+from graftwork.experiments.running.listeners import Watcher
+from graftwork.experiments.running.records import Comparison, read_record
+from graftwork.experiments.running.results import read_results
+from graftwork.experiments.running.run import read_tasks
+from graftwork.experiments.running.run import run as train
+from graftwork.tasks import Task
+from graftwork.training.scores import splits_of
+
+Row = dict[str, Any]
+# Of each line of a task, for each seed, the score with all its draws.
+Draws = Mapping[str, Mapping[int, Drawn]]
+
+
+def compare(
+    recipe: Recipe,
+    names: Sequence[str] | None = None,
+    *,
+    run: str | Path,
+    root: str | Path = ".",
+    watcher: Watcher | None = None,
+    costs: bool = True,
+    redo: bool = False,
+) -> dict[str, Any]:
+    """Train what is compared, each with the same tasks, seeds and budget, and compare it with full fine-tuning.
+
+    What the folder has already is not done again; what an earlier comparison in it has stays in it.
+
+    Args:
+        recipe: Base, tasks, seeds and budget.
+        names: What is compared (see `comparison`).
+        run: The folder for its files; made where it is not there.
+        root: What the recipe's paths are relative to: its own folder.
+        watcher: Is told of everything that happens.
+        costs: Whether time and memory are measured. That starts processes: call it under ``if __name__ == "__main__"``.
+        redo: As for `run`.
+
+    Returns:
+        What ``comparison.json`` says (see `compared`).
+
+    Raises:
+        RecipeError: If a name is not known, the folder is in use, or was begun with another recipe.
+        TaskError: If a task's data cannot be used.
+        TrainingError: If trainings failed, when the others are compared; or at once where nothing can be written.
+    """
+    folder, at = Path(run), Path(root)
+    asked, failed = grown(comparison(recipe, names), folder), None
+    try:
+        results = train(asked, folder, root=root, watcher=watcher, redo=redo)
+    except TrainingError as error:
+        if not (folder / RESULTS).is_file():
+            raise
+        failed, results = error, read_results(folder)
+        full = {row["task"] for row in results["targets"] if row["kind"] == REFERENCE}
+        if not results["failed"] or full != {*asked.targets}:
+            raise
+    tasks = read_tasks(asked, at)
+    with claimed(folder):
+        found = compared(asked, results, folder, tasks)
+        _write(folder, found)  # before anything is measured: it may be interrupted there too
+        if failed is not None:
+            raise failed
+        if costs:
+            found["costs"] = measure_costs(asked, folder, tasks, at, watcher)
+            _write(folder, found)
+    return found
+
+
+def read_comparison(run: str | Path) -> dict[str, Any] | None:
+    """What a folder's ``comparison.json`` says; ``None`` where nothing was compared in it.
+
+    Raises:
+        RecipeError: If it is damaged.
+    """
+    path = Path(run) / COMPARISON
+    return read_record(path, Comparison) if path.is_file() else None
+
+
+def compared(recipe: Recipe, results: Mapping[str, Any], run: Path, tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """What ``comparison.json`` says.
+
+    Args:
+        recipe: The comparison.
+        results: What ``results.json`` says.
+        run: The run's folder, with the predictions of its units.
+        tasks: Its tasks, read.
+
+    Returns:
+        ``targets``: of each ``{"task", "metric", "scored_on", "rows_scored", "draws", "rows"}``, each row a line of the
+        results with ``line`` (its name in the folder), ``weights_a_task``, ``share`` (of the weights of full fine-tuning),
+        ``against_full`` and ``against_best`` (a `Difference`, or ``null`` where it cannot be told) and ``best_other``.
+        ``mean`` is the same over all targets; ``costs`` what ``costs.json`` says, or ``null``.
+    """
+    units = {(u.kind, u.method, target, u.seed): u for u in plan(recipe) for target in (u.task, *u.tasks)}
+    targets, draws = [], {}
+    for number, target in enumerate(recipe.targets):
+        rows = [dict(row) for row in results["targets"] if row["task"] == target]
+        draws[target] = _draws(rows, units, run, tasks[target], number)
+        targets.append(_target(target, rows, draws[target], units, len(_rows_of(tasks[target], rows))))
+    return {
+        "format": 1,
+        "reference": REFERENCE,
+        "seeds": list(recipe.seeds),
+        "targets": targets,
+        "mean": _mean(targets, draws) if len(targets) > 1 else [],
+        "costs": read_costs(run),
+    }
+
+
+def _rows_of(task: Task, rows: Sequence[Row]) -> Any:
+    return splits_of(task)[rows[0]["scored_on"]]
+
+
+def _draws(rows: Sequence[Row], units: Mapping[Any, Unit], run: Path, task: Task, number: int) -> Draws:
+    """Every line's scores, on the rows and on every draw of them; without those that predictions do not tell."""
+    resample = Resampling(task, _rows_of(task, rows), seed=number)
+    found: dict[str, dict[int, Drawn]] = {}
+    for row in rows:
+        of_line = found.setdefault(_line(row), {})
+        for seed, score in zip(row["seeds"], row["scores"], strict=True):
+            unit = units[row["kind"], row.get("method", ""), row["task"], seed]
+            drawn = resample(read_predictions(unit.folder(run)).get(row["task"], []))
+            if drawn is not None and abs(drawn.score - score) < 1e-6:  # else what was kept is not what was scored
+                of_line[seed] = drawn
+    return found
+
+
+def _target(target: str, rows: list[Row], draws: Draws, units: Mapping[Any, Unit], count: int) -> dict[str, Any]:
+    full = next(row for row in rows if row["kind"] == REFERENCE)
+    means = {_line(row): row["mean"] for row in rows}
+    for row in rows:
+        line = _line(row)
+        unit = units[row["kind"], row.get("method", ""), target, row["seeds"][0]]
+        best = _best_other(line, means)
+        row |= {
+            "line": line,
+            "weights_a_task": round(row["trained_weights"] / max(len(unit.tasks), 1)),
+            "share": row["trained_weights"] / full["trained_weights"],
+            "against_full": None if line == REFERENCE else _told(difference(draws[line], draws[REFERENCE])),
+            "best_other": best,
+            "against_best": None if best is None else _told(difference(draws[line], draws[best])),
+        }
+    told = {key: full[key] for key in ("metric", "scored_on")}
+    drawn = [len(one.draws) for of_line in draws.values() for one in of_line.values()]
+    return {"task": target, **told, "rows_scored": count, "draws": min(drawn, default=0), "rows": rows}
+
+
+def _mean(targets: Sequence[Mapping[str, Any]], draws: Mapping[str, Draws]) -> list[Row]:
+    """The mean over all targets of each line that all of them have."""
+    tables = [{row["line"]: row for row in target["rows"]} for target in targets]
+    lines = [line for line in tables[0] if all(line in table for table in tables)]
+    found = [_mean_row(line, [table[line] for table in tables]) for line in lines]
+    means = {row["line"]: row["mean"] for row in found}
+
+    def against(line: str, other: str) -> Any:
+        return _told(mean_difference([(one[line], one[other]) for one in draws.values()]))
+
+    for row in found:
+        line, best = row["line"], _best_other(row["line"], means)
+        row |= {
+            "against_full": None if line == REFERENCE else against(line, REFERENCE),
+            "best_other": best,
+            "against_best": None if best is None else against(line, best),
+        }
+    return found
+
+
+def _mean_row(line: str, rows: Sequence[Row]) -> Row:
+    seeds = [seed for seed in rows[0]["seeds"] if all(seed in row["seeds"] for row in rows)]
+    scores = [statistics.fmean(dict(zip(r["seeds"], r["scores"], strict=True))[seed] for r in rows) for seed in seeds]
+    means = {
+        key: statistics.fmean(row[key] for row in rows)
+        for key in ("trained_weights", "weights_a_task", "share", "file_bytes")
+    }
+    return {
+        **{key: rows[0][key] for key in ("kind", "method", "members") if key in rows[0]},
+        "line": line,
+        "seeds": seeds,
+        "scores": scores,
+        "mean": statistics.fmean(row["mean"] for row in rows),
+        "sd": statistics.stdev(scores) if len(scores) > 1 else None,
+        **{key: value if key == "share" else round(value) for key, value in means.items()},
+    }
+
+
+def _best_other(line: str, means: Mapping[str, float]) -> str | None:
+    """The best of the others, full fine-tuning aside."""
+    others = [other for other in means if other not in (line, REFERENCE)]
+    return max(others, key=lambda other: means[other]) if others else None
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """What a line is called in the folder, as `Unit.label` does."""
+    return f"{row['kind']}-{row['method']}" if row.get("method") else str(row["kind"])
+
+
+def _told(found: Difference | None) -> dict[str, Any] | None:
+    return None if found is None else found.to_dict()
+
+
+def _write(run: Path, found: Mapping[str, Any]) -> None:
+    write_json(run / COMPARISON, found)

@@ -1,0 +1,60 @@
+"""The kinds of trainings that a recipe knows, one file a kind, in the order in which tables show them.
+
+A new kind is a file here, with a class that says its facts, what it puts on the base and how it is loaded again, and its name in
+`UNIT_KINDS`.
+"""
+
+from graftwork.experiments.kinds.adapter import ADAPTER, KNOWLEDGE, LANGUAGE, LONGER, METHOD
+from graftwork.experiments.kinds.contract import SetUp, Stage, UnitKind, by_name
+from graftwork.experiments.kinds.full import FULL, INTERMEDIATE_FULL, REFERENCE, SOURCE
+from graftwork.experiments.kinds.head import HEAD
+from graftwork.experiments.kinds.intermediate import INTERMEDIATE
+from graftwork.experiments.kinds.joint import ALL, FUSION_MT, MT_JOINT, MT_SHARED, MULTITASK, SHARED, JointKind
+from graftwork.experiments.kinds.new_task import NEW_TASK
+from graftwork.experiments.kinds.pooled import AVERAGE, COPIES, FUSION, OWN, SCALEARN, fusion_name
+from graftwork.experiments.kinds.second_stage import TUNED
+from graftwork.experiments.kinds.sequential import SEQUENTIAL, SEQUENTIAL_ADAPTERS
+from graftwork.experiments.kinds.unit import Unit
+
+UNIT_KINDS = by_name(
+    LANGUAGE,
+    KNOWLEDGE,
+    SOURCE,
+    HEAD,
+    FULL,
+    INTERMEDIATE_FULL,
+    SEQUENTIAL,
+    MULTITASK,
+    ADAPTER,
+    TUNED,
+    METHOD,
+    LONGER,
+    INTERMEDIATE,
+    MT_SHARED,
+    NEW_TASK,
+    MT_JOINT,
+    SEQUENTIAL_ADAPTERS,
+    AVERAGE,
+    OWN,
+    COPIES,
+    SCALEARN,
+    FUSION,
+    FUSION_MT,
+)
+KINDS = tuple(UNIT_KINDS)
+OF_SOURCES = ("adapter", "new_task", "tuned")  # what a task that is no target gets for itself
+
+__all__ = [
+    "ALL",
+    "KINDS",
+    "OF_SOURCES",
+    "REFERENCE",
+    "SHARED",
+    "UNIT_KINDS",
+    "JointKind",
+    "SetUp",
+    "Stage",
+    "Unit",
+    "UnitKind",
+    "fusion_name",
+]

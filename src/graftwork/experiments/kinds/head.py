@@ -1,0 +1,27 @@
+"""A head alone, on the frozen base."""
+
+from __future__ import annotations
+
+from graftwork.api import Adapters
+from graftwork.experiments.kinds.contract import RunFiles, SetUp, Stage, UnitKind
+from graftwork.experiments.kinds.unit import Unit
+from graftwork.training.joint_trainer import TaskRoute
+
+
+class HeadKind(UnitKind):
+    """The head of a task."""
+
+    def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
+        """A new head."""
+        context.add_head(adapters, unit.task, unit.task)
+        adapters.train_only(unit.task)
+        return Stage(unit.task, "head", None, unit.task)
+
+    def load(
+        self, unit: Unit, task: str, adapters: Adapters, files: RunFiles, language: str | None = None
+    ) -> TaskRoute:
+        """The head."""
+        return TaskRoute(None, str(adapters.load(files.folder(unit) / "head")))
+
+
+HEAD = HeadKind("head", "head only", budget=("head",), control=True)

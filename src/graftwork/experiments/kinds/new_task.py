@@ -1,0 +1,35 @@
+"""One more task of an adapter that serves several: only what is the new task's own is trained."""
+
+from __future__ import annotations
+
+from graftwork.api import Adapters
+from graftwork.experiments.kinds.contract import RunFiles, SetUp, Stage, UnitKind
+from graftwork.experiments.kinds.unit import Unit
+from graftwork.training.joint_trainer import TaskRoute
+from graftwork.weights.names import full_name
+
+
+class NewTaskKind(UnitKind):
+    """A member more of a shared adapter; the other tasks' parts are not kept with it."""
+
+    def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
+        """The shared adapter with the new task's part alone."""
+        (shared,) = unit.members
+        context.load_dependency(adapters, shared, unit.task)
+        before, new = adapters.members_of(unit.task), adapters.add_member(unit.task, unit.task)
+        for member in before:
+            adapters.remove(member)
+        context.add_head(adapters, new, unit.task)
+        adapters.train_only(new)
+        return Stage(unit.task, "adapter", new, new)
+
+    def load(
+        self, unit: Unit, task: str, adapters: Adapters, files: RunFiles, language: str | None = None
+    ) -> TaskRoute:
+        """The adapter with the new task's part, whose head it has."""
+        if task not in adapters.names:
+            adapters.load(files.folder(unit) / "adapter", task, head=True)
+        return TaskRoute(unit.stack(task, language), full_name(task, task))
+
+
+NEW_TASK = NewTaskKind("new_task", "shared adapter, new task", budget=("adapter", "new_task"))

@@ -1,0 +1,158 @@
+"""What is learned over a pool of trained adapters: an attention (AdapterFusion), scales (ScaLearn), or a head over their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graftwork.api import Adapters
+from graftwork.compose import Average, Fuse, ScaLearn
+from graftwork.compose.blocks import Learned
+from graftwork.experiments.kinds.contract import Plans, RunFiles, SetUp, Stage, UnitKind
+from graftwork.experiments.kinds.unit import Unit
+from graftwork.training.joint_trainer import TaskRoute
+
+
+def fusion_name(unit: Unit) -> str:
+    """The name of a unit's fusion."""
+    return f"{unit.kind}-{unit.task}"
+
+
+class PooledKind(UnitKind):
+    """Trained over adapters of the pool, which are frozen."""
+
+    def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
+        """Over the adapters of all tasks."""
+        return (Unit(self.name, target, seed, plans.pool(target, seed), plans.adapter(target, seed).stacked_on),)
+
+    def child_name(self, member: Unit) -> str:
+        """The name of an adapter in the pool."""
+        return member.task
+
+    def put_pool(self, unit: Unit, adapters: Adapters, context: SetUp) -> dict[str, Unit]:
+        """The adapters of the pool on the model, by their names there."""
+        names = {self.child_name(member): member for member in unit.members}
+        for name, member in names.items():
+            context.load_dependency(adapters, member, name, head=member.kind == "adapter")  # knowledge has no head
+        return names
+
+    def load_pool(self, unit: Unit, adapters: Adapters, files: RunFiles) -> list[str]:
+        """The same from the files of a run, to predict."""
+        for member in unit.members:
+            name = self.child_name(member)
+            if name not in adapters.names:
+                adapters.load(files.adapter_folder(member), name, head=member.kind == "adapter")
+        return [self.child_name(member) for member in unit.members]
+
+
+class FusionKind(PooledKind):
+    """A learned block over the pool."""
+
+    def block(self, unit: Unit, names: Sequence[str]) -> Learned:
+        """The block over adapters of some names."""
+        return Fuse(*names, name=fusion_name(unit))
+
+    def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
+        """The block, whose head starts as that of the target's own adapter."""
+        names = self.put_pool(unit, adapters, context)
+        own = next(name for name, member in names.items() if (member.task, member.seed) == (unit.task, unit.seed))
+        return self.learned(unit, adapters, context, list(names), own)
+
+    def learned(self, unit: Unit, adapters: Adapters, context: SetUp, names: Sequence[str], own: str) -> Stage:
+        """The block over adapters that are on the model, its head a copy of that of one of them."""
+        block = self.block(unit, names)
+        config = context.scalearn_config if isinstance(block, ScaLearn) else context.fusion_config
+        adapters.add_fusion(block, config, head_from=own)
+        adapters.train_only(block, active=unit.stack(block))
+        return Stage(block.name, "fusion", block, block.name)
+
+    def load(
+        self, unit: Unit, task: str, adapters: Adapters, files: RunFiles, language: str | None = None
+    ) -> TaskRoute:
+        """The pool and the block with its head."""
+        block = self.block(unit, self.load_pool(unit, adapters, files))
+        adapters.load(files.folder(unit) / "fusion", head=True)
+        return TaskRoute(unit.stack(block, language), block.name)
+
+
+class ScaLearnKind(FusionKind):
+    """Learned scales in the place of the attention."""
+
+    def block(self, unit: Unit, names: Sequence[str]) -> Learned:
+        """The block over adapters of some names."""
+        return ScaLearn(*names, name=fusion_name(unit))
+
+
+class OwnKind(FusionKind):
+    """A control: the fusion of the target's own adapter alone."""
+
+    def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
+        """Over one adapter."""
+        own = plans.adapter(target, seed)
+        return (Unit(self.name, target, seed, (own,), own.stacked_on),)
+
+
+class CopiesKind(FusionKind):
+    """A control: the fusion of copies of the target's adapter, trained with other seeds."""
+
+    def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
+        """Over copies."""
+        copies = tuple(plans.adapter(target, other) for other in plans.copies(seed))
+        return (Unit(self.name, target, seed, copies, plans.adapter(target, seed).stacked_on),)
+
+    def child_name(self, member: Unit) -> str:
+        """The task with the seed."""
+        return f"{member.task}@{member.seed}"
+
+
+class AverageKind(PooledKind):
+    """A control: a head over the uniform mean of the pool."""
+
+    def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
+        """The mean with a head that starts as a fusion's does."""
+        names = self.put_pool(unit, adapters, context)
+        head = fusion_name(unit)
+        context.add_head(adapters, head, unit.task)
+        own = adapters.head_of(unit.task)
+        for path, module in adapters.head_of(head).items():
+            module.load_state_dict(own[path].state_dict())
+        mean = Average(*names)
+        adapters.train_only(head, active=unit.stack(mean), head=head)
+        return Stage(head, "head", mean, head)
+
+    def load(
+        self, unit: Unit, task: str, adapters: Adapters, files: RunFiles, language: str | None = None
+    ) -> TaskRoute:
+        """The pool and the head."""
+        mean = Average(*self.load_pool(unit, adapters, files))
+        return TaskRoute(unit.stack(mean, language), str(adapters.load(files.folder(unit) / "head")))
+
+
+AVERAGE = AverageKind(
+    "average", "uniform mean", "uniform mean of {}", ("average",), control=True, of_single=True, weighs=True
+)
+OWN = OwnKind(
+    "own",
+    "fusion, own adapter",
+    "fusion of own alone",
+    ("fusion",),
+    control=True,
+    of_single=True,
+    weighs=True,
+    fuses=True,
+)
+COPIES = CopiesKind(
+    "copies",
+    "fusion, copies",
+    "fusion of {} copies",
+    ("fusion",),
+    control=True,
+    of_single=True,
+    weighs=True,
+    fuses=True,
+)
+SCALEARN = ScaLearnKind(
+    "scalearn", "ScaLearn, all", "ScaLearn of all {}", ("scalearn",), control=True, of_single=True, weighs=True
+)
+FUSION = FusionKind(
+    "fusion", "fusion, all", "fusion of all {}", ("fusion",), control=True, of_single=True, weighs=True, fuses=True
+)

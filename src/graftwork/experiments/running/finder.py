@@ -1,0 +1,177 @@
+"""A run's finder: which of its tasks a text belongs to, fitted on the tasks' own training texts, kept beside the units."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from graftwork.api import Adapters
+from graftwork.checkpoint.folders import replace_file
+from graftwork.errors import RecipeError
+from graftwork.experiments.planning.recipe import Recipe
+from graftwork.experiments.running.records import read_record
+from graftwork.experiments.running.run_context import RunContext
+from graftwork.tasks import Kind, Task
+from graftwork.training.task_head import FEWEST, TaskHead
+from graftwork.training.text_states import text_states
+
+FOLDER = "finder"
+_JSON, _TENSORS = "finder.json", "finder.safetensors"
+_VERSION = 1
+_ROWS = 256  # texts a task, drawn once and for all
+_PROBE = "What the base makes of this text tells it from another base."
+_SAME = 0.99  # the cosine of the probe's states that rounding and another device leave
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptFinder:
+    """What lies in a run's folder.
+
+    Attributes:
+        tasks: The tasks, in the order of the head's.
+        head: The scores.
+        probe: The state of a text that is the same for all finders, ``(width,)``: it shows another base.
+        texts: A hash of the texts that it was fitted on.
+    """
+
+    tasks: tuple[str, ...]
+    head: TaskHead
+    probe: Tensor
+    texts: str
+
+    def check_base(self, adapters: Adapters, tokenizer: Any, at: Path) -> None:
+        """Refuse a base that reads texts otherwise than the one that it was fitted on.
+
+        Raises:
+            RecipeError: If it does.
+        """
+        now = text_states(adapters, [_PROBE], tokenizer)[0].double()
+        same = now.shape == self.probe.shape and torch.cosine_similarity(now, self.probe, dim=0) >= _SAME
+        if not same:
+            raise RecipeError(
+                f"{at} was fitted on another base, or with another tokenizer, than the one that is there now; delete it, and "
+                "the same `graftwork run` makes it again"
+            )
+
+
+def keep_finder(context: RunContext) -> None:
+    """Fit the finder of a run of two tasks of text or more, where there is none for these texts yet.
+
+    A task with fewer than five different texts has too few to say how far they reach: the run then has none.
+    """
+    texts = {name: _texts(context.tasks[name], context.recipe) for name in tasks_of_text(context.recipe)}
+    at = context.run / FOLDER
+    if len(texts) < 2 or min(map(len, texts.values())) < FEWEST:
+        return
+    of = _hash(texts)
+    try:
+        before = read_finder(at)
+    except RecipeError:
+        before = None
+    if before is not None and before.texts == of:
+        return
+    adapters, limit = context.fresh(), context.recipe.base.max_length
+    states = {name: text_states(adapters, some, context.processor, max_length=limit) for name, some in texts.items()}
+    probe = text_states(adapters, [_PROBE], context.processor)[0]
+    _write(at, KeptFinder(tuple(texts), TaskHead.fit(states), probe, of))
+
+
+def tasks_of_text(recipe: Recipe) -> tuple[str, ...]:
+    """The tasks that a text can ask for."""
+    words = {kind.name for kind in recipe.kinds if kind.processor == "tokenizer"}
+    return tuple(name for name, spec in recipe.tasks.items() if spec.kind in words)
+
+
+def _texts(task: Task, recipe: Recipe) -> list[str]:
+    """Some texts of a task, each once: what it is described by, and rows to learn from; the short ones first."""
+    rows = dict.fromkeys(filter(None, (text_of(task.kind, row) for row in task.train)))
+    drawn = random.Random(f"{recipe.seeds[0]} {task.name}").sample([*rows], min(_ROWS, len(rows)))
+    return sorted({*task.spec.described, *drawn}, key=lambda text: (len(text), text))
+
+
+def text_of(kind: Kind, row: Mapping[str, Any]) -> str:
+    """All that a row gives to read, as one text; as one types it."""
+    first, *more = kind.reads
+    roles = [first, *(["pair"] if "pair" in kind.options else []), *more]
+    cells = [row.get(getattr(kind.spec, role)) for role in roles]
+    return joined([text for cell in cells if cell for text in ([cell] if isinstance(cell, str) else cell)])
+
+
+def joined(texts: Sequence[Any]) -> str:
+    """Several texts as the one that is compared."""
+    return " ".join(str(text).strip() for text in texts).strip()
+
+
+def read_finder(at: Path) -> KeptFinder | None:
+    """What lies in a folder; ``None`` where there is no such folder.
+
+    Raises:
+        RecipeError: If it is damaged, or of another version.
+    """
+    if not at.is_dir():
+        return None
+    try:
+        told, data = read_record(at / _JSON, Any), (at / _TENSORS).read_bytes()
+        if not isinstance(told, dict) or told.get("version") != _VERSION:
+            raise ValueError(f"it must say version {_VERSION}")
+        if set(told) != {"version", "tasks", "texts", "tensors"} or not _names(told["tasks"]):
+            raise ValueError("it must have version, tasks, texts and tensors")
+        if told["tensors"] != hashlib.sha256(data).hexdigest():
+            raise ValueError(f"{_TENSORS} is not what it was saved with")
+        tensors = {name: tensor.double() for name, tensor in load(data).items()}
+        probe = tensors.pop("probe")
+        head = TaskHead(**tensors)
+        _check(head, probe, len(told["tasks"]))
+    except (OSError, KeyError, TypeError, ValueError, RecipeError) as error:
+        raise RecipeError(
+            f"{at} is damaged, or of another version ({error}); delete it, and the same `graftwork run` makes it again"
+        ) from error
+    return KeptFinder(tuple(told["tasks"]), head, probe, str(told["texts"]))
+
+
+def _names(tasks: Any) -> bool:
+    return isinstance(tasks, list) and all(isinstance(t, str) for t in tasks) and len({*tasks}) == len(tasks) > 1
+
+
+def _check(head: TaskHead, probe: Tensor, tasks: int) -> None:
+    width, directions = probe.numel(), head.spread.numel()
+    expected = {
+        "weight": (tasks, width),
+        "bias": (tasks,),
+        "means": (tasks, width),
+        "directions": (directions, width),
+        "spread": (directions,),
+        "rest": (1,),
+        "reach": (tasks,),
+    }
+    for name, tensor in head.tensors().items():
+        if tensor.shape != expected[name] or not tensor.isfinite().all():
+            raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, or is not finite")
+
+
+def _write(at: Path, finder: KeptFinder) -> None:
+    """The tensors first: the JSON that names their hash makes the two one."""
+    tensors = {**finder.head.tensors(), "probe": finder.probe}
+    data = save({name: tensor.float().contiguous() for name, tensor in tensors.items()})
+    told = {
+        "version": _VERSION,
+        "tasks": list(finder.tasks),
+        "texts": finder.texts,
+        "tensors": hashlib.sha256(data).hexdigest(),
+    }
+    at.mkdir(exist_ok=True)
+    replace_file(at / _TENSORS, data)
+    replace_file(at / _JSON, (json.dumps(told, indent=1) + "\n").encode())
+
+
+def _hash(texts: Mapping[str, Sequence[str]]) -> str:
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()

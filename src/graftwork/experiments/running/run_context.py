@@ -1,0 +1,100 @@
+"""What all units of a run share: recipe, tasks, processor, and how a unit is set up on a fresh base."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+from transformers import set_seed
+
+from graftwork.api import Adapters, attach
+from graftwork.compose import FusionConfig, ScaLearnConfig
+from graftwork.experiments.kinds import UNIT_KINDS, Stage, Unit
+from graftwork.experiments.planning.recipe import Recipe
+from graftwork.experiments.running.base import auto_class, load_base, load_processor
+from graftwork.experiments.running.hashes import hash_base, hash_rows, hash_tokenizer
+from graftwork.experiments.running.run_files import RunFiles
+from graftwork.tasks import Task
+from graftwork.training.encoding import Encoded
+
+
+class RunContext(RunFiles):
+    """What all units of a run share: recipe, tasks, processor, and where everything is.
+
+    Args:
+        recipe: The recipe.
+        root: Its folder, for relative paths.
+        run: The run's folder.
+        tasks: The recipe's tasks, read.
+        from_files: Whether what a unit needs of others is read from their files; else it is made anew, to measure times.
+    """
+
+    def __init__(
+        self, recipe: Recipe, root: Path, run: Path, tasks: Mapping[str, Task], *, from_files: bool = True
+    ) -> None:
+        super().__init__(recipe, root, run)
+        self.tasks, self.from_files = tasks, from_files
+        self.auto = auto_class(recipe.kinds)
+        self.processor = load_processor(recipe.base, recipe.kinds, root)
+        self._encoded: Encoded | None = None
+        self.rows_hash = functools.cache(lambda task: hash_rows(self.tasks[task]))
+
+    @functools.cached_property
+    def base_hash(self) -> str:
+        """The hash of the base's files; one of the Hub that is not on this machine yet is loaded first."""
+        table = self.recipe.base
+        found = hash_base(table, self.root)
+        if found is None:
+            load_base(table, self.auto, self.root)
+            found = hash_base(table, self.root)
+        return found or ""  # a form of weights that transformers alone knows
+
+    @functools.cached_property
+    def tokenizer_hash(self) -> str:
+        """The hash of the files of its tokenizer, or of its processor of images."""
+        return hash_tokenizer(self.recipe.base, self.root)
+
+    def fresh(self) -> Adapters:
+        """The base anew, with nothing on it."""
+        return attach(load_base(self.recipe.base, self.auto, self.root))
+
+    def encoded(self, task: str) -> Encoded:
+        """A task's features; the last task's are kept, since the units of a target follow one another."""
+        if self._encoded is None or self._encoded.task.name != task:
+            self._encoded = Encoded(self.tasks[task], self.processor, self.recipe.base.max_length)
+        return self._encoded
+
+    def set_up(self, unit: Unit) -> tuple[Adapters, Stage]:
+        """A fresh base with what a unit trains on it."""
+        set_seed(unit.seed)
+        adapters = self.fresh()
+        return adapters, self.put(unit, adapters)
+
+    def put(self, unit: Unit, adapters: Adapters) -> Stage:
+        """What a unit trains, on a base that may have others on it; what is drawn follows the state of the generators."""
+        for below in unit.stacked_on:
+            self.load_dependency(adapters, below, below.task)  # what a task is stacked on has no head in use
+        return UNIT_KINDS[unit.kind].set_up(unit, adapters, self)
+
+    def load_dependency(self, adapters: Adapters, unit: Unit, name: str, *, head: bool = False) -> None:
+        """Put on the model what another unit has trained."""
+        UNIT_KINDS[unit.kind].put(unit, name, adapters, self, head=head, trained=self.from_files)
+
+    def add_head(self, adapters: Adapters, name: str, task: str) -> None:
+        """Give a name the head of a task."""
+        adapters.add_head(name, self.tasks[task].head())
+
+    def trains_adapters_below(self, task: str) -> bool:
+        """Whether the adapters that a task is stacked on are trained again together with the base."""
+        return self.recipe.tasks[task].adapters == "trained"
+
+    @property
+    def fusion_config(self) -> FusionConfig:
+        """The configuration of every fusion."""
+        return self.recipe.fusion_config
+
+    @property
+    def scalearn_config(self) -> ScaLearnConfig:
+        """The configuration of learned scales."""
+        return self.recipe.scalearn_config

@@ -1,0 +1,185 @@
+"""The hooks: plain functions on plain modules, which find their work through the module they are called with.
+
+A closure would tie a copied model to the original's weights, and cannot be pickled. What a module has to do is written
+in its `Ports`, a plain object in the module's ``__dict__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graftwork.errors import AttachError, CompositionError
+from graftwork.forward.frame import Frame
+from graftwork.forward.gradient_checkpointing import recomputing
+from graftwork.forward.plan import Plan
+from graftwork.forward.ports import PORTS, Ports
+from graftwork.forward.site_output import write, written
+from graftwork.forward.stand_ins import Override, StandIns
+from graftwork.sites.site import RESERVED
+
+
+def before(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Forward pre-hook: count the call, additions to inputs, inputs to carry."""
+    ports: Ports = module.__dict__[PORTS]
+    frame = _frame(ports, module)
+    if frame is None:
+        return None
+    for number in ports.restarts:
+        frame.counts[number] = 0
+    if ports.counted:
+        frame.counts[ports.number] = frame.counts.get(ports.number, 0) + 1
+    call = _call(frame, ports)
+    start = given = (args, kwargs)
+    for at, slot, site, stream in ports.entries:
+        if at == call and site in (frame.plan.stream if stream else frame.plan.branch):
+            value = _input(ports, slot, *given)
+            given = _with_input(ports, slot, *given, written(frame, ports, site, stream, value))
+    for at, slot, site, role in ports.inputs:
+        if at == call and frame.wants(site, role):
+            frame.carry(site, role, _input(ports, slot, *given))
+    return None if given is start else given
+
+
+def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    """Forward hook: an adapter's own norm or head in the place of the base's, additions, outputs to carry."""
+    ports: Ports = module.__dict__[PORTS]
+    frame = _frame(ports, module)
+    if frame is None:
+        return None
+    changed = output
+    if ports.norm is not None:
+        norm = frame.norm(ports.norm)
+        if norm is not None:
+            changed = norm(args[0] if args else next(iter(kwargs.values())))
+    if ports.head is not None and ports.head in frame.plan.heads:
+        changed = run_head(module, frame.plan.heads[ports.head], frame, args, kwargs)
+    call = _call(frame, ports)
+    for at, slot, site, stream in ports.writes:
+        if at == call:
+            changed = write(frame, ports, site, stream, slot, changed)
+    for at, slot, site, role in ports.outputs:
+        if at == call and frame.wants(site, role):
+            frame.carry(site, role, pick(changed, slot))
+    return changed
+
+
+def _call(frame: Frame, ports: Ports) -> int:
+    """The number of the call under way, 0 where calls are not told apart."""
+    return 0 if ports.counter is None else frame.counts.get(ports.counter, 1) - 1
+
+
+def _frame(ports: Ports, module: nn.Module) -> Frame | None:
+    runtime = ports.runtime
+    frame = runtime.frame
+    if frame is not None:
+        if frame.graded and not frame.bound and not torch.is_grad_enabled() and frame.opener is not None:
+            runtime.unbound = True  # so runs what is checkpointed reentrantly
+        return frame
+    plan = runtime.current_plan()
+    if _has_work(ports, plan) if plan is not None else runtime.unbound and recomputing():
+        active = "nothing" if plan is None else repr(plan.composition)
+        raise AttachError(
+            f"{ports.path or 'the model'} ({type(module).__name__}) runs outside the model's forward, while {active} is active: "
+            "call the model itself, model(...), not model.forward(...) and not its parts one by one; with gradient "
+            "checkpointing of your own, wrap the checkpointed function with `adapters.bind(fn)`; to run a part alone, set "
+            "`adapters.active = None`"
+        )
+    return None
+
+
+def _has_work(ports: Ports, plan: Plan) -> bool:
+    """Whether the composition changes what this module returns."""
+    places = [(site, stream) for _, _, site, stream in (*ports.writes, *ports.entries)]
+    writes = any(site in (plan.stream if stream else plan.branch) for site, stream in places)
+    return writes or ports.norm in plan.norms or ports.head in plan.heads
+
+
+def _input(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """An input by position or name, given either way."""
+    found = _passed(ports, slot, args, kwargs)
+    return kwargs[found] if isinstance(found, str) else args[found]  # type: ignore[no-any-return]
+
+
+def _with_input(
+    ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with another tensor as one input."""
+    found = _passed(ports, slot, args, kwargs)
+    if isinstance(found, str):
+        return args, {**kwargs, found: value}
+    return (*args[:found], value, *args[found + 1 :]), dict(kwargs)
+
+
+def _passed(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | str:
+    """Where an input is in this call: its position or its name, whichever way it was given."""
+    if isinstance(slot, str):
+        if slot in kwargs:
+            return slot
+        if slot in ports.parameters and ports.parameters.index(slot) < len(args):
+            return ports.parameters.index(slot)
+    elif slot < len(args):
+        return slot
+    elif slot < len(ports.parameters) and ports.parameters[slot] in kwargs:
+        return ports.parameters[slot]
+    raise AttachError(
+        f"the input {slot!r} of {ports.path!r} was there when the sites were found, and is not in this call"
+    )
+
+
+def pick(output: Any, slot: int | str | None) -> Tensor:
+    """One tensor of a module's output."""
+    return output if slot is None else output[slot]  # type: ignore[no-any-return]
+
+
+def run_head(
+    base: nn.Module, program: StandIns, frame: Frame, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Tensor:
+    """The output of the head that stands in for the model's own.
+
+    Raises:
+        CompositionError: If rows of one batch use heads with outputs of different sizes.
+    """
+    if isinstance(program, nn.Module):
+        return stand_in(program, base, args, kwargs)
+    values = args[0] if args else next(iter(kwargs.values()))
+    chosen = Override.bound(
+        base, lambda m, rows: stand_in(m, base, (rows,), {}), program, frame.call.rows, frame.call.beams
+    )
+    chosen.on_rows = frame.on_rows
+    modules = [
+        base if m is None else m for m in (chosen.choice if isinstance(chosen.choice, tuple) else (chosen.choice,))
+    ]
+    tied = {
+        id(p) for m in modules for part in m.modules() for p in part.__dict__.values() if isinstance(p, nn.Parameter)
+    }
+    sizes = {_own_shapes(m, tied) for m in modules}
+    if len(sizes) > 1:
+        raise CompositionError(
+            f"{frame.plan.composition!r}: the rows use heads with outputs of different sizes, which do not fit one tensor; "
+            "use adapters whose heads have equally many labels, or run them one after another"
+        )
+    return chosen(values)
+
+
+def _own_shapes(head: nn.Module, tied: Collection[int]) -> tuple[torch.Size, ...]:
+    """The shapes of a head's weights, those apart that copies have in common with the base, and adapters inside."""
+    mine = [(n, p) for n, p in head.named_parameters() if id(p) not in tied and RESERVED not in n.split(".")]
+    return tuple(p.shape for _, p in mine)
+
+
+def stand_in(head: nn.Module, base: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """A head's output, its float32 weights computed in the dtype of the model's own head."""
+    if head is base:
+        return head.forward(*args, **kwargs)  # type: ignore[no-any-return]
+    weights = dict(head.named_parameters())
+    dtype = next((p.dtype for p in base.parameters() if p.is_floating_point()), None)
+    if dtype is None or all(p.dtype == dtype or not p.is_floating_point() for p in weights.values()):
+        return head(*args, **kwargs)  # type: ignore[no-any-return]
+    narrow = {name: p.to(dtype) if p.is_floating_point() else p for name, p in weights.items()}
+    return torch.func.functional_call(head, narrow, args, dict(kwargs))  # type: ignore[no-any-return]

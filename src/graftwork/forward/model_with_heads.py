@@ -1,0 +1,319 @@
+"""A base model with named heads of any kind: several tasks on one model, one head each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from graftwork.errors import CompositionError, ConfigError
+from graftwork.forward.heads_in_use import SeveralHeads
+from graftwork.forward.runtime import AttachedModel
+from graftwork.forward.stand_ins import by_row
+from graftwork.heads import Backbone, Head
+from graftwork.weights.tied import all_names, each_once
+
+if TYPE_CHECKING:
+    from graftwork.heads.output import HeadOutput
+
+HANDLE = "_graftwork_handle"
+HEAD_PATH = "head"
+Part = tuple[str, Head, tuple[int, ...] | None]
+
+
+class Forward:
+    """The forward of a `ModelWithHeads` model, with the base's own parameters by name and ``labels``.
+
+    Attributes:
+        headed: The model.
+    """
+
+    def __init__(self, headed: ModelWithHeads) -> None:
+        self.headed = headed
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        found = inspect.signature(self.headed.base.forward).parameters.values()
+        named = [
+            p.replace(kind=p.KEYWORD_ONLY)
+            for p in found
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name != "labels"
+        ]
+        labels = inspect.Parameter("labels", inspect.Parameter.KEYWORD_ONLY, default=None)
+        return inspect.Signature([*named, labels, *(p for p in found if p.kind is p.VAR_KEYWORD)])
+
+    def __call__(self, **inputs: Any) -> Any:
+        return ModelWithHeads.forward(self.headed, **inputs)
+
+
+class ModelWithHeads(nn.Module):
+    """A base model without a head, to which heads are added by name.
+
+    ``gw.attach(gw.ModelWithHeads(AutoModel.from_pretrained(...)))``, then
+    ``adapters.add_head(name, gw.heads.Classification(...))``: for an adapter or a fusion, whose head it is then, or under a
+    name of its own. What is active says which head runs; with heads by rows, or several at once, the output's ``by_head``
+    has each one's own.
+
+    A model that computes words itself (an AutoModelForSeq2SeqLM, say) may be the base too: language-model heads then use
+    its own output layer, `generate` is its own, and every other head reads the states of the model inside.
+
+    Attributes:
+        base: The base model.
+    """
+
+    base_model_prefix = "base"
+    # Trainer: our losses are means over the batch, not sums over tokens to be divided by a number it counts
+    accepts_loss_kwargs = False
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+        self.register_state_dict_post_hook(each_once)
+        self.register_load_state_dict_pre_hook(all_names)
+        self.training = base.training
+        # An instance's own, so that who asks for its parameters (a Trainer, which drops other columns) sees the base's.
+        self.__dict__["forward"] = Forward(self)
+
+    def forward(self, *, labels: Tensor | Mapping[str, Tensor] | None = None, **inputs: Any) -> Any:
+        """Run the base and the heads in use.
+
+        Args:
+            labels: A tensor as the head wants it (see `graftwork.heads`), for all rows; or one for each head by name, for
+                all rows or for the head's own.
+            inputs: The base's own arguments, by name.
+
+        Returns:
+            A `HeadOutput`; what the base gives where no head is in use.
+
+        Raises:
+            CompositionError: If labels are given and no head is in use, or heads are mixed that cannot be.
+        """
+        parts = self._parts()
+        if not parts:
+            return self._bare(labels, inputs)
+        states, inputs = self._states([head for _, head, _ in parts], inputs, labels)
+        outputs = {name: _run(head, rows, states, inputs, _labels(labels, name)) for name, head, rows in parts}
+        if len(outputs) == 1:
+            (one,) = outputs.values()
+            if one.rows is None:
+                return one
+        from graftwork.heads.output import HeadOutput  # with transformers, when there is a model to run
+
+        losses = [(o.loss, 1.0 if o.rows is None else len(o.rows) / states.shape[0]) for o in outputs.values()]
+        known = [loss * share for loss, share in losses if loss is not None]
+        return HeadOutput(loss=torch.stack(known).sum() if known else None, by_head=outputs)
+
+    def generate(self, **inputs: Any) -> Any:
+        """The base's own `generate`, with what is active; without a cache where that has to see all earlier positions.
+
+        Raises:
+            ConfigError: If the base cannot generate.
+        """
+        if not hasattr(self.base, "generate") or not self.computes_words:
+            raise ConfigError(
+                f"{type(self.base).__name__} cannot generate; build ModelWithHeads from the AutoModelForSeq2SeqLM or "
+                "AutoModelForCausalLM of the same model"
+            )
+        handle: AttachedModel | None = self.__dict__.get(HANDLE)
+        plan = None if handle is None else handle.runtime.current_plan()
+        if plan is not None and plan.looks_back:
+            inputs = {"use_cache": False, **inputs}
+        return self.base.generate(**inputs)  # type: ignore[operator]
+
+    def _parts(self) -> list[Part]:
+        """The heads in use: name, module, and its rows (``None`` for all)."""
+        handle: AttachedModel | None = self.__dict__.get(HANDLE)
+        frame = None if handle is None else handle.runtime.frame
+        choice = None if frame is None else frame.plan.named_heads
+        if handle is None or frame is None or choice is None:
+            return []
+        if isinstance(choice, str):
+            return [(choice, _module(handle, choice), None)]
+        if isinstance(choice, SeveralHeads):
+            return [(name, _module(handle, name), None) for name in choice.names]
+        if frame.call.rows is None:
+            raise CompositionError("heads by rows need the batch size; the model's inputs do not agree on one")
+        names = by_row(choice, frame.call.rows, frame.call.beams)
+        found = {name: tuple(n for n, other in enumerate(names) if other == name) for name in dict.fromkeys(names)}
+        return [(name, _module(handle, name), rows) for name, rows in found.items() if name is not None]
+
+    def _bare(self, labels: Any, inputs: dict[str, Any]) -> Any:
+        if labels is None:
+            return self.base(**inputs)
+        if self.computes_words:
+            return self.base(labels=labels, **inputs)
+        handle: AttachedModel | None = self.__dict__.get(HANDLE)
+        active = None if handle is None else handle.runtime.active
+        raise CompositionError(
+            f"labels are given, but no head is in use (active: {active!r}); give what is active a head with "
+            "add_head(name, ...), or say which: adapters.activate(..., head=name)"
+        )
+
+    def _states(self, heads: list[Head], inputs: dict[str, Any], labels: Any) -> tuple[Tensor, dict[str, Any]]:
+        """The base's last hidden states, or its logits where the heads take those; and what it was called with."""
+        kinds = {(head.takes_logits, head.decodes) for head in heads}
+        if len(kinds) > 1:
+            raise CompositionError(
+                "a language-model head and another one are in use together, which read the base differently; run them "
+                "one after another"
+            )
+        ((whole, decodes),) = kinds
+        inner = getattr(self.base, "base_model", self.base)
+        if getattr(self.config, "is_encoder_decoder", False):
+            inputs = {**inputs, **self._decoder_inputs(inputs, labels, decodes)}
+        if whole:
+            return self.base(**inputs).logits, inputs
+        if inner is self.base and self.computes_words:  # T5: no model inside that ends with the states
+            outputs = self.base(**inputs, output_hidden_states=True)
+            states = outputs.get("decoder_hidden_states") or outputs["hidden_states"]
+            return states[-1], inputs
+        outputs = (inner if self.computes_words else self.base)(**inputs)
+        states = outputs["last_hidden_state"] if hasattr(outputs, "keys") else outputs[0]
+        return states, _of_frames(inner, inputs, states)
+
+    def _decoder_inputs(self, inputs: Mapping[str, Any], labels: Any, decodes: bool) -> dict[str, Tensor]:
+        """What the decoder reads where nothing is given: the labels one place to the right, or the input, so."""
+        if inputs.get("decoder_input_ids") is not None or inputs.get("decoder_inputs_embeds") is not None:
+            return {}
+        if decodes:
+            if isinstance(labels, Mapping):
+                labels = next(iter(labels.values()), None)
+            return {} if labels is None else {"decoder_input_ids": self.shifted(labels)}
+        ids = inputs.get("input_ids")
+        if ids is None:
+            return {}
+        made = {"decoder_input_ids": self.shifted(ids)}
+        mask = inputs.get("attention_mask")
+        return {**made, "decoder_attention_mask": mask} if mask is not None else made
+
+    def shifted(self, ids: Tensor) -> Tensor:
+        """Token numbers one place to the right behind the decoder's start, -100 as padding."""
+        config = self.config
+        pad = getattr(config, "pad_token_id", None)
+        start = getattr(config, "decoder_start_token_id", None)
+        pad = 0 if pad is None else pad
+        moved = torch.cat([torch.full_like(ids[:, :1], pad if start is None else start), ids[:, :-1]], dim=1)
+        return moved.masked_fill(moved == -100, pad)
+
+    def backbone(self, causal: bool, width: int) -> Backbone:
+        """What heads are told of the base.
+
+        Args:
+            causal: Whether a position sees only those in front of it.
+            width: Width of the last site.
+        """
+        config = self.config
+        sizes = getattr(config, "hidden_sizes", None)
+        own = sizes[-1] if isinstance(sizes, (list, tuple)) and sizes else getattr(config, "hidden_size", None)
+        embeddings = getattr(self.get_input_embeddings(), "weight", None)
+        rates = (getattr(config, name, None) for name in ("classifier_dropout", "hidden_dropout_prob", "dropout_rate"))
+        std = getattr(config, "initializer_range", None)
+        return Backbone(
+            width=own if isinstance(own, int) else width,
+            dropout=next((rate for rate in rates if isinstance(rate, float)), 0.1),
+            std=std if isinstance(std, float) else 0.02,
+            pooling=self._pooling(causal),
+            embeddings=embeddings if isinstance(embeddings, nn.Parameter) and embeddings.dim() == 2 else None,
+            has_output=self.computes_words,
+        )
+
+    def _pooling(self, causal: bool) -> str:
+        if getattr(self.config, "is_encoder_decoder", False) or causal:
+            return "last"
+        if self.main_input_name == "pixel_values":
+            return "first" if any("cls_token" in name for name, _ in self.base.named_parameters()) else "mean"
+        return "first"
+
+    # -- what transformers and its Trainer ask a model for -----------------------------------------------------------
+
+    @property
+    def config(self) -> Any:
+        """The base's configuration."""
+        return getattr(self.base, "config", None)
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The base model."""
+        return self.base
+
+    def get_base_model(self) -> nn.Module:
+        """The base model."""
+        return self.base
+
+    @property
+    def computes_words(self) -> bool:
+        """Whether the base has an output layer over the vocabulary."""
+        return self.get_output_embeddings() is not None
+
+    @property
+    def main_input_name(self) -> str:
+        """The name of the base's main input."""
+        return str(getattr(self.base, "main_input_name", "input_ids"))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        return next(self.base.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the base's weights."""
+        return next(self.base.parameters()).dtype
+
+    def get_input_embeddings(self) -> nn.Module | None:
+        """The base's, ``None`` where it has none."""
+        getter = getattr(self.base, "get_input_embeddings", None)
+        try:
+            return None if getter is None else getter()
+        except NotImplementedError:
+            return None
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The base's, ``None`` where it has none."""
+        getter = getattr(self.base, "get_output_embeddings", None)
+        return None if getter is None else getter()
+
+    def gradient_checkpointing_enable(self, **options: Any) -> None:
+        """The base's own."""
+        self.base.gradient_checkpointing_enable(**options)  # type: ignore[operator, union-attr]
+
+    def gradient_checkpointing_disable(self) -> None:
+        """The base's own."""
+        self.base.gradient_checkpointing_disable()  # type: ignore[operator, union-attr]
+
+
+def _of_frames(base: nn.Module, inputs: dict[str, Any], states: Tensor) -> dict[str, Any]:
+    """The inputs with the mask of the states: a model of speech is given one of samples, and works on frames of these."""
+    mask, reduce = inputs.get("attention_mask"), getattr(base, "_get_feature_vector_attention_mask", None)
+    if reduce is None or not isinstance(mask, Tensor) or states.dim() != 3 or mask.shape == states.shape[:2]:
+        return inputs
+    return {**inputs, "attention_mask": reduce(states.shape[1], mask)}
+
+
+def _module(handle: AttachedModel, name: str) -> Head:
+    return handle.head_of(name)[HEAD_PATH]  # type: ignore[return-value]
+
+
+def _labels(labels: Any, name: str) -> Tensor | None:
+    return labels.get(name) if isinstance(labels, Mapping) else labels
+
+
+def _run(
+    head: Head, rows: tuple[int, ...] | None, states: Tensor, inputs: Mapping[str, Any], labels: Tensor | None
+) -> HeadOutput:
+    from graftwork.heads.output import HeadOutput
+
+    if rows is not None:
+        batch, index = states.shape[0], list(rows)
+        inputs = {
+            key: value[index] if isinstance(value, Tensor) and value.dim() and value.shape[0] == batch else value
+            for key, value in inputs.items()
+        }
+        if labels is not None and labels.shape[0] == batch:
+            labels = labels[index]
+        states = states[index]
+    logits = head(states, inputs)
+    return HeadOutput(loss=None if labels is None else head.loss(logits, labels), logits=logits, rows=rows)

@@ -1,0 +1,22 @@
+"""From the files of a run to answers: texts and rows in, predictions out; which task, and which adapters, suit a text."""
+
+from graftwork.inference.adapter_soup import Soup, nearest, similarities, soup
+from graftwork.inference.predictor import Predictor
+from graftwork.inference.requests import answers
+from graftwork.inference.several_tasks import Several
+from graftwork.inference.task_finder import Found, TaskFinder
+from graftwork.inference.task_routes import RunFinder, predictor_for
+
+__all__ = [
+    "Found",
+    "Predictor",
+    "RunFinder",
+    "Several",
+    "Soup",
+    "TaskFinder",
+    "answers",
+    "nearest",
+    "predictor_for",
+    "similarities",
+    "soup",
+]

@@ -1,0 +1,6 @@
+"""Adapters that another library computes: peft's modules under names of ours."""
+
+from graftwork.peft_bridge.peft_adapters import PeftAdapters
+from graftwork.peft_bridge.weights import together
+
+__all__ = ["PeftAdapters", "together"]

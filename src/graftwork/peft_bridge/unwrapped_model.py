@@ -1,0 +1,190 @@
+"""The model as it is without anything of ours, for as long as another library works on it.
+
+Every module's tables are exchanged for copies without our children and without wrappers that stand around a module of the
+base. What the other library does shows as a difference between the copy and the original, which is put back afterwards,
+whatever happened: nothing is left half-done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from graftwork.errors import ConfigError
+from graftwork.sites.discovery.record import written_by
+from graftwork.sites.site import RESERVED
+
+_TABLES = ("_modules", "_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks")
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A module that another one stands in for now.
+
+    Attributes:
+        path: Where in the model.
+        parent: The module around it.
+        child: Its name there.
+        plain: The module itself.
+        wrapper: What stands in for it.
+    """
+
+    path: str
+    parent: nn.Module
+    child: str
+    plain: nn.Module
+    wrapper: nn.Module
+
+
+class Plain:
+    """The plain model while it is worked on; `changes` says what was done."""
+
+    def __init__(self, model: nn.Module, inside: Mapping[int, nn.Module]) -> None:
+        self.modules = dict(_walk(model, "", inside, set()))
+        self._tables = {id(m): {t: m.__dict__[t] for t in _TABLES} for m in self.modules.values()}
+        self._weights = {id(p): (p, p.requires_grad, p.detach(), _version(p)) for p in self._parameters()}
+        for module in self.modules.values():
+            for table in _TABLES:
+                module.__dict__[table] = copy.copy(module.__dict__[table])
+            children = module.__dict__["_modules"]
+            children.pop(RESERVED, None)
+            for name, child in children.items():
+                children[name] = _inmost(child, inside)
+        self._seen = {id(m): {t: dict(m.__dict__[t]) for t in _TABLES} for m in self.modules.values()}
+
+    def changes(self) -> list[Change]:
+        """The modules of the base that something stands in for.
+
+        Raises:
+            ConfigError: If anything else of the base was changed: that could not be taken back.
+        """
+        found = []
+        for path, module in self.modules.items():
+            for table in _TABLES:
+                before, now = self._seen[id(module)][table], module.__dict__[table]
+                if table == "_modules" and before.keys() == now.keys():
+                    found += [
+                        Change(f"{path}.{name}" if path else name, module, name, child, now[name])
+                        for name, child in before.items()
+                        if now[name] is not child
+                    ]
+                elif before.keys() != now.keys() or any(before[k] is not now[k] for k in before):
+                    raise ConfigError(
+                        f"it changes the model itself (the {type(module).__name__} at {path!r}), and not only what "
+                        "stands around the base's modules"
+                    )
+        self._require_untouched()
+        return found
+
+    def restore(self) -> None:
+        """Put everything back as it was."""
+        for module in self.modules.values():
+            for table, original in self._tables[id(module)].items():
+                module.__dict__[table] = original
+        for p, flag, value, _ in self._weights.values():
+            if p.data_ptr() != value.data_ptr():
+                p.data = value
+            p.requires_grad_(flag)
+
+    def _require_untouched(self) -> None:
+        for path, module in self.modules.items():
+            for name, p in module._parameters.items():
+                if p is None:
+                    continue
+                _, _, value, version = self._weights[id(p)]
+                if p.data_ptr() != value.data_ptr() or _version(p) != version or p.dtype != value.dtype:
+                    raise _changes_the_base(f"{path}.{name}")
+
+    def names(self) -> dict[int, str]:
+        """The base's parameters and buffers by the memory that they are in."""
+        found = {}
+        for path, module in self.modules.items():
+            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is not None and (memory := _memory(tensor)):
+                    found[memory] = f"{path}.{name}" if path else name
+        return found
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        for module in self.modules.values():
+            yield from (p for p in module._parameters.values() if p is not None)
+
+
+class _Untouched(TorchDispatchMode):
+    """Refuses an operation that would write into some tensors, before it does: also through ``.data``, which no version shows."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        super().__init__()
+        self.names = names
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for tensor in written_by(func, args, kwargs):
+            if _memory(tensor) in self.names:
+                raise _changes_the_base(self.names[_memory(tensor)])
+        return func(*args, **kwargs)
+
+
+def _changes_the_base(path: str) -> ConfigError:
+    return ConfigError(
+        f"it changes the base's own weights ({path}), which all other adapters are trained for; choose initial values that leave "
+        "the base as it is (init_lora_weights=True, 'gaussian' or 'orthogonal'), or save the changed base first, by "
+        "peft.get_peft_model(model, config).unload(), and attach to that"
+    )
+
+
+def _memory(tensor: Tensor) -> int:
+    """Where a tensor's values lie, 0 where it has none."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # of a subclass without storage, or a meta tensor
+        return 0
+
+
+@contextlib.contextmanager
+def plain_model(model: nn.Module, inside: Mapping[int, nn.Module]) -> Iterator[Plain]:
+    """The model without our modules and without wrappers, restored at the end.
+
+    Args:
+        model: The model.
+        inside: For each wrapper, by identity, what it stands around.
+    """
+    plain = Plain(model, inside)
+    attributes = dict(model.__dict__)
+    model.__dict__.pop("peft_config", None)  # peft's own list, which it would add to
+    try:
+        with _Untouched(plain.names()):
+            yield plain
+    finally:
+        plain.restore()
+        for key in [k for k in model.__dict__ if k not in attributes]:
+            del model.__dict__[key]
+        if "peft_config" in attributes:
+            model.__dict__["peft_config"] = attributes["peft_config"]
+
+
+def _walk(
+    module: nn.Module, path: str, inside: Mapping[int, nn.Module], seen: set[int]
+) -> Iterator[tuple[str, nn.Module]]:
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    yield path, module
+    for name, child in module._modules.items():
+        if child is not None and name != RESERVED:
+            yield from _walk(_inmost(child, inside), f"{path}.{name}" if path else name, inside, seen)
+
+
+def _inmost(module: nn.Module | None, inside: Mapping[int, nn.Module]) -> Any:
+    while id(module) in inside:
+        module = inside[id(module)]
+    return module
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version

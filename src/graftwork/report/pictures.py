@@ -1,0 +1,111 @@
+"""The pictures of a run, of all that something is known for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from graftwork.experiments.kinds import UNIT_KINDS
+from graftwork.report.attention import attention_table, attentions, heat_maps
+from graftwork.report.comparison import Part, parts
+from graftwork.report.comparison_plot import comparison_plot
+from graftwork.report.curves import by_task_figure, curves, kinds_of_all
+from graftwork.report.formatting import kind_label, metric_label, printable
+from graftwork.report.run_data import Gathered
+from graftwork.report.sequences import caption, figures, forgetting_figure, full_colour, matrices
+from graftwork.report.table import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One, which is drawn when it is wanted; the texts are printable.
+
+    Attributes:
+        name: Of its file, without the ending; empty where it has none.
+        draw: Makes the figure.
+        title: Of its section on the page; empty where it has none.
+        caption: Below it on the page.
+        notes: Below that.
+        table: The same as numbers, where no other table has them.
+    """
+
+    name: str
+    draw: Callable[[], Any]
+    title: str = ""
+    caption: str = ""
+    notes: tuple[str, ...] = ()
+    table: Table | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("title", "caption"):
+            object.__setattr__(self, field, printable(getattr(self, field)))
+        object.__setattr__(self, "notes", tuple(map(printable, self.notes)))
+
+
+def pictures(found: Gathered) -> dict[str, list[Picture]]:
+    """The pictures of a run by what they show, in the order of their files."""
+    shown = (_comparison, _attention, _forgetting, _of_all_tasks, _of_each_task)
+    return {one.__name__.lstrip("_"): list(one(found)) for one in shown}
+
+
+def _comparison(found: Gathered) -> Iterator[Picture]:
+    if found.comparison is not None:
+        yield Picture("comparison", partial(comparison_plot, parts(found.comparison)))
+
+
+def picture_of_part(part: Part) -> Picture:
+    """That of one target of a comparison, or of their mean, which is below its scores on the page and has no file."""
+    said = "Score by trained weights a task; where there are several seeds, with their sd."
+    return Picture("", partial(comparison_plot, [part]), part.tables[0].title, said)
+
+
+def _attention(found: Gathered) -> Iterator[Picture]:
+    looks = attentions(found.results, found.recipe.targets)
+    for name in dict.fromkeys(one.name for one in looks):
+        seen = [one for one in looks if one.name == name]
+        for one in seen:
+            draw = partial(heat_maps, [one])
+            yield Picture(f"{name}-{one.target}", draw, one.heading, one.caption, table=attention_table(one))
+        if len(seen) > 1:
+            yield Picture(name, partial(heat_maps, seen))
+
+
+def _forgetting(found: Gathered) -> Iterator[Picture]:
+    seen = matrices(found.results)
+    for one in seen:
+        yield Picture(f"forgetting-{one.kind}", partial(forgetting_figure, [one]))
+    if seen:
+        notes = tuple(f"{one.title}: {'; '.join(figure for figure, _ in figures(one))}" for one in seen)
+        name, title = "forgetting" if len(seen) > 1 else "", "What is forgotten, task after task"
+        yield Picture(name, partial(forgetting_figure, seen), title, caption(full_colour(seen)), notes)
+
+
+def _of_all_tasks(found: Gathered) -> Iterator[Picture]:
+    for label, units in kinds_of_all(found.results["units"]).items():
+        title = kind_label(units[0]["kind"], 0, units[0].get("method", ""))
+        x, dotted = "epoch", "; the epoch that was kept is dotted"
+        if "sequence" in units[0]:
+            x, dotted = "tasks learnt", ""
+        said = _read(units, f"the score of each task by {x}{dotted}")
+        draw = partial(by_task_figure, units, f"all tasks: {title}")
+        yield Picture(f"tasks-{label}", draw, f"All tasks: {title}", said)
+
+
+def _of_each_task(found: Gathered) -> Iterator[Picture]:
+    for task in dict.fromkeys(unit.task for unit in found.units if not UNIT_KINDS[unit.kind].of_all):
+        units = [unit for unit in found.results["units"] if unit["task"] == task]
+        if units:
+            kind = units[0]["kind"]
+            what = "its trainings" if task in found.recipe.targets else "a source" if kind == "adapter" else kind
+            title, metrics = f"{task}: {what}", ", ".join(sorted({metric_label(unit["metric"]) for unit in units}))
+            said = _read(units, f"{metrics} on the dev rows; the best epoch is dotted")
+            yield Picture(f"curves-{task}", partial(curves, units, title), title, said)
+
+
+def _read(units: Sequence[Mapping[str, Any]], scores: str) -> str:
+    """How a picture of curves is read, which has no losses where none are known."""
+    if any(unit["curves"]["loss"] for unit in units):
+        return f"Left the loss, right {scores}."
+    return f"{scores[0].upper()}{scores[1:]}."

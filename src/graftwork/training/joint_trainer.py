@@ -1,0 +1,183 @@
+"""A Trainer for several tasks on one model: each batch goes through what its task has of it, and every task is scored."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import TrainerCallback, TrainingArguments
+
+from graftwork.attach import Handle, ModelWithHeads
+from graftwork.compose import Composition
+from graftwork.tasks import Prediction, Rows
+from graftwork.training.encoding import Encoded, Feature
+from graftwork.training.outputs import predictions_of, scored
+from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
+from graftwork.training.sampling import TaskMixing, TaskSampler
+from graftwork.training.scores import mean_metric
+
+Row = tuple[str, int]
+
+
+class TaskRoute(NamedTuple):
+    """How a task goes through the model.
+
+    Attributes:
+        composition: What is active.
+        head: The head in use.
+    """
+
+    composition: Composition
+    head: str
+
+    def on(self, adapters: Handle) -> AbstractContextManager[None]:
+        """A model with the task on its route."""
+        return adapters.using(self.composition, head=self.head)
+
+
+class JointTrainer(RecipeTrainer):
+    """Trains what learns on the rows of several tasks; the best epoch is that of the best mean of their main metrics.
+
+    The loss of a batch is the mean over its rows, each by its own task's head.
+
+    Args:
+        model: The attached model.
+        args: Arguments of the Trainer.
+        encoded: The tasks with their features, by name.
+        routes: How each goes through the model.
+        batches: What is drawn.
+        callbacks: More of them.
+
+    Raises:
+        AttachError: If nothing is attached to the model.
+    """
+
+    def __init__(
+        self,
+        model: ModelWithHeads,
+        args: TrainingArguments,
+        encoded: Mapping[str, Encoded],
+        routes: Mapping[str, TaskRoute],
+        batches: JointBatches,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        self.encoded, self.routes, self.batches = dict(encoded), dict(routes), batches
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=_Everything(encoded),
+            eval_dataset=_Everything({}),
+            data_collator=self._parts,
+            callbacks=[FreshEpochs(args.seed), *callbacks],
+        )
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The batches that are drawn, from the epoch that the training is in."""
+        self.batches.epoch = lambda: self.state.epoch or 0.0
+        everything: Any = self.train_dataset
+        return DataLoader(everything, batch_sampler=self.batches, collate_fn=self._parts)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of a batch: of each task's part, weighed by its rows."""
+        losses = []
+        for task, share, batch in inputs["parts"]:
+            with self.routes[task].on(self.adapters):
+                losses.append(share * model(**batch).loss)
+        loss = torch.stack(losses).sum()
+        return (loss, {}) if return_outputs else loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score every task on its dev rows, and say the mean of the main metrics."""
+        of_tasks: dict[str, float] = {}
+        for task, encoded in self.encoded.items():
+            scores, _ = self.measured(task, encoded.task.dev)
+            of_tasks[f"{metric_key_prefix}_of_{task}"] = scores[encoded.task.metric]
+        mean, named = statistics.fmean(of_tasks.values()), mean_metric(one.task.metric for one in self.encoded.values())
+        # its name first: whoever looks on takes it from there
+        metrics = {f"{metric_key_prefix}_{named}": mean, **of_tasks, f"{metric_key_prefix}_score": mean}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def measured(self, task: str, rows: Rows) -> tuple[dict[str, float], list[Prediction]]:
+        """A task's metrics on some rows of it, and what it says of each.
+
+        Raises:
+            TrainingError: If the loss is not a number.
+        """
+        encoded = self.encoded[task]
+        with self.routes[task].on(self.adapters):
+            found, loss = predictions_of(self._headed, encoded, rows, self.args.eval_batch_size, self.autocast)
+        if loss is not None:
+            self.require_finite(torch.tensor(loss), f"the loss on rows of {task}")
+        return scored(encoded.task, found, rows), found
+
+    def _parts(self, rows: Sequence[tuple[str, Feature]]) -> dict[str, Any]:
+        """A batch as one part a task: its name, its share of the rows, its own batch."""
+        parts: list[tuple[str, float, dict[str, Tensor]]] = []
+        base = self._headed.base
+        for task in dict.fromkeys(task for task, _ in rows):
+            features = [feature for other, feature in rows if other == task]
+            encoded = self.encoded[task]
+            batch = encoded.task.collate(features, encoded.processor, for_model=base)
+            parts.append((task, len(features) / len(rows), batch))
+        return {"parts": parts}
+
+
+class JointBatches:
+    """The batches of several tasks, a function of the seed and the step alone: a training that is resumed draws the same.
+
+    Args:
+        sizes: The number of rows of each task.
+        batch_size: Rows a batch.
+        mixing: How often each task is drawn.
+        mixed: Whether every row of a batch is drawn by itself; else all rows of a batch are of one task.
+        epochs: How many epochs there are. An epoch has as many batches as it takes to see all rows once.
+        seed: Of what is drawn.
+    """
+
+    def __init__(
+        self, sizes: Mapping[str, int], batch_size: int, *, mixing: TaskMixing, mixed: bool, epochs: int, seed: int
+    ) -> None:
+        self.batch_size, self.mixed, self.drop_last = batch_size, mixed, False
+        self.epoch: Any = lambda: 0.0
+        steps = -(-sum(sizes.values()) // batch_size) * batch_size if mixed else None
+        size = 1 if mixed else batch_size
+        self._sampler = TaskSampler(sizes, size, mixing=mixing, epochs=epochs, steps=steps, seed=seed)
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return self._sampler.steps // self.batch_size if self.mixed else self._sampler.steps
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        steps = self._sampler.steps
+        self._sampler.seek(int(self.epoch() + 1e-6) * steps)
+        batch: list[Row] = []
+        for _, drawn in zip(range(steps), self._sampler, strict=False):
+            batch += [(drawn.task, row) for row in drawn.rows]
+            if not self.mixed or len(batch) == self.batch_size:
+                yield batch
+                batch = []
+
+
+class _Everything(Dataset):
+    """The rows of all tasks, by task and number."""
+
+    def __init__(self, encoded: Mapping[str, Encoded]) -> None:
+        self.features = {task: one.features(one.task.train, train=True) for task, one in encoded.items()}
+
+    def __len__(self) -> int:
+        return sum(map(len, self.features.values()))
+
+    def __getitem__(self, row: Row) -> tuple[str, Feature]:
+        task, number = row
+        return task, self.features[task][number]

@@ -1,0 +1,114 @@
+"""Running a model over features: batches of a like length, one output a feature, in the features' order."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graftwork.attach import ModelWithHeads
+from graftwork.tasks import Kind, Prediction, Rows, Task
+from graftwork.training.encoding import Encoded, batch_of
+
+
+def outputs_of(
+    model: ModelWithHeads,
+    kind: Kind,
+    features: Sequence[dict[str, Any]],
+    processor: Any,
+    batch_size: int,
+    autocast: Callable[[], Any] = contextlib.nullcontext,
+) -> tuple[list[Any], float | None]:
+    """The model's output for each feature, as `Kind.decode` takes them, and the mean loss where there are labels.
+
+    Args:
+        model: The model, with what is to be computed active.
+        kind: Of the task; says whether tokens are generated or logits are read.
+        features: What `Kind.features` made.
+        processor: The same one.
+        batch_size: Features a batch.
+        autocast: Makes the context that the model runs in.
+    """
+    lengths = kind.lengths(features)
+    order = sorted(range(len(features)), key=lambda n: -lengths[n])
+    found: list[Any] = [None] * len(features)
+    total, counted = 0.0, 0
+    with evaluating(model):
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = batch_of(model, kind, [features[n] for n in chosen], processor)
+            with torch.no_grad(), autocast():
+                outputs, loss = _run(model, kind, batch)
+            for n, output in zip(chosen, outputs, strict=True):
+                found[n] = output
+            if loss is not None:
+                total, counted = total + loss * len(chosen), counted + len(chosen)
+    return found, total / counted if counted else None
+
+
+def measure(
+    model: ModelWithHeads,
+    encoded: Encoded,
+    rows: Rows,
+    batch_size: int,
+    autocast: Callable[[], Any] = contextlib.nullcontext,
+) -> tuple[dict[str, float], float | None]:
+    """A task's metrics on some rows of it, and the mean loss; with what is active."""
+    predictions, loss = predictions_of(model, encoded, rows, batch_size, autocast)
+    return scored(encoded.task, predictions, rows), loss
+
+
+def predictions_of(
+    model: ModelWithHeads,
+    encoded: Encoded,
+    rows: Rows,
+    batch_size: int,
+    autocast: Callable[[], Any] = contextlib.nullcontext,
+) -> tuple[list[Prediction], float | None]:
+    """What a task says of some rows of it, and the mean loss; with what is active."""
+    task, features = encoded.task, encoded.features(rows)
+    outputs, loss = outputs_of(model, task.kind, features, encoded.processor, batch_size, autocast)
+    return task.decode(outputs, features, rows, encoded.processor), loss
+
+
+def scored(task: Task, predictions: Sequence[Prediction], rows: Rows) -> dict[str, float]:
+    """A task's metrics, each a number."""
+    return {name: number(value) for name, value in task.score(predictions, rows).items()}
+
+
+def number(score: float) -> float:
+    """A score; a correlation of constants, which is no number, is the worst there is."""
+    return score if math.isfinite(score) else -1.0
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, and afterwards as it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def autocast_as(model: ModelWithHeads, bf16: bool) -> Callable[[], Any]:
+    """Makes the context of bfloat16 where a budget says so, of nothing where it does not."""
+    if not bf16:
+        return contextlib.nullcontext
+    return functools.partial(torch.autocast, model.device.type, dtype=torch.bfloat16)
+
+
+def _run(model: ModelWithHeads, kind: Kind, batch: dict[str, Tensor]) -> tuple[Sequence[Any], float | None]:
+    if kind.generates:
+        given = {key: value for key, value in batch.items() if key != "labels"}
+        loss = float(model(**batch).loss) if "labels" in batch else None
+        return list(model.generate(**given, **kind.generation()).cpu()), loss
+    output = model(**batch)
+    logits = kind.reduce(output.logits, batch.get("labels"))
+    return list(logits.float().cpu()), None if output.loss is None else float(output.loss)

@@ -1,0 +1,112 @@
+"""A Trainer for one task: it scores by the task's own metrics, and is exact when it is interrupted and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainingArguments
+
+from graftwork.attach import ModelWithHeads
+from graftwork.tasks import Prediction, Rows
+from graftwork.training.encoding import Encoded
+from graftwork.training.outputs import measure, predictions_of, scored
+from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
+
+_CHUNK = 50  # batches whose rows are sorted by length together
+
+
+class TaskTrainer(RecipeTrainer):
+    """Trains what learns on a task's rows, and scores on its dev rows at every evaluation.
+
+    Args:
+        model: The attached model.
+        args: Arguments of the Trainer.
+        encoded: The task and its features.
+        callbacks: More of them.
+
+    Raises:
+        AttachError: If nothing is attached to the model.
+    """
+
+    def __init__(
+        self,
+        model: ModelWithHeads,
+        args: TrainingArguments,
+        encoded: Encoded,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        self._encoded = encoded
+        self.task, self.processor, self.features = encoded.task, encoded.processor, encoded.features
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=self.features(self.task.train, train=True),
+            eval_dataset=self.features(self.task.dev),
+            data_collator=self._batch,
+            callbacks=[FreshEpochs(args.seed), *callbacks],
+        )
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score on the dev rows, as `Task.score` does, and say the loss.
+
+        Raises:
+            TrainingError: If the loss or the score is not a number.
+        """
+        scores, loss = self.measure(self.task.dev)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
+        metrics[f"{metric_key_prefix}_score"] = scores[self.task.metric]
+        if loss is not None:
+            self.require_finite(torch.tensor(loss), "the loss on the dev rows")
+            metrics[f"{metric_key_prefix}_loss"] = loss
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def measure(self, rows: Rows) -> tuple[dict[str, float], float | None]:
+        """The task's metrics on some rows of it, and the mean loss."""
+        return measure(self._headed, self._encoded, rows, self.args.eval_batch_size, self.autocast)
+
+    def measured(self, rows: Rows) -> tuple[dict[str, float], list[Prediction]]:
+        """The task's metrics on some rows of it, and what it says of each."""
+        found, _ = predictions_of(self._headed, self._encoded, rows, self.args.eval_batch_size, self.autocast)
+        return scored(self.task, found, rows), found
+
+    def _batch(self, features: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        model: Any = self.model
+        return self.task.collate(features, self.processor, for_model=model.base)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        features = self.features(self.task.train, train=True)
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        # asked for anew: a resumed training puts another state in its place
+        return ByLength(self.task.lengths(features), size, self.args.seed, lambda: self.state.epoch or 0.0)
+
+
+class ByLength(Sampler[int]):
+    """Rows in a random order in which neighbours have a like length; a function of the seed and the epoch alone."""
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, epoch: Callable[[], float]) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = int(self.epoch() + 1e-6)
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        size = self.batch * _CHUNK
+        chunks = [sorted(order[n : n + size], key=lambda i: -self.lengths[i]) for n in range(0, len(order), size)]
+        batches = [chunk[n : n + self.batch] for chunk in chunks for n in range(0, len(chunk), self.batch)]
+        # the last batch may be a smaller one, and has to stay the last: a resumed run counts whole batches
+        whole = [b for b in batches if len(b) == self.batch]
+        rest = [i for b in batches if len(b) < self.batch for i in b]
+        shuffled = torch.randperm(len(whole), generator=generator).tolist()
+        yield from (i for n in shuffled for i in whole[n])
+        yield from rest

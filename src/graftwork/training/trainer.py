@@ -1,0 +1,97 @@
+"""A Trainer whose checkpoints hold what learns and nothing of the frozen base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer
+
+from graftwork.attach import Handle, added_apart, handle_of
+from graftwork.checkpoint import has_progress, restore_progress, save_progress
+from graftwork.errors import AttachError
+from graftwork.training.callback import AdapterCallback
+
+_ARGUMENTS = "training_args.bin"
+
+
+class AdapterTrainer(Trainer):
+    """A `transformers.Trainer` for an attached model: checkpoints of adapters alone.
+
+    Use it as any Trainer, after `train_only`. A checkpoint holds the adapters and fusions that learn with their heads,
+    and whatever else learns; with Trainer's own files beside them ``resume_from_checkpoint`` continues exactly, on a
+    model that was attached and given the same adapters and the same `train_only` as when the training began.
+    ``load_best_model_at_end`` works. ``<checkpoint>/graftwork`` is a folder that `Adapters.load` reads.
+
+    Checkpoints of a plain Trainer, with the base in them, can be resumed too.
+
+    In front of another Trainer it does the same for that: ``class Both(AdapterTrainer, SentenceTransformerTrainer)`` loads the
+    best adapters at the end, where a SentenceTransformerTrainer alone cannot load them, says so in its log, and keeps the last.
+
+    Raises:
+        AttachError: If nothing is attached to the model, or its weights are sharded (FSDP, DeepSpeed).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.adapters  # noqa: B018  # nothing attached is an error now, not at the first checkpoint
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise AttachError(
+                "AdapterTrainer does not gather sharded weights; use transformers.Trainer with FSDP or DeepSpeed"
+            )
+        if not any(isinstance(callback, AdapterCallback) for callback in self.callback_handler.callbacks):
+            self.add_callback(AdapterCallback())
+
+    @property
+    def adapters(self) -> Handle:
+        """The handle of the model."""
+        model: Any = self.model
+        return handle_of(model)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Trainer's loss, and in training the extra losses of what learns, however the loss is made of the outputs."""
+        adapters = self.adapters
+        with added_apart(adapters.runtime):
+            found: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        extra = adapters.auxiliary_loss_or_none() if model.training else None
+        if extra is None:
+            return found
+        loss, outputs = found if return_outputs else (found, None)
+        if self._is_scaled(num_items_in_batch):
+            extra = extra / getattr(self, "current_gradient_accumulation_steps", 1)
+        loss = loss + extra.to(loss.device)
+        return (loss, outputs) if return_outputs else loss
+
+    def _is_scaled(self, num_items_in_batch: Any) -> bool:
+        """Whether the loss of a micro-batch is a part of the step's already; Trainer divides any other by their number."""
+        said: bool | None = getattr(self, "loss_is_scaled_for_ga", None)  # not in the oldest transformers
+        if said is not None:
+            return said
+        return self.compute_loss_func is not None or (self.model_accepts_loss_kwargs and num_items_in_batch is not None)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
+        save_progress(self.adapters, folder)
+        tokenizer = self.processing_class or getattr(self.data_collator, "tokenizer", None)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        torch.save(self.args, folder / _ARGUMENTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if has_progress(Path(resume_from_checkpoint)):
+            restore_progress(self.adapters, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        best = Path(str(self.state.best_model_checkpoint))
+        if has_progress(best):
+            restore_progress(self.adapters, best)
+        else:
+            super()._load_best_model()
