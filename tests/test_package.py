@@ -200,3 +200,17 @@ def test_licence_is_the_full_text() -> None:
 
 def test_ci_script_can_be_run() -> None:
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_old_names_lead_to_the_new_ones_with_a_warning() -> None:
+    import graftwork as gw
+    from graftwork import experiments, inference, training
+
+    with pytest.warns(DeprecationWarning, match="ModelWithHeads"):
+        assert gw.Headed is gw.ModelWithHeads
+    for package in (experiments, inference):
+        for name in package.__all__:
+            with pytest.warns(DeprecationWarning, match=f"{package.__name__}.{name} now"):
+                assert getattr(training, name) is getattr(package, name)
+    with pytest.raises(AttributeError):
+        training.nothing  # noqa: B018

@@ -130,7 +130,7 @@ class Adapters(Handle):
     def save_base(self, folder: str | Path, *, against: nn.Module | Mapping[str, Tensor] | None = None) -> Path:
         """Write what a trained base differs in from its original, to be shared with the adapters that learned with it.
 
-        WeightCache whole are the tensors that `train_only(..., base=...)` let learn, with the statistics of norms where the base
+        Kept whole are the tensors that `train_only(..., base=...)` let learn, with the statistics of norms where the base
         was trained whole, and a few values of the original, so that it is put on no other base. The model's own head is
         kept only where it learned by itself, in ``train_only(None, base=...)``. Written aside and renamed, as `save` does.
 

@@ -10,7 +10,7 @@ from typing import Any
 from graftwork.experiments import Recipe, Unit, plan
 from graftwork.experiments.kinds import UNIT_KINDS
 from graftwork.experiments.running.forgetting import Forgetting
-from graftwork.experiments.running.joint import facts_of
+from graftwork.experiments.running.measuring import facts_of
 from graftwork.experiments.running.results import summarize
 
 RECIPE = Recipe.make(

@@ -82,7 +82,7 @@ def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
 
 
 class Interpreter(Additions):
-    """A composition as a `Additions`."""
+    """What a composition adds."""
 
     def __init__(self, adapters: gw.Adapters, composition: Any) -> None:
         self.handle, self.composition = adapters, composition

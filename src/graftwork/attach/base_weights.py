@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from graftwork.attach.state import BaseHistory, ModelState
-from graftwork.sites.site import RESERVED
+from graftwork.weights.names import RESERVED
 from graftwork.weights.offload import is_kept, resident
 from graftwork.weights.samples import Sample, has_values, sampled, samples
 

@@ -17,11 +17,11 @@ from graftwork.attach.read_checks import require_hidden, require_read
 from graftwork.attach.wiring import wire_copy
 from graftwork.compose import Learned, LearnedConfig, LearnedModule
 from graftwork.errors import ConfigError, GraftworkError, SiteError
+from graftwork.forward.causality import causal_at
 from graftwork.forward.heads_in_use import Labels
 from graftwork.forward.stand_ins import StandIns
 from graftwork.methods import AdapterConfig, AdapterModule, NormModule, Place
 from graftwork.sites import Site, SiteMap
-from graftwork.sites.causality import causal_at
 from graftwork.weights.holder import Holder, SiteAdapters, device_at, holder_at, made_on
 
 

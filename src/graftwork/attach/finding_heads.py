@@ -18,7 +18,7 @@ from graftwork.errors import AttachError
 from graftwork.forward.model_with_heads import ModelWithHeads
 from graftwork.sites import Site
 from graftwork.sites.discovery.ops import is_norm
-from graftwork.sites.site import RESERVED
+from graftwork.weights.names import RESERVED
 from graftwork.weights.quantised import is_quantised_linear
 
 

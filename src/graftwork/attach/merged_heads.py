@@ -30,7 +30,7 @@ def merged_head(
     """
     if head_from is not None:
         if state.labels(head_from) is None:
-            raise unknown(head_from, state.names_with_head, "head")
+            raise unknown(head_from, state.head_labels, "head")
         return head_copy(state, head_from), (head_from,)
     used = {name: factor for name, factor in factors.items() if factor}
     having = [name for name in used if state.labels(name) is not None]

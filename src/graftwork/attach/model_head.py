@@ -17,8 +17,8 @@ from graftwork.attach.finding_heads import output_embeddings, task_model
 from graftwork.errors import AttachError, ConfigError
 from graftwork.forward.heads_in_use import Labels
 from graftwork.forward.ports import uninstall
-from graftwork.sites.site import RESERVED
 from graftwork.weights.holder import base_modules
+from graftwork.weights.names import RESERVED
 from graftwork.weights.offload import settled
 from graftwork.weights.quantised import unquantised
 

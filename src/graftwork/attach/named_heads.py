@@ -11,10 +11,10 @@ from torch import nn
 from graftwork.attach import building
 from graftwork.attach.state import ModelState
 from graftwork.errors import ConfigError
+from graftwork.forward.causality import causal_at
 from graftwork.forward.heads_in_use import Labels
 from graftwork.forward.model_with_heads import HEAD_PATH, ModelWithHeads
 from graftwork.heads import HeadConfig
-from graftwork.sites.causality import causal_at
 from graftwork.weights.holder import device_of
 from graftwork.weights.names import unknown
 
@@ -74,7 +74,7 @@ def made_head(state: ModelState, head: OwnHead | None, like: str | None) -> OwnH
     """
     source = None if like is None else state.head_for(like)
     if head is None and like is not None and source is None:
-        raise unknown(like, state.names_with_head, "head")
+        raise unknown(like, state.head_labels, "head")
     if head is not None:
         return head
     if source is not None:

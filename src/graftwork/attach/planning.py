@@ -25,9 +25,8 @@ def named_block(state: ModelState, composition: Composition) -> Composition:
     """
     if composition is not None and not isinstance(composition, (str, Block)):
         raise CompositionError(f"{composition!r} is no composition; give an adapter's name, None, or a block")
-    if isinstance(composition, str) and composition in state.fusions:
-        return state.fusions[composition]
-    return composition
+    pool = state.pool_of(composition) if isinstance(composition, str) else None
+    return composition if pool is None else pool
 
 
 def plan_of(state: ModelState, composition: Composition, head: str | Sequence[str] | None = OWN) -> Plan | None:
@@ -42,9 +41,9 @@ def plan_of(state: ModelState, composition: Composition, head: str | Sequence[st
     for name in names_in(composition):
         state.require_adapter(name)
     for fuse in fusions_in(composition):
-        if fuse.name not in state.fusions:
+        there = state.pool_of(fuse.name)
+        if there is None:
             raise unknown(fuse.name, state.fusions, "fusion", f"call add_fusion({fuse!r}) or load it first")
-        there = state.fusions[fuse.name]
         if there.kind != fuse.kind:
             raise CompositionError(f"{fuse!r}: {fuse.name!r} is a {type(there).__name__}; it was added as {there!r}")
     injected = state.peft_adapters.active_in(composition)

@@ -102,6 +102,10 @@ class ModelState:
         """The fusions, and every other block that learns: name to block with its pool."""
         return {name: pool for name, (pool, _) in self._fusions.items()}
 
+    def pool_of(self, name: str) -> Learned | None:
+        """The block of a fusion with its pool, ``None`` where there is no fusion of that name."""
+        return self._fusions[name][0] if name in self._fusions else None
+
     @property
     def parts(self) -> tuple[str, ...]:
         """Every name that is taken: adapters, fusions, heads by themselves."""
@@ -236,11 +240,6 @@ class ModelState:
     def head_config(self, name: str) -> HeadConfig | None:
         """What the head of that name was made by, ``None`` for one of an AutoModelForX, or where there is none."""
         return self._head_configs.get(name)
-
-    @property
-    def names_with_head(self) -> tuple[str, ...]:
-        """The names of all that has a head of its own."""
-        return tuple(self.head_labels)
 
     @property
     def trainable(self) -> tuple[str, ...]:

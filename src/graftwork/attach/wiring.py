@@ -15,8 +15,8 @@ from graftwork.forward.ports import ENTRY, PORTS, Entry, Ports, add_port, uninst
 from graftwork.forward.runtime import Runtime
 from graftwork.methods.layers.contract import HIDDEN
 from graftwork.sites import Site, SiteMap, Tap
-from graftwork.sites.site import RESERVED
 from graftwork.weights.holder import Holder
+from graftwork.weights.names import RESERVED
 
 Homes = list[tuple[nn.Module, str, nn.Module]]
 

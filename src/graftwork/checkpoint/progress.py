@@ -15,8 +15,7 @@ from graftwork.checkpoint.naming import head_records, tensors_of
 from graftwork.checkpoint.saving import save_composition
 from graftwork.checkpoint.tensors import Tensors, decode, encode, fill, require_fit
 from graftwork.errors import CheckpointError
-from graftwork.sites.site import RESERVED
-from graftwork.weights.names import full_name
+from graftwork.weights.names import RESERVED, full_name
 
 FOLDER = "graftwork"
 REST = "graftwork_base.safetensors"

@@ -19,7 +19,7 @@ from graftwork.forward.plan import Plan
 from graftwork.forward.ports import PORTS, Ports
 from graftwork.forward.site_output import write, written
 from graftwork.forward.stand_ins import Override, StandIns
-from graftwork.sites.site import RESERVED
+from graftwork.weights.names import RESERVED
 
 
 def before(

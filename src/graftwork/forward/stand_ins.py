@@ -96,7 +96,7 @@ class Override:
         beams: bool,
         inputs: Inputs | None = None,
     ) -> Override:
-        """A program for a batch of ``batch_size`` rows.
+        """The stand-ins for a batch of ``batch_size`` rows.
 
         Raises:
             CompositionError: If rows are needed and the batch size is not known, or does not fit.

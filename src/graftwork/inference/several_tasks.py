@@ -51,10 +51,8 @@ class Several:
         every = self.recipe.kinds
         self.processor = load_processor(self.recipe.base, every, root)
         self.adapters: Adapters = attach(load_base(self.recipe.base, auto_class(every), root).eval())
-        loaded = {
-            task: load_unit(self.adapters, unit, task, RunFiles(self.recipe, root, self.run))
-            for task, unit in self.units.items()
-        }
+        files = RunFiles(self.recipe, root, self.run)
+        loaded = {task: load_unit(self.adapters, unit, task, files) for task, unit in self.units.items()}
         self._parts: tuple[Composition, ...] = tuple(composition for composition, _ in loaded.values())
         self._heads = {task: head for task, (_, head) in loaded.items()}
 

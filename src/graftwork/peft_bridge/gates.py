@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from graftwork.compose.reads import SiteContext
 from graftwork.errors import ConfigError
+from graftwork.forward.causality import causal_at
 from graftwork.forward.frame import Frame
 from graftwork.methods import Gate
 from graftwork.peft_bridge.active_names import Active
 from graftwork.sites import Site, SiteMap
-from graftwork.sites.causality import causal_at
 
 _GATE = "gate"
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.errors import AttachError, ConfigError
+from graftwork.forward.causality import causal_at
 from graftwork.forward.frame import Frame
 from graftwork.forward.plan import Plan
 from graftwork.forward.runtime import Runtime
@@ -25,7 +26,6 @@ from graftwork.peft_bridge.gates import entrances, padding_mask, refuse_ahead
 from graftwork.peft_bridge.inner_model import close_inlet, open_inlet
 from graftwork.peft_bridge.virtual_tokens import Virtual, inner_model, options_for
 from graftwork.sites import Site, SiteMap
-from graftwork.sites.causality import causal_at
 
 _ATTENTIONS = ("attention", "cross_attention", "composite")
 

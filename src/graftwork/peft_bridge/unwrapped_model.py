@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from graftwork.errors import ConfigError
 from graftwork.sites.discovery.record import written_by
-from graftwork.sites.site import RESERVED
+from graftwork.weights.names import RESERVED
 
 _TABLES = ("_modules", "_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks")
 

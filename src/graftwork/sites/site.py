@@ -26,7 +26,6 @@ Kind = Literal[
     "output_projection",
     "convolution",
 ]
-RESERVED = "graftwork"  # the child of a block that holds adapters, and is no part of the base
 KINDS: tuple[str, ...] = get_args(Kind)
 End = Literal["input", "output"]
 

@@ -26,10 +26,21 @@ __all__ = [
 ]
 
 
+# What was here before recipes and answers had packages of their own.
+_MOVED = {
+    "graftwork.experiments": (
+        "Estimate Recipe Unit Watcher compare comparison estimate plan read_comparison read_results run"
+    ),
+    "graftwork.inference": (
+        "Found Predictor RunFinder Several Soup TaskFinder answers nearest predictor_for similarities soup"
+    ),
+}
+
+
 def __getattr__(name: str) -> Any:
-    """What was here before recipes and answers had packages of their own."""
-    for package in ("graftwork.experiments", "graftwork.inference"):
-        if name in (module := importlib.import_module(package)).__all__:
+    """A name that has moved, with a warning."""
+    for package, names in _MOVED.items():
+        if name in names.split():
             warnings.warn(f"graftwork.training.{name} is {package}.{name} now", DeprecationWarning, stacklevel=2)
-            return getattr(module, name)
+            return getattr(importlib.import_module(package), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

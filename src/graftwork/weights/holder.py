@@ -13,8 +13,7 @@ from torch import nn
 from graftwork.compose import LearnedModule
 from graftwork.errors import AttachError
 from graftwork.methods import AdapterModule
-from graftwork.sites.site import RESERVED
-from graftwork.weights.names import decode, encode, parted
+from graftwork.weights.names import RESERVED, decode, encode, parted
 from graftwork.weights.offload import HOOK, running_device, settle
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

@@ -9,6 +9,7 @@ from graftwork.errors import ConfigError, NameTakenError, UnknownNameError
 from graftwork.methods.layers.members import SEPARATOR
 from graftwork.options import hint
 
+RESERVED = "graftwork"
 _UNWRITTEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogates, ends of lines and paragraphs
 
 

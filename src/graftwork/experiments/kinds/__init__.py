@@ -5,7 +5,7 @@ A new kind is a file here, with a class that says its facts, what it puts on the
 """
 
 from graftwork.experiments.kinds.adapter import ADAPTER, KNOWLEDGE, LANGUAGE, LONGER, METHOD
-from graftwork.experiments.kinds.contract import SetUp, Stage, UnitKind, by_name
+from graftwork.experiments.kinds.contract import SetUp, Stage, UnitKind
 from graftwork.experiments.kinds.full import FULL, INTERMEDIATE_FULL, REFERENCE, SOURCE
 from graftwork.experiments.kinds.head import HEAD
 from graftwork.experiments.kinds.intermediate import INTERMEDIATE
@@ -16,31 +16,34 @@ from graftwork.experiments.kinds.second_stage import TUNED
 from graftwork.experiments.kinds.sequential import SEQUENTIAL, SEQUENTIAL_ADAPTERS
 from graftwork.experiments.kinds.unit import Unit
 
-UNIT_KINDS = by_name(
-    LANGUAGE,
-    KNOWLEDGE,
-    SOURCE,
-    HEAD,
-    FULL,
-    INTERMEDIATE_FULL,
-    SEQUENTIAL,
-    MULTITASK,
-    ADAPTER,
-    TUNED,
-    METHOD,
-    LONGER,
-    INTERMEDIATE,
-    MT_SHARED,
-    NEW_TASK,
-    MT_JOINT,
-    SEQUENTIAL_ADAPTERS,
-    AVERAGE,
-    OWN,
-    COPIES,
-    SCALEARN,
-    FUSION,
-    FUSION_MT,
-)
+UNIT_KINDS = {
+    kind.name: kind
+    for kind in (
+        LANGUAGE,
+        KNOWLEDGE,
+        SOURCE,
+        HEAD,
+        FULL,
+        INTERMEDIATE_FULL,
+        SEQUENTIAL,
+        MULTITASK,
+        ADAPTER,
+        TUNED,
+        METHOD,
+        LONGER,
+        INTERMEDIATE,
+        MT_SHARED,
+        NEW_TASK,
+        MT_JOINT,
+        SEQUENTIAL_ADAPTERS,
+        AVERAGE,
+        OWN,
+        COPIES,
+        SCALEARN,
+        FUSION,
+        FUSION_MT,
+    )
+}
 KINDS = tuple(UNIT_KINDS)
 OF_SOURCES = ("adapter", "new_task", "tuned")  # what a task that is no target gets for itself
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graftwork.api import Adapters
-from graftwork.experiments.kinds.contract import Plans, RunFiles, SetUp, Stage, UnitKind
+from graftwork.experiments.kinds.contract import Plans, SetUp, Stage, UnitFiles, UnitKind
 from graftwork.experiments.kinds.unit import Unit
 from graftwork.training.joint_trainer import TaskRoute
 
@@ -28,7 +28,7 @@ class AdapterKind(UnitKind):
         return Stage(unit.task, "adapter", unit.task, unit.task)
 
     def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: RunFiles, language: str | None = None
+        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
     ) -> TaskRoute:
         """The adapter with its head."""
         if task not in adapters.names:

@@ -46,7 +46,7 @@ class Plans(Protocol):
         """The seeds of copies of one adapter."""
 
 
-class RunFiles(Protocol):
+class UnitFiles(Protocol):
     """What is known of a run, and where its files are."""
 
     def folder(self, unit: Unit) -> Path:
@@ -59,8 +59,10 @@ class RunFiles(Protocol):
         """The configuration of a unit's adapter."""
 
 
-class SetUp(RunFiles, Protocol):
+class SetUp(UnitFiles, Protocol):
     """What units are set up from, beside the files of others."""
+
+    from_files: bool  # what a unit needs of others is read from their files; else it is made anew, to measure times
 
     @property
     def fusion_config(self) -> FusionConfig:
@@ -168,7 +170,7 @@ class UnitKind:
         return size + (size_of(adapters.save_base(folder / "base")) if stage.base else 0)
 
     def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: RunFiles, language: str | None = None
+        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
     ) -> TaskRoute:
         """Put what a unit has trained on the model, to predict with it.
 
@@ -185,7 +187,7 @@ class UnitKind:
         """
         raise NotImplementedError
 
-    def put(self, unit: Unit, name: str, adapters: Adapters, context: SetUp, *, head: bool, trained: bool) -> None:
+    def put(self, unit: Unit, name: str, adapters: Adapters, context: SetUp, *, head: bool) -> None:
         """Put on the model what a unit has trained, for another one that uses it.
 
         Args:
@@ -194,9 +196,8 @@ class UnitKind:
             adapters: The handle of the model.
             context: Where its files are.
             head: With its head.
-            trained: From its files; else it is made anew, to measure times.
         """
-        if trained or context.is_given(unit):
+        if context.from_files or context.is_given(unit):
             adapters.load(context.adapter_folder(unit), name, head=head)
             return
         adapters.add(name, context.adapter_config(unit))
@@ -204,6 +205,8 @@ class UnitKind:
             context.add_head(adapters, name, unit.task)
 
 
-def by_name(*kinds: UnitKind) -> dict[str, UnitKind]:
-    """Kinds by their names, in order."""
-    return {kind.name: kind for kind in kinds}
+def from_source(kind: str, target: str, seed: int, plans: Plans, source: Unit) -> tuple[Unit, ...]:
+    """The unit of a target that starts from what a source has trained; none for the source itself."""
+    if target == plans.source:
+        return ()
+    return (Unit(kind, target, seed, (source,), plans.adapter(target, seed).stacked_on),)

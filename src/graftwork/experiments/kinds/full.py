@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graftwork.api import Adapters
-from graftwork.experiments.kinds.contract import Plans, SetUp, Stage, UnitKind
+from graftwork.experiments.kinds.contract import Plans, SetUp, Stage, UnitKind, from_source
 from graftwork.experiments.kinds.unit import Unit
 
 REFERENCE = "full"  # the kind that costs and scores are held against
@@ -18,11 +18,19 @@ class FullKind(UnitKind):
             context.load_dependency(adapters, source, source.task)
         context.add_head(adapters, unit.task, unit.task)
         adapters.train_only(unit.task, base="trained")
-        return Stage(None, "base" if unit.kind == SOURCE.name else "full", None, unit.task)
+        return Stage(None, "full", None, unit.task)
 
-    def put(self, unit: Unit, name: str, adapters: Adapters, context: SetUp, *, head: bool, trained: bool) -> None:
+
+class SourceKind(FullKind):
+    """The whole base trained on a source, which is kept for the targets that start from it."""
+
+    def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
+        """A new head on the base."""
+        return super().set_up(unit, adapters, context)._replace(folder="base")
+
+    def put(self, unit: Unit, name: str, adapters: Adapters, context: SetUp, *, head: bool) -> None:
         """The base that it trained."""
-        if trained:
+        if context.from_files:
             adapters.load_base(context.folder(unit) / "base")
 
 
@@ -31,14 +39,12 @@ class FromSourceKind(FullKind):
 
     def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
         """For every target but the source itself."""
-        if target == plans.source:
-            return ()
         assert plans.source is not None
         source = Unit(SOURCE.name, plans.source, plans.first_seed)
-        return (Unit(self.name, target, seed, (source,), plans.adapter(target, seed).stacked_on),)
+        return from_source(self.name, target, seed, plans, source)
 
 
-SOURCE = FullKind("trunk", "fine-tuned source", budget=("full",), trains_base=True, predicts=False)
+SOURCE = SourceKind("trunk", "fine-tuned source", budget=("full",), trains_base=True, predicts=False)
 FULL = FullKind(REFERENCE, "full fine-tuning", budget=("full",), control=True, trains_base=True, predicts=False)
 INTERMEDIATE_FULL = FromSourceKind(
     "intermediate_full",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graftwork.api import Adapters
 from graftwork.experiments.kinds.adapter import AdapterKind
-from graftwork.experiments.kinds.contract import Plans, SetUp, Stage
+from graftwork.experiments.kinds.contract import Plans, SetUp, Stage, from_source
 from graftwork.experiments.kinds.unit import Unit
 
 
@@ -13,11 +13,9 @@ class IntermediateKind(AdapterKind):
 
     def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
         """For every target but the source itself."""
-        if target == plans.source:
-            return ()
         assert plans.source is not None
         source = plans.adapter(plans.source, plans.first_seed)
-        return (Unit(self.name, target, seed, (source,), plans.adapter(target, seed).stacked_on),)
+        return from_source(self.name, target, seed, plans, source)
 
     def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
         """The source's adapter with a new head."""

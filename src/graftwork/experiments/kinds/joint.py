@@ -16,10 +16,11 @@ from pathlib import Path
 
 from graftwork.api import Adapters
 from graftwork.errors import RecipeError
-from graftwork.experiments.kinds.contract import Plans, RunFiles, SetUp, Stage, UnitKind
+from graftwork.experiments.kinds.contract import Plans, SetUp, Stage, UnitFiles, UnitKind
 from graftwork.experiments.kinds.pooled import FusionKind
 from graftwork.experiments.kinds.sizes import size_of, trained_bytes
 from graftwork.experiments.kinds.unit import Unit
+from graftwork.methods import AdapterConfig
 from graftwork.training.joint_trainer import TaskRoute
 from graftwork.weights.names import full_name
 
@@ -27,33 +28,31 @@ ALL, SHARED = "all-tasks", "shared"  # the name of units of all tasks, and of th
 
 
 class JointKind(UnitKind):
-    """A head a task, and adapters, the base, or both."""
+    """An adapter and a head a task, trained together with the base; one adapter where its method serves several tasks."""
 
     def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
         """One unit for all targets that it trains."""
         tasks = plans.tasks_of(self.name)
         return (Unit(self.name, ALL, seed, tasks=tasks),) if target in tasks else ()
 
-    def route(self, unit: Unit, task: str, files: RunFiles) -> TaskRoute:
-        """What a task goes through: the shared adapter, its member of that, its own, or none; and its head."""
-        if self.name == "multitask":
-            return TaskRoute(None, task)
+    def route(self, unit: Unit, task: str, files: UnitFiles) -> TaskRoute:
+        """What a task goes through: its own adapter, or its member of a shared one; and its head."""
         if files.adapter_config(unit).members:
             return TaskRoute(full_name(SHARED, task), full_name(SHARED, task))
-        return TaskRoute(SHARED if self.name == "mt_shared" else task, task)
+        return TaskRoute(task, task)
 
-    def routes(self, unit: Unit, files: RunFiles) -> dict[str, TaskRoute]:
+    def routes(self, unit: Unit, files: UnitFiles) -> dict[str, TaskRoute]:
         """What each task goes through."""
         return {task: self.route(unit, task, files) for task in unit.tasks}
 
     def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
         """All adapters and heads."""
-        config, routes = context.adapter_config(unit), self.routes(unit, context)
-        if self.name == "mt_shared" or (config.members and self.name == "mt_joint"):
-            adapters.add(SHARED, config.with_members(unit.tasks) if config.members else config)
+        routes = self.routes(unit, context)
+        if any(route.composition not in (task, None) for task, route in routes.items()):
+            adapters.add(SHARED, _shared_config(unit, context))
         for task, route in routes.items():
             if route.composition == task:
-                adapters.add(task, config)
+                adapters.add(task, context.adapter_config(unit))
             context.add_head(adapters, route.head, task)
         trained = [*adapters.names, *(head for head in adapters.lone_heads if head not in adapters.names)]
         base = "trained" if self.trains_base else "frozen"
@@ -63,8 +62,6 @@ class JointKind(UnitKind):
 
     def keep(self, unit: Unit, adapters: Adapters, stage: Stage, folder: Path) -> int:
         """Save adapters, heads, and the base where it was trained with adapters."""
-        if self.name == "multitask":
-            return trained_bytes(adapters)
         size = 0
         for name in (*adapters.names, *adapters.lone_heads):
             if name != SHARED:
@@ -75,14 +72,14 @@ class JointKind(UnitKind):
         return size + (size_of(adapters.save_base(folder / "base")) if self.trains_base else 0)
 
     def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: RunFiles, language: str | None = None
+        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
     ) -> TaskRoute:
         """The base where it was trained, the task's adapter or the shared one, and its head."""
         self.load_tasks(unit, [task], adapters, files)
         return self.route(unit, task, files)
 
     def load_tasks(
-        self, unit: Unit, tasks: Sequence[str], adapters: Adapters, files: RunFiles, *, head: bool = True
+        self, unit: Unit, tasks: Sequence[str], adapters: Adapters, files: UnitFiles, *, head: bool = True
     ) -> None:
         """Put on the model what was trained for some tasks; a shared adapter that is there already is not read again.
 
@@ -106,21 +103,49 @@ class JointKind(UnitKind):
             if head and adapter == SHARED:
                 adapters.load(folder / "heads" / task, task)
 
-    def put(self, unit: Unit, name: str, adapters: Adapters, context: SetUp, *, head: bool, trained: bool) -> None:
-        """The shared adapter under a name, or the base with the adapters of all tasks."""
-        if not self.trains_base:
-            if trained:
-                adapters.load(context.adapter_folder(unit), name, head=head)
-            else:
-                config = context.adapter_config(unit)
-                adapters.add(name, config.with_members(unit.tasks) if config.members else config)
-        elif trained:
+    def put(self, unit: Unit, name: str, adapters: Adapters, context: SetUp, *, head: bool) -> None:
+        """The base with the adapters of all tasks, each under the name of its task."""
+        if context.from_files:
             self.load_tasks(unit, unit.tasks, adapters, context, head=head)
+            return
+        for task in unit.tasks:
+            adapters.add(task, context.adapter_config(unit))
+            if head:
+                context.add_head(adapters, task, task)
+
+
+class MultitaskKind(JointKind):
+    """A head a task, trained together with the base."""
+
+    def route(self, unit: Unit, task: str, files: UnitFiles) -> TaskRoute:
+        """The base with the task's head."""
+        return TaskRoute(None, task)
+
+    def keep(self, unit: Unit, adapters: Adapters, stage: Stage, folder: Path) -> int:
+        """Nothing is kept; returns the bytes that it would have."""
+        return trained_bytes(adapters)
+
+
+class SharedKind(JointKind):
+    """One adapter for all tasks and a head a task, on the frozen base."""
+
+    def route(self, unit: Unit, task: str, files: UnitFiles) -> TaskRoute:
+        """The shared adapter, or the task's member of it; and its head."""
+        found = super().route(unit, task, files)
+        return found._replace(composition=SHARED) if found.composition == task else found
+
+    def put(self, unit: Unit, name: str, adapters: Adapters, context: SetUp, *, head: bool) -> None:
+        """The shared adapter."""
+        if context.from_files:
+            adapters.load(context.adapter_folder(unit), name, head=head)
         else:
-            for task in unit.tasks:
-                adapters.add(task, context.adapter_config(unit))
-                if head:
-                    context.add_head(adapters, task, task)
+            adapters.add(name, _shared_config(unit, context))
+
+
+def _shared_config(unit: Unit, files: UnitFiles) -> AdapterConfig:
+    """The configuration of the one adapter of all tasks, with a member for each where the method has members."""
+    config = files.adapter_config(unit)
+    return config.with_members(unit.tasks) if config.members else config
 
 
 class FusionOfJointKind(FusionKind):
@@ -137,14 +162,14 @@ class FusionOfJointKind(FusionKind):
         context.load_dependency(adapters, joint, unit.task, head=True)
         return self.learned(unit, adapters, context, joint.tasks, unit.task)
 
-    def load_pool(self, unit: Unit, adapters: Adapters, files: RunFiles) -> list[str]:
+    def load_pool(self, unit: Unit, adapters: Adapters, files: UnitFiles) -> list[str]:
         """The base and its adapters."""
         (joint,) = unit.members
         MT_JOINT.load_tasks(joint, joint.tasks, adapters, files)
         return list(joint.tasks)
 
 
-MULTITASK = JointKind(
+MULTITASK = MultitaskKind(
     "multitask",
     "full fine-tuning, all tasks",
     budget=("full", "multitask"),
@@ -153,7 +178,7 @@ MULTITASK = JointKind(
     trains_base=True,
     predicts=False,
 )
-MT_SHARED = JointKind(
+MT_SHARED = SharedKind(
     "mt_shared", "shared adapter, all tasks", budget=("adapter", "mt_shared"), trained_on="all", control=True
 )
 MT_JOINT = JointKind(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from graftwork.api import Adapters
-from graftwork.experiments.kinds.contract import RunFiles, SetUp, Stage, UnitKind
+from graftwork.experiments.kinds.adapter import AdapterKind
+from graftwork.experiments.kinds.contract import SetUp, Stage, UnitFiles
 from graftwork.experiments.kinds.unit import Unit
 from graftwork.training.joint_trainer import TaskRoute
 from graftwork.weights.names import full_name
 
 
-class NewTaskKind(UnitKind):
+class NewTaskKind(AdapterKind):
     """A member more of a shared adapter; the other tasks' parts are not kept with it."""
 
     def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
@@ -24,12 +25,10 @@ class NewTaskKind(UnitKind):
         return Stage(unit.task, "adapter", new, new)
 
     def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: RunFiles, language: str | None = None
+        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
     ) -> TaskRoute:
         """The adapter with the new task's part, whose head it has."""
-        if task not in adapters.names:
-            adapters.load(files.folder(unit) / "adapter", task, head=True)
-        return TaskRoute(unit.stack(task, language), full_name(task, task))
+        return super().load(unit, task, adapters, files, language)._replace(head=full_name(task, task))
 
 
 NEW_TASK = NewTaskKind("new_task", "shared adapter, new task", budget=("adapter", "new_task"))

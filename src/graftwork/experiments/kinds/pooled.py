@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from graftwork.api import Adapters
 from graftwork.compose import Average, Fuse, ScaLearn
 from graftwork.compose.blocks import Learned
-from graftwork.experiments.kinds.contract import Plans, RunFiles, SetUp, Stage, UnitKind
+from graftwork.experiments.kinds.contract import Plans, SetUp, Stage, UnitFiles, UnitKind
 from graftwork.experiments.kinds.unit import Unit
 from graftwork.training.joint_trainer import TaskRoute
 
@@ -35,7 +35,7 @@ class PooledKind(UnitKind):
             context.load_dependency(adapters, member, name, head=member.kind == "adapter")  # knowledge has no head
         return names
 
-    def load_pool(self, unit: Unit, adapters: Adapters, files: RunFiles) -> list[str]:
+    def load_pool(self, unit: Unit, adapters: Adapters, files: UnitFiles) -> list[str]:
         """The same from the files of a run, to predict."""
         for member in unit.members:
             name = self.child_name(member)
@@ -66,7 +66,7 @@ class FusionKind(PooledKind):
         return Stage(block.name, "fusion", block, block.name)
 
     def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: RunFiles, language: str | None = None
+        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
     ) -> TaskRoute:
         """The pool and the block with its head."""
         block = self.block(unit, self.load_pool(unit, adapters, files))
@@ -120,7 +120,7 @@ class AverageKind(PooledKind):
         return Stage(head, "head", mean, head)
 
     def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: RunFiles, language: str | None = None
+        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
     ) -> TaskRoute:
         """The pool and the head."""
         mean = Average(*self.load_pool(unit, adapters, files))

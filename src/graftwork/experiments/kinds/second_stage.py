@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graftwork.api import Adapters
-from graftwork.experiments.kinds.contract import RunFiles, SetUp, Stage, UnitKind
+from graftwork.experiments.kinds.contract import SetUp, Stage, UnitFiles, UnitKind
 from graftwork.experiments.kinds.unit import Unit
 from graftwork.training.joint_trainer import TaskRoute
 
@@ -20,7 +20,7 @@ class SecondStageKind(UnitKind):
         return Stage(unit.task, "head", None, unit.task, base=True, retrained=retrained)
 
     def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: RunFiles, language: str | None = None
+        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
     ) -> TaskRoute:
         """The trained base, its head, and the adapters that were trained with it."""
         folder = files.folder(unit)

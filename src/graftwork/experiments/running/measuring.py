@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from graftwork.api import Adapters
@@ -16,8 +18,9 @@ from graftwork.experiments.running.run_context import RunContext
 from graftwork.tasks import Rows
 from graftwork.tasks.knowledge import cloze_ranks, commonest, read_knowledge, scores_of_ranks
 from graftwork.tasks.reading import draw
+from graftwork.training.joint_trainer import JointTrainer
 from graftwork.training.recipe_trainer import learnt
-from graftwork.training.scores import scored_task, splits_of
+from graftwork.training.scores import mean_metric, scored_task, splits_of
 from graftwork.training.task_trainer import TaskTrainer
 
 Result = dict[str, Any]
@@ -41,13 +44,7 @@ def measured(
     scores, predictions = scored_task(task, trainer.measured)
     seconds = (time.perf_counter() - began) / sum(map(len, splits_of(task).values()))
     result: Result = {
-        "unit": unit.id,
-        "kind": unit.kind,
-        "task": unit.task,
-        "seed": unit.seed,
-        **({"method": unit.method} if unit.method else {}),
-        "members": [member.id for member in unit.members],
-        "under": [member.id for member in unit.stacked_on],
+        **_which(unit),
         **scores,
         **learnt(trainer.state),
         "trained_weights": trained_weights(adapters),
@@ -61,6 +58,54 @@ def measured(
         result["language"] = task.spec.language
         result["elsewhere"] = _elsewhere(unit, context, trainer, adapters, stage)
     return result, {task.name: predictions}
+
+
+def measured_joint(
+    unit: Unit, context: RunContext, trainer: JointTrainer, adapters: Adapters
+) -> tuple[Result, dict[str, list[Any]]]:
+    """Everything that ``result.json`` says, but for the time of training and the size of the file; and the predictions."""
+    began = time.perf_counter()
+    tasks, predictions = {}, {}
+    for name in unit.tasks:
+        tasks[name], predictions[name] = scored_task(context.tasks[name], functools.partial(trainer.measured, name))
+    seconds = time.perf_counter() - began
+    rows = sum(len(split) for name in unit.tasks for split in splits_of(context.tasks[name]).values())
+    said = learnt(trainer.state)
+    epochs = [entry for entry in trainer.state.log_history if "eval_score" in entry]
+    said["curves"]["tasks"] = {
+        name: [[n + 1, entry[f"eval_of_{name}"]] for n, entry in enumerate(epochs)] for name in unit.tasks
+    }
+    result = {
+        **facts_of(unit, tasks),
+        **said,
+        "trained_weights": trained_weights(adapters),
+        "timings": {"milliseconds_a_row": round(1000 * seconds / rows, 2)},
+    }
+    return result, predictions
+
+
+def facts_of(unit: Unit, tasks: Mapping[str, Result]) -> Result:
+    """What the result of every unit of all tasks says: which it is, and its scores by task."""
+    return {
+        **_which(unit),
+        "tasks": dict(tasks),
+        "metric": mean_metric(one["metric"] for one in tasks.values()),
+        "score": statistics.fmean(one["score"] for one in tasks.values()),
+        "scored_on": " and ".join(sorted({one["scored_on"] for one in tasks.values()})),
+    }
+
+
+def _which(unit: Unit) -> Result:
+    """Which unit a result is of."""
+    return {
+        "unit": unit.id,
+        "kind": unit.kind,
+        "task": unit.task,
+        "seed": unit.seed,
+        **({"method": unit.method} if unit.method else {}),
+        "members": [member.id for member in unit.members],
+        "under": [member.id for member in unit.stacked_on],
+    }
 
 
 def _attention(unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Adapters) -> Result:

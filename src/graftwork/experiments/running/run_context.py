@@ -79,7 +79,7 @@ class RunContext(RunFiles):
 
     def load_dependency(self, adapters: Adapters, unit: Unit, name: str, *, head: bool = False) -> None:
         """Put on the model what another unit has trained."""
-        UNIT_KINDS[unit.kind].put(unit, name, adapters, self, head=head, trained=self.from_files)
+        UNIT_KINDS[unit.kind].put(unit, name, adapters, self, head=head)
 
     def add_head(self, adapters: Adapters, name: str, task: str) -> None:
         """Give a name the head of a task."""

@@ -25,8 +25,8 @@ from graftwork.experiments.running.checkpoints import Finished, last_finished
 from graftwork.experiments.running.folder import CHECKPOINTS, STATE, STEPS, read_result, write_json
 from graftwork.experiments.running.forgetting import Forgetting
 from graftwork.experiments.running.hashes import hash_files, hash_json
-from graftwork.experiments.running.joint import facts_of
 from graftwork.experiments.running.listeners import TrainerListener, Watcher
+from graftwork.experiments.running.measuring import facts_of
 from graftwork.experiments.running.provenance import clean
 from graftwork.experiments.running.records import Shape, read_record
 from graftwork.experiments.running.resume import Clock, go_on

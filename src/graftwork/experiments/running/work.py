@@ -10,9 +10,8 @@ from graftwork.experiments.kinds import UNIT_KINDS, JointKind, Unit
 from graftwork.experiments.planning.multi_task_adapters import mixing_of
 from graftwork.experiments.running.arguments import checkpoints_of, make_trainer, settle, training_arguments
 from graftwork.experiments.running.checkpoints import Finished
-from graftwork.experiments.running.joint import measured_joint
 from graftwork.experiments.running.listeners import TrainerListener, Watcher
-from graftwork.experiments.running.measuring import measured
+from graftwork.experiments.running.measuring import measured, measured_joint
 from graftwork.experiments.running.resume import Clock
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.training.budget import StageBudget

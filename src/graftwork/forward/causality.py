@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
 from graftwork.sites import Site
-from graftwork.sites.site import RESERVED
+from graftwork.weights.holder import base_modules
 
 
 def causal_at(model: nn.Module, site: Site) -> bool:
@@ -22,16 +21,9 @@ def causal_at(model: nn.Module, site: Site) -> bool:
         return "decoder" in site.stack
     if getattr(config, "is_decoder", False):
         return True
-    said = [m.is_causal for m in _of_base(_stack(model, site)) if isinstance(getattr(m, "is_causal", None), bool)]
+    inside = base_modules(_stack(model, site))
+    said = [m.is_causal for _, m in inside if isinstance(getattr(m, "is_causal", None), bool)]
     return any(said) if said else _predicts_next_words(config)
-
-
-def _of_base(module: nn.Module) -> Iterator[nn.Module]:
-    """A module and all inside it, without walking through adapters."""
-    yield module
-    for name, child in module._modules.items():
-        if child is not None and name != RESERVED:
-            yield from _of_base(child)
 
 
 def _stack(model: nn.Module, site: Site) -> nn.Module:
