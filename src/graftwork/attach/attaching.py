@@ -13,7 +13,7 @@ from graftwork.attach.parallel import refuse_parallel
 from graftwork.attach.wiring import attached_part, unwire
 from graftwork.errors import AttachError, ConfigError
 from graftwork.forward.model_with_heads import HANDLE
-from graftwork.sites import Site, SiteMap, discover, norm_paths
+from graftwork.sites import Site, SiteMap, discover, norm_paths, projections_by_hand
 
 H = TypeVar("H", bound=Handle)
 
@@ -51,7 +51,13 @@ def attach_to(
             raise ConfigError(
                 f"sites is {given!r}; give a SiteMap, one or more gw.Site(...), or () for methods that make norms only"
             )
-        sites = SiteMap(given, model_class=type(model).__name__, prefix=base_prefix(model), norms=norms)
+        sites = SiteMap(
+            given,
+            model_class=type(model).__name__,
+            prefix=base_prefix(model),
+            norms=norms,
+            projections=projections_by_hand(model, given),
+        )
     return handle(model, sites, heads)
 
 

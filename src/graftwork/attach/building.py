@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -44,8 +44,9 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
         ConfigError: If an option does not fit.
     """
     config.check({stack.removeprefix(sites.prefix): numbers for stack, numbers in sites.numbers.items()})
-    places = places_of(model, sites)
-    devices = [device_at(model, site.block) for site in sites]
+    chosen = range(len(sites.places) if config.at_projections else len(sites))
+    places = places_of(model, sites, chosen)
+    devices = [device_at(model, sites.places[index].block) for index in chosen]
     first = devices[0] if devices else device_at(model, "")
     with made_on(first):
         shared = config.shared(places)
@@ -53,7 +54,8 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
         shared.to(first).train(model.training)
     built: dict[int, AdapterModule] = {}
     skipped: dict[int, GraftworkError] = {}
-    for index, (site, place, device) in enumerate(zip(sites, places, devices, strict=True)):
+    for index, place, device in zip(chosen, places, devices, strict=True):
+        site = sites.places[index]
         try:
             with made_on(device):
                 module = _served(sites, site, config, config.build(place, shared))
@@ -101,7 +103,7 @@ def _asked_for(config: AdapterConfig) -> tuple[str, ...]:
 
 
 def _skipped(sites: SiteMap, config: AdapterConfig, skipped: Mapping[int, GraftworkError]) -> str:
-    kinds = collections.Counter(site.kind for index, site in enumerate(sites) if index in skipped)
+    kinds = collections.Counter(sites.places[index].kind for index in skipped)
     counts = ", ".join(f"{n} of kind {kind}" for kind, n in kinds.items())
     return (
         f"{type(config).__name__} leaves out {len(skipped)} sites that it cannot serve ({counts}): "
@@ -132,23 +134,31 @@ def shared_by(*modules: Mapping[Any, nn.Module]) -> nn.Module | None:
     return next((shared for shared in known if shared is not None), None)
 
 
-def places_of(model: nn.Module, sites: SiteMap) -> list[Place]:
-    """What a configuration knows of each site: its stack as in the base model, whatever head is around it."""
+def places_of(model: nn.Module, sites: SiteMap, chosen: Iterable[int]) -> list[Place]:
+    """What a configuration knows of some sites: its stack as in the base model, whatever head is around it."""
     stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
     causal: dict[str, bool] = {}
     kinds: dict[tuple[str, int], list[str]] = {}
     for site in sites:
         kinds.setdefault((site.stack, site.layer), []).append(site.kind)
     places = []
-    for site in sites:
+    for site in (sites.places[index] for index in chosen):
         inside = site.stack or site.block
         if inside not in causal:
             causal[inside] = causal_at(model, site)
-        there = tuple(dict.fromkeys(kinds[site.stack, site.layer]))
-        site = dataclasses.replace(site, stack=site.stack.removeprefix(sites.prefix))
+        there = tuple(dict.fromkeys(kinds.get((site.stack, site.layer), ())))
+        site = without_prefix(site, sites.prefix)
         layers = stacks.get(site.stack, 1)
         places.append(Place(site=site, layers=layers, causal=causal[inside], block_kinds=there))
     return places
+
+
+def without_prefix(site: Site, prefix: str) -> Site:
+    """The site as it is called in the base model."""
+    output = dataclasses.replace(site.output, module=site.output.module.removeprefix(prefix))
+    return dataclasses.replace(
+        site, stack=site.stack.removeprefix(prefix), block=site.block.removeprefix(prefix), output=output
+    )
 
 
 def build_fusion(
@@ -160,8 +170,8 @@ def build_fusion(
         SiteError: If it reads what a site does not give.
         ConfigError: If an option does not fit.
     """
-    here = {index: site for index, site in enumerate(sites) if index in present}
-    places = {index: place for index, place in enumerate(places_of(model, sites)) if index in present}
+    here = {index: sites.places[index] for index in sorted(present)}
+    places = dict(zip(here, places_of(model, sites, here), strict=True))
     devices = {index: device_at(model, site.block) for index, site in here.items()}
     root = next(iter(devices.values()), torch.device("cpu"))
     with made_on(root):
@@ -197,6 +207,11 @@ def site_adapters(model: nn.Module, site: Site, index: int) -> SiteAdapters:
     if key not in holder.sites:
         holder.sites[key] = SiteAdapters().train(model.training)
     return holder.sites[key]  # type: ignore[return-value]
+
+
+def drop_site(model: nn.Module, site: Site, index: int) -> None:
+    """Take out the module that kept a site's adapters."""
+    del holder_at(model, site.block).sites[str(index)]
 
 
 def copy_head(model: nn.Module, source: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

@@ -43,7 +43,7 @@ class Handle(Registry):
         self.runtime.handle = self
         self._vocabulary = self._words()
         self._still: dict[int, nn.Module] = {}
-        self._homes = wiring.wire(model, sites, self.head_paths, self.runtime)
+        self.homes = wiring.wire(model, sites, self.head_paths, self.runtime)
         self._base_norms = with_statistics(model)
         self.base_history = history_of(self)
         self._standing_still = list(self._base_norms)
@@ -298,8 +298,8 @@ class Handle(Registry):
             self._vocabulary = self._words()
             for name in self.head_labels:
                 self.head_of(name)  # follows
-        away = any(parent._modules.get(name) is not home for parent, name, home in self._homes)
-        if away and wiring.rehome(self.model, self._homes):
+        away = any(parent._modules.get(name) is not home for parent, name, home in self.homes)
+        if away and wiring.rehome(self.model, self.homes):
             self.replan()
 
     def checkpointed_modules(self) -> list[nn.Module]:

@@ -14,6 +14,7 @@ from graftwork.attach.named_heads import OwnHead, made_head, make_named_head
 from graftwork.attach.norms import drop_norms, put_norms, with_statistics
 from graftwork.attach.planning import new_fusion
 from graftwork.attach.state import ModelState
+from graftwork.attach.wiring import unwire_projection, wire_projection
 from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule, config_for, fusions_in, names_in
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.forward.model_with_heads import ModelWithHeads
@@ -322,7 +323,10 @@ class Registry(ModelState):
 
     def _site(self, index: int) -> SiteAdapters:
         if index not in self.site_modules:
-            made = building.site_adapters(self.model, list(self.sites)[index], index)
+            site = self.sites.places[index]
+            made = building.site_adapters(self.model, site, index)
+            if site.kind == "projection":
+                self.homes += wire_projection(self.model, site, index, self.runtime)
             self.site_modules = {**self.site_modules, index: made}
         return self.site_modules[index]
 
@@ -349,6 +353,7 @@ class Registry(ModelState):
         for here in self.site_modules.values():
             here.adapters.drop(name)
             here.fusions.drop(name)
+        self._leave_projections()
         drop_norms(self.model, name)
         self.peft_adapters.drop(name)
         root = holder_or_none(self.model, "")
@@ -358,6 +363,15 @@ class Registry(ModelState):
             self._forget_head(one)
         self._adapters, self._fusions = _without(self._adapters, name), _without(self._fusions, name)
         self._statistics = _without(self._statistics, name)
+
+    def _leave_projections(self) -> None:
+        """Take the hooks off projections at which nothing is any more."""
+        sites = self.sites.places
+        empty = [n for n, here in self.site_modules.items() if sites[n].kind == "projection" and not here.adapters]
+        for index in empty:
+            unwire_projection(self.model, sites[index], index, self.homes)
+            building.drop_site(self.model, sites[index], index)
+        self.site_modules = {n: here for n, here in self.site_modules.items() if n not in empty}
 
     def _forget_head(self, name: str) -> None:
         if name in self.head_labels:

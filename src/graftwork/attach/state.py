@@ -59,6 +59,7 @@ class ModelState:
         own_labels: The labels of the model's own head.
         head_labels: The labels of every other head, by its name.
         site_modules: The adapters and fusions at each site, by the place of the site in the map.
+        homes: The modules with hooks, each with its parent and its name there.
         peft_adapters: The adapters whose modules are peft's.
         unclear_heads: Modules and parameters that may be a head too, or part of one, and of which adapters own no copy.
         original_flags: The model's own weights, and whether each asked for a gradient when it was attached.
@@ -78,6 +79,7 @@ class ModelState:
         self.head_labels: Mapping[str, Labels] = {}
         self._head_configs: Mapping[str, HeadConfig] = {}
         self.site_modules: Mapping[int, SiteAdapters] = {}
+        self.homes: list[tuple[nn.Module, str, nn.Module]] = []
         self._statistics: Mapping[str, list[nn.Module]] = {}  # of each adapter that has some, the norms that keep them
         self.shown_labels = ShownLabels(self.task_model)
         self.own_labels = Labels.of(getattr(self.task_model, "config", None))
@@ -193,10 +195,10 @@ class ModelState:
     def modules_of(self, name: str) -> dict[str, AdapterModule | LearnedModule]:
         """The modules of an adapter or a fusion: site key to module; of a member what is computed for it."""
         self.require(name)
-        keys = [self.sites.key_of(site) for site in self.sites]
+        places = self.sites.places
         fusion = name in self._fusions
         found = {n: here.fusion(name) if fusion else here.adapter(name) for n, here in self.site_modules.items()}
-        return {keys[n]: module for n, module in found.items() if module is not None}
+        return {self.sites.key_of(places[n]): module for n, module in found.items() if module is not None}
 
     def adapter_modules(self, name: str) -> dict[int, AdapterModule]:
         """The modules of an adapter, or of one member, by the place of their site in the map."""

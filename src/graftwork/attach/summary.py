@@ -94,8 +94,7 @@ def summarize(state: ModelState) -> Summary:
 
 def _sites(state: ModelState, name: str) -> str:
     """The number of an adapter's or a fusion's sites, by their kind."""
-    kinds = {state.sites.key_of(site): site.kind for site in state.sites}
-    counts = collections.Counter(kinds[key] for key in state.modules_of(name))
+    counts = collections.Counter(state.sites[key].kind for key in state.modules_of(name))
     return ", ".join(f"{kind} ×{count}" for kind, count in counts.items())
 
 

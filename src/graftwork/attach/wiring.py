@@ -82,6 +82,39 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
     return homes
 
 
+def wire_projection(model: nn.Module, site: Site, index: int, runtime: Runtime) -> Homes:
+    """Put hooks on a projection, which has none until an adapter is put there; they act in every call of it.
+
+    Returns:
+        Where the module is at home, if it had no hooks before.
+    """
+    path = site.output.module
+    module = _module(model, path, site)
+    ports: Ports | None = module.__dict__.get(PORTS)
+    parent, _, name = path.rpartition(".")
+    homes = [] if ports is not None else [(model.get_submodule(parent), name, module)]
+    if ports is None:
+        ports = Ports(runtime, -1, path, parameter_names(module))  # its calls are never counted
+        install(module, ports)
+    assert site.input is not None and site.input.slot is not None
+    ports.sites[index] = site
+    ports.inputs.append((None, site.input.slot, index, "input"))
+    ports.writes.insert(0, (None, None, index, False))  # before what reads the module's output as a branch's
+    return homes
+
+
+def unwire_projection(model: nn.Module, site: Site, index: int, homes: Homes) -> None:
+    """Take the hooks off a projection that has no adapter any more."""
+    module = model.get_submodule(site.output.module)
+    ports: Ports = module.__dict__[PORTS]
+    ports.inputs = [entry for entry in ports.inputs if entry[2] != index]
+    ports.writes = [entry for entry in ports.writes if entry[2] != index]
+    del ports.sites[index]
+    if ports.idle:
+        uninstall(module)
+        homes[:] = [home for home in homes if home[2] is not module]
+
+
 def hidden_taps(sites: SiteMap, site: Site) -> dict[str, Tap]:
     """Where the stream enters each layer, for the site of kind ``layer`` that ends the stack; nothing for any other."""
     if site.kind != "layer":

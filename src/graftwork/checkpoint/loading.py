@@ -109,13 +109,12 @@ def stage_one(
     inner = [f.name for f in fusions_in(file.part.pool)[1:]]
     _require_members(handle, file.where, (*names_in(file.part.pool), *inner), staged)
     present: set[int] = set()
-    places = {handle.sites.key_of(site): n for n, site in enumerate(handle.sites)}
     for member in names_in(file.part.pool):
         adapter = _staged_owner(member, staged)
         if adapter in staged:
             present |= set(staged[adapter].modules)
         else:
-            present |= {places[key] for key in handle.modules_of(member)}
+            present |= {handle.sites.place_of[key] for key in handle.modules_of(member)}
     files = {name: one.file for name, one in staged.items()}
     _require_trained_over(handle, file.where, file.part, files, other_members)
     return stage(handle, file, name, present, head=head, other_base=other_base)

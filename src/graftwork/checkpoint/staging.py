@@ -149,7 +149,7 @@ def on_base(handle: Handle, file: File, other_base: bool) -> File:
     file = as_here(handle, file)
     base = file.part.base
     found = base.differences(Fingerprint.of(handle, sample=False))
-    keys = {handle.sites.key_of(site): site.width for site in handle.sites}
+    keys = {handle.sites.key_of(site): site.width for site in handle.sites.places}
     lacking = [key for key in file.part.sites if key not in keys]
     if lacking:
         found.append(f"it stands at {', '.join(lacking[:3])}{' …' if len(lacking) > 3 else ''}, which this one lacks")
@@ -243,7 +243,7 @@ def _stage(handle: Handle, file: File, name: str, present: Collection[int] | Non
     else:
         theirs = _injected_names(config)
         modules, norms = building.build(model, sites, config)
-    keys = [sites.key_of(site) for site in sites]
+    keys = [sites.key_of(site) for site in sites.places]
     _require_sites(file, {keys[index] for index, module in modules.items() if has_weights(module)})
     chosen = _heads(handle, file, head)
     paths = {sites.norms[index].removeprefix(sites.prefix): norm for index, norm in norms.items()}

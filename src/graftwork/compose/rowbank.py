@@ -66,7 +66,7 @@ class RowBank:
         delta = features @ cast(ups[pick], features).transpose(1, 2)
         if constants is not None:
             delta = delta + cast(constants[pick], delta)[:, None]
-        return delta.reshape(read.shape)
+        return delta.reshape(*read.shape[:-1], delta.shape[-1])
 
     def _apart(self, reads: Reads, places: Sequence[int]) -> Tensor:
         """With randomness at work each adapter draws its own: one after another."""

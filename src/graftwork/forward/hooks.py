@@ -40,8 +40,8 @@ def before(
         if at == call and site in (frame.plan.stream if stream else frame.plan.branch):
             value = _input(ports, slot, *given)
             given = _with_input(ports, slot, *given, written(frame, ports, site, stream, value))
-    for at, slot, site, role in ports.inputs:
-        if at == call and frame.wants(site, role):
+    for when, slot, site, role in ports.inputs:
+        if (when is None or when == call) and frame.wants(site, role):
             frame.carry(site, role, _input(ports, slot, *given))
     return None if given is start else given
 
@@ -60,8 +60,8 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     if ports.head is not None and ports.head in frame.plan.heads:
         changed = run_head(module, frame.plan.heads[ports.head], frame, args, kwargs)
     call = _call(frame, ports)
-    for at, slot, site, stream in ports.writes:
-        if at == call:
+    for when, slot, site, stream in ports.writes:
+        if when is None or when == call:
             changed = write(frame, ports, site, stream, slot, changed)
     for at, slot, site, role in ports.outputs:
         if at == call and frame.wants(site, role):

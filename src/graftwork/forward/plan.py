@@ -114,10 +114,8 @@ def make_plan(
     """
     plan = Plan(composition)
     _check_layers(composition, sites)
-    for index, site in enumerate(sites):
-        here = at.get(index)
-        if here is not None:
-            _plan_site(plan, index, site, here, sites)
+    for index in sorted(at):
+        _plan_site(plan, index, sites.places[index], at[index], sites)
     for index, own in norms.items():
         program = norm_stand_ins(composition, own)
         if program is not None:
@@ -227,9 +225,7 @@ def refuse_rows(plan: Plan, model: nn.Module, sites: SiteMap) -> None:
     by_rows = any(isinstance(part, (BatchSplit, MixedBatch, Replicate)) for part in parts)
     if not (by_rows or plan.mixing or any(isinstance(part, Split) for part in parts)):
         return
-    for index, site in enumerate(sites):
-        if index not in plan.branch and index not in plan.stream:
-            continue
+    for site in (sites.places[index] for index in sorted({*plan.branch, *plan.stream})):
         if site.rows is None and by_rows:
             raise CompositionError(
                 f"{composition!r} gives out the rows of the batch, and it is not known which they are at {site.key}: a part of the "

@@ -32,7 +32,7 @@ class Ports:
         counter: The number of the module whose calls tell which work is to be done, itself or its block; ``None`` where all
             of it is for every call.
         restarts: The numbers of the modules whose calls are counted anew from each call of this one.
-        inputs: ``(call, slot, site, role)`` of inputs to carry to a site.
+        inputs: ``(call, slot, site, role)`` of inputs to carry to a site; of a call that is ``None``, those of every call.
         outputs: The same for outputs.
         writes: ``(call, slot, site, stream)``: outputs that adapters add to.
         entries: The same for inputs: what adapters add to before the module runs.
@@ -52,9 +52,9 @@ class Ports:
         self.counted = False
         self.counter: int | None = None
         self.restarts: set[int] = set()
-        self.inputs: list[tuple[int, int | str, int, str]] = []
+        self.inputs: list[tuple[int | None, int | str, int, str]] = []
         self.outputs: list[tuple[int, int | str | None, int, str]] = []
-        self.writes: list[tuple[int, int | str | None, int, bool]] = []
+        self.writes: list[tuple[int | None, int | str | None, int, bool]] = []
         self.entries: list[tuple[int, int | str, int, bool]] = []
         self.sites: dict[int, Site] = {}
         self.scales: dict[int, float | Tensor] = {}
@@ -62,6 +62,12 @@ class Ports:
         self.norm_index: dict[int, int] = {}
         self.norm: int | None = None
         self.head: str | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        works = self.inputs or self.outputs or self.writes or self.entries or self.counted or self.restarts
+        return not works and self.norm is None and self.head is None
 
 
 def uninstall(module: nn.Module) -> None:

@@ -11,6 +11,7 @@ from graftwork.methods.k_adapter import KAdapter
 from graftwork.methods.layers.contract import AdapterConfig, AdapterModule, Context, Place, Segment
 from graftwork.methods.layers.gates import Gate
 from graftwork.methods.layers.norms import NormModule, NormPlace
+from graftwork.methods.lora import LoRA
 from graftwork.methods.mam import MAM
 from graftwork.methods.moe import MoE
 from graftwork.methods.pal import PAL, LowRankPAL
@@ -42,6 +43,7 @@ __all__ = [
     "HyperformerPlusPlus",
     "InvertiblePfeiffer",
     "KAdapter",
+    "LoRA",
     "LowRank",
     "LowRankPAL",
     "MoE",

@@ -28,6 +28,10 @@ class UnionBase(AdapterConfig):
     """Base of the configurations that are several methods at once; subclasses say which in `made_of`."""
 
     @property
+    def at_projections(self) -> bool:
+        return any(part.at_projections for part in self.made_of)
+
+    @property
     def injected(self) -> Mapping[str, AdapterConfig]:
         return {f"{n}.": part for n, part in enumerate(self.made_of) if part.injected}
 

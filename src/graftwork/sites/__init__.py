@@ -2,6 +2,7 @@
 
 from graftwork.sites.by_hand import sites_from_paths
 from graftwork.sites.discovery.discover import discover, norm_paths
+from graftwork.sites.discovery.projections import projections_by_hand
 from graftwork.sites.site import KINDS, Site, SiteMap, Tap
 
-__all__ = ["KINDS", "Site", "SiteMap", "Tap", "discover", "norm_paths", "sites_from_paths"]
+__all__ = ["KINDS", "Site", "SiteMap", "Tap", "discover", "norm_paths", "projections_by_hand", "sites_from_paths"]

@@ -2,8 +2,9 @@
 
 A transformer layer is a residual stream ``s`` that branches add to: ``s ← s + scale · y``, and in a post-norm
 model ``s ← norm(s + scale · y)``. A `Site` is one such addition. It is found by discovery
-(`graftwork.sites.discovery.discover`) or written by hand, and it holds nothing but names and numbers: JSON both ways. Beside them
-there is one at every convolution over images, which has an input and an output and no stream.
+(`graftwork.sites.discovery.discover`) or written by hand, and it holds nothing but names and numbers: JSON both ways.
+Convolutions over images and projections (linear modules, where LoRA goes) are sites too: they have an input and an output, and
+no stream.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ Kind = Literal[
     "embedding",
     "output_projection",
     "convolution",
+    "projection",
 ]
 KINDS: tuple[str, ...] = get_args(Kind)
 End = Literal["input", "output"]
@@ -115,13 +117,22 @@ class Site:
 
     @property
     def name(self) -> str:
-        """Name of the site within its layer: its kind, numbered where the layer has several."""
+        """Name of the site within its layer: its kind, numbered where the layer has several; of a projection its path there."""
+        if self.kind == "projection":
+            return self.output.module.removeprefix(f"{self.block}.")
         return self.kind if not self.index else f"{self.kind}_{self.index}"
 
     @property
     def key(self) -> str:
-        """Unique name of the site in its model: ``"encoder.layer.3.feed_forward"``."""
+        """Unique name of the site in its model: ``"encoder.layer.3.feed_forward"``; of a projection its module's path."""
+        if self.kind == "projection":
+            return self.output.module
         return f"{self.stack}.{self.layer}.{self.name}" if self.stack else f"{self.layer}.{self.name}"
+
+    @property
+    def input_width(self) -> int:
+        """Size of the features of the branch's input; of a projection it may be another than that of its output."""
+        return int(self.extra.get("input_width", self.width))
 
     @property
     def summed(self) -> bool:
@@ -167,7 +178,12 @@ class Site:
 class SiteMap:
     """The sites of one model, in order of execution: an iterable of `Site`, printable, JSON both ways.
 
+    Iterating, ``len`` and the layers are those of the residual stream (and of convolutions). The projections, of which a large
+    model has hundreds, are apart; keys and places cover both.
+
     Attributes:
+        projections: The sites at linear modules inside the layers.
+        places: Every site at its place in the map: first the others, then the projections.
         model_class: Name of the class the sites were found in.
         prefix: Dotted path (with its dot) from the root to the base model, ``"bert."``, or ``""``. `key_of` leaves
             it out, so that an adapter fits the base model with and without a task head around it.
@@ -175,14 +191,22 @@ class SiteMap:
     """
 
     def __init__(
-        self, sites: Iterable[Site], *, model_class: str = "", prefix: str = "", norms: Iterable[str] = ()
+        self,
+        sites: Iterable[Site],
+        *,
+        model_class: str = "",
+        prefix: str = "",
+        norms: Iterable[str] = (),
+        projections: Iterable[Site] = (),
     ) -> None:
         self._sites = tuple(sites)
+        self.projections = tuple(projections)
+        self.places = (*self._sites, *self.projections)
         self.model_class = model_class
         self.prefix = prefix
         self.norms = tuple(norms)
         self._by_key: dict[str, Site] = {}
-        for site in self._sites:
+        for site in self.places:
             if self.key_of(site) in self._by_key:
                 raise SiteError(
                     f"two sites are called {self.key_of(site)!r}: outputs {self._by_key[self.key_of(site)].output} and "
@@ -221,9 +245,14 @@ class SiteMap:
     __hash__ = None  # type: ignore[assignment]  # holds a mapping, compared by value
 
     @property
+    def place_of(self) -> Mapping[str, int]:
+        """The place of each site in the map, by its key."""
+        return {key: place for place, key in enumerate(self._by_key)}
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds that occur, in the order of `KINDS`."""
-        present = {site.kind for site in self}
+        present = {site.kind for site in self.places}
         return tuple(kind for kind in KINDS if kind in present)
 
     @property
@@ -235,6 +264,11 @@ class SiteMap:
     def numbers(self) -> dict[str, tuple[int, ...]]:
         """Every stack with the numbers of its layers, in rising order; they need not begin at 0, nor follow one another."""
         return self._numbers
+
+    @property
+    def projection_names(self) -> tuple[str, ...]:
+        """The last parts of the projections' paths, each once: ``("q_proj", "k_proj", …)``."""
+        return tuple(dict.fromkeys(site.output.module.rpartition(".")[2] for site in self.projections))
 
     def of_kind(self, *kinds: str) -> tuple[Site, ...]:
         """The sites of the given kinds, in order of execution."""
@@ -255,6 +289,7 @@ class SiteMap:
             "prefix": self.prefix,
             "norms": list(self.norms),
             "sites": [site.to_dict() for site in self],
+            **({"projections": [site.to_dict() for site in self.projections]} if self.projections else {}),
         }
 
     @classmethod
@@ -265,6 +300,7 @@ class SiteMap:
             model_class=data.get("model_class", ""),
             prefix=data.get("prefix", ""),
             norms=data.get("norms", ()),
+            projections=(Site.from_dict(site) for site in data.get("projections", ())),
         )
 
     def to_json(self) -> str:
@@ -292,4 +328,6 @@ class SiteMap:
             lines += [f"  norm: {path}" for path in self.norms]
         for site in self.of_kind("embedding", "output_projection"):
             lines.append(f"  {site.kind}: {site.output}  (width {site.width})")
+        if self.projections:
+            lines.append(f"  {len(self.projections)} projections: {', '.join(self.projection_names)}")
         return "\n".join(lines)

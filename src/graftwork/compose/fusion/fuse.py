@@ -2,8 +2,9 @@
 
     score_n = (Q h + b_q) · (K z_n + b_k)      a = softmax(score / T)      δ = V Σ_n a_n z_n
 
-for each token, with the query h a Pfeiffer adapter's read (or the branch's output) and z_n the n-th child's addition.
-How it is computed is in `graftwork.compose.fusion.fuse_forms`.
+for each token, with the query h a Pfeiffer adapter's read (or the branch's output) and z_n the n-th child's addition. At a projection, the
+place of LoRA, h is the module's output, Q and K are ``(rank, d)`` of a small rank, and there is no V: in full they would have more
+weights than the base. How it is computed is in `graftwork.compose.fusion.fuse_forms`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class FusionConfig(LearnedConfig):
         residual_before: The branch's output is added to every child before K and V (files of the other library need
             it); the fusion then adds V Σ a (z + y) − y.
         regularization: Weight of the pull of V to the identity, ``· ‖V − I‖²``, added to the loss.
+        projection_rank: Rows of Q and K at projections.
+        projection_value: Whether there is a V at projections.
         init_std: Standard deviation of Q and K at the start.
         value_std: Standard deviation of V − I at the start.
         dtype: Name of the dtype of the weights.
@@ -48,13 +51,16 @@ class FusionConfig(LearnedConfig):
     temperature_steps: int = 1000
     residual_before: bool = False
     regularization: float = 0.01
+    projection_rank: int = 16
+    projection_value: bool = False
     init_std: float = 0.02
     value_std: float = 1e-6
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of(self, "query", ("normed", "output"))
-        flags(self, "value", "residual_before")
+        flags(self, "value", "residual_before", "projection_value")
+        within(self, "projection_rank", 1, whole=True)
         within(self, "dropout", 0.0, 0.999)
         if self.temperature is not None:
             within(self, "temperature", 1.0)
@@ -63,17 +69,23 @@ class FusionConfig(LearnedConfig):
             within(self, field, 0.0)
 
     def build(self, block: Learned, place: Place, shared: nn.Module | None = None) -> FusionModule:
-        return FusionModule(place.site.width, self)
+        if place.site.kind == "projection":
+            return FusionModule(place.site.width, self, "output", self.projection_rank, self.projection_value)
+        return FusionModule(place.site.width, self, self.query, place.site.width, self.value)
 
 
 class FusionModule(LearnedModule):
-    """The weights of one fusion at one site of width d: Q, K ``(d, d)`` with biases, and V stored as I + `value_delta`.
+    """The weights of one fusion at one site of width d: Q, K ``(rank, d)`` with biases, and V stored as I + `value_delta`.
+
+    The rank is d but at projections.
 
     Stored so, weight decay and the pull to the identity agree, and a bfloat16 cast does not round V − I away.
     """
 
-    def __init__(self, width: int, config: FusionConfig) -> None:
-        super().__init__(reads=config.query)
+    reads: str
+
+    def __init__(self, width: int, config: FusionConfig, query: str, rank: int, value: bool) -> None:
+        super().__init__(reads=query)
         self.config = config
         self.width = width
         dtype = config.torch_dtype
@@ -81,11 +93,11 @@ class FusionModule(LearnedModule):
         def normal(*shape: int, std: float) -> nn.Parameter:
             return nn.Parameter(torch.randn(*shape, dtype=dtype) * std)
 
-        self.query_weight = normal(width, width, std=config.init_std)
-        self.query_bias = nn.Parameter(torch.zeros(width, dtype=dtype))
-        self.key_weight = normal(width, width, std=config.init_std)
-        self.key_bias = nn.Parameter(torch.zeros(width, dtype=dtype))
-        self.value_delta = normal(width, width, std=config.value_std) if config.value else None
+        self.query_weight = normal(rank, width, std=config.init_std)
+        self.query_bias = nn.Parameter(torch.zeros(rank, dtype=dtype))
+        self.key_weight = normal(rank, width, std=config.init_std)
+        self.key_bias = nn.Parameter(torch.zeros(rank, dtype=dtype))
+        self.value_delta = normal(width, width, std=config.value_std) if value else None
         if config.temperature is not None:
             self.register_buffer("temperature", torch.tensor(float(config.temperature)))
             self.register_buffer("temperature_step", torch.tensor(0, dtype=torch.long))

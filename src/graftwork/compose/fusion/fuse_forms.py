@@ -55,7 +55,7 @@ def fuse(
     Returns:
         The addition ``(batch, positions, d)`` and the attention weights ``(batch, positions, N)`` in the pool's order.
     """
-    h = reads.get(fusion.config.query)
+    h = reads.get(fusion.reads)
     q = linear(h, cast(fusion.query_weight, h), cast(fusion.query_bias, h))
     q_key = linear(q, cast(fusion.key_weight, q).t())
     scores: list[Tensor] = []
@@ -143,15 +143,14 @@ class Folded:
     def _pays(self, value: Tensor) -> bool:
         """Whether folding anew for this batch costs less than the trainable form, in multiply-adds.
 
-        With T tokens, width d and R = ρ d features both passes cost (9 + 6ρ) T d² there and 8ρ T d² + 3 (1 + 2ρ) d³
-        here; the forward alone is about a third of each. Folding happens in float32, so in a narrower dtype the sum is
+        With T tokens, width d and R = ρ d features both passes cost (9 + 6ρ) T d² there and 8ρ T d² + 9ρ d³ here; the forward alone is about a third of each. Folding happens in float32, so in a narrower dtype the sum is
         another one, and V − I would be rounded away.
         """
         if value.dtype != wide(value).dtype or torch.is_autocast_enabled(value.device.type):
             return False
         width = self.fusion.width
         tokens, share = value.numel() // width, sum(rank for _, rank in self.bank.runs) / width
-        return tokens * (9 - 2 * share) > 3 * (1 + 2 * share) * width
+        return tokens * (9 - 2 * share) > 9 * share * width
 
     def pin(self) -> None:
         """Fold now and keep the result whatever changes, for compiled models."""
@@ -169,18 +168,13 @@ class Folded:
         # The widest of the dtypes of all that is folded, and at least float32.
         dtype = functools.reduce(torch.promote_types, (w.dtype for w in self._made_of()), torch.float32)
         up, constants = stacked.up.to(dtype), None if stacked.constants is None else stacked.constants.to(dtype)
-        key_weight = fusion.key_weight.to(dtype)
-        to_query = fusion.query_weight.to(dtype).t() @ key_weight  # (d, d): h · this = q' without the bias
-        query_bias = fusion.query_bias.to(dtype) @ key_weight
-        key, key_bias = (to_query @ up).t(), query_bias @ up
+        # What K makes of the readouts, and of the constants: narrow, where Qᵀ K would be (d, d).
+        outputs = up if constants is None else torch.cat([up, constants.t()], dim=1)
+        keys = fusion.key_weight.to(dtype) @ outputs
+        key, key_bias = (fusion.query_weight.to(dtype).t() @ keys).t(), fusion.query_bias.to(dtype) @ keys
         value = fusion.value()
-        value = torch.eye(fusion.width, dtype=dtype, device=up.device) if value is None else value.to(dtype)
-        outs = value @ up
-        if constants is not None:
-            key = torch.cat([key, constants @ to_query.t()])
-            key_bias = torch.cat([key_bias, constants @ query_bias])
-            outs = torch.cat([outs, value @ constants.t()], dim=1)
-        return FoldedWeights(self.bank, fusion, stacked, key, key_bias, outs, value)
+        value = None if value is None else value.to(dtype)
+        return FoldedWeights(self.bank, fusion, stacked, key, key_bias, outputs if value is None else value @ outputs, value)
 
     def __call__(self, reads: Reads) -> tuple[Tensor, Tensor]:
         """The addition ``(batch, positions, d)`` and the attention weights ``(batch, positions, N)``."""
@@ -214,13 +208,13 @@ class FoldedWeights:
         key: Tensor,
         key_bias: Tensor,
         out: Tensor,
-        value: Tensor,
+        value: Tensor | None,
     ) -> None:
         self.out = out
         self.constants = stacked.constants is not None
         self.groups = list(bank.groups)
-        roles = list(dict.fromkeys([role for role, _ in self.groups] + [fusion.config.query]))
-        self.query = fusion.config.query
+        roles = list(dict.fromkeys([role for role, _ in self.groups] + [fusion.reads]))
+        self.query = fusion.reads
         self.inputs: list[tuple[str, Tensor, Tensor, list[int]]] = []
         for role in roles:
             downs = [(d, b) for (r, _), (d, b) in zip(self.groups, stacked.downs, strict=True) if r == role]
@@ -230,8 +224,9 @@ class FoldedWeights:
             dtype = key.dtype
             weight, bias = torch.cat([p.to(dtype) for p in parts]), torch.cat([b.to(dtype) for b in biases])
             self.inputs.append((role, weight, bias, [p.shape[0] for p in parts]))
-        eye = torch.eye(fusion.width, dtype=value.dtype, device=value.device)
-        self.residual = value - eye if fusion.config.residual_before else None
+        self.residual: Tensor | None = None
+        if fusion.config.residual_before and value is not None:
+            self.residual = value - torch.eye(fusion.width, dtype=value.dtype, device=value.device)
 
     def products(self, reads: Reads) -> tuple[Tensor, Tensor]:
         """The features ``(batch, positions, R)`` in the bank's order, and the query's columns."""

@@ -19,7 +19,7 @@ class FuseNode(Pool):
 
     def __init__(self, block: Fuse, children: Sequence[Node | None], module: FusionModule, site: str) -> None:
         super().__init__(children)
-        self.required_reads |= {module.config.query} | ({"output"} if module.config.residual_before else set())
+        self.required_reads |= {module.reads} | ({"output"} if module.config.residual_before else set())
         self.fusion, self.name, self.site = module, block.name, site
         whole = self.bank is not None and not self.others
         self.folded = Folded(module, self.bank) if whole and self.bank is not None else None

@@ -49,7 +49,7 @@ class RouteConfig(LearnedConfig):
     Attributes:
         top_k: How many children each position uses; with 1 the gate learns by its losses alone.
         reads: What the gate reads: ``"normed"``, the tensor that a Pfeiffer adapter reads at the site, or ``"output"``, the
-            branch's output.
+            branch's output. At a projection, which has no stream, ``"normed"`` is the module's input.
         noise: Whether there is noise on the gate while it learns; without it the load is no loss.
         importance: Weight of the loss CV²(importance): 0.1 in the paper, 0.01 in the authors' code.
         load: Weight of the loss CV²(load), likewise.
@@ -78,15 +78,17 @@ class RouteConfig(LearnedConfig):
             raise ConfigError(
                 f"RouteConfig: top_k is {self.top_k}, but {block!r} has {len(block.children)} children; give a number up to that"
             )
-        return RouteModule(block.children, place.site.width, self)
+        site = place.site
+        reads = "input" if site.kind == "projection" and self.reads == "normed" else self.reads
+        return RouteModule(block.children, reads, site.input_width if reads == "input" else site.width, self)
 
 
 class RouteModule(LearnedModule):
     """The gate at one site."""
 
-    def __init__(self, pool: Sequence[Composition], width: int, config: RouteConfig) -> None:
-        super().__init__(pool=pool, reads=config.reads)
-        self.config = config
+    def __init__(self, pool: Sequence[Composition], reads: str, width: int, config: RouteConfig) -> None:
+        super().__init__(pool=pool, reads=reads)
+        self.config, self.gate_reads = config, reads
         self.gate = NoisyGate(len(pool), width, noise=config.noise, dtype=config.torch_dtype)
 
 
@@ -95,7 +97,7 @@ class Routed(Pool):
 
     def __init__(self, block: Route, children: Sequence[Node | None], module: RouteModule, site: str) -> None:
         super().__init__(children)
-        self.required_reads |= {module.config.reads}
+        self.required_reads |= {module.gate_reads}
         self.module, self.name, self.site = module, block.name, site
         self.rows = module.places(block)
         self.top_k = min(module.config.top_k, len(self.rows))
@@ -113,7 +115,7 @@ class Routed(Pool):
 
     def _gates(self, reads: Reads) -> Gates:
         module = self.module
-        read = reads.get(module.config.reads)
+        read = reads.get(module.gate_reads)
         training = module.training and module.trainable
         gates: Gates = module.gate(read, self.top_k, noisy=training, rows=self.rows)
         if training:

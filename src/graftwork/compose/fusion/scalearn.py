@@ -103,7 +103,9 @@ class ScaLearnConfig(LearnedConfig):
 
 def _key(place: Place) -> str:
     """What the sites that share scales have in common; a dot would split the name of a parameter."""
-    return f"{place.site.stack}/{place.site.kind}".replace(".", "/")
+    site = place.site
+    what = site.name if site.kind == "projection" else site.kind
+    return f"{site.stack}/{what}".replace(".", "/")
 
 
 class ScaLearnModule(LearnedModule):

@@ -238,6 +238,11 @@ class AdapterConfig(Options):
         return {}
 
     @property
+    def at_projections(self) -> bool:
+        """Whether it is put at projections, which are looked at for such a method alone: a model has hundreds."""
+        return False
+
+    @property
     def torch_dtype(self) -> torch.dtype:
         """The dtype of the trained weights."""
         dtype: torch.dtype = getattr(torch, self.dtype)

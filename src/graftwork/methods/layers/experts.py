@@ -28,13 +28,13 @@ MOVING = 64
 
 @dataclasses.dataclass(frozen=True)
 class Experts:
-    """The stacked weights of n bottlenecks of one shape.
+    """The stacked weights of n bottlenecks of one shape, which read ``in`` features and add to ``out``.
 
     Attributes:
-        down: The D_i ``(n, rank, width)``.
+        down: The D_i ``(n, rank, in)``.
         bias: The b_i ``(n, rank)``, or ``None``.
-        up: The U_i ``(n, width, rank)``.
-        constant: The c_i ``(n, width)``, or ``None``.
+        up: The U_i ``(n, out, rank)``.
+        constant: The c_i ``(n, out)``, or ``None``.
         activation: The name of φ.
     """
 
@@ -55,7 +55,7 @@ def unchanged(features: Tensor) -> Tensor:
 
 
 def mixture(experts: Experts, read: Tensor, gates: Gates, perturb: Callable[[Tensor], Tensor] = unchanged) -> Tensor:
-    """The mixture ``(…, width)`` for a read of that shape, the cheaper way.
+    """The mixture ``(…, out)`` for a read ``(…, in)``, the cheaper way.
 
     Args:
         experts: The experts.
@@ -82,13 +82,13 @@ def all_of_them(
     experts: Experts, read: Tensor, gates: Gates, perturb: Callable[[Tensor], Tensor] = unchanged
 ) -> Tensor:
     """Every expert at every position, most of them times 0."""
-    count, rank, width = experts.down.shape
+    count, rank, _ = experts.down.shape
     bias = None if experts.bias is None else cast(experts.bias, read).flatten()
     raw = nn.functional.linear(read, cast(experts.down, read).flatten(0, 1), bias)
     features = perturb(experts.features(raw)).unflatten(-1, (count, rank))
     weights = gates.dense().to(features.dtype)
     mixed = (features * weights.unsqueeze(-1)).flatten(-2)
-    delta = nn.functional.linear(mixed, cast(experts.up, mixed).transpose(0, 1).reshape(width, count * rank))
+    delta = nn.functional.linear(mixed, cast(experts.up, mixed).transpose(0, 1).flatten(1))
     return delta if experts.constant is None else delta + weights @ cast(experts.constant, delta)
 
 
@@ -112,7 +112,7 @@ def chosen_alone(
         out = out + cast(experts.constant, out).index_select(0, owner).unsqueeze(1)
     chosen = out.flatten(0, 1).index_select(0, places).unflatten(0, (len(rows), top_k))
     values = gates.values.reshape(len(rows), 1, top_k).to(chosen.dtype)
-    return (values @ chosen).reshape(read.shape)
+    return (values @ chosen).reshape(*read.shape[:-1], out.shape[-1])
 
 
 def block_for(rows: int, experts: int) -> int:

@@ -106,7 +106,7 @@ def facts_of(adapters: Adapters, name: str) -> MethodFacts:
 
 def _filled(adapters: Adapters, facts: MethodFacts) -> MethodFacts:
     found = adapters.modules_of(_A)
-    sites = {adapters.sites.key_of(site): site for site in adapters.sites}
+    sites = {adapters.sites.key_of(site): site for site in adapters.sites.places}
     modules = {key: found[key] for key in sites if key in found}  # in the order in which they run
     row = adapters.summary().row(_A)
     built = [m for m in modules.values() if isinstance(m, AdapterModule)]

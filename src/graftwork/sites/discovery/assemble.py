@@ -11,6 +11,7 @@ from graftwork.sites.discovery.branch import Branch, find_branches, settle_kinds
 from graftwork.sites.discovery.convolutions import convolution_sites
 from graftwork.sites.discovery.graph import Graph
 from graftwork.sites.discovery.layers import Place, find_places
+from graftwork.sites.discovery.projections import projection_sites
 from graftwork.sites.discovery.sums import ResidualSums
 from graftwork.sites.site import Site, Tap
 
@@ -43,6 +44,7 @@ class Findings:
         sites: The sites found, in order of execution.
         without_output: Branches that no module call returns, with their places.
         convolutions: The sites at convolutions, which are there without residual sums too.
+        projections: The sites at linear modules inside the layers.
         axes: What the dimensions of its values hold.
     """
 
@@ -50,6 +52,7 @@ class Findings:
     sites: list[FoundSite]
     without_output: list[tuple[Branch, Place]]
     convolutions: list[Site]
+    projections: list[Site]
     axes: Axes
 
 
@@ -86,8 +89,9 @@ def assemble(graph: Graph, axes: Axes | None = None) -> Findings:
         block = _block_site(sums, axes, sites)
         if block is not None:
             found.append(block)
-    convolutions = convolution_sites(graph, axes, [one.place for one in found])
-    return Findings(graph, found, without_output, convolutions, axes)
+    inside = [one.place for one in found]
+    convolutions = convolution_sites(graph, axes, inside)
+    return Findings(graph, found, without_output, convolutions, projection_sites(graph, axes, inside), axes)
 
 
 def _branch_site(

@@ -78,7 +78,10 @@ def site_map(model: torch.nn.Module, seen: list[Seen]) -> SiteMap:
     for one in seen:
         sites += embedding_sites(model, one.findings, prefix)
         sites += output_projection_sites(model, one.findings)
-    return SiteMap(sites, model_class=type(model).__name__, prefix=prefix, norms=norm_paths(model))
+    projections = [site for one in seen for site in one.findings.projections]
+    return SiteMap(
+        sites, model_class=type(model).__name__, prefix=prefix, norms=norm_paths(model), projections=projections
+    )
 
 
 def norm_paths(model: torch.nn.Module) -> tuple[str, ...]:

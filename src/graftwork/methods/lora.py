@@ -1,0 +1,114 @@
+"""LoRA (Hu et al. 2021, arXiv:2106.09685; rank-stabilised: Kalajdzievski 2023, arXiv:2312.03732).
+
+    y ← y + (α / r) · B (A x)        at a linear module y = W x + c of the frozen base: A (r, d_in), B (d_out, r)
+
+A LoRA is a banked adapter with the identity as its activation: it fuses, averages, routes and mixes by rows as bottlenecks do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from graftwork.methods.layers.contract import AdapterModule, Place, Segment
+from graftwork.methods.layers.projection_config import ProjectionConfig, for_path, patterns_of
+from graftwork.methods.registry import register
+from graftwork.options import flags, one_of, within
+
+INITS = ("kaiming", "gaussian")
+
+
+@register
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoRA(ProjectionConfig):
+    """Two low-rank matrices at each of the chosen linear modules; B starts at zero.
+
+    Attributes:
+        rank: Rank r.
+        alpha: α, the factor of what is added times r.
+        rank_pattern: Other ranks for some modules, by the end of their path: ``{"layer.0.attention.self.query": 4}``.
+        alpha_pattern: Other α, likewise.
+        rank_stabilized: The factor is α / √r, and not α / r.
+        dropout: On what A reads, while the adapter is trained.
+        init: How A starts: ``"kaiming"``, uniform as a linear layer of torch; or ``"gaussian"``, with standard deviation 1 / r.
+
+    Raises:
+        ConfigError: If a value is refused.
+
+    Example:
+        >>> adapters.add("c", gw.LoRA(rank=4, targets=["query", "value"]))
+        >>> adapters.active = gw.Average("c", "c", weights=[0.5, 0.5])
+    """
+
+    method: ClassVar[str] = "lora"
+
+    rank: int = 8
+    alpha: float = 16
+    rank_pattern: Mapping[str, int] = dataclasses.field(default_factory=dict, hash=False)
+    alpha_pattern: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
+    rank_stabilized: bool = False
+    dropout: float = 0.0
+    init: str = "kaiming"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, "rank", 1, whole=True)
+        within(self, "alpha", 0.0)
+        within(self, "dropout", 0.0, 0.999)
+        flags(self, "rank_stabilized")
+        one_of(self, "init", INITS)
+        for field, low in (("rank_pattern", 1), ("alpha_pattern", 0)):
+            object.__setattr__(self, field, patterns_of(self, field, low, whole=field == "rank_pattern"))
+
+    def build(self, place: Place, shared: nn.Module | None = None) -> AdapterModule | None:
+        if not self.is_at(place):
+            return None
+        path = place.site.key
+        rank = int(for_path(self.rank_pattern, path, self.rank))
+        alpha = for_path(self.alpha_pattern, path, self.alpha)
+        return LoRAModule(
+            sizes=(place.site.input_width, place.site.width),
+            rank=rank,
+            scale=alpha / (math.sqrt(rank) if self.rank_stabilized else rank),
+            dropout=self.dropout,
+            init=self.init,
+            dtype=self.torch_dtype,
+        )
+
+
+class LoRAModule(AdapterModule):
+    """``scale · B (A x)``: reads the module's input ``(…, d_in)``, adds to its output ``(…, d_out)``."""
+
+    def __init__(
+        self, *, sizes: tuple[int, int], rank: int, scale: float, dropout: float, init: str, dtype: torch.dtype
+    ) -> None:
+        super().__init__(reads="input", writes="branch")
+        self.scale, self.dropout, self.has_randomness = scale, dropout, dropout > 0
+        self.down = nn.Parameter(torch.empty(rank, sizes[0], dtype=dtype))
+        self.up = nn.Parameter(torch.zeros(sizes[1], rank, dtype=dtype))
+        if init == "gaussian":
+            nn.init.normal_(self.down, std=1 / rank)
+        else:
+            nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    @property
+    def banked(self) -> bool:
+        return True
+
+    @property
+    def foldable(self) -> bool:
+        return True
+
+    def segments(self) -> tuple[Segment, ...]:
+        return (Segment(self.down, None, "identity"),)
+
+    def readout(self) -> tuple[Tensor, Tensor | None]:
+        return self.up * self.scale, None
+
+    def prepare(self, read: Tensor) -> Tensor:
+        return nn.functional.dropout(read, self.dropout) if self.random else read

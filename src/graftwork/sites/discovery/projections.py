@@ -1,0 +1,89 @@
+"""Sites of kind ``projection``: at the linear modules inside the layers, where LoRA and its kin are added.
+
+    y = W x + c        x the module's input, y its output, whatever class the module is of, quantised or not
+
+A module is linear where it has no children and says its two sizes (`linear_sizes`). Packed experts, whose weights have three
+dimensions, are none; nor is what is computed without a call of the module (the maps inside `torch.nn.MultiheadAttention`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor, nn
+
+from graftwork.sites.discovery.axes import Axes
+from graftwork.sites.discovery.graph import Graph
+from graftwork.sites.discovery.layers import Place
+from graftwork.sites.site import Site, Tap
+
+
+def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
+    """The sizes of a linear module's input and output, ``None`` for any other module."""
+    if next(module.children(), None) is not None:
+        return None
+    sizes = getattr(module, "in_features", None), getattr(module, "out_features", None)
+    if all(isinstance(size, int) for size in sizes):
+        return sizes  # type: ignore[return-value]
+    weight = getattr(module, "weight", None)
+    if (
+        type(module).__name__ == "Conv1D" and isinstance(weight, Tensor) and weight.dim() == 2
+    ):  # of transformers: (in, out)
+        return int(weight.shape[0]), int(weight.shape[1])
+    return None
+
+
+def projection_sites(graph: Graph, axes: Axes, places: Sequence[Place]) -> list[Site]:
+    """The linear modules that a run called inside its layers, in order of execution, each once.
+
+    A module that several layers share, or that is called several times, is one site: what is added there is added in every
+    call.
+
+    Args:
+        graph: The graph of the run.
+        axes: What the dimensions of its values hold.
+        places: The blocks with a residual sum.
+    """
+    sites: dict[str, Site] = {}
+    for call in graph.calls:
+        sizes = linear_sizes(call.module) if call.path not in sites else None
+        if sizes is None:
+            continue
+        around = [place for place in places if place.path and place.holds(graph, call.index)]
+        taken = next((p for p in call.inputs if p.reachable and graph.active[p.value]), None)
+        returned = next((p for p in call.outputs if p.reachable and p.slot is None), None)
+        if not around or taken is None or taken.slot is None or returned is None:
+            continue
+        place = max(around, key=lambda p: len(p.path))
+        rows = axes.rows(returned.value)
+        sites[call.path] = _site(call.path, place.stack, place.layer, place.path, sizes, rows, taken.slot)
+    return list(sites.values())
+
+
+def projections_by_hand(model: nn.Module, sites: Iterable[Site]) -> tuple[Site, ...]:
+    """The linear modules inside the blocks of sites that were written by hand."""
+    blocks = {site.block: site for site in sites if site.block}
+    found: dict[str, Site] = {}
+    for path, module in model.named_modules():
+        sizes = linear_sizes(module)
+        around = [block for block in blocks if path.startswith(f"{block}.")]
+        if sizes is not None and around:
+            block = max(around, key=len)
+            found[path] = _site(path, blocks[block].stack, blocks[block].layer, block, sizes, blocks[block].rows, 0)
+    return tuple(found.values())
+
+
+def _site(
+    path: str, stack: str, layer: int, block: str, sizes: tuple[int, int], rows: int | None, slot: int | str
+) -> Site:
+    return Site(
+        stack=stack,
+        layer=layer,
+        kind="projection",
+        block=block,
+        output=Tap(path, "output"),
+        width=sizes[1],
+        input=Tap(path, "input", slot),
+        extra={"input_width": sizes[0]},
+        rows=rows,
+    )
