@@ -21,7 +21,8 @@ from tests.support.interpreter import Lab, close, unsettle
 from tests.zoo.models import build
 
 ROWS, POSITIONS = 3, 7  # of the zoo's texts
-ADAPTERS: dict[str, gw.Bottleneck] = {
+LORA = {"targets": ("query", "value", "dense", "c_attn", "c_fc", "mlp.*"), "exclude": ("layers.*.attention.dense",)}
+ADAPTERS: dict[str, gw.AdapterConfig] = {
     "p": gw.Pfeiffer(bottleneck_size=4),
     "q": gw.Pfeiffer(bottleneck_size=4),
     "wide": gw.Pfeiffer(bottleneck_size=6, activation="gelu"),
@@ -34,9 +35,11 @@ ADAPTERS: dict[str, gw.Bottleneck] = {
     "entry": gw.Bottleneck(sites=("attention",), reads="layer_input", bottleneck_size=2),
     "plus": gw.AdapterPlus(bottleneck_size=3),
     "between": gw.BapnaFirat(bottleneck_size=3),
+    "lora": gw.LoRA(rank=3, alpha=6, **LORA),
+    "lora2": gw.LoRA(rank=2, **LORA),
     "own": gw.Houlsby(bottleneck_size=3),
 }
-FUSIBLE = ("p", "q", "wide", "par", "std", "low", "slow", "gated", "half")
+FUSIBLE = ("p", "q", "wide", "par", "std", "low", "slow", "gated", "half", "lora", "lora2")
 
 
 @functools.lru_cache
@@ -83,7 +86,8 @@ def compositions(draw: Any, rows: int = ROWS, positions: int = POSITIONS, depth:
     if kind == "fuse":
         members = children(count, "fuse")
         members[0] = draw(st.sampled_from(FUSIBLE))
-        members.append(draw(st.sampled_from(["p", "par", "slow"])))  # so that there is always something to choose
+        alike = ["lora", "lora2"] if str(members[0]).startswith("lora") else ["p", "par", "slow"]
+        members.append(draw(st.sampled_from(alike)))  # so that there is always something to choose
         return gw.Fuse(*members, name=draw(st.sampled_from(["f", "g", "static"])))
     if kind == "split":
         cuts = sorted(draw(st.lists(st.integers(0, positions), min_size=count - 1, max_size=count - 1)))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.compose import FusionModule
-from graftwork.methods import PAL, AdapterConfig, Bottleneck, MoE
+from graftwork.methods import PAL, AdapterConfig, Bottleneck, LoRA, MoE
 
 PHI: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda x: x * (x > 0),
@@ -40,6 +40,8 @@ def adapter(config: AdapterConfig, module: Any, h: Tensor, mask: Tensor | None =
         return pal(config, module, h, mask, causal)
     if isinstance(config, MoE):
         return mixture(config, module, h)
+    if isinstance(config, LoRA):
+        return config.alpha / config.rank * (h @ module.down.T) @ module.up.T
     assert isinstance(config, Bottleneck)
     return bottleneck(config, module, h, mask, causal)
 

@@ -147,7 +147,8 @@ class Interpreter(Additions):
     def stands(self, composition: Any, key: str, writes: str) -> bool:
         """Whether any adapter in a composition stands at a site."""
         if isinstance(composition, gw.Drop):
-            layer, layers = int(key.split(".")[-2]), composition.options["layers"]
+            layer = next(int(part) for part in key.split(".") if part.isdigit())
+            layers = composition.options["layers"]
             if layer < layers if isinstance(layers, int) else layer in layers:
                 return False
         if isinstance(composition, gw.Block):
@@ -173,7 +174,7 @@ class Interpreter(Additions):
     def _fuse(self, block: gw.Fuse, here: Here, zs: list[Tensor]) -> Tensor:
         module: FusionModule = self.fusions[block.name][here.key]
         residual = here.output if module.config.residual_before else None
-        return formula.fusion(module, here.read(module.config.query), zs, residual)[0]
+        return formula.fusion(module, here.read(module.reads), zs, residual)[0]
 
     def _scalearn(self, block: gw.ScaLearn, here: Here, zs: list[Tensor]) -> Tensor:
         module: ScaLearnModule = self.fusions[block.name][here.key]
@@ -183,7 +184,7 @@ class Interpreter(Additions):
     def _route(self, block: gw.Route, here: Here, zs: list[Tensor]) -> Tensor:
         module: RouteModule = self.fusions[block.name][here.key]
         rows = torch.stack([module.gate.weight[module.pool.index(c)] for c in block.children])
-        return formula.route(here.read(module.config.reads) @ rows.T, min(module.config.top_k, len(zs)), zs)
+        return formula.route(here.read(module.gate_reads) @ rows.T, min(module.config.top_k, len(zs)), zs)
 
     def norm_by_row(self, composition: Any, path: str, rows: int) -> list[nn.Module | None]:
         """Whose norm each row uses; ``None`` for the model's."""

@@ -130,6 +130,11 @@ class _Run:
         norms = self.additions.norms(path, norm, self.count)
         return torch.cat([one(x[row : row + 1]) for row, one in enumerate(norms)])
 
+    def map(self, path: str, module: nn.Module, x: Tensor) -> Tensor:
+        """A linear map, with what is added to its output."""
+        y = module(x)
+        return y + self.additions.branch(Here(path, "projection", y, y, x, x, None, self.mask, self.causal))
+
     def here(
         self, key: str, y: Tensor, s: Tensor, x: Tensor, enter: Tensor, post: tuple[str, nn.Module] | None
     ) -> Here:
@@ -166,11 +171,13 @@ def bert(model: nn.Module, inputs: Mapping[str, Any], additions: Additions) -> T
         at = f"encoder.layer.{n}"
         enter = x
         own = layer.attention.self
-        y = run.attend(own.query(x), own.key(x), own.value(x), model.config.num_attention_heads)
-        y = layer.attention.output.dense(y)
+        maps = [run.map(f"{at}.attention.self.{name}", getattr(own, name), x) for name in ("query", "key", "value")]
+        y = run.attend(*maps, model.config.num_attention_heads)
+        y = run.map(f"{at}.attention.output.dense", layer.attention.output.dense, y)
         norm = layer.attention.output.LayerNorm
         x = run.add(f"{at}.attention", y, x, x, enter, (f"{at}.attention.output.LayerNorm", norm))
-        y = layer.output.dense(nn.functional.gelu(layer.intermediate.dense(x)))
+        y = nn.functional.gelu(run.map(f"{at}.intermediate.dense", layer.intermediate.dense, x))
+        y = run.map(f"{at}.output.dense", layer.output.dense, y)
         x = run.add(f"{at}.feed_forward", y, x, x, enter, (f"{at}.output.LayerNorm", layer.output.LayerNorm))
         x = run.leave(f"{at}.layer", x, enter)
     return x
@@ -183,10 +190,12 @@ def gpt2(model: nn.Module, inputs: Mapping[str, Any], additions: Additions) -> T
     for n, layer in enumerate(model.h):
         enter = x
         inner = run.norm(f"h.{n}.ln_1", layer.ln_1, x)
-        y = layer.attn.c_proj(run.attend(*layer.attn.c_attn(inner).chunk(3, dim=-1), model.config.n_head))
+        maps = run.map(f"h.{n}.attn.c_attn", layer.attn.c_attn, inner).chunk(3, dim=-1)
+        y = run.map(f"h.{n}.attn.c_proj", layer.attn.c_proj, run.attend(*maps, model.config.n_head))
         x = run.add(f"h.{n}.attention", y, x, inner, enter)
         inner = run.norm(f"h.{n}.ln_2", layer.ln_2, x)
-        y = layer.mlp.c_proj(nn.functional.gelu(layer.mlp.c_fc(inner), approximate="tanh"))
+        y = nn.functional.gelu(run.map(f"h.{n}.mlp.c_fc", layer.mlp.c_fc, inner), approximate="tanh")
+        y = run.map(f"h.{n}.mlp.c_proj", layer.mlp.c_proj, y)
         x = run.add(f"h.{n}.feed_forward", y, x, inner, enter)
         x = run.leave(f"h.{n}.layer", x, enter)
     return run.norm("ln_f", model.ln_f, x)
@@ -205,7 +214,8 @@ def gpt_neox(model: nn.Module, inputs: Mapping[str, Any], additions: Additions) 
         y, _ = layer.attention(inner, attention_mask=bias, position_embeddings=rotary)
         attention = run.add(f"layers.{n}.attention", y, x, inner, enter) - x
         inner = run.norm(f"layers.{n}.post_attention_layernorm", layer.post_attention_layernorm, x)
-        y = layer.mlp.dense_4h_to_h(nn.functional.gelu(layer.mlp.dense_h_to_4h(inner)))
+        y = nn.functional.gelu(run.map(f"layers.{n}.mlp.dense_h_to_4h", layer.mlp.dense_h_to_4h, inner))
+        y = run.map(f"layers.{n}.mlp.dense_4h_to_h", layer.mlp.dense_4h_to_h, y)
         x = run.add(f"layers.{n}.feed_forward", y, x, inner, enter) + attention
         x = run.leave(f"layers.{n}.layer", x, enter)
     return run.norm("final_layer_norm", model.final_layer_norm, x)

@@ -20,6 +20,7 @@ from graftwork.errors import CompositionError, ConfigError
 from graftwork.forward.model_with_heads import ModelWithHeads
 from graftwork.heads import HeadConfig
 from graftwork.methods import AdapterConfig, AdapterModule, Peft, config_from_text, is_peft
+from graftwork.peft_bridge.native import native_config
 from graftwork.weights.holder import SiteAdapters, drop_empty, holder_or_none
 from graftwork.weights.names import check_new, full_name
 
@@ -38,13 +39,15 @@ class Registry(ModelState):
         raise NotImplementedError
 
     @one_at_a_time
-    def add(self, name: str, config: Any) -> None:
+    def add(self, name: str, config: Any, *, native: bool = True) -> None:
         """Add an adapter, untrained, fixed and not active; on a model with a head it owns a copy of it.
 
         Args:
             name: A name that is free.
             config: An `AdapterConfig`, any configuration of peft, or the name of a method, with options in brackets:
                 ``"pfeiffer"``, ``"pfeiffer[reduction_factor=8]"``.
+            native: Make a ``peft.LoraConfig`` a `graftwork.LoRA` where that is the same function; otherwise, and for
+                every other configuration of peft, peft's own modules compute it.
 
         Raises:
             ConfigError: If the name or an option cannot be used.
@@ -59,7 +62,8 @@ class Registry(ModelState):
         if isinstance(config, str):
             config = config_from_text(config)
         elif is_peft(config):
-            config = Peft(peft=config)
+            ours = native_config(config, self.model, self.sites, self.head_paths) if native else None
+            config = Peft(peft=config) if ours is None else ours
         if not isinstance(config, AdapterConfig):
             raise ConfigError(f"add({name!r}, {config!r}): that is no configuration; give one, such as gw.Pfeiffer()")
         built = building.build(self.model, self.sites, config)

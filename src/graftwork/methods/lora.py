@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.methods.layers.contract import AdapterModule, Place, Segment
-from graftwork.methods.layers.projection_config import ProjectionConfig, for_path, patterns_of
+from graftwork.methods.layers.projection_config import ProjectionConfig, by_name, for_path
 from graftwork.methods.registry import register
 from graftwork.options import flags, one_of, within
 
@@ -31,7 +31,7 @@ class LoRA(ProjectionConfig):
     Attributes:
         rank: Rank r.
         alpha: α, the factor of what is added times r.
-        rank_pattern: Other ranks for some modules, by the end of their path: ``{"layer.0.attention.self.query": 4}``.
+        rank_pattern: Other ranks for some modules, by name as in ``targets``: ``{"layer.0.attention.self.query": 4}``.
         alpha_pattern: Other α, likewise.
         rank_stabilized: The factor is α / √r, and not α / r.
         dropout: On what A reads, while the adapter is trained.
@@ -63,7 +63,7 @@ class LoRA(ProjectionConfig):
         flags(self, "rank_stabilized")
         one_of(self, "init", INITS)
         for field, low in (("rank_pattern", 1), ("alpha_pattern", 0)):
-            object.__setattr__(self, field, patterns_of(self, field, low, whole=field == "rank_pattern"))
+            object.__setattr__(self, field, by_name(self, field, low, whole=field == "rank_pattern"))
 
     def build(self, place: Place, shared: nn.Module | None = None) -> AdapterModule | None:
         if not self.is_at(place):

@@ -2,9 +2,10 @@
 
     score_n = (Q h + b_q) · (K z_n + b_k)      a = softmax(score / T)      δ = V Σ_n a_n z_n
 
-for each token, with the query h a Pfeiffer adapter's read (or the branch's output) and z_n the n-th child's addition. At a projection, the
-place of LoRA, h is the module's output, Q and K are ``(rank, d)`` of a small rank, and there is no V: in full they would have more
-weights than the base. How it is computed is in `graftwork.compose.fusion.fuse_forms`.
+for each token, with the query h a Pfeiffer adapter's read (or the branch's output) and z_n the n-th child's addition.
+At a projection, the place of LoRA, h is the module's output, Q and K are ``(rank, d)`` of a small rank, and there is no V:
+in full they would have more weights than the base.
+How it is computed is in `graftwork.compose.fusion.fuse_forms`.
 """
 
 from __future__ import annotations

@@ -143,8 +143,9 @@ class Folded:
     def _pays(self, value: Tensor) -> bool:
         """Whether folding anew for this batch costs less than the trainable form, in multiply-adds.
 
-        With T tokens, width d and R = ρ d features both passes cost (9 + 6ρ) T d² there and 8ρ T d² + 9ρ d³ here; the forward alone is about a third of each. Folding happens in float32, so in a narrower dtype the sum is
-        another one, and V − I would be rounded away.
+        With T tokens, width d and R = ρ d features both passes cost (9 + 6ρ) T d² there and 8ρ T d² + 9ρ d³ here; the forward
+        alone is about a third of each. Folding happens in float32, so in a narrower dtype the sum is another one, and V − I
+        would be rounded away.
         """
         if value.dtype != wide(value).dtype or torch.is_autocast_enabled(value.device.type):
             return False
@@ -174,7 +175,9 @@ class Folded:
         key, key_bias = (fusion.query_weight.to(dtype).t() @ keys).t(), fusion.query_bias.to(dtype) @ keys
         value = fusion.value()
         value = None if value is None else value.to(dtype)
-        return FoldedWeights(self.bank, fusion, stacked, key, key_bias, outputs if value is None else value @ outputs, value)
+        return FoldedWeights(
+            self.bank, fusion, stacked, key, key_bias, outputs if value is None else value @ outputs, value
+        )
 
     def __call__(self, reads: Reads) -> tuple[Tensor, Tensor]:
         """The addition ``(batch, positions, d)`` and the attention weights ``(batch, positions, N)``."""
