@@ -12,7 +12,9 @@ from graftwork.attach import Handle, attach_to, handle_of
 from graftwork.attach.changes import one_at_a_time
 from graftwork.attach.pruning import Pruned, prune
 from graftwork.checkpoint import load, load_base, save, save_base, unload_base
+from graftwork.checkpoint.peft_files import is_peft_folder, load_peft, save_peft
 from graftwork.compose import Composition
+from graftwork.errors import ConfigError
 from graftwork.sites import Site, SiteMap
 
 
@@ -58,7 +60,7 @@ class Adapters(Handle):
         return prune(self, fusion, batches, keep, name, active)
 
     @one_at_a_time
-    def save(self, what: Composition, folder: str | Path, *, members: bool = False) -> Path:
+    def save(self, what: Composition, folder: str | Path, *, members: bool = False, format: str = "graftwork") -> Path:
         """Write an adapter, a fusion, or a whole composition to a folder of its own, with their heads.
 
         The folder is written aside and renamed: a crash leaves the old one or the new one, never a mixture.
@@ -68,6 +70,8 @@ class Adapters(Handle):
                 composition with everything in it).
             folder: The folder; made, or replaced where it holds the same thing already.
             members: Write a fusion together with its pool, as a composition.
+            format: ``"graftwork"``, or ``"peft"`` for an adapter that peft has too (LoRA, and what peft's modules compute):
+                peft, and every server of LoRAs, reads that.
 
         Returns:
             The folder.
@@ -80,6 +84,10 @@ class Adapters(Handle):
             >>> adapters.save("a", folder / "a")  # doctest: +ELLIPSIS
             PosixPath(...)
         """
+        if format == "peft" and isinstance(what, str):
+            return save_peft(self, what, Path(folder))
+        if format != "graftwork":
+            raise ConfigError(f"save({what!r}): format is {format!r}; give 'graftwork', or 'peft' for one adapter")
         return save(self, what, Path(folder), members=members)
 
     @one_at_a_time
@@ -92,13 +100,15 @@ class Adapters(Handle):
         other_base: bool = False,
         other_members: bool = False,
     ) -> Composition:
-        """Read what `save` wrote, under its own name or another; all of it, or nothing.
+        """Read what `save` or peft wrote, under its own name or another; all of it, or nothing.
 
         Adapters and fusions of a composition that are on the model already, bit for bit the same, are left as they are.
 
         Args:
-            folder: The folder.
-            name: Another name for an adapter or a fusion.
+            folder: The folder. Of a folder of peft (``adapter_config.json``) a LoRA becomes a `graftwork.LoRA` where that is
+                the same function; else peft's own modules compute it. Its weights are not checked against the base's:
+                peft's files do not say what base they were trained on.
+            name: Another name for an adapter or a fusion. What comes from peft is called as its folder by default.
             head: ``True`` takes the head in the file and fails where it does not fit, ``False`` leaves it aside. By
                 default it is taken by a model of the class that it was trained in, with however many labels, and left
                 aside by every other: by a base model, which has none, and by a model for another task. What comes
@@ -124,6 +134,8 @@ class Adapters(Handle):
             >>> adapters.load(folder / "a", "again")
             'again'
         """
+        if is_peft_folder(Path(folder)):
+            return load_peft(self, Path(folder), name, head=head)
         return load(self, Path(folder), name, head=head, other_base=other_base, other_members=other_members)
 
     @one_at_a_time

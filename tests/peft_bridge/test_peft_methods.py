@@ -65,7 +65,7 @@ def test_what_peft_refuses_is_refused_and_leaves_nothing(kind: str, model: str) 
     adapters = gw.attach(zoo.model, sites=sites_of(model))
     before = snapshot(zoo.model)
     with pytest.raises(gw.ConfigError, match=REFUSED[kind, model]):
-        adapters.add("a", config(kind, model))
+        adapters.add("a", config(kind, model), native=False)
     assert_same(before, snapshot(zoo.model))
     assert adapters.names == ()
 
@@ -196,7 +196,7 @@ def peft_model(*kinds: str) -> tuple[Any, gw.Adapters]:
     adapters = gw.attach(model, sites=sites_of("bert"))
     for n, kind in enumerate(kinds):
         torch.manual_seed(n)
-        adapters.add(kind, config(kind, "bert"))
+        adapters.add(kind, config(kind, "bert"), native=False)
         lively(adapters, kind, seed=n)
     return model, adapters
 
@@ -210,7 +210,7 @@ def test_each_kind_comes_and_goes_by_itself() -> None:
     for n, kind in enumerate(kinds):
         single, one = peft_model()
         torch.manual_seed(n)
-        one.add(kind, config(kind, "bert"))
+        one.add(kind, config(kind, "bert"), native=False)
         lively(one, kind, seed=n)
         one.active = kind
         alone[kind] = output(single, inputs)
@@ -314,7 +314,7 @@ def test_a_file_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
 def test_it_owns_a_head_and_learns_with_it(tmp_path: Path) -> None:
     model = bert_classifier()
     adapters = gw.attach(model)
-    adapters.add("x", lora(target_modules=["query", "value"]))
+    adapters.add("x", lora(target_modules=["query", "value"]), native=False)
     lively(adapters, "x")
     adapters.train_only("x")
     model(input_ids=ids(), labels=torch.tensor([0, 1, 2, 0])).loss.backward()
@@ -340,8 +340,8 @@ def test_all_linear_takes_none_of_ours() -> None:
     model = bert_classifier()
     adapters = gw.attach(model)
     adapters.add("ours", gw.Houlsby())
-    adapters.add("x", lora(target_modules="all-linear", task_type="SEQ_CLS"))
-    adapters.add("y", lora(target_modules="all-linear", task_type="SEQ_CLS"))
+    adapters.add("x", lora(target_modules="all-linear", task_type="SEQ_CLS"), native=False)
+    adapters.add("y", lora(target_modules="all-linear", task_type="SEQ_CLS"), native=False)
     names = adapters.shared_of("y").state_dict()
     assert names.keys() == adapters.shared_of("x").state_dict().keys()
     assert not [n for n in names if "graftwork" in n or n.count("lora_") > 1]
@@ -349,7 +349,7 @@ def test_all_linear_takes_none_of_ours() -> None:
 
 def test_frozen_in_a_stack_its_dropout_is_off() -> None:
     model, adapters = peft_model()
-    adapters.add("x", lora(target_modules=["query"], lora_dropout=0.5))
+    adapters.add("x", lora(target_modules=["query"], lora_dropout=0.5), native=False)
     adapters.add("ours", gw.Pfeiffer())
     lively(adapters, "x")
     adapters.train_only("ours", active=gw.Stack("x", "ours"))
@@ -387,7 +387,7 @@ def test_what_cannot_be_had_is_refused_and_leaves_nothing(wrong: Any, says: str)
     adapters = gw.attach(model)
     before = snapshot(model)
     with pytest.raises(gw.ConfigError, match=says):
-        adapters.add("x", wrong())
+        adapters.add("x", wrong(), native=False)
     assert_same(before, snapshot(model))
     assert adapters.names == ()
 
@@ -397,7 +397,7 @@ def test_what_peft_put_there_itself_is_refused() -> None:
     adapters = gw.attach(model)
     peft.inject_adapter_in_model(lora(), model)
     with pytest.raises(gw.AttachError, match="without graftwork"):
-        adapters.add("x", lora())
+        adapters.add("x", lora(), native=False)
 
 
 def test_what_peft_sets_itself_is_refused() -> None:

@@ -172,7 +172,7 @@ def test_with_its_gates_wide_open_it_is_without_gates(model: str) -> None:
     one, other = (build(model, torch.float64) for _ in range(2))
     with_gate, without = (gw.attach(zoo.model, sites=sites_of(model)) for zoo in (one, other))
     with_gate.add("x", gw.Peft(peft=lora(model), gate=True))
-    without.add("x", lora(model))
+    without.add("x", lora(model), native=False)
     lively(with_gate, "x")
     state = with_gate.shared_of("x").state_dict()
     plain = without.shared_of("x").state_dict()
@@ -340,7 +340,7 @@ def test_options_that_cannot_be_are_refused(wrong: Any, says: str) -> None:
 def test_a_union_that_peft_refuses_in_the_middle_leaves_nothing() -> None:
     zoo = build("bert")
     adapters = gw.attach(zoo.model, sites=sites_of("bert"))
-    adapters.add("first", lora("bert"))
+    adapters.add("first", lora("bert"), native=False)
     before = snapshot(zoo.model)
     for last in (peft.LoraConfig(target_modules=["nowhere"]), peft.PromptTuningConfig(num_virtual_tokens=2)):
         with pytest.raises(gw.ConfigError, match=r"nowhere|twice"):
@@ -436,10 +436,10 @@ def test_threads_have_gates_of_their_own() -> None:
 def test_an_adapter_that_is_gone_is_beneath_nobody() -> None:
     zoo = build("bert")
     adapters = gw.attach(zoo.model, sites=sites_of("bert"))
-    adapters.add("a", lora("bert"))
-    adapters.add("b", lora("bert"))
+    adapters.add("a", lora("bert"), native=False)
+    adapters.add("b", lora("bert"), native=False)
     adapters.remove("a")
-    adapters.add("a", lora("bert"))
+    adapters.add("a", lora("bert"), native=False)
     adapters.active = gw.Stack("a", "b")
     assert torch.isfinite(output(zoo.model, zoo.inputs)).all()
 

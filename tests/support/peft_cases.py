@@ -7,6 +7,7 @@ from typing import Any
 import peft
 import torch
 
+import graftwork as gw
 from tests.contract.cases import Case
 
 MODELS = ("bert", "t5", "gpt2", "vit")
@@ -58,4 +59,4 @@ class PeftCase(Case):
 
     def __init__(self, kind: str, model: str, dtype: torch.dtype = torch.float32) -> None:
         self.kind = kind
-        self.stand(config(kind, model), model, dtype)
+        self.stand(gw.Peft(peft=config(kind, model)), model, dtype)

@@ -17,7 +17,7 @@ import socket
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,8 +36,14 @@ _TRIES = 50
 T = TypeVar("T")
 
 
-def replace_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
+def replace_folder(folder: Path, files: Mapping[str, bytes], *, marker: str = MANIFEST) -> Path:
     """Write files (by their path inside) to a folder that is not there yet, is empty, or is one of ours.
+
+    Args:
+        folder: The folder.
+        files: The files.
+        marker: The file by which a folder of ours is known; where it is another than the manifest, such a folder holds no
+            other files than these.
 
     Returns:
         The folder.
@@ -57,7 +63,7 @@ def replace_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
             if old.exists() and not folder.exists():  # a crash between two renames
                 old.rename(folder)
             if folder.exists():
-                _require_ours(folder)
+                _require_ours(folder, files, marker)
                 if not _exchange(aside, folder):
                     _rename_twice(aside, folder, old)
             else:
@@ -138,16 +144,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
-        hint = "; it is a folder of peft: load it with peft" if (folder / "adapter_config.json").exists() else ""
-        raise CheckpointError(f"{folder} has no {MANIFEST}, so `save` did not make it (it holds {found}){hint}")
-    if path.stat().st_size > _LARGEST:
-        raise CheckpointError(f"{path} has {path.stat().st_size:,d} bytes; no {MANIFEST} is larger than {_LARGEST:,d}")
-    try:
-        data = json.loads(path.read_bytes(), object_pairs_hook=_object, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} is damaged: it holds {type(data).__name__}, not an object")
+        raise CheckpointError(f"{folder} has no {MANIFEST}, so `save` did not make it (it holds {found})")
+    data = read_json(path)
     if DIGEST not in data:
         warnings.warn(
             f"{path} was written by a version that kept no hash of it, so that damage to it may not be seen; load it and save "
@@ -158,6 +156,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is damaged or was changed: it does not say what it was written with; copy the folder again, or save anew"
         )
+    return data
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of JSON.
+
+    Raises:
+        CheckpointError: If the file is damaged, or larger than such a file can be.
+    """
+    if path.stat().st_size > _LARGEST:
+        raise CheckpointError(f"{path} has {path.stat().st_size:,d} bytes; no {path.name} is larger than {_LARGEST:,d}")
+    try:
+        data = json.loads(path.read_bytes(), object_pairs_hook=_object, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} is damaged: it holds {type(data).__name__}, not an object")
     return data
 
 
@@ -214,13 +229,14 @@ def _rename_twice(aside: Path, folder: Path, old: Path) -> None:
         raise
 
 
-def _require_ours(folder: Path) -> None:
+def _require_ours(folder: Path, files: Collection[str], marker: str) -> None:
     """Refuse to replace a folder that holds anything that `save` did not write."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; give another folder")
     inside = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
-    foreign = [path for path in inside if not _OURS.fullmatch(path)]
-    if foreign or (inside and MANIFEST not in inside):
+    ours = _OURS.fullmatch if marker == MANIFEST else files.__contains__
+    foreign = [path for path in inside if not ours(path)]
+    if foreign or (inside and marker not in inside):
         what = ", ".join((foreign or inside)[:6])
         raise CheckpointError(f"{folder} holds something else ({what}) and is not replaced; give a folder of its own")
 

@@ -35,7 +35,7 @@ class LoRA(ProjectionConfig):
         alpha_pattern: Other α, likewise.
         rank_stabilized: The factor is α / √r, and not α / r.
         dropout: On what A reads, while the adapter is trained.
-        init: How A starts: ``"kaiming"``, uniform as a linear layer of torch; or ``"gaussian"``, with standard deviation 1 / r.
+        a_init: How A starts: ``"kaiming"``, uniform as a linear layer of torch; or ``"gaussian"``, with standard deviation 1 / r.
 
     Raises:
         ConfigError: If a value is refused.
@@ -53,7 +53,7 @@ class LoRA(ProjectionConfig):
     alpha_pattern: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
     rank_stabilized: bool = False
     dropout: float = 0.0
-    init: str = "kaiming"
+    a_init: str = "kaiming"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,37 +61,39 @@ class LoRA(ProjectionConfig):
         within(self, "alpha", 0.0)
         within(self, "dropout", 0.0, 0.999)
         flags(self, "rank_stabilized")
-        one_of(self, "init", INITS)
+        one_of(self, "a_init", INITS)
         for field, low in (("rank_pattern", 1), ("alpha_pattern", 0)):
             object.__setattr__(self, field, by_name(self, field, low, whole=field == "rank_pattern"))
 
     def build(self, place: Place, shared: nn.Module | None = None) -> AdapterModule | None:
         if not self.is_at(place):
             return None
-        path = place.site.key
-        rank = int(for_path(self.rank_pattern, path, self.rank))
-        alpha = for_path(self.alpha_pattern, path, self.alpha)
+        rank = int(for_path(self.rank_pattern, place.site.key, self.rank))
         return LoRAModule(
             sizes=(place.site.input_width, place.site.width),
             rank=rank,
-            scale=alpha / (math.sqrt(rank) if self.rank_stabilized else rank),
+            scale=self.alpha_at(place.site.key) / (math.sqrt(rank) if self.rank_stabilized else rank),
             dropout=self.dropout,
-            init=self.init,
+            a_init=self.a_init,
             dtype=self.torch_dtype,
         )
+
+    def alpha_at(self, path: str) -> float:
+        """α at a projection, by its path inside the base model."""
+        return for_path(self.alpha_pattern, path, self.alpha)
 
 
 class LoRAModule(AdapterModule):
     """``scale · B (A x)``: reads the module's input ``(…, d_in)``, adds to its output ``(…, d_out)``."""
 
     def __init__(
-        self, *, sizes: tuple[int, int], rank: int, scale: float, dropout: float, init: str, dtype: torch.dtype
+        self, *, sizes: tuple[int, int], rank: int, scale: float, dropout: float, a_init: str, dtype: torch.dtype
     ) -> None:
         super().__init__(reads="input", writes="branch")
         self.scale, self.dropout, self.has_randomness = scale, dropout, dropout > 0
         self.down = nn.Parameter(torch.empty(rank, sizes[0], dtype=dtype))
         self.up = nn.Parameter(torch.zeros(sizes[1], rank, dtype=dtype))
-        if init == "gaussian":
+        if a_init == "gaussian":
             nn.init.normal_(self.down, std=1 / rank)
         else:
             nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))

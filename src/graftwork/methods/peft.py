@@ -26,7 +26,7 @@ from graftwork.options import flags
 # What adds something that a gate can be put on.
 GATED = ("lora", "prefix_tuning")
 # Of the machine and the model that a configuration was used with, not of the method.
-_NOT_KEPT = ("auto_mapping", "base_model_name_or_path", "revision", "runtime_config")
+NOT_KEPT = ("auto_mapping", "base_model_name_or_path", "revision", "runtime_config")
 
 
 @register_unlisted
@@ -87,7 +87,7 @@ class Peft(AdapterConfig):
         Raises:
             ConfigError: If an option cannot be written.
         """
-        values = {k: _plain(v) for k, v in self.peft.to_dict().items() if k not in _NOT_KEPT}
+        values = {k: _plain(v) for k, v in self.peft.to_dict().items() if k not in NOT_KEPT}
         try:
             json.dumps(values, allow_nan=False)
         except (TypeError, ValueError) as error:

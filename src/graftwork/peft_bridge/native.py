@@ -42,7 +42,7 @@ def native_config(config: Any, model: nn.Module, sites: SiteMap, head_paths: Ite
     others = [f.name for f in dataclasses.fields(config) if f.name not in (*_SAID, *_ASIDE)]
     if any(getattr(config, name) != getattr(default, name) for name in others):
         return None
-    if not {name.partition(".")[0] for name in config.modules_to_save or ()} <= set(head_paths):
+    if not is_the_head(config.modules_to_save, model, head_paths):
         return None
     keys = {site.output.module: sites.key_of(site) for site in sites.projections}
     chosen = _chosen(config, model)
@@ -60,8 +60,14 @@ def native_config(config: Any, model: nn.Module, sites: SiteMap, head_paths: Ite
         alpha_pattern={key: a for key, a in alpha.items() if a != config.lora_alpha},
         rank_stabilized=config.use_rslora,
         dropout=config.lora_dropout,
-        init=_INITS[config.init_lora_weights],
+        a_init=_INITS[config.init_lora_weights],
     )
+
+
+def is_the_head(names: Iterable[str] | None, model: nn.Module, head_paths: Iterable[str]) -> bool:
+    """Whether the modules that an option ``modules_to_save`` names are the model's head, as far as it has them."""
+    paths = [path for path, _ in base_modules(model) if any(ends_in(path, name) for name in names or ())]
+    return {path.partition(".")[0] for path in paths} <= set(head_paths)
 
 
 def _by_pattern(patterns: Mapping[str, float], path: str, default: float) -> float:

@@ -1,0 +1,251 @@
+"""peft's files both ways: ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+A LoRA is read as `graftwork.LoRA` where that is the same function. Of every other method that puts layers around modules peft
+makes the layers, and the file fills them. A head that peft saved (``modules_to_save``) is read where the model has one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from graftwork.attach import Handle, Labels, OwnHead, building
+from graftwork.attach.changes import changing
+from graftwork.attach.model_head import resized
+from graftwork.checkpoint.bounded_tensors import BoundedTensors
+from graftwork.checkpoint.folders import existing, read_json, replace_folder
+from graftwork.checkpoint.tensors import HEAD, Tensors, decode, encode, fill, gather, require_fit
+from graftwork.errors import CheckpointError, ConfigError, GraftworkError
+from graftwork.methods import LoRA, Peft
+from graftwork.methods.layers.projection_config import ends_in
+from graftwork.methods.peft import NOT_KEPT
+from graftwork.peft_bridge.native import is_the_head, native_config
+from graftwork.weights.holder import base_modules
+from graftwork.weights.names import check_new
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+_START = "base_model.model."
+_MAGNITUDE = "lora_magnitude_vector"  # of DoRA: a module in the model, a tensor in a file
+_MATRICES = {"lora_A.weight": "down", "lora_B.weight": "up"}
+_TASKS = {"SequenceClassification": "SEQ_CLS", "TokenClassification": "TOKEN_CLS", "QuestionAnswering": "QUESTION_ANS"}
+_TASKS |= {"CausalLM": "CAUSAL_LM", "LMHead": "CAUSAL_LM", "ConditionalGeneration": "SEQ_2_SEQ_LM"}
+logger = logging.getLogger(__name__)
+
+
+def is_peft_folder(folder: Path) -> bool:
+    """Whether a folder is one that peft wrote."""
+    return (folder / CONFIG).is_file()
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def load_peft(handle: Handle, folder: Path, name: str | None, *, head: bool | None) -> str:
+    """Add the adapter that a folder of peft holds; see `graftwork.Adapters.load`.
+
+    Raises:
+        CheckpointError: If it is damaged, or does not fit this model; nothing is added then.
+        NameTakenError: If the name is taken.
+    """
+    folder = existing(folder)
+    name = folder.name if name is None else name
+    check_new(name, handle, "the adapter")
+    config, tensors = _read(folder)
+    where = f"{folder} (peft {config.kind})"
+    layers, rest = _by_layer(handle, tensors)
+    try:
+        native = native_config(config.peft, handle.model, handle.sites, handle.head_paths)
+        own = _head(handle, rest, head, where)
+        if native is None:
+            if is_the_head(config.peft.modules_to_save, handle.model, handle.head_paths):
+                config = Peft(peft={**config.to_dict()["peft"], "modules_to_save": None})
+            with changing(handle), BoundedTensors(where, tensors):
+                made = handle.inject(name, config)
+        else:
+            with BoundedTensors(where, tensors):
+                modules, norms = building.build(handle.model, handle.sites, native)
+    except CheckpointError:
+        raise
+    except GraftworkError as error:
+        raise CheckpointError(f"{where} cannot be loaded: {error}") from error
+    if native is None:
+        try:
+            assert made is not None
+            wanted = made.state_dict(keep_vars=True)
+            require_fit(wanted, layers, where)
+            fill(wanted, layers)
+            handle.register(name, config, {}, {}, own)
+        except BaseException:
+            handle.discard(name)
+            raise
+        return name
+    places = handle.sites.places
+    wanted = {
+        f"{handle.sites.key_of(places[index])}.{theirs}": getattr(module, ours)
+        for index, module in modules.items()
+        for theirs, ours in _MATRICES.items()
+    }
+    require_fit(wanted, layers, where)
+    fill(wanted, layers)
+    handle.register(name, native, modules, norms, own)
+    return name
+
+
+def _read(folder: Path) -> tuple[Peft, Tensors]:
+    values = read_json(folder / CONFIG)
+    path = folder / TENSORS
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} lacks {TENSORS}; copy the whole folder, and where it has adapter_model.bin, which may run code when it is "
+            "read, save it anew with peft"
+        )
+    try:
+        config = Peft(peft={k: value for k, value in values.items() if value is not None and k not in NOT_KEPT})
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+    tensors = decode(path.read_bytes(), path)
+    return config, {f"{k}.weight" if k.endswith(_MAGNITUDE) else k: tensor for k, tensor in tensors.items()}
+
+
+def _by_layer(handle: Handle, tensors: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
+    """The tensors of layers, by their names inside the base, and the others, by their names in the model.
+
+    A file may come from another model around the same base: what is ``bert.encoder.layer.0…`` there is ``encoder.layer.0…``.
+    """
+    known = {path.removeprefix(handle.sites.prefix) for path, _ in base_modules(handle.model)}
+    layers, rest = {}, {}
+    for name, tensor in tensors.items():
+        plain = name.removeprefix(_START)
+        parts = plain.split(".")
+        inside = next((".".join(parts[n:]) for n in range(len(parts)) if _is_in(known, parts[n:])), None)
+        (rest if inside is None else layers)[plain if inside is None else inside] = tensor
+    return layers, rest
+
+
+def _is_in(known: set[str], parts: list[str]) -> bool:
+    """Whether a path begins with the path of a numbered module of the base, such as a layer."""
+    return any(part.isdigit() and ".".join(parts[: n + 1]) in known for n, part in enumerate(parts) if n)
+
+
+def _head(handle: Handle, tensors: Tensors, wish: bool | None, where: str) -> OwnHead | None:
+    """A copy of the model's head with the weights of a file; ``None`` where that is left aside.
+
+    Raises:
+        CheckpointError: If it is asked for and cannot be had.
+    """
+    given = {
+        f"{HEAD}{path}/{name.removeprefix(f'{path}.')}": tensor
+        for path in handle.head_paths
+        for name, tensor in tensors.items()
+        if name.startswith(f"{path}.")
+    }
+    if len(given) < len(tensors) and (wish or (wish is None and given)):
+        raise CheckpointError(
+            f"{where} has {next(iter(tensors))!r}, which this model does not; say load(..., head=False)"
+        )
+    if wish is False or not given:
+        if wish:
+            raise CheckpointError(f"{where} has no head; leave out head=True")
+        if tensors:
+            logger.info("%s: its head is left aside", where)
+        return None
+    modules = building.copy_head(handle.model, {path: handle.model.get_submodule(path) for path in handle.head_paths})
+    wanted, labels = _named(modules), handle.own_labels
+    if any(name in given and given[name].shape != tensor.shape for name, tensor in wanted.items()):
+        labels = Labels.given(len(list(given.values())[-1]))
+        resized(handle.model, modules, labels)
+        wanted = _named(modules)
+    require_fit(wanted, given, where)
+    fill(wanted, given)
+    return OwnHead(modules, labels)
+
+
+def _named(modules: Mapping[str, Any]) -> Tensors:
+    return gather({f"{HEAD}{path}": module for path, module in modules.items()})
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def save_peft(handle: Handle, name: str, folder: Path) -> Path:
+    """Write an adapter as peft does; see `graftwork.Adapters.save`.
+
+    Raises:
+        CheckpointError: If peft has no such adapter, or the folder holds something else.
+        UnknownNameError: If there is no adapter of that name.
+    """
+    config = handle.adapter_config(name)
+    if isinstance(config, LoRA):
+        values, tensors = _lora(handle, name, config)
+    elif isinstance(config, Peft):
+        values, tensors = _of_peft(handle, name, config)
+    else:
+        raise CheckpointError(
+            f"{name!r} is a {config.display_name} adapter, which peft does not have; save it in graftwork's format"
+        )
+    head = handle.head_of(name)
+    tensors |= {f"{path}.{n}": t for path, module in head.items() for n, t in module.state_dict().items()}
+    values |= {
+        "base_model_name_or_path": getattr(getattr(handle.model, "config", None), "name_or_path", "") or None,
+        "modules_to_save": sorted(head) or None,
+        "task_type": next(
+            (task for end, task in _TASKS.items() if type(handle.model).__name__.endswith(f"For{end}")), None
+        ),
+        "inference_mode": True,
+    }
+    files = {
+        CONFIG: (json.dumps(values, indent=2, sort_keys=True) + "\n").encode(),
+        TENSORS: encode({f"{_START}{n}": t for n, t in tensors.items()}),
+    }
+    return replace_folder(folder, files, marker=CONFIG)
+
+
+def _lora(handle: Handle, name: str, config: LoRA) -> tuple[dict[str, Any], Tensors]:
+    modules = {key: (handle.sites[key].output.module, module) for key, module in handle.modules_of(name).items()}
+    tensors = {
+        f"{path}.{theirs}": getattr(module, ours)
+        for path, module in modules.values()
+        for theirs, ours in _MATRICES.items()
+    }
+    ranks = {path: len(module.down) for path, module in modules.values()}
+    alphas = {path: config.alpha_at(key) for key, (path, _) in modules.items()}
+    values = {
+        "peft_type": "LORA",
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        "use_rslora": config.rank_stabilized,
+        "target_modules": _targets(handle, ranks),
+        "rank_pattern": {path: rank for path, rank in ranks.items() if rank != config.rank},
+        "alpha_pattern": {path: alpha for path, alpha in alphas.items() if alpha != config.alpha},
+        "fan_in_fan_out": any(type(handle.model.get_submodule(path)).__name__ == "Conv1D" for path in ranks),
+        "bias": "none",
+        "init_lora_weights": True,
+    }
+    return values, tensors
+
+
+def _targets(handle: Handle, chosen: Iterable[str]) -> list[str]:
+    """Names that select exactly these modules, the last parts of their paths where these do; else the paths."""
+    paths = set(chosen)
+    names = sorted({path.rpartition(".")[2] for path in paths})
+    found = {path for path, _ in base_modules(handle.model) if any(ends_in(path, name) for name in names)}
+    return names if found == paths else sorted(paths)
+
+
+def _of_peft(handle: Handle, name: str, config: Peft) -> tuple[dict[str, Any], Tensors]:
+    shared = handle.shared_of(name)
+    assert shared is not None
+    found = shared.state_dict()
+    if any(key.startswith("tuner.") or not key.count(".") for key in found):
+        raise CheckpointError(
+            f"{name!r} (peft {config.kind}) keeps weights outside of layers; save it in graftwork's format"
+        )
+    values = dict(config.to_dict()["peft"])
+    named = {key.replace(f"{_MAGNITUDE}.weight", _MAGNITUDE): tensor for key, tensor in found.items()}
+    return values, {f"{handle.sites.prefix}{key}": tensor for key, tensor in named.items()}
