@@ -21,6 +21,8 @@ from graftwork.forward.causality import causal_at
 from graftwork.forward.heads_in_use import Labels
 from graftwork.forward.stand_ins import StandIns
 from graftwork.methods import AdapterConfig, AdapterModule, NormModule, Place
+from graftwork.methods.layers.projection_config import ProjectionConfig
+from graftwork.options import nearest
 from graftwork.sites import Site, SiteMap
 from graftwork.weights.holder import Holder, SiteAdapters, device_at, holder_at, made_on
 
@@ -120,6 +122,13 @@ def _nowhere(sites: SiteMap, config: AdapterConfig) -> SiteError:
     if not len(sites):
         return SiteError(
             f"{owner} stands at sites, but {model} was attached without any; detach() it, and attach again"
+        )
+    if isinstance(config, ProjectionConfig):
+        names = sites.projection_names
+        unknown = [one for one in config.targets if one.rpartition(".")[2] not in (*names, "*", "all")]
+        near = f"; {nearest(unknown[0].rpartition('.')[2], names)}" if unknown else ""
+        return SiteError(
+            f"{owner} goes to the linear modules {list(config.targets)}, and {model} has none of these{near}"
         )
     return SiteError(
         f"{owner} stands at {getattr(config, 'sites', '?')}, but {model} has sites of the kinds {', '.join(sites.kinds)} only; "

@@ -58,6 +58,9 @@ def load_peft(handle: Handle, folder: Path, name: str | None, *, head: bool | No
     config, tensors = _read(folder)
     where = f"{folder} (peft {config.kind})"
     layers, rest = _by_layer(handle, tensors)
+    saved = tuple(f"{module}." for module in config.peft.modules_to_save or ())
+    layers |= {key: tensor for key, tensor in rest.items() if not key.startswith(saved)}  # which do not fit
+    rest = {key: tensor for key, tensor in rest.items() if key.startswith(saved)}
     try:
         native = native_config(config.peft, handle.model, handle.sites, handle.head_paths)
         own = _head(handle, rest, head, where)
@@ -118,7 +121,8 @@ def _by_layer(handle: Handle, tensors: Mapping[str, Tensor]) -> tuple[Tensors, T
     A file may come from another model around the same base: what is ``bert.encoder.layer.0…`` there is ``encoder.layer.0…``.
     """
     known = {path.removeprefix(handle.sites.prefix) for path, _ in base_modules(handle.model)}
-    layers, rest = {}, {}
+    layers: Tensors = {}
+    rest: Tensors = {}
     for name, tensor in tensors.items():
         plain = name.removeprefix(_START)
         parts = plain.split(".")
@@ -212,7 +216,7 @@ def _lora(handle: Handle, name: str, config: LoRA) -> tuple[dict[str, Any], Tens
         for path, module in modules.values()
         for theirs, ours in _MATRICES.items()
     }
-    ranks = {path: len(module.down) for path, module in modules.values()}
+    ranks = {path: len(tensors[f"{path}.lora_A.weight"]) for path, _ in modules.values()}
     alphas = {path: config.alpha_at(key) for key, (path, _) in modules.items()}
     values = {
         "peft_type": "LORA",

@@ -84,7 +84,8 @@ def _chosen(config: Any, model: nn.Module) -> list[str]:
 
         targets = known.get(getattr(getattr(model, "config", None), "model_type", None), ())
     elif isinstance(targets, str) and targets.lower() == "all-linear":
-        output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+        embeddings: Any = getattr(model, "get_output_embeddings", None)
+        output = None if embeddings is None else embeddings()
         linear = {path for path, m in modules.items() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"}
         targets = {path for path in linear if modules[path] is not output}
     return [path for path in modules if path and _matches(config, targets, path)]
@@ -100,15 +101,10 @@ def _matches(config: Any, targets: Any, path: str) -> bool:
     layers = config.layers_to_transform
     if isinstance(targets, str) or layers in (None, []):
         return True
-    patterns = config.layers_pattern or [r"[^.]*"]
-    number = next(
-        (
-            found["number"]
-            for pattern in ([patterns] if isinstance(patterns, str) else patterns)
-            if (found := re.match(rf"(?:^|.*?\.){pattern}\.(?P<number>\d+)\.", path))
-        ),
-        None,
-    )
+    given = config.layers_pattern or ()
+    patterns = [rf"(?:^|.*?\.){one}\.(\d+)\." for one in ([given] if isinstance(given, str) else given)]
+    found = (re.match(pattern, path) for pattern in patterns or [r".*?\.[^.]*\.(\d+)\."])
+    number = next((match[1] for match in found if match), None)
     return number is not None and int(number) in ([layers] if isinstance(layers, int) else layers)
 
 
