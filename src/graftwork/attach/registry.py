@@ -9,6 +9,7 @@ from torch import nn
 
 from graftwork.attach import building, members
 from graftwork.attach.changes import changing, one_at_a_time, whole
+from graftwork.attach.collapsing import Collapsed, collapse
 from graftwork.attach.merging import Merged, merge
 from graftwork.attach.named_heads import OwnHead, made_head, make_named_head
 from graftwork.attach.norms import drop_norms, put_norms, with_statistics
@@ -164,6 +165,37 @@ class Registry(ModelState):
         made, merged = merge(self, name, of, start, head_from)
         self.register(name, *made)
         return merged
+
+    @one_at_a_time
+    def collapse(
+        self, composition: Composition, name: str, *, rank: int | None = None, head_from: str | None = None
+    ) -> Collapsed:
+        """Add one adapter that computes what a composition with constant weights does: names, `Stack`, `Average`, nested.
+
+        Bottlenecks of one non-linearity become one as wide as all together, exactly; so do LoRAs, or one of a given rank. What
+        came of LoRAs can be saved for peft (``save(name, folder, format="peft")``).
+
+        Args:
+            composition: The composition.
+            name: A name that is free.
+            rank: For LoRAs the rank of the new one, the nearest by singular values; by default the sum of theirs.
+            head_from: The adapter whose head is copied. By default that of the only adapter, else the model's own.
+
+        Returns:
+            What it was made of, its widths, and the error of the cut; printable.
+
+        Raises:
+            CompositionError: If a weight depends on the input or the row, or one adapter reads what another adds.
+            ConfigError: If the adapters are of several kinds, or are no two products.
+            NameTakenError: If the name is taken.
+
+        Example:
+            >>> adapters.collapse(gw.Average("a", "b"), "both").rank["encoder.layer.0.feed_forward"]
+            4
+        """
+        made, collapsed = collapse(self, composition, name, rank, head_from)
+        self.register(name, *made)
+        return collapsed
 
     @whole
     def add_member(self, name: str, member: str, like: str | None = None) -> str:
