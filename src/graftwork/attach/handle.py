@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graftwork.attach import trainable, wiring
+from graftwork.attach import base_merge, trainable, wiring
 from graftwork.attach.base_weights import history_of, note_training
 from graftwork.attach.changes import whole
 from graftwork.attach.finding_heads import output_embeddings
@@ -199,6 +199,10 @@ class Handle(Registry):
             >>> adapters.train_only("a")
             >>> model(**batch, labels=labels).loss.backward()
         """
+        if self.in_base is not None and base != "frozen":
+            raise AttachError(
+                f"{self.in_base.composition!r} is merged into the base; call unmerge() before the base is trained"
+            )
         if base not in trainable.BASES:
             raise ConfigError(f"base is {base!r}; it must be one of {', '.join(trainable.BASES)}")
         names, default = trainable.trainable_names(self, what)
@@ -261,15 +265,51 @@ class Handle(Registry):
     # -- the end ---------------------------------------------------------------------------------------------------
 
     @whole
-    def detach(self) -> None:
+    def merge_into_base(self, composition: Composition) -> None:
+        """Add LoRAs to the base's own weights, so that they cost nothing to run: names, `Stack` and `Average` of them.
+
+        What is active is set to ``None`` first. Until `unmerge` nothing can be saved or loaded, and what is merged cannot be
+        active. ``detach(keep_merged=True)`` leaves the plain model with the new weights.
+
+        Args:
+            composition: The LoRAs, with constant weights.
+
+        Raises:
+            ConfigError: If one of them is no LoRA.
+            CompositionError: If a weight depends on the input or the row.
+            AttachError: If a weight of the base is quantised, offloaded or tied, or something is merged already; nothing is
+                changed then.
+
+        Example:
+            >>> adapters.add("c", gw.LoRA(targets=["query", "value"]))
+            >>> adapters.merge_into_base("c")
+            >>> adapters.unmerge()
+        """
+        made = base_merge.merge_into_base(self, composition)
+        self.activate(None)
+        self.in_base = made
+
+    @whole
+    def unmerge(self) -> None:
+        """Put back the weights that `merge_into_base` changed, with the same bits; does nothing where it changed none."""
+        base_merge.unmerge(self)
+        self.in_base = None
+
+    @whole
+    def detach(self, *, keep_merged: bool = False) -> None:
         """Take everything off the model: it is as it was before `attach`, bit for bit.
 
         A base that learned, or that `load_base` wrote into, stays what it became; `unload_base` first, where its original
         was kept.
 
+        Args:
+            keep_merged: Leave what `merge_into_base` added in the base's weights.
+
         Example:
             >>> adapters.detach()
         """
+        if not keep_merged:
+            base_merge.unmerge(self)
         self.runtime.plan, self.runtime.active, self.runtime.handle = None, None, None
         show(self)
         unbind_checkpointing(self)

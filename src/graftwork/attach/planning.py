@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graftwork.attach import building
+from graftwork.attach.base_merge import refuse_twice
 from graftwork.attach.norms import norm_finders
 from graftwork.attach.state import ModelState
 from graftwork.compose import Block, Composition, Learned, LearnedConfig, LearnedModule, fusions_in, names_in
@@ -38,6 +39,8 @@ def plan_of(state: ModelState, composition: Composition, head: str | Sequence[st
     """
     if composition is None and head in (None, OWN):
         return None
+    if state.in_base is not None:
+        refuse_twice(state, composition)
     for name in names_in(composition):
         state.require_adapter(name)
     for fuse in fusions_in(composition):

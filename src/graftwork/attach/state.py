@@ -12,7 +12,7 @@ from graftwork.attach.changes import Lock
 from graftwork.attach.finding_heads import find_heads
 from graftwork.attach.model_head import follow_vocabulary
 from graftwork.attach.norms import norms_at
-from graftwork.compose import Learned, LearnedConfig, LearnedModule
+from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule
 from graftwork.errors import CompositionError
 from graftwork.forward.heads_in_use import OWN, Labels
 from graftwork.forward.runtime import Runtime
@@ -46,6 +46,19 @@ class BaseHistory:
     kept: tuple[dict[str, Tensor], dict[str, Sample] | None, frozenset[str]] | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class InBase:
+    """What is merged into a base.
+
+    Attributes:
+        composition: The composition.
+        originals: What each weight was before, by its module's path.
+    """
+
+    composition: Composition
+    originals: Mapping[str, Tensor]
+
+
 class ModelState:
     """What a model carries, looked up by name.
 
@@ -65,7 +78,10 @@ class ModelState:
         original_flags: The model's own weights, and whether each asked for a gradient when it was attached.
         base_mode: How the base is trained, see `Handle.train_only`.
         base_history: What is known of the base before it was trained.
+        in_base: The LoRAs that are merged into the base's weights; ``None`` where there are none.
     """
+
+    in_base: InBase | None = None
 
     def __init__(self, model: nn.Module, sites: SiteMap, heads: Sequence[str] | None = None) -> None:
         self.model = model

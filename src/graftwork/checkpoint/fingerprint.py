@@ -16,6 +16,7 @@ import torch
 from graftwork.attach import Handle
 from graftwork.attach.base_weights import Weight, base_weights, plain_name
 from graftwork.checkpoint.renaming import Contents, Renaming, find, layer_of, stack_of, telling
+from graftwork.errors import CheckpointError
 from graftwork.weights.samples import Sample, same, sampled
 
 
@@ -40,6 +41,10 @@ class Fingerprint:
     @classmethod
     def of(cls, handle: Handle, *, sample: bool = True) -> Fingerprint:
         """That of an attached model, its weights looked at or not."""
+        if handle.in_base is not None:
+            raise CheckpointError(
+                f"{handle.in_base.composition!r} is merged into the base, which is another one while it is; call unmerge() first"
+            )
         base = getattr(handle.model, "base_model", None)
         base = base if isinstance(base, torch.nn.Module) else handle.model
         kind = getattr(getattr(handle.model, "config", None), "model_type", None) or type(base).__name__

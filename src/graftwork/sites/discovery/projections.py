@@ -2,7 +2,8 @@
 
     y = W x + c        x the module's input, y its output, whatever class the module is of, quantised or not
 
-A module is linear where it has no children and says its two sizes (`linear_sizes`). Packed experts, whose weights have three
+A module is linear where it says its two sizes and has no parts, or is called linear (quantised ones keep packed weights in a
+part; a wrapper of peft has the module itself inside). Packed experts, whose weights have three
 dimensions, are none; nor is what is computed without a call of the module (the maps inside `torch.nn.MultiheadAttention`).
 """
 
@@ -20,7 +21,7 @@ from graftwork.sites.site import Site, Tap
 
 def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
     """The sizes of a linear module's input and output, ``None`` for any other module."""
-    if next(module.children(), None) is not None:
+    if next(module.children(), None) is not None and "linear" not in type(module).__name__.lower():
         return None
     sizes = getattr(module, "in_features", None), getattr(module, "out_features", None)
     if all(isinstance(size, int) for size in sizes):
@@ -45,10 +46,12 @@ def projection_sites(graph: Graph, axes: Axes, places: Sequence[Place]) -> list[
         places: The blocks with a residual sum.
     """
     sites: dict[str, Site] = {}
+    linear: set[str] = set()
     for call in graph.calls:
         sizes = linear_sizes(call.module) if call.path not in sites else None
-        if sizes is None:
+        if sizes is None or any(call.path.startswith(f"{path}.") for path in linear):
             continue
+        linear.add(call.path)
         around = [place for place in places if place.path and place.holds(graph, call.index)]
         taken = next((p for p in call.inputs if p.reachable and graph.active[p.value]), None)
         returned = next((p for p in call.outputs if p.reachable and p.slot is None), None)
@@ -67,7 +70,7 @@ def projections_by_hand(model: nn.Module, sites: Iterable[Site]) -> tuple[Site, 
     for path, module in model.named_modules():
         sizes = linear_sizes(module)
         around = [block for block in blocks if path.startswith(f"{block}.")]
-        if sizes is not None and around:
+        if sizes is not None and around and not any(path.startswith(f"{known}.") for known in found):
             block = max(around, key=len)
             found[path] = _site(path, blocks[block].stack, blocks[block].layer, block, sizes, blocks[block].rows, 0)
     return tuple(found.values())

@@ -1,0 +1,92 @@
+"""LoRAs in the base's own weights, and out again with the same bits.
+
+    W ← W + Σ_n w_n (α_n / r_n) B_n A_n
+
+While they are there the base is another one, so nothing is saved or loaded, and what was merged cannot be active as well.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from graftwork.attach.collapsing import constant_weights
+from graftwork.attach.state import InBase, ModelState
+from graftwork.compose import Composition, names_in
+from graftwork.errors import AttachError, ConfigError
+from graftwork.methods import LoRA
+from graftwork.sites import Site
+from graftwork.weights.samples import has_values
+
+
+@torch.no_grad()
+def merge_into_base(state: ModelState, composition: Composition) -> InBase:
+    """Add a composition to the weights of the base; see `graftwork.attach.handle.Handle.merge_into_base`."""
+    if state.in_base is not None:
+        raise AttachError(f"{state.in_base.composition!r} is merged into the base already; call unmerge() first")
+    weights = constant_weights(composition)
+    for name in weights:
+        state.require_adapter(name)
+        if not isinstance(state.config(name), LoRA):
+            raise ConfigError(
+                f"merge_into_base: {name!r} is a {state.adapter_config(state.owner_of(name)).display_name} adapter, with a "
+                "non-linearity, or norms, that no weight of the base can hold; only LoRAs go into it"
+            )
+    modules = {name: state.adapter_modules(name) for name in weights}
+    sites = {place: state.sites.places[place] for found in modules.values() for place in found}
+    held = {place: _weight_of(state.model, site) for place, site in sites.items()}
+    originals = {}
+    for place, (weight, transposed) in held.items():
+        delta = torch.zeros(())
+        for name, share in weights.items():
+            if place in modules[name]:
+                module = modules[name][place]
+                up, _ = module.readout()
+                delta = delta + share * up.double() @ module.segments()[0].down.double()
+        originals[sites[place].output.module] = weight.detach().cpu().clone()
+        weight.copy_(weight.double() + (delta.t() if transposed else delta).to(weight.device))
+    return InBase(composition, originals)
+
+
+@torch.no_grad()
+def unmerge(state: ModelState) -> None:
+    """Put back what `merge_into_base` wrote over."""
+    if state.in_base is not None:
+        for path, original in state.in_base.originals.items():
+            weight: Tensor = state.model.get_submodule(path).weight  # type: ignore[assignment]
+            weight.copy_(original)
+
+
+def refuse_twice(state: ModelState, composition: Composition) -> None:
+    """Refuse to compute what is in the base already.
+
+    Raises:
+        AttachError: Naming it.
+    """
+    if state.in_base is not None:
+        twice = set(names_in(composition)) & set(names_in(state.in_base.composition))
+        if twice:
+            raise AttachError(
+                f"{sorted(twice)[0]!r} is merged into the base and would be added twice; call unmerge() first"
+            )
+
+
+def _weight_of(model: nn.Module, site: Site) -> tuple[Tensor, bool]:
+    """The weight of a projection, and whether it is ``(in, out)``.
+
+    Raises:
+        AttachError: If it is quantised, elsewhere, or the weight of another module too.
+    """
+    path = site.output.module
+    weight = getattr(model.get_submodule(path), "weight", None)
+    shape = (site.width, site.input_width)
+    if not isinstance(weight, Tensor) or not has_values(weight) or tuple(weight.shape) not in (shape, shape[::-1]):
+        kind = type(model.get_submodule(path)).__name__
+        raise AttachError(
+            f"merge_into_base: the weight of {path!r} (a {kind}) is no plain tensor of floats that is here (quantised, offloaded, "
+            "wrapped by peft, or on the meta device); merge into the plain model"
+        )
+    owners = {id(m): name for name, m in model.named_modules() if getattr(m, "weight", None) is weight}
+    if len(owners) > 1:
+        raise AttachError(f"merge_into_base: {list(owners.values())} have one weight in common; leave {path!r} out")
+    return weight, type(model.get_submodule(path)).__name__ == "Conv1D"
