@@ -362,7 +362,7 @@ class Registry(ModelState):
             site = self.sites.places[index]
             made = building.site_adapters(self.model, site, index)
             if site.kind == "projection":
-                self.homes += wire_projection(self.model, site, index, self.runtime)
+                wire_projection(self.model, site, index, self.runtime, self.homes)
             self.site_modules = {**self.site_modules, index: made}
         return self.site_modules[index]
 

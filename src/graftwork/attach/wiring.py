@@ -82,37 +82,49 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
     return homes
 
 
-def wire_projection(model: nn.Module, site: Site, index: int, runtime: Runtime) -> Homes:
+def wire_projection(model: nn.Module, site: Site, index: int, runtime: Runtime, homes: Homes) -> None:
     """Put hooks on a projection, which has none until an adapter is put there; they act in every call of it.
 
-    Returns:
-        Where the module is at home, if it had no hooks before.
+    Args:
+        model: The model.
+        site: The projection.
+        index: Its place in the map.
+        runtime: The state that the model's hooks share.
+        homes: Where modules with hooks are at home; those that get hooks here are added.
     """
-    path = site.output.module
-    module = _module(model, path, site)
-    ports: Ports | None = module.__dict__.get(PORTS)
-    parent, _, name = path.rpartition(".")
-    homes = [] if ports is not None else [(model.get_submodule(parent), name, module)]
-    if ports is None:
+
+    def at(path: str) -> Ports:
+        module = _module(model, path, site)
+        found: Ports | None = module.__dict__.get(PORTS)
+        if found is not None:
+            return found
         ports = Ports(runtime, -1, path, parameter_names(module))  # its calls are never counted
         install(module, ports)
-    assert site.input is not None and site.input.slot is not None
+        parent, _, name = path.rpartition(".")
+        homes.append((model.get_submodule(parent), name, module))
+        return ports
+
+    ports = at(site.output.module)
     ports.sites[index] = site
-    ports.inputs.append((None, site.input.slot, index, "input"))
     ports.writes.insert(0, (None, None, index, False))  # before what reads the module's output as a branch's
-    return homes
+    for role in ("input", "layer_input"):
+        tap: Tap | None = getattr(site, role)
+        if tap is not None:
+            add_port(at(tap.module), tap, index, role, every_call=True)
 
 
 def unwire_projection(model: nn.Module, site: Site, index: int, homes: Homes) -> None:
     """Take the hooks off a projection that has no adapter any more."""
-    module = model.get_submodule(site.output.module)
-    ports: Ports = module.__dict__[PORTS]
-    ports.inputs = [entry for entry in ports.inputs if entry[2] != index]
-    ports.writes = [entry for entry in ports.writes if entry[2] != index]
-    del ports.sites[index]
-    if ports.idle:
-        uninstall(module)
-        homes[:] = [home for home in homes if home[2] is not module]
+    for path in {tap.module for tap in (site.output, site.input, site.layer_input) if tap is not None}:
+        module = model.get_submodule(path)
+        ports: Ports = module.__dict__[PORTS]
+        ports.inputs = [entry for entry in ports.inputs if entry[2] != index]
+        ports.outputs = [entry for entry in ports.outputs if entry[2] != index]
+        ports.writes = [entry for entry in ports.writes if entry[2] != index]
+        ports.sites.pop(index, None)
+        if ports.idle:
+            uninstall(module)
+            homes[:] = [home for home in homes if home[2] is not module]
 
 
 def hidden_taps(sites: SiteMap, site: Site) -> dict[str, Tap]:

@@ -35,6 +35,7 @@ class SiteContext:
         mask: The attention mask ``(batch, positions)``, or ``None``.
         record: Where fusions write their weights, or ``None`` when nobody asks.
         losses: What takes the extra losses of this forward pass; ``None`` where there is no forward pass.
+        memo: What sites of one forward pass have in common, such as a gate for a whole layer.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class SiteContext:
         mask: Tensor | None = None,
         record: dict[Any, Any] | None = None,
         losses: Callable[[Tensor], None] | None = None,
+        memo: dict[Any, Any] | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.beams = beams
         self.mask = mask
         self.record = record
         self.losses = losses
+        self.memo = {} if memo is None else memo
 
     def add_loss(self, loss: Tensor) -> None:
         """Add a scalar to the loss of this forward pass; see `graftwork.methods.layers.contract.Context`."""

@@ -39,6 +39,7 @@ class Frame:
         bound: How many functions bound to it are under way.
         part: The rows that the module under way is given, where it is not given all of them.
         gates: The gates of peft's layers as they are now, by identity.
+        memo: What sites have in common in this pass, see `graftwork.compose.reads.SiteContext`.
         asked: The layers of another library that computed, by identity; kept where there are several adapters of such.
     """
 
@@ -59,6 +60,7 @@ class Frame:
         self.part: Rows | None = None
         self.asked: dict[int, Any] = {}
         self.gates: dict[int, Tensor] = {}
+        self.memo: dict[Any, Any] = {}
         self.settings: Any = None  # the pass that the configuration's labels are set for, see `shown_labels`
 
     def wants(self, site: int, role: str) -> bool:

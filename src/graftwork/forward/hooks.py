@@ -63,8 +63,8 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     for when, slot, site, stream in ports.writes:
         if when is None or when == call:
             changed = write(frame, ports, site, stream, slot, changed)
-    for at, slot, site, role in ports.outputs:
-        if at == call and frame.wants(site, role):
+    for when, slot, site, role in ports.outputs:
+        if (when is None or when == call) and frame.wants(site, role):
             frame.carry(site, role, pick(changed, slot))
     return changed
 

@@ -13,6 +13,7 @@ from graftwork.compose import (
     Composition,
     Drop,
     Learned,
+    LearnedModule,
     MixedBatch,
     Replicate,
     Split,
@@ -203,7 +204,7 @@ def _check_meeting(composition: Composition, at: Mapping[int, SiteAdapters]) -> 
     """A fusion whose members share no site has nothing to choose between."""
     for block in composition.walk() if isinstance(composition, Block) else ():
         names = [c for c in block.children if isinstance(c, str)] if isinstance(block, Learned) else []
-        if len(names) < 2:
+        if len(names) < 2 or any(_decides_across_sites(here.fusion(block.name)) for here in at.values()):  # type: ignore[attr-defined]
             continue
         most = max((sum(here.adapter(n) is not None for n in names) for here in at.values()), default=0)
         if most < 2:
@@ -211,6 +212,10 @@ def _check_meeting(composition: Composition, at: Mapping[int, SiteAdapters]) -> 
                 f"{block!r}: its adapters share no site, so at every site there is only one to choose; fuse adapters "
                 "that stand at the same kind of site, or use Stack"
             )
+
+
+def _decides_across_sites(fusion: LearnedModule | None) -> bool:
+    return fusion is not None and fusion.across_sites
 
 
 def refuse_rows(plan: Plan, model: nn.Module, sites: SiteMap) -> None:

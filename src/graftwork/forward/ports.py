@@ -53,7 +53,7 @@ class Ports:
         self.counter: int | None = None
         self.restarts: set[int] = set()
         self.inputs: list[tuple[int | None, int | str, int, str]] = []
-        self.outputs: list[tuple[int, int | str | None, int, str]] = []
+        self.outputs: list[tuple[int | None, int | str | None, int, str]] = []
         self.writes: list[tuple[int | None, int | str | None, int, bool]] = []
         self.entries: list[tuple[int, int | str, int, bool]] = []
         self.sites: dict[int, Site] = {}
@@ -85,10 +85,11 @@ def uninstall(module: nn.Module) -> None:
     module.__dict__.pop(ENTRY, None)
 
 
-def add_port(ports: Ports, tap: Tap, site: int, role: str) -> None:
-    """Have a tensor carried to a site."""
+def add_port(ports: Ports, tap: Tap, site: int, role: str, *, every_call: bool = False) -> None:
+    """Have a tensor carried to a site, of the call that the tap says or of every call."""
+    call = None if every_call else tap.call
     if tap.end == "input":
         assert tap.slot is not None
-        ports.inputs.append((tap.call, tap.slot, site, role))
+        ports.inputs.append((call, tap.slot, site, role))
     else:
-        ports.outputs.append((tap.call, tap.slot, site, role))
+        ports.outputs.append((call, tap.slot, site, role))

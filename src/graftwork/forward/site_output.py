@@ -62,7 +62,12 @@ def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) 
     site = ports.sites[index]
     call = frame.call
     around = SiteContext(
-        call.rows, beams=call.beams, mask=call.mask_at(site.stack), record=frame.record, losses=frame.add_loss
+        call.rows,
+        beams=call.beams,
+        mask=call.mask_at(site.stack),
+        record=frame.record,
+        losses=frame.add_loss,
+        memo=frame.memo,
     )
     taps = {}
     for role in frame.plan.taps.get(index, ()):

@@ -35,8 +35,10 @@ class LearnedModule(nn.Module):
         shared: What `LearnedConfig.shared` made for all sites of the block, or ``None``.
         reads: The site's tensor that it decides by, beside what its children read; ``None`` where it reads nothing.
         trainable: Whether it is being trained. Randomness is on only while it is and the module is in training mode.
+        across_sites: Whether it decides for several sites at once, so that its pool need not meet at any of them.
     """
 
+    across_sites: bool = False
     shared: nn.Module | None
 
     def __init__(

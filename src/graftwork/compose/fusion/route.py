@@ -3,13 +3,15 @@
     δ = Σ_n g_n(h) z_n
 
 with z_n the n-th child's addition and g the noisy top-k gate of `methods/layers/top_k_gating.py`, for each token, of the
-site's read h. Where all children are plain bottlenecks of one shape, only the chosen are computed if that pays
-(`methods/layers/experts.py`); otherwise all are, the banked ones as one bank, and most are weighed by 0.
+site's read h; or one gate for each layer, of what enters it, for all of its sites (mixtures of LoRA experts: Wu et al. 2024,
+arXiv:2404.13628; Buehler & Buehler 2024, arXiv:2402.07148). Where all children are plain bottlenecks, or LoRAs, of one shape,
+only the chosen are computed if that pays (`methods/layers/experts.py`); otherwise all are, the banked ones as one bank, and most are weighed by 0.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,10 +22,11 @@ from graftwork.compose.fusion.learned import LearnedConfig, LearnedModule, regis
 from graftwork.compose.nodes import Leaf, Node, Pool
 from graftwork.compose.reads import Reads
 from graftwork.compose.rowbank import RowBank
-from graftwork.errors import ConfigError
-from graftwork.methods import Place
+from graftwork.errors import CompositionError, ConfigError
+from graftwork.methods import AdapterModule, Place
 from graftwork.methods.layers.experts import Experts, mixture
-from graftwork.methods.layers.top_k_gating import Gates, NoisyGate, balance
+from graftwork.methods.layers.top_k_gating import Gates, NoisyGate, balance, best_of
+from graftwork.methods.layers.weight_cache import WeightCache
 from graftwork.options import flags, one_of, within
 
 
@@ -48,6 +51,10 @@ class RouteConfig(LearnedConfig):
 
     Attributes:
         top_k: How many children each position uses; with 1 the gate learns by its losses alone.
+        scope: ``"site"``, a gate for each site; or ``"layer"``, one for each layer, which reads what enters the layer: bottlenecks
+            and LoRAs, which meet at no site, can then be routed against each other.
+        gate: ``"learned"``; or ``"arrow"`` (Ostapenko et al. 2024, arXiv:2405.11157) for LoRAs, which needs no training: the
+            logit of the n-th is |v_n · x|, with v_n the first right singular vector of B_n A_n.
         reads: What the gate reads: ``"normed"``, the tensor that a Pfeiffer adapter reads at the site, or ``"output"``, the
             branch's output. At a projection, which has no stream, ``"normed"`` is the module's input.
         noise: Whether there is noise on the gate while it learns; without it the load is no loss.
@@ -59,6 +66,8 @@ class RouteConfig(LearnedConfig):
     """
 
     top_k: int = 2
+    scope: str = "site"
+    gate: str = "learned"
     reads: str = "normed"
     noise: bool = True
     importance: float = 0.1
@@ -68,10 +77,28 @@ class RouteConfig(LearnedConfig):
         super().__post_init__()
         within(self, "top_k", 1, whole=True)
         object.__setattr__(self, "top_k", int(self.top_k))
+        one_of(self, "scope", ("site", "layer"))
+        one_of(self, "gate", ("learned", "arrow"))
+        if self.gate == "arrow" and self.scope == "layer":
+            raise ConfigError("RouteConfig: gate is 'arrow', which looks at each LoRA's own input; give scope='site'")
         one_of(self, "reads", ("normed", "output"))
         flags(self, "noise")
         within(self, "importance", 0.0)
         within(self, "load", 0.0)
+
+    def shared(self, block: Learned, places: Sequence[Place]) -> nn.Module | None:
+        if self.scope == "site":
+            return None
+        gates = nn.ModuleDict()
+        for place in places:
+            if _layer(place) not in gates:
+                width = int(place.site.extra.get("layer_width", place.site.width))
+                gates[_layer(place)] = self.new_gate(block, width)
+        return gates
+
+    def new_gate(self, block: Learned, width: int) -> NoisyGate:
+        """A gate over a pool that reads ``width`` features."""
+        return NoisyGate(len(block.children), width, noise=self.noise, dtype=self.torch_dtype)
 
     def build(self, block: Learned, place: Place, shared: nn.Module | None = None) -> RouteModule:
         if self.top_k > len(block.children):
@@ -79,17 +106,41 @@ class RouteConfig(LearnedConfig):
                 f"RouteConfig: top_k is {self.top_k}, but {block!r} has {len(block.children)} children; give a number up to that"
             )
         site = place.site
+        if isinstance(shared, nn.ModuleDict):
+            return RouteModule(block.children, "layer_input", self, None, _layer(place), shared)
+        if self.gate == "arrow":
+            return RouteModule(block.children, "input", self, None)
         reads = "input" if site.kind == "projection" and self.reads == "normed" else self.reads
-        return RouteModule(block.children, reads, site.input_width if reads == "input" else site.width, self)
+        gate = self.new_gate(block, site.input_width if reads == "input" else site.width)
+        return RouteModule(block.children, reads, self, gate)
+
+
+def _layer(place: Place) -> str:
+    """What the sites of one layer have in common; a dot would split the name of a parameter."""
+    return f"{place.site.stack}/{place.site.layer}".replace(".", "/")
 
 
 class RouteModule(LearnedModule):
-    """The gate at one site."""
+    """The gate at one site: its own, that of its layer, or none where the LoRAs themselves decide."""
 
-    def __init__(self, pool: Sequence[Composition], reads: str, width: int, config: RouteConfig) -> None:
-        super().__init__(pool=pool, reads=reads)
+    gate: NoisyGate | None
+
+    def __init__(
+        self,
+        pool: Sequence[Composition],
+        reads: str,
+        config: RouteConfig,
+        gate: NoisyGate | None,
+        layer: str = "",
+        shared: nn.Module | None = None,
+    ) -> None:
+        super().__init__(pool=pool, reads=reads, shared=shared)
         self.config, self.gate_reads = config, reads
-        self.gate = NoisyGate(len(pool), width, noise=config.noise, dtype=config.torch_dtype)
+        self.across_sites = shared is not None
+        if isinstance(shared, nn.ModuleDict):
+            self.__dict__["gate"] = shared[layer]  # of the layer: no child of any of its sites
+        else:
+            self.gate = gate
 
 
 class Routed(Pool):
@@ -103,6 +154,7 @@ class Routed(Pool):
         self.top_k = min(module.config.top_k, len(self.rows))
         leaves = [c.module for c in children if isinstance(c, Leaf)]
         banks = RowBank.of(leaves) if len(leaves) == len(children) else []
+        self.arrows = Arrows(block, children) if module.config.gate == "arrow" else None
         self.alike = banks[0][0] if len(banks) == 1 and len(banks[0][0].members) == len(children) else None
 
     def __call__(self, reads: Reads) -> Tensor:
@@ -114,9 +166,22 @@ class Routed(Pool):
         return self._all_of_them(reads, gates.dense())
 
     def _gates(self, reads: Reads) -> Gates:
+        read = reads.get(self.module.gate_reads)
+        if self.arrows is not None:
+            return best_of(self.arrows(read), self.top_k)
+        if not self.module.across_sites:
+            return self._new_gates(reads, read)
+        key = id(self.module.gate), self.name
+        known = reads.around.memo.get(key)
+        if known is None or known[0] is not read:  # the first site of the layer
+            known = reads.around.memo[key] = read, self._new_gates(reads, read)
+        gates: Gates = known[1]
+        return gates
+
+    def _new_gates(self, reads: Reads, read: Tensor) -> Gates:
         module = self.module
-        read = reads.get(module.gate_reads)
         training = module.training and module.trainable
+        assert module.gate is not None
         gates: Gates = module.gate(read, self.top_k, noisy=training, rows=self.rows)
         if training:
             kept = reads.around.padding_mask(read)
@@ -145,6 +210,49 @@ class Routed(Pool):
             if delta is not None:
                 total = total + by_place[..., n : n + 1].to(delta.dtype) * delta
         return total + 0.0 * weights.sum().to(total.dtype) if torch.is_grad_enabled() else total
+
+
+class Arrows:
+    """The logits of LoRAs by their own directions; one that is not there is never chosen.
+
+    Raises:
+        CompositionError: If a child is no LoRA.
+    """
+
+    def __init__(self, block: Route, children: Sequence[Node | None]) -> None:
+        self.modules: list[AdapterModule | None] = []
+        for child, node in zip(block.children, children, strict=True):
+            linear = (
+                isinstance(node, Leaf) and node.module.banked and node.module.segments()[0].activation == "identity"
+            )
+            if node is not None and not (linear and node.module.reads == "input"):  # type: ignore[attr-defined]
+                raise CompositionError(
+                    f"{block!r}: its gate is 'arrow', and {child!r} is no LoRA, which has no direction of its own"
+                )
+            self.modules.append(None if node is None else node.module)  # type: ignore[attr-defined]
+        self.kept: WeightCache[Tensor] = WeightCache(self._directions)
+
+    @torch.no_grad()
+    def _directions(self) -> Tensor:
+        found = [None if module is None else _direction(module) for module in self.modules]
+        like = next(v for v in found if v is not None)
+        return torch.stack([torch.full_like(like, math.nan) if v is None else v for v in found])
+
+    def __call__(self, read: Tensor) -> Tensor:
+        """|v_n · x| for a read ``(…, width)``: ``(…, n)``, −∞ for one that is not there."""
+        weights = [p for module in self.modules if module is not None for p in module.weights()]
+        directions = self.kept.get(weights)
+        h = read.to(torch.promote_types(read.dtype, torch.float32))
+        logits = nn.functional.linear(h, directions.to(h.dtype)).abs()
+        return logits.masked_fill(logits.isnan(), -math.inf) if None in self.modules else logits
+
+
+def _direction(module: AdapterModule) -> Tensor:
+    """The first right singular vector of U D, from matrices of the rank's size."""
+    down, (up, _) = module.segments()[0].down.double(), module.readout()
+    inner, lower = torch.linalg.qr(down.t())
+    _, upper = torch.linalg.qr(up.double())
+    return inner @ torch.linalg.svd(upper @ lower.t()).Vh[0]
 
 
 register(Route, RouteConfig, Routed)

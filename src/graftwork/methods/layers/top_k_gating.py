@@ -78,9 +78,15 @@ class NoisyGate(nn.Module):
                 values = clean + torch.randn_like(clean) * spread
             elif torch.is_grad_enabled():  # data parallel training waits for every parameter's gradient
                 values = clean + 0.0 * noise.sum()
-        # A stable sort and not topk: among equals the first is chosen, on every device and in every batch.
-        ordered, order = values.sort(dim=-1, descending=True, stable=True)
-        return Gates(order[..., :top_k], ordered[..., :top_k].softmax(-1), ordered, values, clean, spread)
+        return best_of(values, top_k, clean, spread)
+
+
+def best_of(values: Tensor, top_k: int, clean: Tensor | None = None, spread: Tensor | None = None) -> Gates:
+    """The gates of the k largest values ``(…, n)``: a softmax over these."""
+    # A stable sort and not topk: among equals the first is chosen, on every device and in every batch.
+    ordered, order = values.sort(dim=-1, descending=True, stable=True)
+    chosen, best = order[..., :top_k], ordered[..., :top_k]
+    return Gates(chosen, best.softmax(-1), ordered, values, values if clean is None else clean, spread)
 
 
 def _rows(weight: Tensor, rows: list[int] | None) -> Tensor:

@@ -91,7 +91,18 @@ def assemble(graph: Graph, axes: Axes | None = None) -> Findings:
             found.append(block)
     inside = [one.place for one in found]
     convolutions = convolution_sites(graph, axes, inside)
-    return Findings(graph, found, without_output, convolutions, projection_sites(graph, axes, inside), axes)
+    projections = [_with_layer_input(site, found) for site in projection_sites(graph, axes, inside)]
+    return Findings(graph, found, without_output, convolutions, projections, axes)
+
+
+def _with_layer_input(projection: Site, found: list[FoundSite]) -> Site:
+    """A projection that knows where the stream enters its layer, where another site of the layer does."""
+    layer = [one.site for one in found if (one.site.stack, one.site.layer) == (projection.stack, projection.layer)]
+    site = next((site for site in layer if site.layer_input is not None), None)
+    if site is None:
+        return projection
+    extra = {**projection.extra, "layer_width": site.width}
+    return dataclasses.replace(projection, layer_input=site.layer_input, extra=extra)
 
 
 def _branch_site(
