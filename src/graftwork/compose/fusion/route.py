@@ -5,7 +5,8 @@
 with z_n the n-th child's addition and g the noisy top-k gate of `methods/layers/top_k_gating.py`, for each token, of the
 site's read h; or one gate for each layer, of what enters it, for all of its sites (mixtures of LoRA experts: Wu et al. 2024,
 arXiv:2404.13628; Buehler & Buehler 2024, arXiv:2402.07148). Where all children are plain bottlenecks, or LoRAs, of one shape,
-only the chosen are computed if that pays (`methods/layers/experts.py`); otherwise all are, the banked ones as one bank, and most are weighed by 0.
+only the chosen are computed if that pays (`methods/layers/experts.py`); otherwise all are, the banked ones as one bank, and
+most are weighed by 0.
 """
 
 from __future__ import annotations
