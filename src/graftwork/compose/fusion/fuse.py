@@ -71,8 +71,9 @@ class FusionConfig(LearnedConfig):
 
     def build(self, block: Learned, place: Place, shared: nn.Module | None = None) -> FusionModule:
         if place.site.kind == "projection":
-            return FusionModule(place.site.width, self, "output", self.projection_rank, self.projection_value)
-        return FusionModule(place.site.width, self, self.query, place.site.width, self.value)
+            rank, value = self.projection_rank, self.projection_value
+            return FusionModule(place.site.width, self, query="output", rank=rank, value=value)
+        return FusionModule(place.site.width, self, query=self.query, rank=place.site.width, value=self.value)
 
 
 class FusionModule(LearnedModule):
@@ -85,7 +86,7 @@ class FusionModule(LearnedModule):
 
     reads: str
 
-    def __init__(self, width: int, config: FusionConfig, query: str, rank: int, value: bool) -> None:
+    def __init__(self, width: int, config: FusionConfig, *, query: str, rank: int, value: bool) -> None:
         super().__init__(reads=query)
         self.config = config
         self.width = width
