@@ -70,10 +70,7 @@ class FusionConfig(LearnedConfig):
             within(self, field, 0.0)
 
     def build(self, block: Learned, place: Place, shared: nn.Module | None = None) -> FusionModule:
-        if place.site.kind == "projection":
-            rank, value = self.projection_rank, self.projection_value
-            return FusionModule(place.site.width, self, query="output", rank=rank, value=value)
-        return FusionModule(place.site.width, self, query=self.query, rank=place.site.width, value=self.value)
+        return FusionModule(place.site.width, self, at_projection=place.site.kind == "projection")
 
 
 class FusionModule(LearnedModule):
@@ -86,8 +83,10 @@ class FusionModule(LearnedModule):
 
     reads: str
 
-    def __init__(self, width: int, config: FusionConfig, *, query: str, rank: int, value: bool) -> None:
-        super().__init__(reads=query)
+    def __init__(self, width: int, config: FusionConfig, *, at_projection: bool = False) -> None:
+        super().__init__(reads="output" if at_projection else config.query)
+        rank = config.projection_rank if at_projection else width
+        value = config.projection_value if at_projection else config.value
         self.config = config
         self.width = width
         dtype = config.torch_dtype
