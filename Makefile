@@ -76,6 +76,10 @@ docs: .venv/.stamp  ## the pages of docs/methods, made anew from the code
 test: .venv/.stamp  ## every test but the tour of all architectures
 	$(test_env) $(bin)/python -m pytest -n $(JOBS) -m "not architectures" $(ARGS)
 
+.PHONY: test-fast
+test-fast: .venv/.stamp  ## the first case of each test, without those that train: what to run at each change
+	$(test_env) $(bin)/python -m pytest -n $(JOBS) --fast $(ARGS)
+
 .PHONY: test-architectures
 test-architectures: .venv/.stamp  ## finding sites and attaching in every architecture of transformers; minutes
 	$(test_env) $(bin)/python -m pytest -n $(JOBS) -m architectures $(ARGS)

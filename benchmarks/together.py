@@ -17,7 +17,7 @@ from torch import Tensor
 import graftwork as gw
 from benchmarks.models import SEQUENCE, VOCABULARY, bare, described
 from benchmarks.timing import paired
-from graftwork.experiments.costing.memory import highest_memory
+from graftwork.experiments.costing.costs import highest_memory
 
 LABELS = 3
 

@@ -15,9 +15,14 @@ import hypothesis
 import pytest
 import torch
 
-from tests.architectures.summary import pytest_collection_modifyitems, pytest_terminal_summary
+from tests.architectures.summary import leave_out_the_tour, pytest_terminal_summary
 
-__all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary"]
+__all__ = ["pytest_terminal_summary"]
+
+# What trains, compiles, starts processes or reads many files: `make test-fast` leaves it out.
+_ROOMS = "architectures browser examples experiments fuzz inference report training".split()
+_FILES = "attach/test_parallel forward/test_compile test_cli_run test_command docs/test_method_pages".split()
+_LONG = (*(f"tests/{room}/" for room in _ROOMS), *(f"tests/{file}.py" for file in _FILES))
 
 torch.set_num_threads(1)
 
@@ -29,6 +34,23 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("search", deadline=None, max_examples=300, suppress_health_check=_quiet)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option of `make test-fast`."""
+    parser.addoption("--fast", action="store_true", help="the first case of each test, none of those that take long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what was not asked for: the tour of all architectures, and with ``--fast`` what takes long."""
+    if config.getoption("--fast"):
+        chosen: dict[str, pytest.Item] = {}
+        for item in items:
+            if item.get_closest_marker("slow") is None and not item.nodeid.startswith(_LONG):
+                chosen.setdefault(item.nodeid.partition("[")[0], item)
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen.values()])
+        items[:] = list(chosen.values())
+    leave_out_the_tour(config, items)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from graftwork.attach import Handle, attach_to, handle_of
 from graftwork.attach.changes import one_at_a_time
 from graftwork.attach.pruning import Pruned, prune
-from graftwork.checkpoint import load, load_base, save, save_base, unload_base
+from graftwork.checkpoint import LoadOptions, load, load_base, save, save_base, unload_base
 from graftwork.checkpoint.peft_files import is_peft_folder, load_peft, save_peft
 from graftwork.compose import Composition
 from graftwork.errors import ConfigError
@@ -21,7 +21,13 @@ from graftwork.sites import Site, SiteMap
 class Adapters(Handle):
     """All adapters of one model: added, activated, trained, composed, saved and loaded here.
 
-    Made by `graftwork.attach`; see `graftwork.attach.handle.Handle` for everything but files.
+    Made by `graftwork.attach`. `graftwork.attach.handle.Handle` has the methods that need no files.
+
+    Example:
+        >>> gw.of(model) is adapters
+        True
+        >>> adapters.names
+        ('a', 'b')
     """
 
     def prune_fusion(
@@ -40,17 +46,17 @@ class Adapters(Handle):
             batches: Inputs of the model, by name; the attention to each adapter is the mean over them, over unpadded
                 positions and over sites.
             keep: How many of the pool are kept.
-            name: A name for a new fusion, which gets a copy of the weights and of the head, and can be saved apart. By
+            name: A name for a new fusion, which gets a copy of the weights and of the head, and can be saved by itself. By
                 default the smaller pool shares the weights of the old name.
-            active: What is active while it is measured, with the whole fusion in it; by default the fusion alone.
+            active: The composition that is active for the measurement, with the whole fusion in it; by default the fusion.
 
         Returns:
-            The smaller fusion, to be made active, and the attention; printable.
+            The smaller fusion, which can be activated, and the attention; printable.
 
         Raises:
             UnknownNameError: If there is no such fusion.
             NameTakenError: If the new name is taken.
-            CompositionError: If ``keep`` is more than there are, or the fusion took part in no batch.
+            CompositionError: If ``keep`` is more than there are, or no batch reached the fusion.
 
         Example:
             >>> adapters.add_fusion(gw.Fuse("a", "b", name="ab"))
@@ -63,12 +69,12 @@ class Adapters(Handle):
     def save(self, what: Composition, folder: str | Path, *, members: bool = False, format: str = "graftwork") -> Path:
         """Write an adapter, a fusion, or a whole composition to a folder of its own, with their heads.
 
-        The folder is written aside and renamed: a crash leaves the old one or the new one, never a mixture.
+        The folder is written under another name and then renamed: a crash leaves the old one or the new one, never a mixture.
 
         Args:
-            what: An adapter's or a fusion's name, a `Fuse` (its weights alone, not its pool), or another block (the
+            what: An adapter's or a fusion's name, a `Fuse` (its weights alone, without its pool), or another block (the
                 composition with everything in it).
-            folder: The folder; made, or replaced where it holds the same thing already.
+            folder: The folder; created, or replaced where it holds the same adapter, fusion or composition already.
             members: Write a fusion together with its pool, as a composition.
             format: ``"graftwork"``, or ``"peft"`` for an adapter that peft has too (LoRA, and what peft's modules compute):
                 peft, and every server of LoRAs, reads that.
@@ -77,8 +83,8 @@ class Adapters(Handle):
             The folder.
 
         Raises:
-            UnknownNameError: If something is not there.
-            CheckpointError: If the folder holds something else.
+            UnknownNameError: If an adapter or a fusion is not on the model.
+            CheckpointError: If the folder holds something else, or cannot be written.
 
         Example:
             >>> adapters.save("a", folder / "a")  # doctest: +ELLIPSIS
@@ -100,32 +106,31 @@ class Adapters(Handle):
         other_base: bool = False,
         other_members: bool = False,
     ) -> Composition:
-        """Read what `save` or peft wrote, under its own name or another; all of it, or nothing.
+        """Add what `save` or peft wrote, under its own name or another; all of it, or nothing.
 
-        Adapters and fusions of a composition that are on the model already, bit for bit the same, are left as they are.
+        Adapters and fusions of a composition that are on the model already, the same to the bit, stay as they are.
 
         Args:
             folder: The folder. Of a folder of peft (``adapter_config.json``) a LoRA becomes a `graftwork.LoRA` where that is
-                the same function; else peft's own modules compute it. Its weights are not checked against the base's:
+                the same function; else peft's own modules compute it. The base is not checked by its weights then:
                 peft's files do not say what base they were trained on.
             name: Another name for an adapter or a fusion. What comes from peft is called as its folder by default.
-            head: ``True`` takes the head in the file and fails where it does not fit, ``False`` leaves it aside. By
-                default it is taken by a model of the class that it was trained in, with however many labels, and left
-                aside by every other: by a base model, which has none, and by a model for another task. What comes
-                without a head to a model that has one gets a copy of the model's own, as with `add`.
-            other_base: Load onto other weights than it was trained on, another revision of the base say; type and
-                sizes must be the same all the same.
-            other_members: Load a fusion, or a composition, over other adapters than it was trained over, which have their
-                names.
+            head: ``True`` loads the head in the file and fails where it does not fit, ``False`` leaves it out. By default
+                it is loaded into a model of the class that it was trained in, with any number of labels, and left out on
+                every other: a base model, which has no head, or a model for another task. An adapter without a head in
+                its file gets a copy of the model's own, as with `add`.
+            other_base: Load onto other weights than it was trained on, such as another revision of the base; type and
+                sizes must still be the same.
+            other_members: Load a fusion, or a composition, over other adapters of the same names than it was trained over.
 
         Returns:
             The name, or the composition where the folder holds one.
 
         Raises:
-            CheckpointError: If it was trained on another base or over other adapters, does not fit, lacks something or is
+            CheckpointError: If it was trained on another base or over other adapters, does not fit, is incomplete or
                 damaged; nothing is added then.
             NameTakenError: If the name is taken.
-            UnknownNameError: If a fusion's adapters are not there.
+            UnknownNameError: If a fusion's adapters are not on the model.
             ConfigError: If the name cannot be one.
 
         Example:
@@ -136,20 +141,20 @@ class Adapters(Handle):
         """
         if is_peft_folder(Path(folder)):
             return load_peft(self, Path(folder), name, head=head)
-        return load(self, Path(folder), name, head=head, other_base=other_base, other_members=other_members)
+        return load(self, Path(folder), name, LoadOptions(head, other_base, other_members))
 
     @one_at_a_time
     def save_base(self, folder: str | Path, *, against: nn.Module | Mapping[str, Tensor] | None = None) -> Path:
-        """Write what a trained base differs in from its original, to be shared with the adapters that learned with it.
+        """Write the difference between a trained base and its original, to be shared with the adapters trained with it.
 
-        Kept whole are the tensors that `train_only(..., base=...)` let learn, with the statistics of norms where the base
-        was trained whole, and a few values of the original, so that it is put on no other base. The model's own head is
-        kept only where it learned by itself, in ``train_only(None, base=...)``. Written aside and renamed, as `save` does.
+        The folder has the tensors that ``train_only(..., base=...)`` made trainable, each whole, with the statistics of
+        norms where the whole base was trained, and a few values of the original, so that it is loaded on no other base.
+        The model's own head is written only where it was trained without adapters, by ``train_only(None, base=...)``.
 
         Args:
-            folder: The folder; made, or replaced where it holds such a difference already.
-            against: The original, a model or its ``state_dict()``: then only tensors that differ from it in a bit are
-                kept, whoever changed them.
+            folder: The folder; created, or replaced where it holds such a difference already.
+            against: The original, a model or its ``state_dict()``: then every tensor that differs from it is written,
+                however it was changed, and no other.
 
         Returns:
             The folder.
@@ -157,33 +162,55 @@ class Adapters(Handle):
         Raises:
             CheckpointError: If nothing of the base was trained, ``against`` is another model, or the folder holds
                 something else.
+
+        Example:
+            >>> adapters.train_only("a", base="norms")
+            >>> adapters.save_base(folder / "base")  # doctest: +ELLIPSIS
+            PosixPath(...)
         """
         return save_base(self, Path(folder), against=against)
 
     @one_at_a_time
     def load_base(self, folder: str | Path, *, keep: bool = False) -> None:
-        """Make the base the trained one that `save_base` wrote; all of it, or nothing.
+        """Turn the base into the trained one that `save_base` wrote; all of it, or nothing.
 
-        Tensors keep their identity, flags, dtype and device: the result is the trained base bit for bit where the model
-        has the dtype that it was trained in, and is rounded to the model's otherwise. On a base that is the trained one
-        already nothing changes. `detach` does not undo it.
+        Values are copied into the model's own tensors, which keep their flags, dtype and device. The result equals the
+        trained base to the bit where the model has the dtype that it was trained in, and is rounded otherwise. On the
+        trained base itself nothing changes. `detach` does not undo it.
 
         Args:
             folder: The folder.
-            keep: Keep the original of what is written over, in memory, for `unload_base`.
+            keep: Keep the original values in memory, for `unload_base`.
 
         Raises:
             CheckpointError: If the base is neither the original of the difference nor the trained one, or a tensor is
                 missing, not expected, of another shape or damaged; no tensor is changed then.
+
+        Example:
+            >>> adapters.train_only("a", base="norms")
+            >>> adapters.save_base(folder / "base")  # doctest: +ELLIPSIS
+            PosixPath(...)
+            >>> adapters.load_base(folder / "base")
         """
         load_base(self, Path(folder), keep=keep)
 
     @one_at_a_time
     def unload_base(self) -> None:
-        """Put back what ``load_base(..., keep=True)`` wrote over, bit for bit.
+        """Put back the original that ``load_base(..., keep=True)`` kept, the same to the bit.
 
         Raises:
             CheckpointError: If nothing was kept.
+
+        Example:
+            >>> original = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            >>> adapters.train_only("a", base="norms")
+            >>> model.bert.encoder.layer[0].output.LayerNorm.bias.data += 1  # as training does
+            >>> adapters.save_base(folder / "base")  # doctest: +ELLIPSIS
+            PosixPath(...)
+            >>> model.load_state_dict(original)
+            <All keys matched successfully>
+            >>> adapters.load_base(folder / "base", keep=True)
+            >>> adapters.unload_base()
         """
         unload_base(self)
 
@@ -195,29 +222,42 @@ def attach(
     sites: SiteMap | Iterable[Site] | None = None,
     heads: Sequence[str] | None = None,
 ) -> Adapters:
-    """Find where adapters can stand in a model, freeze it, and give the handle; twice gives the same one.
+    """Find the sites of a model, where adapters can be added, freeze the model, and return the handle of its adapters.
 
     Args:
         model: Any module; its classes, methods and forward stay as they are.
         example_inputs: Keyword (or positional) arguments for one small forward pass, where they cannot be made up.
-        sites: The sites, where they are known already or cannot be found; ``()`` for none, where a method makes norms
-            and stands at no site.
-        heads: The paths of the modules that are the model's head, of which each adapter owns a copy, where they cannot be
-            told: in a module of your own around a base. ``()`` says that there is none. By default what an AutoModelForX
-            has beyond its base model.
+        sites: The sites, where they are known already or cannot be found; ``()`` for none, for a method that makes norms
+            and has no site.
+        heads: The paths of the modules that are the model's head, of which each adapter owns a copy. Needed where they
+            cannot be found: in a module of your own around a base. ``()`` means that there is none. By default what an
+            AutoModelForX has in addition to its base model.
+
+    Returns:
+        The handle; for a model that is attached already the same one.
 
     Raises:
         AttachError: If the model is compiled or wrapped for parallel training.
         SiteError: If no sites are found; the message shows how to give them by hand.
+
+    Example:
+        >>> layer = torch.nn.TransformerEncoderLayer(32, 2, 64, batch_first=True)
+        >>> encoder = torch.nn.TransformerEncoder(layer, 2)
+        >>> gw.attach(encoder, example_inputs=(torch.zeros(1, 4, 32),)).add("c", "pfeiffer")
     """
     return attach_to(model, Adapters, example_inputs, sites, heads)
 
 
 def of(model: nn.Module) -> Adapters:
-    """The handle of a model that is attached, copied or unpickled.
+    """Return the handle of a model that was attached, also of its copies, and after unpickling.
 
     Raises:
         AttachError: If nothing is attached.
+
+    Example:
+        >>> import copy
+        >>> gw.of(copy.deepcopy(model)).names
+        ('a', 'b')
     """
     handle = handle_of(model)
     assert isinstance(handle, Adapters)

@@ -1,4 +1,4 @@
-"""Configurations by name: registering one is all it takes to be listed, and made again from what a file says."""
+"""Configurations by name: a registered one is listed, and can be made again from its JSON values."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ C = TypeVar("C", bound=type[Any])
 
 
 class Catalogue(Generic[T]):
-    """The registered configurations of one sort.
+    """The registered configurations of one kind.
 
     Args:
-        key: The key of their JSON form that has the name, and what messages call it.
-        attribute: The class attribute that has the name.
-        said: How the name is called where it is empty or taken.
+        key: The key of the name in their JSON values, also used in messages.
+        attribute: The class attribute with the name.
+        title: What messages call the name where it is empty or taken.
     """
 
-    def __init__(self, key: str, attribute: str, said: str) -> None:
-        self._key, self._attribute, self._said = key, attribute, said
+    def __init__(self, key: str, attribute: str, title: str) -> None:
+        self._key, self._attribute, self._title = key, attribute, title
         self._known: dict[str, type[T]] = {}
         self._unlisted: set[str] = set()
 
     def register_unlisted(self, config: C) -> C:
-        """Class decorator: as `register`, for one that `all` does not list: it cannot be made by its name alone."""
+        """Class decorator: as `register`, for a configuration that `all` leaves out: its name alone does not make one."""
         self.register(config)
         self._unlisted.add(getattr(config, self._attribute))
         return config
 
     def register(self, config: C) -> C:
-        """Class decorator: make a configuration known under its name.
+        """Class decorator: register a configuration under its name.
 
         Raises:
             ConfigError: If the name is empty or taken.
         """
         name = getattr(config, self._attribute)
         if not name or name in self._known:
-            raise ConfigError(f"{config.__name__}: {self._said} {name!r} is empty or taken")
+            raise ConfigError(f"{config.__name__}: {self._title} {name!r} is empty or taken")
         self._known[name] = config
         return config
 
     def all(self) -> dict[str, type[T]]:
-        """Every listed one: name to configuration class."""
+        """Every listed configuration: name to class."""
         return {name: config for name, config in self._known.items() if name not in self._unlisted}
 
     def from_dict(self, data: Mapping[str, Any]) -> T:
-        """A configuration from JSON values, the inverse of its ``to_dict``.
+        """Return a configuration from JSON values, the inverse of its ``to_dict``.
 
         Raises:
             ConfigError: If the name or an option is unknown, or a value is refused.

@@ -1,53 +1,118 @@
-"""The exceptions a user of this library can meet.
+"""The exceptions that this library raises.
 
-Every message names the value that was refused, the place it was met, and the way out.
+Every message names the value that was refused, its place, and the way out.
 """
 
 from __future__ import annotations
 
 
 class GraftworkError(Exception):
-    """Base of every error that this library raises on purpose."""
+    """Base class of every error that this library raises on purpose.
+
+    Example:
+        >>> try:
+        ...     adapters.load(folder / "nowhere")
+        ... except gw.GraftworkError as error:
+        ...     print(type(error).__name__)
+        CheckpointError
+    """
 
 
 class ConfigError(GraftworkError, ValueError):
-    """An option of a configuration or a composition has a value that cannot be used."""
+    """An option of a configuration or a composition has a value that cannot be used.
+
+    Example:
+        >>> gw.Pfeiffer(dropout=2)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        graftwork.errors.ConfigError: ...
+    """
 
 
 class NameTakenError(GraftworkError, ValueError):
-    """An adapter, a fusion or a head of that name is there already."""
+    """An adapter, a fusion or a head of that name is there already.
+
+    Example:
+        >>> adapters.add("a", "pfeiffer")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        graftwork.errors.NameTakenError: ...
+    """
 
 
 class UnknownNameError(GraftworkError, KeyError):
-    """A name that nothing has."""
+    """No adapter, fusion or head has that name.
+
+    Example:
+        >>> adapters.activate("c")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        graftwork.errors.UnknownNameError: ...
+    """
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
         return str(self.args[0]) if self.args else ""
 
 
 class CompositionError(GraftworkError, ValueError):
-    """A composition that cannot be computed: its parts do not meet, or its sizes do not add up."""
+    """A composition cannot be computed: its parts do not fit together, or its sizes do not add up.
+
+    Example:
+        >>> with adapters.using(gw.BatchSplit("a", "b", batch_sizes=[5, 5])):  # doctest: +ELLIPSIS
+        ...     model(**batch)
+        Traceback (most recent call last):
+        graftwork.errors.CompositionError: ...
+    """
 
 
 class SiteError(GraftworkError, RuntimeError):
-    """The places to attach to could not be found, or what was given by hand is not there."""
+    """The sites of a model were not found, or a site that was given is not there.
+
+    Example:
+        >>> gw.attach(torch.nn.Linear(4, 4))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        graftwork.errors.SiteError: ...
+    """
 
 
 class AttachError(GraftworkError, RuntimeError):
-    """The model cannot be attached to, or it is used in a way that attaching cannot serve."""
+    """The model cannot be attached, or is used in a way that adapters do not support.
+
+    Example:
+        >>> gw.of(torch.nn.Linear(4, 4))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        graftwork.errors.AttachError: ...
+    """
 
 
 class CheckpointError(GraftworkError, RuntimeError):
-    """A file does not fit the model, is damaged, or is not one of ours."""
+    """A file does not fit the model, is damaged, or was not written by this library.
+
+    Example:
+        >>> adapters.load(folder / "nowhere")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        graftwork.errors.CheckpointError: ...
+    """
 
 
 class RecipeError(GraftworkError, ValueError):
-    """A recipe, or a folder of its runs, that cannot be used: the message names the key or the file."""
+    """A recipe, or the folder of a run, cannot be used: the message names the key or the file.
+
+    Example:
+        >>> from graftwork.inference import Predictor
+        >>> Predictor(folder)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        graftwork.errors.RecipeError: ...
+    """
 
 
 class TrainingError(GraftworkError, RuntimeError):
-    """A training that cannot go on: the message says which, at what step, and what is kept."""
+    """A training cannot go on: the message names it and the step, and says what is kept."""
 
 
 class TaskError(GraftworkError, ValueError):
-    """Data, or a task made of it, that cannot be used: the message says which value, where it stands, and the way out."""
+    """Data, or a task made of it, cannot be used: the message names the value, its place, and the way out.
+
+    Example:
+        >>> from graftwork.tasks import read_rows
+        >>> read_rows(folder / "nowhere.csv")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        graftwork.errors.TaskError: ...
+    """

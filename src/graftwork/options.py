@@ -1,4 +1,4 @@
-"""The checks that configurations share: each error names the option, the value, and what it may be."""
+"""The checks that configurations share: each error names the option, its value, and the allowed values."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from graftwork.errors import ConfigError
 
 
 class Options:
-    """Base of configurations made of keyword options: one that is not there is refused with the nearest that is."""
+    """Base class of configurations with keyword options: an unknown option is refused with the nearest known one."""
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
-        """Refuse what the class does not have, before its own ``__init__`` would raise a TypeError."""
+        """Refuse an unknown option before ``__init__`` raises a TypeError for it."""
         if args:
             given = ", ".join(map(repr, args))
             raise ConfigError(f"{cls.__name__}({given}): options are given by name, as option=value")
@@ -25,21 +25,17 @@ class Options:
         return super().__new__(cls)
 
 
-def refuse_unknown(cls: type[Any], options: Any) -> None:
-    """Refuse options that a configuration does not have.
-
-    Raises:
-        ConfigError: If there are any.
-    """
-    have = [f.name for f in dataclasses.fields(cls)]
+def refuse_unknown(cls: type[Any], options: Iterable[str]) -> None:
+    """Raise a `ConfigError` for an option that a configuration does not have."""
+    known = [f.name for f in dataclasses.fields(cls)]
     for option in options:
-        if option not in have:
-            near = hint(option, have) or f"it has {', '.join(have)}"
+        if option not in known:
+            near = hint(option, known) or f"it has {', '.join(known)}"
             raise ConfigError(f"{cls.__name__} has no option {option!r}; {near}")
 
 
 def one_of(config: object, field: str, allowed: tuple[Any, ...]) -> None:
-    """Refuse a value outside ``allowed``, naming the field and the choices."""
+    """Raise a `ConfigError` for a value that is not in ``allowed``, naming the field and the choices."""
     value = getattr(config, field)
     if value not in allowed:
         choices = ", ".join(repr(a) for a in allowed)
@@ -47,7 +43,7 @@ def one_of(config: object, field: str, allowed: tuple[Any, ...]) -> None:
 
 
 def within(config: object, field: str, low: float, high: float = math.inf, *, whole: bool = False) -> None:
-    """Refuse what is no finite number from ``low`` to ``high``, or no whole one, naming the field and the bounds."""
+    """Raise a `ConfigError` for a value that is not a finite (or whole) number from ``low`` to ``high``."""
     value = getattr(config, field)
     if not is_number(value) or not low <= value <= high or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
@@ -56,7 +52,7 @@ def within(config: object, field: str, low: float, high: float = math.inf, *, wh
 
 
 def flags(config: object, *fields: str) -> None:
-    """Refuse values that are neither true nor false."""
+    """Raise a `ConfigError` for a value that is neither ``True`` nor ``False``."""
     for field in fields:
         value = getattr(config, field)
         if not isinstance(value, bool):
@@ -64,7 +60,7 @@ def flags(config: object, *fields: str) -> None:
 
 
 def floating(config: object, field: str) -> None:
-    """Refuse what is no name of a floating point dtype of torch."""
+    """Raise a `ConfigError` for a value that is not the name of a floating point dtype of torch."""
     value = getattr(config, field)
     dtype = getattr(torch, value, None) if isinstance(value, str) else None
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -75,24 +71,24 @@ def floating(config: object, field: str) -> None:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite number, and no truth value."""
+    """Whether a value is a finite number, and not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """The way out for a name that is not known: the nearest that is, or all of them."""
+    """The way out for an unknown name, for a message: the nearest known name, or all known names."""
     names = list(known)
     return hint(name, names) or f"there is {', '.join(names)}"
 
 
 def hint(name: object, known: Iterable[str]) -> str:
-    """The nearest name that is known, as a question; empty where none is near.
+    """The nearest known name, as a question; empty where none is near.
 
-    Near are a name that is a part of it (``batch_size`` of ``per_device_train_batch_size``), one that it abbreviates (``lr``),
-    and one that is written much alike.
+    Near is a known name that is a part of the unknown one (``batch_size`` of ``per_device_train_batch_size``), one whose initials
+    it is (``lr``), or one of similar spelling.
     """
-    said, names = str(name), list(known)
-    parts = [one for one in names if len(one) > 3 and one in said]
-    short = [one for one in names if "_" in one and "".join(word[:1] for word in one.split("_")) == said]
-    near = sorted(parts, key=len, reverse=True) or short or difflib.get_close_matches(said, names, n=1, cutoff=0.6)
+    unknown, names = str(name), list(known)
+    parts = [one for one in names if len(one) > 3 and one in unknown]
+    short = [one for one in names if "_" in one and "".join(word[:1] for word in one.split("_")) == unknown]
+    near = sorted(parts, key=len, reverse=True) or short or difflib.get_close_matches(unknown, names, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else ""

@@ -11,7 +11,7 @@ from tests.architectures.coverage import NAMES
 from tests.architectures.verdicts import VERDICTS
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def leave_out_the_tour(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves the tour out unless a marker expression was given, or one of its tests was named."""
     if config.getoption("markexpr") or any("[" in argument for argument in config.args):
         return

@@ -18,7 +18,7 @@ import torch
 
 import graftwork as gw
 from graftwork.checkpoint.naming import tensors_of
-from graftwork.checkpoint.staging import File, read
+from graftwork.checkpoint.reading import File, read
 from graftwork.checkpoint.tensors import Tensors, equal
 from tests.checkpoint.common import added, attached
 

@@ -15,12 +15,27 @@ from graftwork.methods.registry import config_from_text
 
 FINDER = doctest.DocTestFinder(recurse=False)
 METHODS = {name: getattr(gw.Adapters, name) for name in dir(gw.Adapters) if not name.startswith("_")}
+EXPORTED = {name: getattr(gw, name) for name in gw.__all__}
+HEADS = {f"heads.{name}": getattr(gw.heads, name) for name in gw.heads.__all__}
 EXAMPLES = {
     name: found
-    for name, thing in {**METHODS, "config_from_text": config_from_text}.items()
+    for name, thing in {**METHODS, **EXPORTED, **HEADS, "config_from_text": config_from_text}.items()
     for found in FINDER.find(thing, name, globs={})
     if found.examples
 }
+# Made by nobody: bases of others, a type, a table, and what is only raised.
+WITHOUT = {
+    "Block",
+    "Composition",
+    "Learned",
+    "TrainingError",
+    "heads",
+    "methods",
+    "heads.Backbone",
+    "heads.Head",
+    "heads.heads",
+}
+WITHOUT |= {"heads.HeadConfig", "heads.head_from_dict"}
 # What has to have one, of what is called every day.
 DAILY = "add add_fusion add_head activate using train_only trainable_parameters save load merge remove detach".split()
 
@@ -43,6 +58,10 @@ def names(tmp_path: Path) -> dict[str, Any]:
 
 def test_what_is_called_every_day_has_one() -> None:
     assert {*DAILY} <= EXAMPLES.keys()
+
+
+def test_what_is_exported_has_one() -> None:
+    assert {*EXPORTED, *HEADS} - EXAMPLES.keys() <= WITHOUT
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from graftwork.experiments.comparing.bootstrap import FEWER, Difference, Resampling, difference, mean_difference
+from graftwork.experiments.comparing.bootstrap import FEWER, Difference, Resampling, mean_difference
 from graftwork.tasks import Task, TaskSpec, metrics
 
 LABELS = ("no", "yes")
@@ -31,7 +31,8 @@ def between(metric: str, one: list[str], other: list[str], **options: int) -> Di
     made = task(metric)
     resample = Resampling(made, made.dev, **options)
     drawn = [resample(values) for values in (one, other)]
-    found = difference(*[{0: d} for d in drawn if d is not None])
+    one, other = [{0: d} for d in drawn if d is not None]
+    found = mean_difference([(one, other)])
     assert found is not None
     return found
 
@@ -123,12 +124,12 @@ def test_seeds_are_averaged_over_those_that_both_have() -> None:
     resample = Resampling(made, made.dev, draws=2000)
     good, bad, alike = (resample(v) for v in (GOOD, BAD, ALIKE))
     assert good is not None and bad is not None and alike is not None
-    found = difference({0: good, 1: alike, 5: bad}, {1: bad, 0: bad})
+    found = mean_difference([({0: good, 1: alike, 5: bad}, {1: bad, 0: bad})])
     assert found is not None
     assert found.value == pytest.approx((good.score + alike.score) / 2 - bad.score)
     expected = np.quantile((good.draws + alike.draws) / 2 - bad.draws, [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx(tuple(expected))
-    assert difference({0: good}, {1: bad}) is None
+    assert mean_difference([({0: good}, {1: bad})]) is None
 
 
 def test_a_mean_over_tasks_is_surer_than_one_of_them() -> None:
@@ -139,7 +140,7 @@ def test_a_mean_over_tasks_is_surer_than_one_of_them() -> None:
         one, other = resample(GOOD), resample(BAD)
         assert one is not None and other is not None
         pairs.append(({0: one}, {0: other}))
-    alone, together = difference(*pairs[0]), mean_difference(pairs)
+    alone, together = mean_difference(pairs[:1]), mean_difference(pairs)
     assert alone is not None and together is not None
     assert together.value == pytest.approx(alone.value)
     assert together.high - together.low == pytest.approx((alone.high - alone.low) / 2, rel=0.1)

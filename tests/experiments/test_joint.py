@@ -273,15 +273,15 @@ def test_batches_depend_on_seed_and_epoch_alone(mixed: bool) -> None:
 def test_a_mixed_batch_is_the_mean_over_its_rows(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
     """In float64: the gradient of one mixed step is the sum of the tasks' gradients by their shares."""
     from graftwork.experiments.kinds.joint import MT_SHARED
+    from graftwork.experiments.running.arguments import make_joint_trainer
     from graftwork.experiments.running.run import read_tasks
     from graftwork.experiments.running.run_context import RunContext
-    from graftwork.experiments.running.work import joint_trainer
 
     mixed = Recipe.make({**recipe.model_dump(exclude_unset=True), "mixing": {"batches": "mixed"}})
     context = RunContext(mixed, folder, tmp_path, read_tasks(mixed, folder))
     unit = Unit("mt_shared", "all-tasks", 0, tasks=("a", "b"))
     adapters, _ = context.set_up(unit)
-    trainer, _ = joint_trainer(unit, context, adapters, MT_SHARED.routes(unit, context))
+    trainer = make_joint_trainer(unit, context, adapters, MT_SHARED.routes(unit, context))
     model: Any = adapters.model.double().eval()
     batch = next(iter(trainer.get_train_dataloader()))
     assert {task for task, _, _ in batch["parts"]} == {"a", "b"}

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 import graftwork as gw
 from graftwork.experiments import Recipe, Unit, comparison, estimate, plan, run
 from graftwork.experiments.kinds.joint import MT_SHARED
-from graftwork.experiments.planning.multi_task_adapters import mixing_of
 from graftwork.experiments.running.folder import read_predictions
 from graftwork.experiments.running.run import read_tasks
 from graftwork.experiments.running.run_context import RunContext
@@ -96,10 +95,10 @@ def test_the_only_task_of_a_recipe_has_an_adapter_of_its_own() -> None:
 
 def test_tasks_are_drawn_by_the_papers_temperature_where_the_recipe_does_not_say() -> None:
     made = Recipe.make({**GIVEN, "adapter": HYPER})
-    shares = mixing_of(made).probabilities({"a": 1024, "b": 1})
+    shares = made.mixing_of().probabilities({"a": 1024, "b": 1})
     assert shares["a"] / shares["b"] == pytest.approx(1024 ** (1 / 10))
     said = Recipe.make({**GIVEN, "adapter": HYPER, "mixing": {"kind": "proportional"}})
-    assert mixing_of(said).kind == "proportional" == mixing_of(Recipe.make(GIVEN)).kind
+    assert said.mixing_of().kind == "proportional" == Recipe.make(GIVEN).mixing_of().kind
 
 
 def test_the_budget_is_that_of_the_method_and_then_of_the_kind() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import graftwork as gw
 from graftwork.methods import Place
-from graftwork.methods.layers.bottleneck import BottleneckModule
+from graftwork.methods.bottleneck import BottleneckModule
 from graftwork.sites import Site, Tap
 from tests.support import formulas as formula
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
-from graftwork.methods.layers.kronecker import KroneckerModule, Projection, Rule
+from graftwork.methods.compacter import KroneckerModule
+from graftwork.methods.layers.kronecker import Projection, Rule
 from tests.methods.test_bottleneck import NoPadding, place
 from tests.support import formulas as formula
 from tests.support.interpreter import close, unsettle

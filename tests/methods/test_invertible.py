@@ -234,7 +234,7 @@ def test_embeddings_from_outside_are_refused_where_they_would_not_be_adapted() -
     embeds = model.get_input_embeddings()(ids)
     model(inputs_embeds=embeds)
     adapters.active = gw.Stack("en")
-    said = r"Stack\('en'\) adds to what 'model.embed_tokens' returns, and with inputs_embeds nothing is looked up"
+    said = r"Stack\('en'\) adds to what 'model.embed_tokens' returns, and with inputs_embeds no token is looked up"
     with pytest.raises(gw.CompositionError, match=said):
         model(inputs_embeds=embeds)
     bert = masked_lm()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import graftwork as gw
 from graftwork.methods import Place
-from graftwork.methods.layers.union import UnionModule
+from graftwork.methods.union import UnionModule
 from tests.contract.cases import sites_of
 from tests.support.interpreter import unsettle
 from tests.zoo.models import build, clone_inputs, main_output

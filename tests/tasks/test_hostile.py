@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from graftwork.errors import TaskError
-from graftwork.experiments.costing.memory import forget_highest, highest_memory
+from graftwork.experiments.costing.costs import forget_highest, highest_memory
 from graftwork.tasks import Task, TaskSpec
 
 MIB = 1 << 20

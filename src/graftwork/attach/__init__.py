@@ -1,8 +1,8 @@
-"""Attaching to a model: hooks on plain modules, the registry of adapters, what is active and what learns."""
+"""Attaching to a model: its hooks, the registry of its adapters, what is active and what is trained."""
 
-from graftwork.attach.attaching import attach_to, base_prefix, handle_of
+from graftwork.attach.attaching import attach_to, handle_of
 from graftwork.attach.handle import Handle
-from graftwork.attach.merging import Alike, Merged
+from graftwork.attach.merging import Merged
 from graftwork.attach.named_heads import OwnHead
 from graftwork.attach.pruning import Pruned, mean_attention
 from graftwork.forward.extra_losses import added_apart
@@ -10,7 +10,6 @@ from graftwork.forward.heads_in_use import Labels
 from graftwork.forward.model_with_heads import ModelWithHeads
 
 __all__ = [
-    "Alike",
     "Handle",
     "Labels",
     "Merged",
@@ -19,7 +18,6 @@ __all__ = [
     "Pruned",
     "added_apart",
     "attach_to",
-    "base_prefix",
     "handle_of",
     "mean_attention",
 ]

@@ -25,13 +25,7 @@ def attach_to(
     sites: SiteMap | Iterable[Site] | None,
     heads: Sequence[str] | None = None,
 ) -> H:
-    """Attach a handle to a model, or give the one it has.
-
-    Raises:
-        AttachError: If the model is compiled or wrapped for parallel training, or is no module.
-        SiteError: If no sites can be found, or those given are not in the model. ``()`` is no sites: for methods that
-            make norms and stand at none.
-    """
+    """Attach a handle to a model, or return the one that it has; see `graftwork.attach`."""
     found = model.__dict__.get(HANDLE) if isinstance(model, nn.Module) else None
     if found is not None:
         if sites is not None and SiteMap(sites).to_dict()["sites"] != found.sites.to_dict()["sites"]:
@@ -42,7 +36,7 @@ def attach_to(
             )
         return found  # type: ignore[no-any-return]
     _refuse_unattachable(model)
-    unwire(model)  # what a copied part of an attached model has of it
+    unwire(model)  # hooks that a copied part of an attached model still has
     if sites is None:
         sites = discover(model, example_inputs)
     elif not isinstance(sites, SiteMap):
@@ -62,7 +56,7 @@ def attach_to(
 
 
 def base_prefix(model: nn.Module) -> str:
-    """The path from a model to its base model with a dot, or nothing where it is its own."""
+    """The path from a model to its base model, with a dot; empty if it is its own base model."""
     prefix = getattr(model, "base_model_prefix", "")
     base = getattr(model, prefix, None) if prefix else None
     return f"{prefix}." if isinstance(base, nn.Module) else ""
@@ -90,13 +84,7 @@ def _refuse_unattachable(model: nn.Module) -> None:
         raise AttachError(
             f"{where} is attached already; use gw.of() on the model that was attached, or detach() it first"
         )
-    compiled = [n for n, m in model.named_modules() if m._compiled_call_impl is not None or _is_optimized(m)]
-    if compiled:
-        where = f"its part {compiled[0]!r}" if compiled[0] else "the model"
-        raise AttachError(
-            f"{where} is compiled already, and torch would not see the adapters; attach first, then compile"
-        )
-
-
-def _is_optimized(module: nn.Module) -> bool:
-    return isinstance(module, torch._dynamo.eval_frame.OptimizedModule)
+    for path, module in model.named_modules():
+        if module._compiled_call_impl is not None or isinstance(module, torch._dynamo.eval_frame.OptimizedModule):
+            where = f"its part {path!r}" if path else "the model"
+            raise AttachError(f"{where} is compiled already and would ignore the adapters; attach first, then compile")

@@ -1,11 +1,11 @@
-"""Making the modules of adapters, fusions and heads, and putting them into the model."""
+"""Building the modules of adapters and fusions, and copying heads."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,31 +19,26 @@ from graftwork.compose import Learned, LearnedConfig, LearnedModule
 from graftwork.errors import ConfigError, GraftworkError, SiteError
 from graftwork.forward.causality import causal_at
 from graftwork.forward.heads_in_use import Labels
-from graftwork.forward.stand_ins import StandIns
 from graftwork.methods import AdapterConfig, AdapterModule, NormModule, Place
 from graftwork.methods.layers.projection_config import ProjectionConfig
 from graftwork.options import nearest
 from graftwork.sites import Site, SiteMap
-from graftwork.weights.holder import Holder, SiteAdapters, device_at, holder_at, made_on
+from graftwork.weights.holder import device_at, made_on
 
 
 class Built(NamedTuple):
-    """What a new adapter is made of: its modules and its norms, each by its place in the map of sites."""
+    """The modules and the norms of a new adapter, by their place in the map of sites."""
 
     modules: dict[int, AdapterModule]
     norms: dict[int, nn.Module]
 
 
 def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
-    """The modules and the norms of a new adapter, on the device of what they stand in.
+    """The modules and the norms of a new adapter, on the devices of their blocks.
 
-    What they share is made first, on the device of the first block, and they refer to it: see `shared_by`. A site that the
-    method cannot serve (its features are another dimension, or it does not give what is read) is left out with a warning,
-    the same sites whenever the same configuration meets the same model; one of a kind that ``sites=`` names is refused.
-
-    Raises:
-        SiteError: If the method stands nowhere in this model, or cannot serve a site of a kind that was asked for by name.
-        ConfigError: If an option does not fit.
+    What they share is made first, on the device of the first block, and they refer to it: see `shared_by`. Sites where the
+    method cannot be used (the features are in another dimension, or what it reads is not known) are left out with a warning,
+    or refused if ``sites=`` names their kind. Which ones depends on the configuration and the model alone.
     """
     config.check({stack.removeprefix(sites.prefix): numbers for stack, numbers in sites.numbers.items()})
     chosen = range(len(sites.places) if config.at_projections else len(sites))
@@ -60,7 +55,10 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
         site = sites.places[index]
         try:
             with made_on(device):
-                module = _served(sites, site, config, config.build(place, shared))
+                module = config.build(place, shared)
+            for number, part in module.parts.items() if module is not None else ():
+                require_read(site, part.reads, part.writes, type(config.made_of[number]).__name__, part.dimension)
+                require_hidden(sites, site, part)
         except (SiteError, ConfigError) as error:
             if not _may_skip(config, site, error):
                 raise
@@ -69,60 +67,46 @@ def build(model: nn.Module, sites: SiteMap, config: AdapterConfig) -> Built:
         if module is not None:
             built[index] = module.to(device).train(model.training)
     norms = build_norms(model, sites, config, shared)
-    there = {number for module in built.values() for number in module.parts}
-    for number, one in enumerate(config.made_of):
-        if not one.injected and not (norms if one.norms_alone else number in there):
-            raise next(iter(skipped.values()), None) or _nowhere(sites, one)
+    used = {number for module in built.values() for number in module.parts}
+    for number, part_config in enumerate(config.made_of):
+        if not part_config.injected and not (norms if part_config.norms_alone else number in used):
+            raise next(iter(skipped.values()), None) or _nowhere(sites, part_config)
     if skipped:
-        warnings.warn(_skipped(sites, config, skipped), stacklevel=2)
+        kinds = collections.Counter(sites.places[index].kind for index in skipped)
+        warnings.warn(
+            f"{type(config).__name__} leaves out {len(skipped)} sites where it cannot be used "
+            f"({', '.join(f'{n} of kind {kind}' for kind, n in kinds.items())}): {next(iter(skipped.values()))}",
+            stacklevel=2,
+        )
     return Built(built, norms)
 
 
-def _served(sites: SiteMap, site: Site, config: AdapterConfig, module: AdapterModule | None) -> AdapterModule | None:
-    """The module of a site, refused where the site does not give what it reads."""
-    for number, part in module.parts.items() if module is not None else ():
-        require_read(site, part.reads, part.writes, type(config.made_of[number]).__name__, part.dimension)
-        require_hidden(sites, site, part)
-    return module
-
-
 def _may_skip(config: AdapterConfig, site: Site, error: GraftworkError) -> bool:
-    """Whether a site can be left out: nobody named its kind, and it is the site that does not fit, not an option.
+    """Whether a site can be left out: ``sites=`` does not name its kind, and the site does not fit, not an option.
 
-    An option that fits no width (a factor that does not divide it) is an error, but for widths of another dimension than
-    the last, which no option was meant for.
+    An option that fits no width (a factor that does not divide it) is an error, except where the features are in another
+    dimension than the last, which options are not made for.
     """
-    named = {kind for one in config.made_of for kind in _asked_for(one)}
     channels = "channels" in site.extra and site.kind != "convolution"
-    return site.kind not in named and (isinstance(error, SiteError) or channels)
-
-
-def _asked_for(config: AdapterConfig) -> tuple[str, ...]:
-    """The kinds of sites that a configuration names, where they are others than its method's own."""
-    default = next((f.default for f in dataclasses.fields(config) if f.name == "sites"), None)
-    sites: Any = getattr(config, "sites", default)
-    return () if sites == default else tuple(sites)
-
-
-def _skipped(sites: SiteMap, config: AdapterConfig, skipped: Mapping[int, GraftworkError]) -> str:
-    kinds = collections.Counter(sites.places[index].kind for index in skipped)
-    counts = ", ".join(f"{n} of kind {kind}" for kind, n in kinds.items())
-    return (
-        f"{type(config).__name__} leaves out {len(skipped)} sites that it cannot serve ({counts}): "
-        f"{next(iter(skipped.values()))}"
-    )
+    if not (isinstance(error, SiteError) or channels):
+        return False
+    for one in config.made_of:
+        default = next((f.default for f in dataclasses.fields(one) if f.name == "sites"), None)
+        kinds: Any = getattr(one, "sites", default)
+        if kinds != default and site.kind in tuple(kinds):
+            return False
+    return True
 
 
 def _nowhere(sites: SiteMap, config: AdapterConfig) -> SiteError:
+    """The error for a method without any site in a model."""
     model, owner = sites.model_class or "this model", type(config).__name__
     if config.norms_alone:
         return SiteError(
             f"{owner} stands in for norms, but none is known in {model}; name them: SiteMap((), norms=[...])"
         )
     if not len(sites):
-        return SiteError(
-            f"{owner} stands at sites, but {model} was attached without any; detach() it, and attach again"
-        )
+        return SiteError(f"{owner} needs sites, but {model} was attached without any; detach() it, and attach again")
     if isinstance(config, ProjectionConfig):
         names = sites.projection_names
         unknown = [one for one in config.targets if one.rpartition(".")[2] not in (*names, "*", "all")]
@@ -137,33 +121,32 @@ def _nowhere(sites: SiteMap, config: AdapterConfig) -> SiteError:
 
 
 def shared_by(*modules: Mapping[Any, nn.Module]) -> nn.Module | None:
-    """What the modules and norms of one adapter or fusion have in common, ``None`` where that is nothing."""
-    of = (AdapterModule, LearnedModule, NormModule)
-    known = (m.shared for some in modules for m in some.values() if isinstance(m, of))
-    return next((shared for shared in known if shared is not None), None)
+    """What the modules and norms of one adapter or fusion share, ``None`` if that is nothing."""
+    with_shared = (AdapterModule, LearnedModule, NormModule)
+    found = (m.shared for group in modules for m in group.values() if isinstance(m, with_shared))
+    return next((shared for shared in found if shared is not None), None)
 
 
 def places_of(model: nn.Module, sites: SiteMap, chosen: Iterable[int]) -> list[Place]:
-    """What a configuration knows of some sites: its stack as in the base model, whatever head is around it."""
+    """What a configuration is given for each of some sites, by their names in the base model, without a head around it."""
     stacks = {stack.removeprefix(sites.prefix): layers for stack, layers in sites.stacks.items()}
-    causal: dict[str, bool] = {}
-    kinds: dict[tuple[str, int], list[str]] = {}
+    kinds: dict[tuple[str, int], dict[str, None]] = collections.defaultdict(dict)
     for site in sites:
-        kinds.setdefault((site.stack, site.layer), []).append(site.kind)
+        kinds[site.stack, site.layer][site.kind] = None
+    causal: dict[str, bool] = {}
     places = []
     for site in (sites.places[index] for index in chosen):
         inside = site.stack or site.block
         if inside not in causal:
             causal[inside] = causal_at(model, site)
-        there = tuple(dict.fromkeys(kinds.get((site.stack, site.layer), ())))
+        block_kinds = tuple(kinds[site.stack, site.layer])
         site = without_prefix(site, sites.prefix)
-        layers = stacks.get(site.stack, 1)
-        places.append(Place(site=site, layers=layers, causal=causal[inside], block_kinds=there))
+        places.append(Place(site, stacks.get(site.stack, 1), causal[inside], block_kinds))
     return places
 
 
 def without_prefix(site: Site, prefix: str) -> Site:
-    """The site as it is called in the base model."""
+    """The site by its names in the base model."""
     output = dataclasses.replace(site.output, module=site.output.module.removeprefix(prefix))
     return dataclasses.replace(
         site, stack=site.stack.removeprefix(prefix), block=site.block.removeprefix(prefix), output=output
@@ -173,20 +156,15 @@ def without_prefix(site: Site, prefix: str) -> Site:
 def build_fusion(
     model: nn.Module, sites: SiteMap, present: Collection[int], block: Learned, config: LearnedConfig
 ) -> dict[int, LearnedModule]:
-    """The weights of a new learned block at the sites of the given places, what these share made first.
-
-    Raises:
-        SiteError: If it reads what a site does not give.
-        ConfigError: If an option does not fit.
-    """
+    """The modules of a new trainable block at the sites of the given places; what they share is made first."""
     here = {index: sites.places[index] for index in sorted(present)}
     places = dict(zip(here, places_of(model, sites, here), strict=True))
     devices = {index: device_at(model, site.block) for index, site in here.items()}
-    root = next(iter(devices.values()), torch.device("cpu"))
-    with made_on(root):
+    first = next(iter(devices.values()), torch.device("cpu"))
+    with made_on(first):
         shared = config.shared(block, list(places.values()))
     if shared is not None:
-        shared.to(root).train(model.training)
+        shared.to(first).train(model.training)
     built: dict[int, LearnedModule] = {}
     for index, site in here.items():
         with made_on(devices[index]):
@@ -197,34 +175,8 @@ def build_fusion(
     return built
 
 
-def looked_up(model: nn.Module, sites: SiteMap, written: Collection[int]) -> str | None:
-    """The path of the model's own token embeddings, where these are a site that is written; else ``None``."""
-    paths = [s.output.module for n, s in enumerate(sites) if s.kind == "embedding" and n in written]
-    if not paths:
-        return None
-    try:
-        tokens = model.get_input_embeddings()  # type: ignore[operator]
-    except (AttributeError, NotImplementedError):
-        return None
-    return next((path for path in paths if model.get_submodule(path) is tokens), None)
-
-
-def site_adapters(model: nn.Module, site: Site, index: int) -> SiteAdapters:
-    """The module that keeps a site's adapters, made when first asked for."""
-    holder = holder_at(model, site.block)
-    key = str(index)
-    if key not in holder.sites:
-        holder.sites[key] = SiteAdapters().train(model.training)
-    return holder.sites[key]  # type: ignore[return-value]
-
-
-def drop_site(model: nn.Module, site: Site, index: int) -> None:
-    """Take out the module that kept a site's adapters."""
-    del holder_at(model, site.block).sites[str(index)]
-
-
 def copy_head(model: nn.Module, source: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """Copies of head modules, weights of the base referred to and not copied; sites inside are sites in the copies too."""
+    """Copies of head modules that refer to the weights of the base; sites inside are sites in the copies too."""
     shared = shared_weights(model)
     copies = {path: copied(module, shared) for path, module in source.items()}
     for path, module in copies.items():
@@ -233,39 +185,19 @@ def copy_head(model: nn.Module, source: Mapping[str, nn.Module]) -> dict[str, nn
 
 
 def make_head(model: nn.Module, paths: Sequence[str], head: Any, own: Labels) -> tuple[dict[str, nn.Module], Labels]:
-    """A head from a number of labels, their names, or modules.
-
-    Raises:
-        ConfigError: If the model has no head, or what is given is none.
-    """
+    """The modules and labels of a head that is given as a number of labels, their names, or modules."""
+    kind = type(model).__name__
     if not paths:
-        raise ConfigError(f"{type(model).__name__} has no head beside its base model; use an AutoModelForX")
-    if isinstance(head, nn.Module) and len(paths) == 1:
+        raise ConfigError(f"{kind} has no head besides its base model; use an AutoModelForX")
+    if isinstance(head, nn.Module):
+        if len(paths) > 1:
+            raise ConfigError(f"the head of {kind} is {list(paths)}: give a mapping with a module for each")
         return {paths[0]: head}, own
     if isinstance(head, Mapping):
         if set(head) != set(paths):
-            raise ConfigError(
-                f"the head of {type(model).__name__} is {list(paths)}; modules for {list(head)} were given"
-            )
+            raise ConfigError(f"the head of {kind} is {list(paths)}; modules for {list(head)} were given")
         return dict(head), own
-    if isinstance(head, nn.Module):
-        raise ConfigError(f"the head of {type(model).__name__} is {list(paths)}: give a mapping with a module for each")
     labels = Labels.given(head)
     modules = copy_head(model, {p: model.get_submodule(p) for p in paths})
     resized(model, modules, labels)
     return modules, labels
-
-
-def put_head(root: Holder, name: str, modules: Mapping[str, nn.Module], training: bool) -> None:
-    """Keep a head's modules."""
-    root.heads.put(name, nn.ModuleDict({path.replace(".", "/"): m.train(training) for path, m in modules.items()}))
-
-
-def head_stand_ins(chosen: Any, path: str, head_of: Callable[[str], Mapping[str, nn.Module]]) -> StandIns:
-    """Which module stands in for the model's head module at ``path``."""
-    if chosen is None:
-        return None
-    if isinstance(chosen, str):
-        return head_of(chosen).get(path)
-    block, children = chosen
-    return block, tuple(head_stand_ins(child, path, head_of) for child in children)

@@ -1,6 +1,6 @@
-"""Changes of what a model carries: one at a time over all threads, and each whole though Ctrl-C comes in the middle.
+"""Changes of a model's adapters: one at a time over all threads, and each finished before Ctrl-C takes effect.
 
-Forward passes and `using` wait for nobody: the tables that they look names up in are replaced by a change, never edited.
+Forward passes and `using` never wait: a change replaces the tables that they look names up in, and never edits them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class Lock:
-    """A lock that the thread which has it may take again; a copy, or one out of a pickle, is a new one."""
+    """A reentrant lock; copying or unpickling makes a new one."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -33,7 +33,7 @@ class Lock:
 
 
 class Locked(Protocol):
-    """What has a lock over its changes."""
+    """An object whose changes are guarded by a lock."""
 
     lock: Lock
 
@@ -42,7 +42,7 @@ S = TypeVar("S", bound=Locked)
 
 
 def one_at_a_time(change: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Method decorator: a thread that changes something waits for the one that does."""
+    """Method decorator: threads run the decorated methods of an object one after another."""
 
     @functools.wraps(change)
     def waiting(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -53,7 +53,7 @@ def one_at_a_time(change: Callable[Concatenate[S, P], R]) -> Callable[Concatenat
 
 
 def whole(change: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Method decorator: as `one_at_a_time`, and Ctrl-C takes effect when the change has ended."""
+    """Method decorator: as `one_at_a_time`, and Ctrl-C takes effect when the method has ended."""
 
     @functools.wraps(change)
     def uninterrupted(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -65,17 +65,17 @@ def whole(change: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P],
 
 @contextlib.contextmanager
 def changing(what: Locked) -> Iterator[None]:
-    """Change something inside a ``with``, alone; Ctrl-C takes effect when it is left."""
+    """Hold the lock of an object inside a ``with`` block; Ctrl-C takes effect when the block is left."""
     with what.lock:
         handler: Any = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is not threading.main_thread() or not callable(handler):
-            yield  # signals come to the main thread alone
+            yield  # only the main thread gets signals
             return
-        came: list[tuple[Any, ...]] = []
-        signal.signal(signal.SIGINT, lambda *told: came.append(told))
+        signals: list[tuple[Any, ...]] = []
+        signal.signal(signal.SIGINT, lambda *arguments: signals.append(arguments))
         try:
             yield
         finally:
             signal.signal(signal.SIGINT, handler)
-            if came:
-                handler(*came[0])
+            if signals:
+                handler(*signals[0])

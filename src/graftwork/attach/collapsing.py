@@ -21,8 +21,8 @@ from graftwork.attach.named_heads import head_copy
 from graftwork.attach.state import ModelState
 from graftwork.compose import Average, Block, Composition, Stack, names_in
 from graftwork.errors import CompositionError, ConfigError
-from graftwork.methods import AdapterModule, Bottleneck, LoRA
-from graftwork.methods.layers.bottleneck_config import BottleneckBase
+from graftwork.methods import AdapterConfig, AdapterModule, Bottleneck, LoRA
+from graftwork.methods.layers.bottleneck import BottleneckBase
 from graftwork.weights.names import check_new
 
 _READS_WHAT_IS_ADDED = ("output", "stream", "normed")
@@ -95,6 +95,7 @@ def collapse(
     products = _products(state, weights)
     configs = {one: state.config(one) for one in weights}
     error = 0.0
+    config: AdapterConfig
     if all(isinstance(config, LoRA) for config in configs.values()):
         if rank is not None:
             products, error = _cut(products, rank)

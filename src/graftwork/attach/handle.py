@@ -1,4 +1,4 @@
-"""The handle of an attached model: its registry, what is active, and what learns."""
+"""The handle of an attached model: its registry, what is active, and what is trained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from graftwork.attach import base_merge, trainable, wiring
 from graftwork.attach.base_weights import history_of, note_training
 from graftwork.attach.changes import whole
 from graftwork.attach.finding_heads import output_embeddings
-from graftwork.attach.norms import standing_still, with_statistics
 from graftwork.attach.parallel import refuse_replica
 from graftwork.attach.planning import named_block, plan_of
 from graftwork.attach.registry import Registry
@@ -34,25 +33,22 @@ class Handle(Registry):
     """All adapters of one model; made by `graftwork.attach`, found again by `graftwork.of`.
 
     Attributes:
-        model: The user's own model, its classes and its forward untouched.
-        sites: Where adapters can stand in it.
+        model: The user's own model; its classes and its forward are unchanged.
+        sites: The sites where adapters can be.
     """
 
     def __init__(self, model: nn.Module, sites: SiteMap, heads: Sequence[str] | None = None) -> None:
         super().__init__(model, sites, heads)
         self.runtime.handle = self
-        self._vocabulary = self._words()
-        self._still: dict[int, nn.Module] = {}
+        self._vocabulary = self._vocabulary_size()
+        self._in_eval_mode: dict[int, nn.Module] = {}  # fixed norms, by identity, while the model is in training mode
         self.homes = wiring.wire(model, sites, self.head_paths, self.runtime)
-        self._base_norms = with_statistics(model)
         self.base_history = history_of(self)
-        self._standing_still = list(self._base_norms)
         model.__dict__[HANDLE] = self
-        for p in model.parameters():
-            p.requires_grad_(False)
+        model.requires_grad_(False)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """The weights that are trained, as an optimizer takes them.
+        """The weights that are trained, for an optimizer.
 
         Example:
             >>> adapters.train_only("a")
@@ -61,7 +57,7 @@ class Handle(Registry):
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def summary(self) -> Summary:
-        """A table of all adapters and fusions: weights, share of the base, where each is, what is active, what is trained."""
+        """A table of all adapters and fusions: weights, share of the base, sites, what is active, what is trained."""
         return summarize(self)
 
     # -- what is active --------------------------------------------------------------------------------------------
@@ -77,18 +73,18 @@ class Handle(Registry):
 
     @whole
     def activate(self, composition: Composition, *, head: str | Sequence[str] | None = OWN) -> None:
-        """Set what every forward pass computes, as `active` does, with a choice of the head.
+        """Set what every forward pass computes, as `active` does, and which head.
 
-        The model's configuration then says the labels of the head in use, for pipelines of transformers and all who read
-        them; of several heads, or none, the model's own.
+        The model's configuration then has the labels of the head in use, which pipelines of transformers read; with several
+        heads, or none, the model's own labels.
 
         Args:
             composition: A name, a block, or ``None`` for the plain model.
-            head: Name of the head to use, several names (on a `ModelWithHeads` model: each runs on all rows), or ``None`` for the
-                model's own. By default the composition's own.
+            head: The name of the head to use, several names (on a `ModelWithHeads` model: each runs on all rows), or ``None``
+                for the model's own. By default the composition's own.
 
         Raises:
-            UnknownNameError: If something in it is not there.
+            UnknownNameError: If there is nothing of a name.
             CompositionError: If it cannot be computed.
 
         Example:
@@ -104,20 +100,20 @@ class Handle(Registry):
     def using(
         self, composition: Composition, *, head: str | Sequence[str] | None = OWN
     ) -> contextlib.AbstractContextManager[None]:
-        """Compute another composition inside a ``with``; nests, and restores.
+        """Compute another composition inside a ``with`` block, which may be nested.
 
-        It counts in this thread or asyncio task alone, and in what the task starts (``asyncio.gather``, ``asyncio.to_thread``).
-        In the body of a generator it counts while the generator runs, not for whoever takes its items; one that contextlib
-        makes a context manager of stands for the code around its ``with``. The model's configuration, of which there is one,
-        goes on saying the labels of the head that is active outside.
+        It holds in this thread or asyncio task alone, and in what the task starts (``asyncio.gather``, ``asyncio.to_thread``).
+        In a generator it holds while the generator runs, not for the code that takes its items; in one that contextlib makes
+        a context manager of, for the code in that ``with`` block. The model's configuration, of which there is only one,
+        keeps the labels of the head that is active outside.
 
         Args:
             composition: A name, a block, or ``None`` for the plain model.
-            head: Name of the head to use, several names, or ``None`` for the model's own, as with `activate`. By default
+            head: The name of the head to use, several names, or ``None`` for the model's own, as with `activate`. By default
                 the composition's own.
 
         Raises:
-            UnknownNameError: If something in it is not there.
+            UnknownNameError: If there is nothing of a name.
             CompositionError: If it cannot be computed.
             AttachError: When it is left in another order than entered, or in another thread or task.
 
@@ -128,24 +124,24 @@ class Handle(Registry):
         return using(self.runtime, plan_of(self, named_block(self, composition), head))
 
     def bind(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function bound to the forward pass under way, for gradient checkpointing of the user's own.
+        """The function bound to the running forward pass, for gradient checkpointing of the user's own.
 
         Raises:
-            AttachError: If no forward pass of the model is under way.
+            AttachError: If no forward pass of the model is running.
         """
         self.runtime.unbound = False
         frame = self.runtime.frame
-        if frame is None:
-            if self.runtime.current_plan() is None:
-                return function
-            raise AttachError("bind(fn) is called inside the model's forward, where the checkpointed function is run")
-        return Bound(function, self.runtime, frame)
+        if frame is not None:
+            return Bound(function, self.runtime, frame)
+        if self.runtime.current_plan() is None:
+            return function
+        raise AttachError("bind(fn) is called inside the model's forward, where the checkpointed function is run")
 
     def fold(self) -> int:
-        """Fold the active fusions' weights and keep them so, for compiled models; returns how many sites were folded.
+        """Fold the weights of the active fusions and keep them folded, for compiled models; returns the number of sites.
 
-        Without compiling nothing needs to be done: at inference weights are folded by themselves, and remade when they
-        change. What is folded here stays as it is until something else is activated.
+        Only compiled models need this: otherwise weights are folded at inference, and again when they change. What is folded
+        here stays as it is until something else is activated.
         """
         plan = self.runtime.current_plan()
         return 0 if plan is None else sum(node.fold() for node in plan.nodes())
@@ -169,7 +165,7 @@ class Handle(Registry):
         finally:
             local.record = before
 
-    # -- what learns -----------------------------------------------------------------------------------------------
+    # -- what is trained -------------------------------------------------------------------------------------------
 
     @whole
     def train_only(
@@ -180,20 +176,20 @@ class Handle(Registry):
         head: str | Sequence[str] | None = OWN,
         base: str = "frozen",
     ) -> None:
-        """Choose what learns, and activate it.
+        """Choose what is trained, and activate it.
 
         Args:
             what: An adapter or a fusion (by name or as its block), a head by itself, several of them, or ``None`` for the
-                model's own head alone. Their heads learn with them. Everything else is fixed, its dropout off. An adapter
-                with members learns with all of them, ``"hyper:mnli"`` is what is one member's alone.
-            active: What is active while it learns; by default ``what`` itself.
+                model's own head alone. Their heads are trained with them. Everything else is frozen, with its dropout off.
+                An adapter is trained with all its members, ``"hyper:mnli"`` means the weights of one member alone.
+            active: What is active in training; by default ``what`` itself.
             head: The head in use, as with `activate`.
-            base: ``"frozen"``, ``"norms"`` (the base's norms learn), or ``"trained"`` (the whole base does).
+            base: ``"frozen"``, ``"norms"`` (the base's norms are trained), or ``"trained"`` (the whole base is).
 
         Raises:
-            UnknownNameError: If something is not there.
-            ConfigError: If ``base`` is none of the three, or several learn and nothing says what is active.
-            AttachError: If the base is to learn and is offloaded, or is quantised so that it gives no gradients back.
+            UnknownNameError: If there is nothing of a name.
+            ConfigError: If ``base`` is none of the three, or several are trained and ``active`` is not given.
+            AttachError: If the base shall be trained and is offloaded, or its quantised layers return no gradients.
 
         Example:
             >>> adapters.train_only("a")
@@ -209,9 +205,7 @@ class Handle(Registry):
         trainable.refuse_untrainable(self, what, names, base)
         if isinstance(active, str) and active == OWN:
             if not default:
-                raise ConfigError(
-                    f"train_only({what!r}): give active= the composition that is active while these learn"
-                )
+                raise ConfigError(f"train_only({what!r}): give active= the composition that is active in training")
             active = default[0]
         alone = what if isinstance(what, str) and what in self.lone_heads else None
         if active == alone:
@@ -221,44 +215,44 @@ class Handle(Registry):
         trainable.warn_of_unclear_heads(self, what)
         self._trainable, self.base_mode = names, base
         note_training(self)
-        for norm in self._still.values():
+        for norm in self._in_eval_mode.values():
             norm.train(self.model.training)
-        self._still.clear()
-        self._hold_still()
+        self._in_eval_mode.clear()
+        self._choose_fixed_norms()
 
     @property
     def trainable_parts(self) -> tuple[str, ...]:
-        """The adapters and fusions of which something learns: what has to be saved of it."""
+        """The adapters and fusions with trained weights, which a checkpoint has to save."""
         return tuple(dict.fromkeys(self.owner_of(name) for name in self._trainable))
 
     def auxiliary_loss(self) -> Tensor:
-        """The extra losses of what learns, a scalar: a fusion's pull to the identity, what the last forward pass made.
+        """The extra losses of what is trained, a scalar: a fusion's pull to the identity, and those of the last forward pass.
 
-        Added to ``outputs.loss`` in training where the model computes one, and counted once for each step of the optimiser: of
-        a loss that is a sum over ``num_items_in_batch`` every call takes its share. With a loss of your own add it yourself,
-        after the forward pass and in its thread; with label smoothing or a ``compute_loss_func``, `AdapterTrainer` does.
+        In training they are part of ``outputs.loss`` if the model computes one, once for each step of the optimizer: a loss
+        that is a sum over ``num_items_in_batch`` gets its share of them in every call. Add them to a loss of your own, after
+        the forward pass and in its thread; `AdapterTrainer` does so with label smoothing or a ``compute_loss_func``.
         """
         extra = self.auxiliary_loss_or_none()
         return torch.zeros(()) if extra is None else extra
 
     def auxiliary_loss_or_none(self) -> Tensor | None:
-        """The same, ``None`` where nothing that learns has one."""
+        """The same, ``None`` if nothing that is trained has extra losses."""
         pay(self.runtime)
         return self.extra_losses()
 
     def extra_losses(self) -> Tensor | None:
-        """The same, for who adds them to the model's own loss."""
+        """The same, for code that adds them to the model's own loss."""
         pulls = [module.regularization_loss() for module in self._learned_modules()]
         losses = [*(pull for pull in pulls if pull is not None), *self.runtime.losses]
         return torch.stack([loss.to(losses[0].device) for loss in losses]).sum() if losses else None
 
     def on_optimizer_step(self) -> None:
-        """Say that the optimiser made a step: a fusion's temperature falls by it and by nothing else."""
+        """Count a step of the optimizer, by which the temperature of a fusion falls."""
         for module in self._learned_modules():
             module.on_optimizer_step()
 
     def _learned_modules(self) -> list[LearnedModule]:
-        """The modules of the fusions that learn."""
+        """The modules of the fusions that are trained."""
         modules = [module for name in self._trainable for module in self.modules_of(name).values()]
         return [module for module in modules if isinstance(module, LearnedModule)]
 
@@ -297,10 +291,9 @@ class Handle(Registry):
 
     @whole
     def detach(self, *, keep_merged: bool = False) -> None:
-        """Take everything off the model: it is as it was before `attach`, bit for bit.
+        """Remove everything from the model, which is then as before `attach`, bit for bit.
 
-        A base that learned, or that `load_base` wrote into, stays what it became; `unload_base` first, where its original
-        was kept.
+        A base that was trained or replaced by `load_base` stays so; call `unload_base` first if its original was kept.
 
         Args:
             keep_merged: Leave what `merge_into_base` added in the base's weights.
@@ -315,8 +308,8 @@ class Handle(Registry):
         unbind_checkpointing(self)
         wiring.unwire(self.model)
         self.peft_adapters.clear()
-        for module in self._still.values():
-            module.train(self.model.training)
+        for norm in self._in_eval_mode.values():
+            norm.train(self.model.training)
         for p, flag in self.original_flags:
             p.requires_grad_(flag)
         self.model.__dict__.pop(HANDLE, None)
@@ -324,22 +317,22 @@ class Handle(Registry):
     # -- for the other parts of the library ------------------------------------------------------------------------
 
     def before_forward(self, module: nn.Module) -> None:
-        """Work at the start of a forward pass: hooks follow wrapped modules, norms that do not learn stand still."""
-        for norm in self._standing_still if module.training else ():
+        """Work at the start of a forward pass: hooks follow modules that were wrapped, fixed norms are put in eval mode."""
+        for norm in self._fixed_norms if module.training else ():
             if norm.training:
                 norm.training = False
-                self._still[id(norm)] = norm
+                self._in_eval_mode[id(norm)] = norm
         if torch.compiler.is_compiling():
             return
         refuse_replica(self, module)
         reclaim(self.model)
         self.peft_adapters.before_forward(module.training, self._trainable)
-        if self._vocabulary != self._words():
-            self._vocabulary = self._words()
+        if self._vocabulary != self._vocabulary_size():
+            self._vocabulary = self._vocabulary_size()
             for name in self.head_labels:
-                self.head_of(name)  # follows
-        away = any(parent._modules.get(name) is not home for parent, name, home in self.homes)
-        if away and wiring.rehome(self.model, self.homes):
+                self.head_of(name)  # resizes the copies
+        replaced = any(parent._modules.get(name) is not module for parent, name, module in self.homes)
+        if replaced and wiring.rehome(self.model, self.homes):
             self.replan()
 
     def checkpointed_modules(self) -> list[nn.Module]:
@@ -350,17 +343,10 @@ class Handle(Registry):
         """Refuse a composition that cannot be computed.
 
         Raises:
-            UnknownNameError: If something in it is not there.
+            UnknownNameError: If there is nothing of a name in it.
             CompositionError: If it cannot be computed.
         """
         plan_of(self, named_block(self, composition), None)
-
-    def replan(self) -> None:
-        self._trainable = tuple(name for name in self._trainable if name in self)
-        self._hold_still()
-        self.runtime.plan = plan_of(self, self.runtime.active, self.runtime.head)
-        self.runtime.stale = False  # at last: other threads look at it first
-        show(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -370,15 +356,10 @@ class Handle(Registry):
         return f"<{len(self.names)} adapters on {type(self.model).__name__}, active: {self.active!r}>"
 
     def __str__(self) -> str:
-        trained = ", ".join(self.trainable) or (
-            "nothing" if self.base_mode == "frozen" else f"the base ({self.base_mode})"
-        )
-        return f"{self.summary()}\nactive: {self.active!r}\ntrained: {trained}"
+        base = "nothing" if self.base_mode == "frozen" else f"the base ({self.base_mode})"
+        return f"{self.summary()}\nactive: {self.active!r}\ntrained: {', '.join(self.trainable) or base}"
 
-    def _words(self) -> int | None:
-        """How many words the model's own head gives, where it ends in a vocabulary; it may be resized at any time."""
+    def _vocabulary_size(self) -> int | None:
+        """The number of words of a head over the vocabulary, which may be resized at any time; ``None`` for another head."""
         weight = getattr(output_embeddings(self.task_model), "weight", None) if self.head_paths else None
         return len(weight) if isinstance(weight, Tensor) else None
-
-    def _hold_still(self) -> None:
-        self._standing_still = standing_still(self._base_norms, self._statistics, self._trainable, self.base_mode)

@@ -1,4 +1,4 @@
-"""Members of an adapter in a model: adding one, taking one out, and writing one out as an adapter of its own."""
+"""Members of an adapter: adding one, removing one, and copying one to a plain adapter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graftwork.weights.names import check_new, full_name, parted, unknown
 
 
 def shared_by_members(state: ModelState, adapter: str) -> MemberWeights:
-    """What the members of an adapter have in common."""
+    """The module with the weights that all members of an adapter share and that each has alone."""
     shared = state.shared_of(adapter)
     if not isinstance(shared, MemberWeights):
         raise ConfigError(f"{adapter!r} has no members: add an adapter for each task")
@@ -27,12 +27,8 @@ def shared_by_members(state: ModelState, adapter: str) -> MemberWeights:
 
 
 def added_member(state: ModelState, adapter: str, member: str, like: str | None) -> tuple[AdapterConfig, str | None]:
-    """Add a member's weights to those of its adapter; see `graftwork.attach.registry.Registry.add_member`.
-
-    Returns:
-        The adapter's configuration with the member, and whose head is copied for it.
-    """
-    state.require_plain_adapter(adapter)
+    """Add the weights of a member; returns the adapter's configuration with it, and the name whose head is copied for it."""
+    config = state.adapter_config(adapter)
     shared = shared_by_members(state, adapter)
     check_member(f"add_member({adapter!r}, {member!r})", member)
     check_new(full_name(adapter, member), state, "a member")
@@ -40,30 +36,26 @@ def added_member(state: ModelState, adapter: str, member: str, like: str | None)
     if source is not None and source not in shared.names:
         raise unknown(source, shared.names, f"member of {adapter!r}")
     if len(shared.names) == 1:
-        said = f"which of two {adapter!r} would mean; say {full_name(adapter, shared.names[0])!r} there"
-        _refuse_in_use(state, adapter, said)
+        why = f"which of two {adapter!r} would mean; say {full_name(adapter, shared.names[0])!r} there"
+        _refuse_in_use(state, adapter, why)
     head = state.head_for(adapter if source is None else full_name(adapter, source))
     shared.add(member, source).requires_grad_(False)
-    return _config_with(state, adapter, shared), head
+    return config.with_members(shared.names), head
 
 
 def dropped_member(state: ModelState, full: str) -> AdapterConfig:
-    """Take a member's weights out; returns the adapter's configuration without it.
-
-    Raises:
-        CompositionError: If it is active, in a fusion's pool, or the last one.
-    """
+    """Remove the weights of a member; returns the adapter's configuration without it."""
     adapter, member = parted(full)
     shared = shared_by_members(state, adapter)
     _refuse_in_use(state, full, "and would be gone; choose another composition first")
     if len(shared.names) == 1:
-        raise CompositionError(f"{full!r} is the last member of {adapter!r}; remove({adapter!r}) takes the whole out")
+        raise CompositionError(f"{full!r} is the last member of {adapter!r}; remove({adapter!r}) removes the adapter")
     shared.drop(member)
-    return _config_with(state, adapter, shared)
+    return state.adapter_config(adapter).with_members(shared.names)
 
 
 class Exported(NamedTuple):
-    """A plain adapter that computes what another one does, or one member of it."""
+    """A new adapter that is made of others and not added yet."""
 
     config: AdapterConfig
     modules: dict[int, AdapterModule]
@@ -72,7 +64,7 @@ class Exported(NamedTuple):
 
 
 def exported(state: ModelState, what: str, name: str) -> Exported:
-    """See `graftwork.attach.registry.Registry.export`."""
+    """A plain adapter that computes the same as ``what``; see `graftwork.attach.registry.Registry.export`."""
     check_new(name, state, "an adapter")
     state.require_adapter(what)
     owner, full = state.owner_of(what), state.sole(what)
@@ -85,16 +77,8 @@ def exported(state: ModelState, what: str, name: str) -> Exported:
     return Exported(config, modules, norms, head_copy(state, state.head_for(what)))
 
 
-def _config_with(state: ModelState, adapter: str, shared: MemberWeights) -> AdapterConfig:
-    return state.adapter_config(adapter).with_members(shared.names)
-
-
 def _refuse_in_use(state: ModelState, name: str, why: str) -> None:
-    """Refuse while a name is active or in the pool of a fusion.
-
-    Raises:
-        CompositionError: If it is.
-    """
+    """Refuse to change what a name means while it is active or in the pool of a fusion."""
     if name in names_in(state.runtime.active) or name in state.active_heads:
         raise CompositionError(f"{name!r} is active, {why}")
     for fusion, pool in state.fusions.items():

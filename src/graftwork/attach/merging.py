@@ -2,9 +2,9 @@
 
     θ = Σ_n w_n θ_n + (1 − Σ_n w_n) θ_0
 
-With weights that add up to one this is an average (AdapterSoup, Chronopoulou et al. 2023, arXiv:2302.07027), and θ_0
-takes no part. Otherwise it is task arithmetic (Ilharco et al. 2022, arXiv:2212.04089), θ_0 + Σ w_n (θ_n − θ_0): θ_0 is
-an adapter that is named as the common start, and zero where none is; a norm of the adapter's own starts as the base's.
+With weights that add up to one this is an average (AdapterSoup, Chronopoulou et al. 2023, arXiv:2302.07027) without θ_0.
+Otherwise it is task arithmetic (Ilharco et al. 2022, arXiv:2212.04089), θ_0 + Σ w_n (θ_n − θ_0), where θ_0 is the adapter that
+is named as the common start. If none is named it is zero, and for norms of the adapter's own the base's norm.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from graftwork.attach.merged_heads import merged_head
 from graftwork.attach.norms import norms_at
 from graftwork.attach.state import ModelState
 from graftwork.errors import ConfigError
-from graftwork.methods import AdapterModule, NormModule
+from graftwork.methods import AdapterConfig, AdapterModule, NormModule
 from graftwork.options import is_number
 from graftwork.weights.names import check_new
 
 
 class Alike(NamedTuple):
-    """How alike the weights of two adapters are, less their common start where one is named.
+    """How similar the weights of two adapters are, or their differences from the common start if one is named.
 
     Attributes:
-        cosine: Of all weights as one vector, from −1 to 1.
-        signs: The share of weights with equal signs, of those that are zero in neither.
+        cosine: The cosine of all weights as one vector, from −1 to 1.
+        signs: The share of weights with equal signs, among those that are not zero in either.
     """
 
     cosine: float
@@ -46,16 +46,22 @@ class Alike(NamedTuple):
 class Merged:
     """What `merge` made, printable.
 
-    Whether the adapters began at the same start cannot be seen from their weights; `alike` shows what comes of it:
-    adapters from one start stay close in most weights, those from different ones stand at right angles, and their mean
-    is then as near to nothing as to any of them.
+    The weights do not show whether the adapters had the same start, but `alike` tells: adapters from one start stay close in
+    most weights; adapters from different starts are orthogonal, and their mean is as near to zero as to any of them.
 
     Attributes:
         name: The new adapter.
-        weights: The adapters that it was made of, with their weights.
+        weights: The weight of each adapter that was merged.
         start: The adapter that was named as their common start.
         head: The adapters that its head was made of.
-        alike: For each two of them how alike they are.
+        alike: How similar each two of the adapters are.
+
+    Example:
+        >>> merged = adapters.merge("mean", {"a": 0.7, "b": 0.3})
+        >>> print(merged)  # doctest: +ELLIPSIS
+        mean = 0.7 · a + 0.3 · b
+        head: a and b
+        a, b: cosine ..., equal signs ...%
     """
 
     name: str
@@ -73,13 +79,13 @@ class Merged:
 
 
 class _Parts(NamedTuple):
-    """The weights of one adapter: its modules by site, which refer to what they share, and the norms it owns."""
+    """The modules of one adapter by site, which refer to what they share, and the norms it owns."""
 
     modules: dict[int, AdapterModule]
     norms: dict[int, nn.Module]
 
     def named(self) -> dict[str, nn.Module]:
-        """Everything that has weights, by what it is called in messages."""
+        """All modules with weights, by their name in messages."""
         shared = building.shared_by(self.modules, self.norms)
         found: dict[str, nn.Module] = {f"site {n}": module for n, module in self.modules.items()}
         found |= {f"norm {n}": module for n, module in self.norms.items()}
@@ -93,91 +99,84 @@ def merge(
     start: str | None,
     head_from: str | None,
 ) -> tuple[Exported, Merged]:
-    """The new adapter, not added yet, and what it was made of; see `graftwork.attach.registry.Registry.merge`."""
+    """The new adapter, not added yet, and what was merged; see `graftwork.attach.registry.Registry.merge`."""
     weights = _weights(of)
     check_new(name, state, "an adapter")
-    for member in (*weights, *(() if start is None else (start,))):
-        if state.owner_of(member) != member:
-            raise ConfigError(
-                f"merge: {member!r} is made of the weights of {state.owner_of(member)!r}; export({member!r}, …) it first, "
-                "and merge what that gives"
-            )
-        state.require_plain_adapter(member)
-        if member in state.peft_adapters:
-            raise ConfigError(
-                f"merge({name!r}): {member!r} is computed by peft, whose factors have no sum of their own; use peft's "
-                "add_weighted_adapter, or activate the adapters in a Stack"
-            )
-    factors = dict(weights)
-    rest = _rest(weights)
+    factors, rest = dict(weights), _rest(weights)
     if start is not None:
         factors[start] = factors.get(start, 0.0) + rest
-    parts = {member: _parts_of(state, member) for member in factors}
-    _refuse_unlike(state, parts)
+    configs = {}
+    for source in factors:
+        if state.owner_of(source) != source:
+            raise ConfigError(
+                f"merge: {source!r} is made of the weights of {state.owner_of(source)!r}; export({source!r}, …) it first, "
+                "and merge the result"
+            )
+        configs[source] = state.adapter_config(source)
+        if source in state.peft_adapters:
+            raise ConfigError(
+                f"merge({name!r}): {source!r} is computed by peft, whose factors have no sum of their own; use peft's "
+                "add_weighted_adapter, or activate the adapters in a Stack"
+            )
+    parts = {n: _Parts(state.adapter_modules(n), norms_at(state.model, state.sites, n)) for n in factors}
+    _refuse_unlike(configs, parts)
     head, heads = merged_head(state, factors, head_from)
     first = next(iter(parts))
-    made = copy.deepcopy(parts[first])  # at once, so that the copies refer to the copy of what they share
+    made = copy.deepcopy(parts[first])  # in one call, so that the copies refer to one copy of what they share
     for module in made.modules.values():
         module.set_trainable(False)
-    base = {f"norm {n}": state.model.get_submodule(state.sites.norms[n]) for n in made.norms}
-    sources = [(parts[member].named(), factor) for member, factor in factors.items()]
+    named = {source: parts[source].named() for source in factors}
+    terms = [(named[source], factor) for source, factor in factors.items()]
     if start is None and rest:
         if any(isinstance(norm, NormModule) for norm in made.norms.values()):
             raise ConfigError(
                 f"merge({name!r}): the weights add up to {1 - rest:g}, and norms that a method makes have no start in the base; "
                 "give weights that add up to 1, or name the common start with start="
             )
-        sources.append((base, rest))
+        terms.append(({f"norm {n}": state.model.get_submodule(state.sites.norms[n]) for n in made.norms}, rest))
     for key, part in made.named().items():
-        _fill(part, [(named[key], factor) for named, factor in sources if key in named], f"merge({name!r}): {key}")
-    alike = _all_alike({m: parts[m].named() for m in weights}, None if start is None else parts[start].named())
-    return Exported(state.adapter_config(first), made.modules, made.norms, head), Merged(
-        name, weights, start, heads, alike
-    )
+        _fill(part, [(term[key], factor) for term, factor in terms if key in term], f"merge({name!r}): {key}")
+    origin = None if start is None else named[start]
+    alike = {(a, b): _alike(named[a], named[b], origin) for a, b in itertools.combinations(weights, 2)}
+    adapter = Exported(configs[first], made.modules, made.norms, head)
+    return adapter, Merged(name, weights, start, heads, alike)
 
 
 def _rest(weights: Mapping[str, float]) -> float:
-    """What is left to the start."""
+    """The weight of the common start."""
     rest = 1.0 - math.fsum(weights.values())
     return rest if abs(rest) > 1e-9 else 0.0  # thirds do not add up to one exactly
 
 
 def _weights(of: Mapping[str, float] | Sequence[str]) -> dict[str, float]:
-    """A weight for each adapter, equal ones where only names are given."""
+    """A weight for each adapter, equal ones if only names are given."""
     if isinstance(of, str) or not isinstance(of, Iterable):
         raise ConfigError(f"merge takes the adapters' names, or their names with weights, not {of!r}")
-    given = dict(of) if isinstance(of, Mapping) else dict.fromkeys(of, 0.0)
-    if not given or (not isinstance(of, Mapping) and len(given) != len(of)):
-        raise ConfigError(f"merge of {list(of)}: give one adapter or more, each once")
+    names = list(of)
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"merge of {names}: give one adapter or more, each once")
     if not isinstance(of, Mapping):
-        return dict.fromkeys(given, 1.0 / len(given))
-    for member, weight in given.items():
+        return dict.fromkeys(names, 1.0 / len(names))
+    for name, weight in of.items():
         if not is_number(weight):
-            raise ConfigError(f"merge: the weight of {member!r} is {weight!r}; give a finite number")
-    return {member: float(weight) for member, weight in given.items()}
+            raise ConfigError(f"merge: the weight of {name!r} is {weight!r}; give a finite number")
+    return {name: float(weight) for name, weight in of.items()}
 
 
-def _parts_of(state: ModelState, name: str) -> _Parts:
-    return _Parts(state.adapter_modules(name), norms_at(state.model, state.sites, name))
-
-
-def _refuse_unlike(state: ModelState, parts: Mapping[str, _Parts]) -> None:
-    """Only weights that mean the same can be added up."""
+def _refuse_unlike(configs: Mapping[str, AdapterConfig], parts: Mapping[str, _Parts]) -> None:
+    """Refuse adapters of different configurations, whose weights cannot be added up."""
     first, *others = parts
-    like = state.adapter_config(first)
-    shapes = _shapes(parts[first])
     for other in others:
-        config = state.adapter_config(other)
-        if config != like:
-            mine, theirs = like.to_dict(), config.to_dict()
-            differ = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
-            said = "; ".join(f"{k} is {mine.get(k)!r} and {theirs.get(k)!r}" for k in differ)
+        if configs[first] != configs[other]:
+            one, two = configs[first].to_dict(), configs[other].to_dict()
+            differ = sorted(k for k in {*one, *two} if one.get(k) != two.get(k))
+            why = "; ".join(f"{k} is {one.get(k)!r} and {two.get(k)!r}" for k in differ)
             raise ConfigError(
-                f"{first!r} and {other!r} cannot be merged: {said}. Merge adapters of one configuration, or use "
-                f"Average({first!r}, {other!r}), which adds up what they compute"
+                f"{first!r} and {other!r} cannot be merged: {why}. Merge adapters of one configuration, or use "
+                f"Average({first!r}, {other!r}), which adds up their outputs"
             )
-        if _shapes(parts[other]) != shapes:
-            raise ConfigError(f"{first!r} and {other!r} cannot be merged: they stand at other sites, or in other sizes")
+        if _shapes(parts[first]) != _shapes(parts[other]):
+            raise ConfigError(f"{first!r} and {other!r} cannot be merged: their sites or their sizes differ")
 
 
 def _shapes(parts: _Parts) -> dict[tuple[str, str], torch.Size]:
@@ -186,10 +185,7 @@ def _shapes(parts: _Parts) -> dict[tuple[str, str], torch.Size]:
 
 @torch.no_grad()
 def _fill(module: nn.Module, sources: Sequence[tuple[nn.Module, float]], where: str) -> None:
-    """Write the weighted sum of the sources' tensors into a module of the same make; added up in float64.
-
-    Numbers that count (a batch norm's batches) stay those of the module.
-    """
+    """Write the weighted sum of the sources' tensors, in float64, into a module like them; counters stay the module's own."""
     states = [({**dict(m.named_parameters()), **dict(m.named_buffers())}, factor) for m, factor in sources]
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         tensor.grad = None
@@ -207,12 +203,6 @@ def _fill(module: nn.Module, sources: Sequence[tuple[nn.Module, float]], where: 
             )
 
 
-def _all_alike(
-    members: Mapping[str, Mapping[str, nn.Module]], start: Mapping[str, nn.Module] | None
-) -> dict[tuple[str, str], Alike]:
-    return {(a, b): _alike(members[a], members[b], start) for a, b in itertools.combinations(members, 2)}
-
-
 @torch.no_grad()
 def _alike(
     one: Mapping[str, nn.Module], other: Mapping[str, nn.Module], start: Mapping[str, nn.Module] | None
@@ -220,14 +210,16 @@ def _alike(
     dot, squares, others, equal, counted = 0.0, 0.0, 0.0, 0, 0
     for key, module in one.items():
         for name, weight in module.named_parameters():
-            x, y = (_less(t, start, key, name) for t in (weight, other[key].get_parameter(name)))
+            x, y = _flat(weight), _flat(other[key].get_parameter(name))
+            if start is not None:
+                origin = _flat(start[key].get_parameter(name))
+                x, y = x - origin, y - origin
             dot, squares, others = dot + float(x @ y), squares + float(x @ x), others + float(y @ y)
-            there = (x != 0) & (y != 0)
-            equal, counted = equal + int(((x > 0) == (y > 0))[there].sum()), counted + int(there.sum())
+            nonzero = (x != 0) & (y != 0)
+            equal, counted = equal + int(((x > 0) == (y > 0))[nonzero].sum()), counted + int(nonzero.sum())
     length = math.sqrt(squares * others)
     return Alike(dot / length if length else math.nan, equal / counted if counted else math.nan)
 
 
-def _less(weight: Tensor, start: Mapping[str, nn.Module] | None, key: str, name: str) -> Tensor:
-    flat = weight.detach().double().flatten().cpu()
-    return flat if start is None else flat - start[key].get_parameter(name).detach().double().flatten().cpu()
+def _flat(weight: Tensor) -> Tensor:
+    return weight.detach().double().flatten().cpu()

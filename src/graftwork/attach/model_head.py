@@ -1,7 +1,7 @@
-"""Heads: each adapter owns a copy of the model's head, used when the adapter is named.
+"""Copies of the model's own head, of which each adapter owns one.
 
-The head of an ``AutoModelForX`` is what its class has beyond the base model (`graftwork.attach.finding_heads`). Output
-embeddings are no part of it: tied to the input or not, they belong to the base and stay frozen.
+The head of an ``AutoModelForX`` is what its class adds to the base model (`graftwork.attach.finding_heads`). Output embeddings
+are not part of it: tied to the input embeddings or not, they belong to the base and stay frozen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from graftwork.weights.quantised import unquantised
 
 
 def shared_weights(model: nn.Module) -> dict[int, nn.Parameter]:
-    """Weights that a copied head must keep in common with the base: the output embeddings, by identity."""
+    """The weights that a copied head shares with the base, by identity: the base's own and the output embeddings."""
     _, model = task_model(model)
     output = output_embeddings(model)
     shared = {} if output is None else {id(p): p for p in output.parameters(recurse=False) if p is output.weight}
@@ -35,19 +35,15 @@ def shared_weights(model: nn.Module) -> dict[int, nn.Parameter]:
 
 
 def copied(head: nn.Module, shared: Mapping[int, nn.Parameter]) -> nn.Module:
-    """A copy of a head module without our hooks; weights shared with the base are referred to, not registered.
-
-    Raises:
-        AttachError: If it shares weights with a base that is offloaded.
-    """
+    """A copy of a head module without hooks of graftwork; weights shared with the base are referred to, not registered."""
     if any(id(p) in shared and p.is_meta for p in head.parameters()) and settled(head) is not head:
         raise AttachError(
             f"the head {type(head).__name__} has weights in common with the base (its word embeddings), which accelerate "
             "offloads; keep the embeddings and the head on one device in the device_map"
         )
     head = unquantised(settled(head))
-    copy_ = copy.deepcopy(head, dict(shared))
-    for module in list(copy_.modules()):
+    made = copy.deepcopy(head, dict(shared))
+    for module in list(made.modules()):
         uninstall(module)
         module._modules.pop(RESERVED, None)
         for name, p in list(module._parameters.items()):
@@ -55,16 +51,12 @@ def copied(head: nn.Module, shared: Mapping[int, nn.Parameter]) -> nn.Module:
                 del module._parameters[name]
                 module.__dict__[name] = p
             elif p is not None and p.dtype in (torch.float16, torch.bfloat16):
-                p.data = p.data.float()  # what is trained is float32, see `stand_in`
-    return copy_
+                p.data = p.data.float()  # trained weights are float32
+    return made
 
 
 def resized(model: Any, heads: Mapping[str, nn.Module], labels: Labels) -> None:
-    """Give copied heads another number of labels; weights whose shape changes start anew.
-
-    Raises:
-        ConfigError: If the model's head does not depend on a number of labels.
-    """
+    """Give copied heads another number of labels; weights whose shape changes are initialised anew."""
     changed = 0
     start, model = task_model(model)
     if hasattr(getattr(model, "config", None), "num_labels"):
@@ -73,14 +65,14 @@ def resized(model: Any, heads: Mapping[str, nn.Module], labels: Labels) -> None:
         with torch.device("meta"):
             wanted = type(model)(config)
         for path, head in heads.items():
-            plain = path.removeprefix(f"{start}.").partition(".modules_to_save.")[0]  # as it is called without peft
+            plain = path.removeprefix(f"{start}.").partition(".modules_to_save.")[0]  # its path without peft
             changed += _reshape(head, wanted.get_submodule(plain), getattr(config, "initializer_range", 0.02))
     if not changed and len(labels.names) != len(Labels.of(getattr(model, "config", None)).names):
         raise ConfigError(f"the head of {type(model).__name__} does not depend on a number of labels; give a module")
 
 
 def _reshape(head: nn.Module, wanted: nn.Module, std: float) -> int:
-    """Give a head's weights the shapes that are wanted, and say how many changed."""
+    """Give a head's weights the shapes of ``wanted``; returns how many changed."""
     shapes = dict(wanted.named_parameters())
     changed = [(name, p) for name, p in head.named_parameters() if shapes[name].shape != p.shape]
     for name, p in changed:
@@ -95,12 +87,7 @@ def _reshape(head: nn.Module, wanted: nn.Module, std: float) -> int:
 
 
 def follow_vocabulary(model: nn.Module, heads: Mapping[str, nn.Module]) -> None:
-    """Give copies of a head the length of a vocabulary that was resized since: new words begin with the model's own values.
-
-    Args:
-        model: The model, or a wrapper with one inside.
-        heads: The copies, by the path of the model's own.
-    """
+    """Resize copies of a head, by path, to the model's vocabulary; new words get the values of the model's own head."""
     output = output_embeddings(task_model(model)[1])
     weight = getattr(output, "weight", None)
     if not isinstance(weight, Tensor):
@@ -109,10 +96,12 @@ def follow_vocabulary(model: nn.Module, heads: Mapping[str, nn.Module]) -> None:
         own = model.get_submodule(path)
         if output not in set(own.modules()):
             continue
-        theirs = dict(own.named_parameters())
+        originals = dict(own.named_parameters())
         for name, p in head.named_parameters():
-            now = theirs.get(name)
-            if now is not None and now.shape[1:] == p.shape[1:] and len(now) == len(weight) != len(p):
-                longer = now.detach().to(p, copy=True)
-                longer[: len(p)] = p.detach()[: len(now)]
-                p.data, p.grad = longer, None
+            original = originals.get(name)
+            if original is None or original.shape[1:] != p.shape[1:]:
+                continue
+            if len(original) == len(weight) != len(p):
+                resized_values = original.detach().to(p, copy=True)
+                resized_values[: len(p)] = p.detach()[: len(original)]
+                p.data, p.grad = resized_values, None

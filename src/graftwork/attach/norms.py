@@ -1,14 +1,9 @@
-"""The norms of adapters: made or copied, kept beside the base's, found again, and their statistics held still.
-
-A batch norm in training takes the batch's own statistics and moves its running ones. So do those that learn, the base's where
-it is trained whole and an adapter's own where that adapter learns; all others stand still, and are fixed functions.
-"""
+"""The norms of adapters: made or copied, and kept next to those of the base."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
-import torch
 from torch import nn
 
 from graftwork.forward.call_inputs import parameters_of
@@ -18,17 +13,11 @@ from graftwork.sites import SiteMap
 from graftwork.weights.holder import Holder, Named, device_at, holder_at, holder_or_none, made_on
 from graftwork.weights.offload import settled
 
-_WITH_STATISTICS = nn.modules.batchnorm._NormBase
-
 
 def build_norms(
     model: nn.Module, sites: SiteMap, config: AdapterConfig, shared: nn.Module | None
 ) -> dict[int, nn.Module]:
-    """What stands in for the norms of the base under a new adapter, by the norm's place in the map.
-
-    Raises:
-        ConfigError: If the configuration does not fit a norm, or the model.
-    """
+    """The norms of a new adapter, by the place in the map of the base's norm that each replaces."""
     parameters = parameters_of(model)
     names = tuple(p.name for p in parameters.named)
     data = getattr(model, "main_input_name", None)
@@ -39,32 +28,28 @@ def build_norms(
         place = NormPlace(path.removeprefix(sites.prefix), names, required, parameters.open)
         device = device_at(model, path)
         with made_on(device):
-            mine = config.norm_for(norm, place, shared)
-        if mine is not None:
-            built[index] = _finished(mine, config.torch_dtype).to(device).train(model.training)
+            made = config.norm_for(norm, place, shared)
+        if made is None:
+            continue
+        for module in made.modules():
+            uninstall(module)  # a copy has the hooks of the base's norm
+        if any(p.dtype != config.torch_dtype for p in made.parameters()):
+            made.to(config.torch_dtype)
+        built[index] = made.requires_grad_(True).to(device).train(model.training)
     return built
 
 
-def _finished(norm: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Without the hooks that a copy has of the base's norm, its weights in the dtype that they are trained in."""
-    for module in norm.modules():
-        uninstall(module)
-    for p in norm.parameters():
-        p.requires_grad_(True)
-    return norm.to(dtype) if any(p.dtype != dtype for p in norm.parameters()) else norm
-
-
 def put_norms(model: nn.Module, sites: SiteMap, name: str, norms: Mapping[int, nn.Module]) -> None:
-    """Keep the norms that an adapter owns, beside the base's."""
+    """Keep the norms that an adapter owns next to those of the base, frozen."""
     for index, norm in norms.items():
         holder = holder_at(model, sites.norms[index].rpartition(".")[0])
         if str(index) not in holder.norms:
             holder.norms[str(index)] = Named()
-        holder.norms[str(index)].put(name, norm)  # type: ignore[operator]
+        holder.norms[str(index)].put(name, norm.requires_grad_(False))  # type: ignore[operator]
 
 
 def norms_at(model: nn.Module, sites: SiteMap, name: str) -> dict[int, nn.Module]:
-    """The norms that an adapter owns, by the place of the base's in the map."""
+    """The norms that an adapter owns, by the place in the map of the norm that each replaces."""
     finders, _ = norm_finders(model, sites)
     found = {index: find(name) for index, find in finders.items()}
     return {index: norm for index, norm in found.items() if norm is not None}
@@ -73,7 +58,7 @@ def norms_at(model: nn.Module, sites: SiteMap, name: str) -> dict[int, nn.Module
 def norm_finders(
     model: nn.Module, sites: SiteMap
 ) -> tuple[dict[int, Callable[[str], nn.Module | None]], dict[int, nn.Module]]:
-    """For each norm that some adapter stands in for: how to find a name's, and the base's module."""
+    """For each norm of the base that adapters replace, by its place in the map: a lookup by name, and the base's module."""
     finders: dict[int, Callable[[str], nn.Module | None]] = {}
     modules = {}
     for index, path in enumerate(sites.norms):
@@ -85,7 +70,7 @@ def norm_finders(
 
 
 def drop_norms(model: nn.Module, name: str) -> None:
-    """Take an adapter's norms out."""
+    """Remove the norms of an adapter."""
     for module in model.modules():
         if isinstance(module, Holder):
             for named in module.norms.values():
@@ -94,19 +79,4 @@ def drop_norms(model: nn.Module, name: str) -> None:
 
 def with_statistics(module: nn.Module) -> list[nn.Module]:
     """The norms inside a module that keep running statistics."""
-    return [m for m in module.modules() if isinstance(m, _WITH_STATISTICS) and m.track_running_stats]
-
-
-def standing_still(
-    base: Collection[nn.Module], owned: Mapping[str, list[nn.Module]], learning: Collection[str], mode: str
-) -> list[nn.Module]:
-    """The norms whose statistics do not move: the base's unless it is trained whole, and those of what does not learn.
-
-    Args:
-        base: The base's norms that keep statistics.
-        owned: Those of each adapter.
-        learning: The names that learn.
-        mode: How the base learns, see `Handle.train_only`.
-    """
-    still = [] if mode == "trained" else list(base)
-    return [*still, *(norm for name, norms in owned.items() if name not in learning for norm in norms)]
+    return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]

@@ -1,7 +1,7 @@
-"""What adapters go along with where a model is computed on several devices, and what they refuse.
+"""Refusals of models that are wrapped for several devices.
 
-Attach first, then wrap: DistributedDataParallel and `fully_shard` take adapters along like any weights. DataParallel does not: its
-replicas are shallow copies made for one call, and the hooks of a replica find the adapters of the first device.
+Attach first, then wrap: DistributedDataParallel and `fully_shard` treat adapters like any weights. DataParallel does not: its
+replicas are shallow copies made for one call, whose hooks find the adapters of the first device.
 """
 
 from __future__ import annotations
@@ -19,11 +19,7 @@ _INSTEAD = (
 
 
 def refuse_parallel(model: nn.Module) -> None:
-    """Refuse a model that is wrapped or sharded already.
-
-    Raises:
-        AttachError: Naming how, and the way out.
-    """
+    """Refuse a model that is wrapped or sharded already."""
     name = type(model).__name__
     if name == "DataParallel":
         raise AttachError(
@@ -40,11 +36,7 @@ def refuse_parallel(model: nn.Module) -> None:
 
 
 def refuse_replica(state: ModelState, module: nn.Module) -> None:
-    """Refuse a forward pass of a copy that DataParallel made.
-
-    Raises:
-        AttachError: With the way out.
-    """
+    """Refuse a forward pass of a replica that DataParallel made."""
     if module.__dict__.get("_is_replica") and state.parts:
         raise AttachError(
             f"DataParallel runs a replica of this {type(module).__name__}, which would compute with the adapters of the first "

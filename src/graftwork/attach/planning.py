@@ -1,8 +1,11 @@
-"""From a composition to its plan, or a new fusion, in one model: names are looked up here; what cannot be computed is refused."""
+"""The plan of a composition in a model, and the modules of a new fusion: names are looked up and checked here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from torch import nn
 
 from graftwork.attach import building
 from graftwork.attach.base_merge import refuse_twice
@@ -14,16 +17,13 @@ from graftwork.errors import CompositionError
 from graftwork.forward.heads_in_use import OWN, Labels, SeveralHeads, heads_in_use, labelled
 from graftwork.forward.model_with_heads import ModelWithHeads
 from graftwork.forward.plan import Plan, make_plan, refuse_rows
+from graftwork.forward.stand_ins import StandIns
 from graftwork.methods import AdapterModule
 from graftwork.weights.names import check_new, unknown
 
 
 def named_block(state: ModelState, composition: Composition) -> Composition:
-    """A composition, with a fusion's block in the place of its name.
-
-    Raises:
-        CompositionError: If it is none.
-    """
+    """The composition, or the block of a fusion that is given by its name."""
     if composition is not None and not isinstance(composition, (str, Block)):
         raise CompositionError(f"{composition!r} is no composition; give an adapter's name, None, or a block")
     pool = state.pool_of(composition) if isinstance(composition, str) else None
@@ -31,12 +31,7 @@ def named_block(state: ModelState, composition: Composition) -> Composition:
 
 
 def plan_of(state: ModelState, composition: Composition, head: str | Sequence[str] | None = OWN) -> Plan | None:
-    """The plan of a composition in a model, ``None`` where nothing is to be computed.
-
-    Raises:
-        UnknownNameError: If something in it is not there.
-        CompositionError: If it cannot be computed.
-    """
+    """The plan of a composition in a model, ``None`` if it is the plain model; refuses what cannot be computed."""
     if composition is None and head in (None, OWN):
         return None
     if state.in_base is not None:
@@ -44,11 +39,11 @@ def plan_of(state: ModelState, composition: Composition, head: str | Sequence[st
     for name in names_in(composition):
         state.require_adapter(name)
     for fuse in fusions_in(composition):
-        there = state.pool_of(fuse.name)
-        if there is None:
+        added = state.pool_of(fuse.name)
+        if added is None:
             raise unknown(fuse.name, state.fusions, "fusion", f"call add_fusion({fuse!r}) or load it first")
-        if there.kind != fuse.kind:
-            raise CompositionError(f"{fuse!r}: {fuse.name!r} is a {type(there).__name__}; it was added as {there!r}")
+        if added.kind != fuse.kind:
+            raise CompositionError(f"{fuse!r}: {fuse.name!r} is a {type(added).__name__}; it was added as {added!r}")
     injected = state.peft_adapters.active_in(composition)
     norms, modules = norm_finders(state.model, state.sites)
     plan = make_plan(composition, state.sites, state.site_modules, norms, modules)
@@ -56,7 +51,7 @@ def plan_of(state: ModelState, composition: Composition, head: str | Sequence[st
     if plan.prompt is not None:
         plan.prompt.prepare(plan)
     refuse_rows(plan, state.model, state.sites)
-    plan.looked_up = building.looked_up(state.model, state.sites, {*plan.branch, *plan.stream})
+    plan.looked_up = _token_embeddings(state, {*plan.branch, *plan.stream})
     chosen = heads_in_use(composition, head, state.head_labels, state.head_for)
     if isinstance(state.model, ModelWithHeads):
         plan.named_heads = chosen
@@ -70,19 +65,14 @@ def plan_of(state: ModelState, composition: Composition, head: str | Sequence[st
     known.update(state.head_labels)
     plan.labels = labelled(chosen, known)
     for path in state.head_paths:
-        program = building.head_stand_ins(chosen, path, state.head_of)
+        program = _head_stand_ins(chosen, path, state.head_of)
         if program is not None:
             plan.heads[path] = program
     return plan
 
 
 def new_fusion(state: ModelState, block: Learned, config: LearnedConfig) -> dict[int, LearnedModule]:
-    """The modules of a new fusion, by the place of their site in the map.
-
-    Raises:
-        CompositionError: If the pool names what is not there, or an adapter that cannot be weighed.
-        NameTakenError: If the name is taken.
-    """
+    """The modules of a new fusion, by the place of their site in the map; refuses adapters that cannot be weighed."""
     check_new(block.name, state, "a fusion")
     for child in names_in(block):
         state.require_adapter(child)
@@ -94,3 +84,25 @@ def new_fusion(state: ModelState, block: Learned, config: LearnedConfig) -> dict
                 refuse_unweighable(block, child, key, module)
     present = [n for n, here in state.site_modules.items() if any(here.adapter(child) for child in names_in(block))]
     return building.build_fusion(state.model, state.sites, present, block, config)
+
+
+def _token_embeddings(state: ModelState, written: Collection[int]) -> str | None:
+    """The path of the model's own token embeddings if adapters write there, else ``None``."""
+    paths = [site.output.module for n, site in enumerate(state.sites) if site.kind == "embedding" and n in written]
+    if not paths:
+        return None
+    try:
+        tokens = state.model.get_input_embeddings()  # type: ignore[operator]  # of models of transformers
+    except (AttributeError, NotImplementedError):
+        return None
+    return next((path for path in paths if state.model.get_submodule(path) is tokens), None)
+
+
+def _head_stand_ins(chosen: Any, path: str, head_of: Callable[[str], Mapping[str, nn.Module]]) -> StandIns:
+    """What replaces the model's head module at ``path``: a module, ``None``, or one of these for each child of a block."""
+    if chosen is None:
+        return None
+    if isinstance(chosen, str):
+        return head_of(chosen).get(path)
+    block, children = chosen
+    return block, tuple(_head_stand_ins(child, path, head_of) for child in children)

@@ -1,4 +1,4 @@
-"""Where a fusion looks, and the smaller fusion of those that it looks at most (Rücklé et al. 2021, arXiv:2010.11918)."""
+"""The mean attention of a fusion, and a smaller fusion of the adapters with most of it (Rücklé et al. 2021, arXiv:2010.11918)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,16 @@ class Pruned:
 
     Attributes:
         block: The smaller fusion.
-        attention: The mean attention to each child of the whole pool, in the pool's order; 1 in all.
-        kept: The places in the pool of the children that are kept.
+        attention: The mean attention to each child of the whole pool, in its order; adds up to 1.
+        kept: The places in the whole pool of the children that are kept.
         pool: The whole pool.
+
+    Example:
+        >>> adapters.add_fusion(gw.Fuse("a", "b", name="ab"))
+        >>> pruned = adapters.prune_fusion("ab", [batch], keep=1)
+        >>> adapters.active = pruned.block
+        >>> len(pruned.kept), len(pruned.attention)
+        (1, 2)
     """
 
     block: Fuse
@@ -40,11 +47,7 @@ class Pruned:
 
 
 def mean_attention(handle: Handle, fusion: str, batches: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """The mean attention of an active fusion over the unpadded positions of some batches.
-
-    Returns:
-        For each site a tensor ``(adapters,)`` in float64 that adds up to one.
-    """
+    """The mean attention of an active fusion over the unpadded positions of batches: ``(adapters,)`` in float64 for each site."""
     sums: dict[str, Tensor] = {}
     counts: dict[str, float] = {}
     for batch in batches:
@@ -58,7 +61,7 @@ def mean_attention(handle: Handle, fusion: str, batches: Iterable[Mapping[str, A
 def prune(
     handle: Handle, fusion: str, batches: Iterable[Mapping[str, Any]], keep: int, name: str | None, active: Composition
 ) -> Pruned:
-    """See `graftwork.Adapters.prune_fusion`."""
+    """The smaller fusion and the attention; see `graftwork.Adapters.prune_fusion`."""
     if fusion not in handle.fusions:
         raise unknown(fusion, handle.fusions, "fusion")
     pool = handle.fusions[fusion]
@@ -89,18 +92,14 @@ def prune(
         config = handle.config(fusion)
         assert isinstance(config, LearnedConfig)
         handle.add_fusion(block, config, head_from=fusion if handle.labels(fusion) is not None else None)
-        _copy_weights(handle, fusion, name)
+        sources = handle.modules_of(fusion)
+        for site, module in handle.modules_of(name).items():
+            module.load_state_dict(sources[site].state_dict())
     return Pruned(block, tuple(attention.tolist()), kept, pool)
 
 
-def _copy_weights(handle: Handle, source: str, name: str) -> None:
-    theirs = handle.modules_of(source)
-    with torch.no_grad():
-        for site, module in handle.modules_of(name).items():
-            module.load_state_dict(theirs[site].state_dict())
-
-
 def _mask(weight: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    """A weight for each position: 0 where it is padding, else 1."""
     for key in ("attention_mask", "decoder_attention_mask"):
         mask = batch.get(key)
         if isinstance(mask, Tensor) and mask.shape == weight.shape[:-1]:

@@ -1,4 +1,4 @@
-"""Whether a site gives what an adapter reads there."""
+"""Checks that a site has what an adapter reads there."""
 
 from __future__ import annotations
 
@@ -17,15 +17,11 @@ _TAP_OF = {
 
 
 def require_read(site: Site, reads: str, writes: str, owner: str, dimension: int = -1) -> None:
-    """Refuse a read that a site does not give.
-
-    Raises:
-        SiteError: Naming what the site lacks.
-    """
-    there = site.extra.get("channels", -1)
-    if there != dimension:
+    """Refuse a read that a site does not have."""
+    channels = site.extra.get("channels", -1)
+    if channels != dimension:
         raise SiteError(
-            f"{owner} mixes {_called(dimension)}, but at {site.key} the channels are {_called(there)}; leave that kind out"
+            f"{owner} mixes {_called(dimension)}, but at {site.key} the channels are {_called(channels)}; leave that kind out"
         )
     if site.holds_stream(writes == "stream") and reads in ("output", "stream", "normed"):
         return
@@ -54,11 +50,7 @@ def _called(dimension: int) -> str:
 
 
 def require_hidden(sites: SiteMap, site: Site, module: AdapterModule) -> None:
-    """Refuse hidden states that are not carried to a site.
-
-    Raises:
-        SiteError: Naming the first.
-    """
+    """Refuse a module that reads hidden states which the site does not have."""
     known = hidden_taps(sites, site) if module.also_reads else {}
     lacking = next((role for role in module.also_reads if role not in known), None)
     if lacking is not None:

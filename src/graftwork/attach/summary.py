@@ -1,14 +1,15 @@
-"""A table of what a model carries."""
+"""A table of the adapters and fusions of a model."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Iterable
+
+from torch import nn
 
 from graftwork.attach.members import shared_by_members
 from graftwork.attach.state import ModelState
-from graftwork.compose import names_in
-from graftwork.compose.blocks import fusions_in
 from graftwork.weights.names import parted
 
 
@@ -18,13 +19,13 @@ class Row:
 
     Attributes:
         name: Its name. An adapter with several members is followed by a row for each.
-        method: The method, or ``"fusion"``; ``"member"`` for what is one member's alone, counted in its adapter's row too.
-        weights: Number of its weights, norms included, what its sites share once, the head not.
+        method: The method, ``"fusion"``, or ``"member"`` for the weights of one member, which its adapter's row includes.
+        weights: Number of its weights, with norms and without the head; shared ones count once.
         head: Number of weights of its head.
-        share: Weights over those of the base.
+        share: Its weights divided by those of the base.
         active: Whether it is part of what is active.
         trainable: Whether it is trained.
-        sites: Where it is: the number of its sites of each kind.
+        sites: The number of its sites of each kind.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Summary:
     base: int
 
     def row(self, name: str) -> Row:
-        """The row of one that is on the model."""
+        """The row of one name."""
         return next(row for row in self.rows if row.name == name)
 
     def __str__(self) -> str:
@@ -59,49 +60,28 @@ class Summary:
 
 def summarize(state: ModelState) -> Summary:
     """The table of one model."""
-    active = (
-        set(names_in(state.runtime.active))
-        | {f.name for f in fusions_in(state.runtime.active)}
-        | set(state.active_heads)
-    )
-    active |= {state.owner_of(name) for name in active}
     base = sum(p.numel() for p, _ in state.original_flags)
+    active = state.names_in_use
+
+    def row(name: str, method: str, parts: Iterable[nn.Module], sites: Iterable[str]) -> Row:
+        weights, head = _size(parts), _size(state.head_of(name).values())
+        trained = name in state.trainable or state.owner_of(name) in state.trainable
+        counts = collections.Counter(state.sites[key].kind for key in sites)
+        where = ", ".join(f"{kind} ×{count}" for kind, count in counts.items())
+        return Row(name, method, weights, head, weights / max(base, 1), name in active, trained, where)
+
     rows = []
     for name in state.parts:
-        modules = [*state.modules_of(name).values()]
-        norms = [*state.norms_of(name).values()] if name in state.names else []
-        shared = state.shared_of(name)
-        everything = (*modules, *norms, *([] if shared is None else [shared]))
-        weights = sum(p.numel() for m in everything for p in m.parameters())
-        head = sum(p.numel() for m in state.head_of(name).values() for p in m.parameters())
-        method = state.adapter_config(name).display_name if name in state.names else state.kind_of(name)
-        rows.append(
-            Row(
-                name,
-                method,
-                weights,
-                head,
-                weights / max(base, 1),
-                name in active,
-                name in state.trainable,
-                _sites(state, name),
-            )
-        )
-        here = state.members_of(name) if name in state.names else ()
-        rows += [_member(state, member, base, active) for member in here if len(here) > 1]
+        modules, shared, is_adapter = state.modules_of(name), state.shared_of(name), name in state.names
+        norms = state.norms_of(name).values() if is_adapter else ()
+        method = state.adapter_config(name).display_name if is_adapter else state.kind_of(name)
+        rows.append(row(name, method, (*modules.values(), *norms, *([] if shared is None else [shared])), modules))
+        members = state.members_of(name) if is_adapter else ()
+        for member in members if len(members) > 1 else ():
+            own = shared_by_members(state, name).of(parted(member)[1])
+            rows.append(row(member, "member", [own], ()))
     return Summary(tuple(rows), base)
 
 
-def _sites(state: ModelState, name: str) -> str:
-    """The number of an adapter's or a fusion's sites, by their kind."""
-    counts = collections.Counter(state.sites[key].kind for key in state.modules_of(name))
-    return ", ".join(f"{kind} ×{count}" for kind, count in counts.items())
-
-
-def _member(state: ModelState, name: str, base: int, active: set[str]) -> Row:
-    """The row of what is one member's alone."""
-    adapter, member = parted(name)
-    weights = sum(p.numel() for p in shared_by_members(state, adapter).of(member).parameters())
-    head = sum(p.numel() for m in state.head_of(name).values() for p in m.parameters())
-    learns = name in state.trainable or adapter in state.trainable
-    return Row(name, "member", weights, head, weights / max(base, 1), name in active, learns)
+def _size(modules: Iterable[nn.Module]) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())

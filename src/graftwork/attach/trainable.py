@@ -1,4 +1,4 @@
-"""What learns: which weights ask for a gradient, and whose dropout is on."""
+"""What is trained: which weights require a gradient, and whose dropout is on."""
 
 from __future__ import annotations
 
@@ -22,13 +22,10 @@ BASES = ("frozen", "norms", "trained")
 def trainable_names(
     state: ModelState, what: Composition | Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[Composition, ...]]:
-    """The names that learn, and what is active by default: one composition, or nothing where that must be said.
+    """The names that are trained, and the composition that is active by default, if there is one.
 
-    A `Fuse`, or another block that learns, means its own weights, not those of its pool; any other block means every adapter
-    and fusion in it.
-
-    Raises:
-        UnknownNameError: If something is not there.
+    A `Fuse` or another trainable block means its own weights, not those of its pool; any other block means all adapters and
+    fusions in it.
     """
     default: tuple[Composition, ...] = (what,) if what is None or isinstance(what, (str, Block)) else ()
     if what is None:
@@ -41,18 +38,14 @@ def trainable_names(
         names = (*names_in(what), *(f.name for f in fusions_in(what)))
     else:
         names = tuple(what)
-        default = names[:1] if len(names) == 1 else ()
+        default = names if len(names) == 1 else ()
     for name in names:
         state.require(name)
     return names, default
 
 
 def refuse_untrainable(state: ModelState, what: object, names: Sequence[str], base: str) -> None:
-    """Refuse what could not learn, or would learn by a part of its gradients.
-
-    Raises:
-        AttachError: If weights of the base are to learn and are offloaded, or quantised layers give no gradients back.
-    """
+    """Refuse to train weights of a base that is offloaded, and to train through quantised layers without gradients."""
     if base != "frozen" or (not names and state.head_paths):
         refuse_trained(state.model, f"train_only({what!r}, base={base!r})")
     if base != "frozen" or set(names) - set(state.lone_heads):
@@ -60,33 +53,22 @@ def refuse_untrainable(state: ModelState, what: object, names: Sequence[str], ba
 
 
 def set_trainable(state: ModelState, names: Sequence[str], base: str) -> None:
-    """Set every weight's gradient flag and whether every module is `trainable`."""
+    """Set ``requires_grad`` of every weight and `trainable` of every module."""
     reclaim(state.model)
-    for p in state.model.parameters():
-        p.requires_grad_(False)
+    state.model.requires_grad_(False)
     if base == "trained":
         for p, flag in state.original_flags:
             p.requires_grad_(flag)
     elif base == "norms":
         for path in state.sites.norms:
-            _learn(state.model.get_submodule(path))
-    known = (*state.names, *state.fusions)
-    for name in known:
+            _train(state.model.get_submodule(path))
+    for name in (*state.names, *state.fusions, *state.members):
+        trained = name in names or state.owner_of(name) in names
         for module in state.modules_of(name).values():
-            module.set_trainable(name in names)
-            if name in names:
-                _learn(module)
-    for member in state.members:
-        for module in state.modules_of(member).values():
-            module.set_trainable(member in names or state.owner_of(member) in names)
+            module.set_trainable(trained)
     for name in names:
-        if name in state.members:
-            adapter, member = parted(name)
-            _learn(shared_by_members(state, adapter).of(member))
-        else:
-            _learn_whole(state, name)
-        for head in state.head_of(name).values():
-            _learn(head)
+        for part in _parts(state, name):
+            _train(part)
     if not names:
         shared = shared_weights(state.model)
         for path in state.head_paths:
@@ -95,7 +77,7 @@ def set_trainable(state: ModelState, names: Sequence[str], base: str) -> None:
 
 
 def warn_of_unclear_heads(state: ModelState, what: Composition | Sequence[str]) -> None:
-    """Say which weights stay frozen that may be a head: one that begins with random weights would stay random."""
+    """Warn of frozen weights that may be a head: a new one would keep its random weights."""
     frozen = []
     for path in state.unclear_heads:
         parent, _, name = path.rpartition(".")
@@ -106,28 +88,30 @@ def warn_of_unclear_heads(state: ModelState, what: Composition | Sequence[str]) 
     if frozen:
         kind = type(state.model).__name__
         warnings.warn(
-            f"train_only({what!r}): {', '.join(frozen)} of this {kind} does not learn, and all adapters share it. If there is "
-            "a new head of a task in there, say which modules "
-            "it is, and each adapter owns a copy that learns: gw.attach(model, heads=[...]); a parameter that learns for all is "
-            "set by requires_grad_(True) after train_only; heads=() says that there is no head",
+            f"train_only({what!r}): {', '.join(frozen)} of this {kind} does not learn, and all adapters share it. If a new head is "
+            "in there, name its modules, and each adapter gets a copy that is trained: gw.attach(model, heads=[...]); to train a "
+            "parameter for all adapters, call requires_grad_(True) on it after train_only; heads=() means that there is no head",
             UserWarning,
             stacklevel=3,
         )
 
 
-def _learn_whole(state: ModelState, name: str) -> None:
-    """What the sites share, an adapter's norms, its members' heads; the modules at the sites learn already."""
-    common = state.shared_of(name)
-    if common is not None:
-        _learn(common)
-    if name not in state.names:
-        return
-    heads = [head for member in state.members_of(name) for head in state.head_of(member).values()]
-    for module in (*state.norms_of(name).values(), *heads):
-        _learn(module)
+def _parts(state: ModelState, name: str) -> list[nn.Module]:
+    """The modules that are trained with a name: of an adapter with its norms and its members' heads, of a member its own."""
+    heads = list(state.head_of(name).values())
+    kind = state.kind_of(name)
+    if kind == "member":
+        adapter, member = parted(name)
+        return [shared_by_members(state, adapter).of(member), *heads]
+    shared = state.shared_of(name)
+    parts = [*state.modules_of(name).values(), *heads, *([] if shared is None else [shared])]
+    if kind == "adapter":
+        parts += state.norms_of(name).values()
+        parts += [head for member in state.members_of(name) for head in state.head_of(member).values()]
+    return parts
 
 
-def _learn(module: nn.Module) -> None:
+def _train(module: nn.Module) -> None:
     for p in module.parameters():
         if p.is_floating_point():
             p.requires_grad_(True)

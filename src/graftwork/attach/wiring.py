@@ -1,8 +1,8 @@
-"""Putting hooks where a map of sites says, taking them off again, and keeping them in place when peft wraps modules."""
+"""Putting hooks on the modules of a map of sites, removing them, and moving them when peft wraps modules."""
 
 from __future__ import annotations
 
-from copy import copy as shallow
+import copy
 
 from torch import nn
 
@@ -22,14 +22,7 @@ Homes = list[tuple[nn.Module, str, nn.Module]]
 
 
 def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runtime) -> Homes:
-    """Put the hooks on a model.
-
-    Returns:
-        For each module with ports its parent, its name there, and itself: where it is at home.
-
-    Raises:
-        SiteError: If a site names a module that the model does not have.
-    """
+    """Put the hooks on a model; returns each module with ports, with its parent and its name there."""
     ports: dict[str, Ports] = {}
     norm_index = {path: n for n, path in enumerate(sites.norms)}
 
@@ -45,13 +38,13 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
                 add_port(at(tap.module, site), tap, index, role)
         for role, tap in hidden_taps(sites, site).items():
             add_port(at(tap.module, site), tap, index, role)
-        for stream, tap in (("branch", site.output), ("stream", stream_tap(site))):
+        for is_stream, tap in ((False, site.output), (True, stream_tap(site))):
             target = at(tap.module, site)
             if tap.end == "output":
-                target.writes.append((tap.call, tap.slot, index, stream == "stream"))
+                target.writes.append((tap.call, tap.slot, index, is_stream))
             elif tap.slot is not None:
-                target.entries.append((tap.call, tap.slot, index, stream == "stream"))
-            _facts(model, target, index, site, norm_index)
+                target.entries.append((tap.call, tap.slot, index, is_stream))
+            _add_site(model, target, index, site, norm_index)
     for path, n in norm_index.items():
         at(path).norm = n
     for path in heads:
@@ -74,7 +67,7 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
     for path in entry_paths(model, sites):
         module = model.get_submodule(path)
         names = parameter_names(module)
-        if isinstance(module, ModelWithHeads):  # it hands all but the labels on by name
+        if isinstance(module, ModelWithHeads):  # it passes all but the labels on by name
             names += parameter_names(module.base)
         module.__dict__[ENTRY] = Entry(runtime, names)
         module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
@@ -128,41 +121,39 @@ def unwire_projection(model: nn.Module, site: Site, index: int, homes: Homes) ->
 
 
 def hidden_taps(sites: SiteMap, site: Site) -> dict[str, Tap]:
-    """Where the stream enters each layer, for the site of kind ``layer`` that ends the stack; nothing for any other."""
-    if site.kind != "layer":
-        return {}
-    layers = sites.layers(site.stack)
-    if site.layer != max(layers):
+    """The taps where the stream enters each layer, for the site of kind ``layer`` at the end of a stack; else none."""
+    layers = sites.layers(site.stack) if site.kind == "layer" else {}
+    if not layers or site.layer != max(layers):
         return {}
     first = {n: next((s.layer_input for s in layers[n] if s.layer_input is not None), None) for n in layers}
     return {f"{HIDDEN}{n}": tap for n, tap in first.items() if tap is not None}
 
 
 def wire_copy(original: nn.Module, like: nn.Module) -> None:
-    """Have a copy of a part of the model written to where the original is: a copied head with the vocabulary's projection."""
+    """Give a copied head the sites inside the original, such as the projection to the vocabulary."""
     for path, module in original.named_modules():
         ports: Ports | None = module.__dict__.get(PORTS)
         if ports is not None and (ports.entries or ports.writes):
-            mine = shallow(ports)
-            mine.norm, mine.head, mine.inputs, mine.outputs = None, None, [], []
-            install(like.get_submodule(path), mine)
+            copied = copy.copy(ports)
+            copied.norm, copied.head, copied.inputs, copied.outputs = None, None, [], []
+            install(like.get_submodule(path), copied)
 
 
 def install(module: nn.Module, ports: Ports) -> None:
-    """Put the ports and the hooks on a module; its output passes ours first, so that every other hook sees what was added."""
+    """Put the ports and the hooks on a module; ours sees the output first, so that other hooks see what adapters added."""
     module.__dict__[PORTS] = ports
     module.register_forward_pre_hook(before, with_kwargs=True)
     module.register_forward_hook(after, with_kwargs=True, prepend=True)
 
 
 def stream_tap(site: Site) -> Tap:
-    """Where the stream itself is written at a site: behind its norm, at the block's output, or with the branch."""
+    """The tap where adapters write into the stream at a site: after its norm, at the block's output, or at the branch."""
     if site.norm is not None and site.kind != "layer":
         return Tap(site.norm, "output", None, site.output.call)
     return site.output
 
 
-def _facts(model: nn.Module, ports: Ports, index: int, site: Site, norm_index: dict[str, int]) -> None:
+def _add_site(model: nn.Module, ports: Ports, index: int, site: Site, norm_index: dict[str, int]) -> None:
     ports.sites[index] = site
     if isinstance(site.scale, str):
         try:
@@ -182,13 +173,12 @@ def _module(model: nn.Module, path: str, site: Site | None) -> nn.Module:
         return model.get_submodule(path)
     except AttributeError as error:
         where = f"site {site.key}" if site is not None else "the map of sites"
-        raise SiteError(
-            f"{where} names the module {path!r}, which {type(model).__name__} does not have: {error}"
-        ) from error
+        kind = type(model).__name__
+        raise SiteError(f"{where} names the module {path!r}, which {kind} does not have: {error}") from error
 
 
 def entry_paths(model: nn.Module, sites: SiteMap) -> list[str]:
-    """The model and every module around its blocks: whichever of them is called from outside opens the frame."""
+    """The paths of the model and of every module around its blocks: the one that is called first opens the frame."""
     paths = {""}
     for site in sites:
         path = site.block if site.block and site.stack else site.output.module
@@ -201,17 +191,15 @@ def entry_paths(model: nn.Module, sites: SiteMap) -> list[str]:
 
 
 def rehome(model: nn.Module, homes: Homes) -> bool:
-    """Move ports from modules that something else wrapped since (peft) to the wrapper; whether any was moved."""
+    """Move ports from modules that were replaced since (peft wraps them) to what replaces them; returns whether any was."""
     moved = False
     for n, (parent, name, module) in enumerate(homes):
         now = parent._modules.get(name)
-        if now is module or now is None:
-            continue
         ports = module.__dict__.get(PORTS)
-        if ports is None or PORTS in now.__dict__:
+        if now is module or now is None or ports is None or PORTS in now.__dict__:
             continue
         uninstall(module)
-        uninstall(now)  # torch.ao hands hooks on to the module that it puts there, without their keywords
+        uninstall(now)  # torch.ao copies hooks to the module that it puts there, without their keywords
         install(now, ports)
         homes[n] = (parent, name, now)
         moved = True
@@ -224,7 +212,7 @@ def rehome(model: nn.Module, homes: Homes) -> bool:
 
 
 def unwire(model: nn.Module) -> None:
-    """Take every hook of ours off a model, and every module that we put there."""
+    """Remove every hook and every module of graftwork from a model."""
     for module in list(model.modules()):
         if PORTS in module.__dict__ or ENTRY in module.__dict__:
             uninstall(module)
@@ -233,12 +221,9 @@ def unwire(model: nn.Module) -> None:
 
 
 def attached_part(model: nn.Module) -> str | None:
-    """The path of the first module that serves an attached model, ``None`` where there is none.
-
-    A copied part of an attached model serves nothing.
-    """
+    """The path of the first module that belongs to an attached model, ``None`` if there is none; copied parts do not count."""
     for path, module in model.named_modules():
-        for ours in (module.__dict__.get(PORTS), module.__dict__.get(ENTRY)):
-            if ours is not None and ours.runtime.handle is not None:
+        for hooked in (module.__dict__.get(PORTS), module.__dict__.get(ENTRY)):
+            if hooked is not None and hooked.runtime.handle is not None:
                 return path
     return None

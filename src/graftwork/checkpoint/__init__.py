@@ -1,9 +1,9 @@
-"""Files on disk: one folder an adapter, a fusion, a composition or the difference of a trained base.
+"""Files on disk: one folder for each adapter, fusion, head, composition or difference of a trained base.
 
-A folder holds ``graftwork.json`` (how it was made, what it was trained on) and, for an adapter or a fusion,
-``adapter.safetensors`` or ``fusion.safetensors``; a composition holds its parts in numbered folders under ``adapters``
-and ``fusions``; the difference of a base holds ``base.safetensors``. Reading is strict and all or nothing; writing happens
-aside and ends with a rename.
+A folder has ``graftwork.json`` (the configuration, the base that it was trained on) and ``adapter.safetensors``,
+``fusion.safetensors`` or ``head.safetensors``. A composition has its parts in numbered folders under ``adapters``, ``fusions`` and
+``heads``; the difference of a base has ``base.safetensors``. Reading is strict, and all or nothing; a folder is written under
+another name and then renamed.
 """
 
 from graftwork.checkpoint.base import load_base, save_base, unload_base
@@ -11,9 +11,11 @@ from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.loading import load
 from graftwork.checkpoint.progress import has_progress, restore_progress, save_progress
 from graftwork.checkpoint.saving import save
+from graftwork.checkpoint.staging import LoadOptions
 
 __all__ = [
     "Fingerprint",
+    "LoadOptions",
     "has_progress",
     "load",
     "load_base",

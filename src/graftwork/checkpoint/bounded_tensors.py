@@ -1,4 +1,4 @@
-"""A limit on what is made while a file is read: the sizes in its manifest may be any."""
+"""A limit on the tensors that are made while a file is read, whatever sizes its manifest has."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from graftwork.checkpoint.folders import MANIFEST
 from graftwork.errors import CheckpointError
 
-_TIMES, _ALWAYS = 8, 2**22  # values that a method may make and throw away, for each that is kept and at all
+_TIMES, _ALWAYS = 8, 2**22  # values that may be made for each value in the file, and in addition
 
 
 class BoundedTensors(TorchDispatchMode):
-    """A mode in which tensors that a file asks for are counted, and refused where the file has no weights for them.
-
-    Args:
-        where: The name of the file in messages.
-        tensors: Its tensors.
+    """A mode that counts the values of new tensors, and refuses many more than the file has.
 
     Raises:
-        CheckpointError: Before the tensors that are made become several times as many values as the file has.
+        CheckpointError: Before a tensor is allocated that exceeds several times the number of values in the file.
     """
 
     def __init__(self, where: str, tensors: Mapping[str, Tensor]) -> None:
@@ -34,13 +30,13 @@ class BoundedTensors(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        # of numbers alone a tensor is made
+        # with a device and no tensor among the arguments, the call makes a new tensor
         if "device" in kwargs and not any(isinstance(arg, Tensor) for arg in (*args, *kwargs.values())):
             made = func(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": False})
             self._left -= made.numel()
             if self._left < 0:
                 raise CheckpointError(
                     f"{self._where} is damaged: by the sizes in its {MANIFEST} it has many more weights than the "
-                    f"{self._values:,d} that are in it"
+                    f"{self._values:,d} in its tensors; copy the folder again, or save it anew"
                 )
         return func(*args, **kwargs)

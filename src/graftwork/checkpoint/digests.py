@@ -1,8 +1,8 @@
-"""What a fusion or a composition was trained over: a digest of each adapter that is not in its file.
+"""The adapters that a fusion or a composition was trained over: a digest of each that is not in its file.
 
-A fusion's weights mean something over the adapters of its pool only, and in a file it names them. The digest is of an
-adapter's configuration and of the values of its tensors, whatever their dtype. Neither the tensors' names take part, which
-change where a version of transformers renames modules, nor heads, which no fusion sees.
+A fusion's weights fit only the adapters of its pool, which its file has by name alone. The digest is of an adapter's configuration
+and of the values of its tensors, whatever their dtype. It leaves out the tensors' names, which change where a version of
+transformers renames modules, and heads, which are no part of a fusion's input.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,14 +27,12 @@ from graftwork.weights.names import parted
 from graftwork.weights.samples import whole
 
 logger = logging.getLogger(__name__)
-Digests = Mapping[str, str]
 
 
 def over(composition: Composition) -> tuple[str, ...]:
-    """The names of the adapters, members and fusions that a composition computes with; of a fusion those of its pool."""
-    inner = [fusion.name for fusion in fusions_in(composition)]
-    if isinstance(composition, Learned):
-        inner = inner[1:]
+    """The names of the adapters, members and fusions in a composition; of a fusion, of those in its pool."""
+    fusions = [fusion.name for fusion in fusions_in(composition)]
+    inner = fusions[1:] if isinstance(composition, Learned) else fusions
     return tuple(dict.fromkeys((*names_in(composition), *inner)))
 
 
@@ -45,37 +42,29 @@ def of_model(handle: Handle, names: Iterable[str]) -> dict[str, str]:
 
 
 def digest(name: str, config: AdapterConfig | LearnedConfig | HeadConfig, tensors: Tensors) -> str:
-    """The digest of one adapter or fusion.
+    """The digest of one adapter, fusion or head.
 
-    Args:
-        name: Its name; that of a member (``"hyper:mnli"``) leaves out what is another member's alone.
-        config: The configuration of the whole adapter.
-        tensors: All tensors of the adapter, as they are called in files.
+    For a member (``"hyper:mnli"``), ``config`` and ``tensors`` are those of the whole adapter; what only other members have is
+    left out.
     """
-    mine = {key: t for key, t in tensors.items() if not key.startswith(HEAD)}
+    included = {key: t for key, t in tensors.items() if not key.startswith(HEAD)}
     member = parted(name)[1]
     if isinstance(config, AdapterConfig) and member in config.members:
         own = f"shared/own.{config.members.index(member)}."
-        mine = {key: t for key, t in mine.items() if not key.startswith("shared/own.") or key.startswith(own)}
+        included = {key: t for key, t in included.items() if not key.startswith("shared/own.") or key.startswith(own)}
         config = config.with_members((member,))
     found = hashlib.sha256(json.dumps(without_starts(config.to_dict()), sort_keys=True).encode())
-    for value in sorted(_digest_of(tensor) for tensor in mine.values()):
+    for value in sorted(_digest_of(tensor) for tensor in included.values()):
         found.update(value)
     return found.hexdigest()
 
 
-def require_known(where: str, name: str, known: Digests | None, here: Digests, other_members: bool) -> None:
-    """Refuse other adapters under the names of those that something was trained over.
+def require_known(
+    where: str, name: str, known: Mapping[str, str] | None, here: Mapping[str, str], other_members: bool
+) -> None:
+    """Refuse other adapters under the names of those that a fusion or a composition was trained over.
 
-    Args:
-        where: How messages call the file.
-        name: What was trained: the fusion's name, or the composition in words.
-        known: The digests in the file, ``None`` in one of a version that kept none.
-        here: Those of what is there now.
-        other_members: Whether others will do.
-
-    Raises:
-        CheckpointError: Naming them.
+    ``known`` are the digests in the file, ``None`` in a file of a version that wrote none; ``here`` are those on the model.
     """
     if known is None:
         if here:
@@ -92,29 +81,26 @@ def require_known(where: str, name: str, known: Digests | None, here: Digests, o
         raise CheckpointError(
             f"{where}: {name} was trained over other adapters than those that are here as {', '.join(map(repr, unlike))}: "
             "their weights or options differ. Load the ones that it was trained over (save(..., members=True) keeps a "
-            "fusion and its pool together), or say load(..., other_members=True)"
+            "fusion and its pool together), or give load(..., other_members=True)"
         )
 
 
 def outside(composition: Composition, inside: Collection[str]) -> tuple[str, ...]:
-    """The names that a composition needs, and its folder does not hold."""
+    """The names that a composition needs and that are not ``inside`` its folder."""
     return tuple(name for name in over(composition) if name not in inside and parted(name)[0] not in inside)
 
 
 def same_pool(one: Learned | None, other: Learned | None) -> bool:
-    """Whether two pools are one; that of a `Fuse`, which has no weights of a child's own, in whatever order."""
+    """Whether two pools are the same; in any order for a `Fuse`, which has no weights for a single child."""
     if isinstance(one, Fuse) and isinstance(other, Fuse) and one.options == other.options:
         return sorted(map(repr, one.children)) == sorted(map(repr, other.children))
     return one == other
 
 
 def _digest_of(tensor: Tensor) -> bytes:
-    """Of the shape and the values, floats of every precision as float64."""
+    """The digest of a tensor's shape and values, floats of every precision as float64."""
     value = whole(tensor.detach()).cpu().contiguous()
-    kind: Any = "float"
-    if value.is_floating_point():
-        value = value.double()
-    else:
-        kind = value.dtype
-    start = f"{kind} {tuple(value.shape)}".encode()
+    is_float = value.is_floating_point()
+    start = f"{'float' if is_float else value.dtype} {tuple(value.shape)}".encode()
+    value = value.double() if is_float else value
     return hashlib.sha256(start + value.reshape(-1).view(torch.uint8).numpy().tobytes()).digest()

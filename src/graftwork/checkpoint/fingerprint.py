@@ -1,14 +1,13 @@
-"""What an adapter was trained on: the model's type, its layers and widths, and a few values of each of its weights.
+"""The base that an adapter was trained on: the model's type, its layers and widths, and a few values of each weight.
 
-Type and sizes cannot tell two revisions of one model apart, sampled weights can. The sample is kept as values, not as a
-hash: so a copy of the base in half precision is recognised, and a difference can be named. A head, a pooler or a longer
-vocabulary do not make another base.
+Type and sizes are the same for two revisions of one model, sampled weights are not. The sample is kept as values, not as a hash:
+so a copy of the base in half precision is recognised, and a weight that differs can be named. Another head, another pooler or a
+longer vocabulary do not make it another base.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -25,11 +24,11 @@ class Fingerprint:
     """What is known of a base.
 
     Attributes:
-        model_type: The type that its configuration names, else its class's name.
-        model_class: Name of the class of the base model; told to the reader, not compared.
+        model_type: The type in its configuration, else the name of its class.
+        model_class: The name of the base model's class; for messages, not compared.
         stacks: Each stack of layers with its number of layers and its width.
-        samples: Every weight whose values can be looked at: name to some of them (``None`` for one that is not finite).
-        rows: The number of rows of each table outside the layers, such as the embeddings: here one may be longer.
+        samples: A few values of each weight that can be read, by name (``None`` for a value that is not finite).
+        rows: The number of rows of each table outside the layers, such as the embeddings: a model may have more of them.
     """
 
     model_type: str
@@ -40,7 +39,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, handle: Handle, *, sample: bool = True) -> Fingerprint:
-        """That of an attached model, its weights looked at or not."""
+        """The fingerprint of an attached model; without ``sample`` its weights are left out."""
         if handle.in_base is not None:
             raise CheckpointError(
                 f"{handle.in_base.composition!r} is merged into the base, which is another one while it is; call unmerge() first"
@@ -53,7 +52,7 @@ class Fingerprint:
         return cls(str(kind), type(base).__name__, stacks, {n: w.sample() for n, w in weights.items()}, rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The fingerprint as JSON values."""
         return {
             "model_type": self.model_type,
             "model_class": self.model_class,
@@ -63,33 +62,31 @@ class Fingerprint:
         }
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """In words, what the type and the layers of another differ in; its weights are not compared."""
+        """The differences in type and layers from another, in words; weights are not compared."""
         found = []
         if self.model_type != other.model_type:
             found.append(f"its model type is {self.model_type!r}, this one's {other.model_type!r}")
         for stack in dict.fromkeys((*self.stacks, *other.stacks)):
             name = stack or "the model"
-            if stack not in self.stacks or stack not in other.stacks:
-                found.append(
-                    f"{name} is a stack of layers in {'this one' if stack in other.stacks else 'its base'} only"
-                )
+            size, here = self.stacks.get(stack), other.stacks.get(stack)
+            if size is None or here is None:
+                found.append(f"{name} is a stack of layers in {'this one' if size is None else 'its base'} only")
                 continue
-            (layers, width), (here, here_width) = self.stacks[stack], other.stacks[stack]
-            if layers != here:
-                found.append(f"{name} has {layers} layers in its base, {here} here")
-            if width != here_width:
-                found.append(f"{name} is {width} wide in its base, {here_width} here")
+            if size[0] != here[0]:
+                found.append(f"{name} has {size[0]} layers in its base, {here[0]} here")
+            if size[1] != here[1]:
+                found.append(f"{name} is {size[1]} wide in its base, {here[1]} here")
         return found
 
     def renamed(self, renaming: Renaming) -> Fingerprint:
-        """The same with the names of another model; of its samples those outside the stacks keep theirs."""
+        """The same fingerprint with the names of another model."""
         stacks = {renaming.stacks.get(stack, stack): size for stack, size in self.stacks.items()}
         samples = {renaming.path(name): sample for name, sample in self.samples.items()}
         rows = {renaming.path(name): n for name, n in self.rows.items()}
         return dataclasses.replace(self, stacks=stacks, samples=samples, rows=rows)
 
     def renaming(self, handle: Handle) -> Renaming:
-        """How what a file says of this base is called in a model of the same type."""
+        """The renaming from the modules of this base to those of a model of the same type."""
         here = Fingerprint.of(handle, sample=False)
         if self.model_type != here.model_type or self.stacks.keys() <= here.stacks.keys():
             return Renaming({stack: stack for stack in self.stacks})
@@ -102,19 +99,21 @@ class Fingerprint:
         return Renaming(find(self.stacks, here.stacks, score))
 
     def changed_weights(self, handle: Handle) -> list[str]:
-        """Which sampled weights an attached model has otherwise, or not at all; quantised ones cannot be told.
+        """The names of the sampled weights that differ in an attached model, or are not there.
 
-        A weight that is not there by its name is looked for in its layer by its values.
+        A weight that is not there by its name is searched in its layer by its values. Quantised weights are not compared.
         """
         contents = Contents(handle)
         changed, compared = [], 0
         for name, sample in self.samples.items():
             weight, rows = contents.weights.get(name), self.rows.get(name)
             if weight is None:
-                # Outside the layers another class of model may have less than that which was saved.
-                if stack_of(name, self.stacks) is None or _packed(handle, name) or not telling(sample):
+                stack = stack_of(name, self.stacks)
+                layer = None if stack is None else layer_of(name, stack)
+                # Outside the layers a model of another class may have fewer weights.
+                if stack is None or layer is None or _packed(handle, name) or not telling(sample):
                     continue
-                known = _found(name, sample, self.stacks, contents)
+                known = contents.hold(stack, layer, sample)
             elif not weight.readable or (rows is not None and len(weight.tensor) < rows):
                 continue
             else:
@@ -126,15 +125,8 @@ class Fingerprint:
         return list(self.samples) if self.samples and not compared else changed
 
 
-def _found(name: str, sample: Sample, stacks: Iterable[str], contents: Contents) -> bool:
-    """Whether the layer that a name leads into has the values of a sample under another name."""
-    stack = stack_of(name, stacks)
-    layer = None if stack is None else layer_of(name, stack)
-    return stack is not None and layer is not None and contents.hold(stack, layer, sample)
-
-
 def _packed(handle: Handle, name: str) -> bool:
-    """Whether a module keeps its weight packed, and gives it by a method only."""
+    """Whether a module stores its weight packed, and returns it from a method of that name."""
     path, _, leaf = name.rpartition(".")
     for module in (handle.sites.prefix + path, path):
         try:
@@ -145,18 +137,19 @@ def _packed(handle: Handle, name: str) -> bool:
 
 
 def _telling_weights(handle: Handle) -> dict[str, Weight]:
-    """The weights by which a base is known: all but those of heads and poolers, which begin anew with every task."""
-    aside = {plain_name(handle, path) for path in (*handle.head_paths, *handle.unclear_heads)}
+    """The weights that identify a base: all but those of heads and poolers, which are new for every task."""
+    left_out = {plain_name(handle, path) for path in (*handle.head_paths, *handle.unclear_heads)}
     return {
         name: weight
         for name, weight in base_weights(handle).items()
         if weight.readable
         and "pooler" not in name.split(".")
-        and not any(name == path or name.startswith(f"{path}.") for path in aside)
+        and not any(name == path or name.startswith(f"{path}.") for path in left_out)
     }
 
 
 def _stacks(handle: Handle) -> dict[str, tuple[int, int]]:
+    """The number of layers and the width of each stack."""
     prefix = handle.sites.prefix
     widths: dict[str, int] = {}
     for site in handle.sites:

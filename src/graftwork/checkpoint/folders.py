@@ -1,8 +1,8 @@
-"""Folders on disk: written aside and put in place in one step, read whole or not at all.
+"""Folders on disk: written under another name and put in place in one step, read whole or not at all.
 
-A folder that is replaced changes places with the new one in one call of the system, where there is such a call; elsewhere it
-is first renamed to a fixed name beside it, where `existing` finds it between the two renames. Whatever moment a crash
-picks, the old or the new folder is complete. What a process that has ended left beside is taken away by the next save.
+A folder that is replaced changes places with the new one in one system call, where there is one. Elsewhere it is first renamed
+to a fixed name next to it, where `existing` finds it between the two renames. So the old or the new folder is complete whenever a
+crash happens. The next save removes what an ended process left.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ T = TypeVar("T")
 
 
 def replace_folder(folder: Path, files: Mapping[str, bytes], *, marker: str = MANIFEST) -> Path:
-    """Write files (by their path inside) to a folder that is not there yet, is empty, or is one of ours.
+    """Write files (by their path inside) to a folder that does not exist yet, is empty, or was written by `save`.
 
     Args:
         folder: The folder.
         files: The files.
-        marker: The file by which a folder of ours is known; where it is another than the manifest, such a folder holds no
-            other files than these.
+        marker: The file by which a folder that was written before is known; where it is another than the manifest, such a
+            folder holds no other files than these.
 
     Returns:
         The folder.
 
     Raises:
-        CheckpointError: If something else is there, or it cannot be written: the disk is full, say. Nothing is changed then.
+        CheckpointError: If something else is there, or it cannot be written, on a full disk for instance; nothing is changed then.
     """
     try:
         folder = _real(folder)
@@ -59,7 +59,8 @@ def replace_folder(folder: Path, files: Mapping[str, bytes], *, marker: str = MA
         try:
             for path, data in files.items():
                 _write(aside / path, data)
-            _sync_folders(aside)
+            for inner in [aside, *(path for path in aside.rglob("*") if path.is_dir())]:
+                _sync(inner)
             if old.exists() and not folder.exists():  # a crash between two renames
                 old.rename(folder)
             if folder.exists():
@@ -78,7 +79,7 @@ def replace_folder(folder: Path, files: Mapping[str, bytes], *, marker: str = MA
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write one file aside and rename it to its place."""
+    """Write one file under another name and rename it."""
     path = _real(path)
     aside = _aside(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +93,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or what a crash left of it while it was being replaced.
+    """Return the folder, or the old one that a crash left while it was being replaced.
 
     Raises:
         CheckpointError: If there is none.
@@ -103,11 +104,9 @@ def existing(folder: Path) -> Path:
             if folder.is_dir():
                 return folder
             if folder.exists() or not old.is_dir():
-                break
+                what = "is a file" if folder.exists() else "is not there"
+                raise CheckpointError(f"{folder} {what}; give the folder that `save` made")
             time.sleep(0.01)  # another process may be between its two renames
-        if folder.exists() or not old.is_dir():
-            what = "is a file" if folder.exists() else "is not there"
-            raise CheckpointError(f"{folder} {what}; give the folder that `save` made")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{str(folder)!r} cannot be the path of a folder: {error}") from error
     warnings.warn(
@@ -117,7 +116,7 @@ def existing(folder: Path) -> Path:
 
 
 def read_whole(folder: Path, read: Callable[[Path], T]) -> T:
-    """What a function reads of a folder, all of it from one save where another process saves meanwhile.
+    """Return what a function reads of a folder, all of it from one save even if another process saves meanwhile.
 
     Raises:
         CheckpointError: If it is not there, or damaged.
@@ -136,10 +135,10 @@ def read_whole(folder: Path, read: Callable[[Path], T]) -> T:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The JSON of a folder of ours, as it was written.
+    """Return the JSON of a folder that `save` wrote.
 
     Raises:
-        CheckpointError: If the folder is none of ours, or the JSON is damaged or changed.
+        CheckpointError: If `save` did not write the folder, or the JSON is damaged or changed.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -152,15 +151,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "it again, which adds one",
             stacklevel=2,
         )
-    elif data[DIGEST] != digest_of(data):
+    elif data[DIGEST] != _digest_of(data):
         raise CheckpointError(
-            f"{path} is damaged or was changed: it does not say what it was written with; copy the folder again, or save anew"
+            f"{path} is damaged or was changed: its hash is not that of its content; copy the folder again, or save it anew"
         )
     return data
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of JSON.
+    """Return the object in a file of JSON.
 
     Raises:
         CheckpointError: If the file is damaged, or larger than such a file can be.
@@ -177,15 +176,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def dump(data: Mapping[str, Any]) -> bytes:
-    """JSON as it is written, with a hash of what it says in it."""
-    told = {**data, DIGEST: digest_of(data)}
-    return (json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Return JSON values as the bytes of a manifest, with their hash added."""
+    signed = {**data, DIGEST: _digest_of(data)}
+    return (json.dumps(signed, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def digest_of(data: Mapping[str, Any]) -> str:
-    """The hash of what JSON says, however it is laid out."""
-    told = {key: value for key, value in data.items() if key != DIGEST}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+def _digest_of(data: Mapping[str, Any]) -> str:
+    """Return the hash of JSON values, which does not depend on their layout."""
+    content = {key: value for key, value in data.items() if key != DIGEST}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -201,7 +200,7 @@ def _refuse(constant: str) -> None:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """What a folder that took another's place differs in."""
+    """Return what differs in a folder that replaced another; ``None`` where there is none."""
     try:
         found = folder.stat()
     except OSError:
@@ -210,7 +209,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Have two folders change places in one step; ``False`` where the system cannot."""
+    """Make two folders change places in one step; return ``False`` where the system cannot."""
     try:
         call = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):
@@ -242,17 +241,17 @@ def _require_ours(folder: Path, files: Collection[str], marker: str) -> None:
 
 
 def _real(folder: Path) -> Path:
-    """The folder itself, behind links, so that it can be renamed."""
+    """Return the folder that a link leads to, so that it can be renamed."""
     return Path(os.path.realpath(folder))
 
 
 def _aside(folder: Path) -> Path:
-    """A new name beside a folder, that tells which process writes there."""
+    """Return a new path next to a folder, with this process in its name."""
     return _beside(folder, f"{_HOST}.{os.getpid()}.{uuid.uuid4().hex}.new")
 
 
 def _tidy(folder: Path) -> None:
-    """Take away what processes that have ended left of their saves of this folder."""
+    """Remove what ended processes left of their saves of this folder."""
     start = _beside(folder, "").name
     for path in [p for p in folder.parent.iterdir() if p.name.startswith(start) and p.suffix == ".new"]:
         host, process = path.name.removeprefix(start).split(".")[:2]
@@ -269,15 +268,13 @@ def _runs(process: int) -> bool:
         return True  # elsewhere the signal 0 ends a process
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
 def _beside(folder: Path, ending: str) -> Path:
-    """A hidden sibling that belongs to this folder's name and to no other's."""
+    """Return the path of a hidden sibling that belongs to this folder alone."""
     name = folder.name
     if len(name) > _LONGEST:
         name = name[:_LONGEST] + hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -292,13 +289,8 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folders(top: Path) -> None:
-    for path in [top, *(p for p in top.rglob("*") if p.is_dir())]:
-        _sync(path)
-
-
 def _sync(folder: Path) -> None:
-    """Have a folder's entries on disk; Windows has no such call."""
+    """Flush a folder's entries to the disk; Windows has no such call."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,10 +1,10 @@
-"""The JSON of a folder as models that check it strictly: what is written is exactly what can be read."""
+"""The JSON of a folder as pydantic models that check it strictly: what is written is exactly what can be read."""
 
 from __future__ import annotations
 
 import contextlib
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,18 +14,18 @@ from pydantic.functional_validators import AfterValidator, BeforeValidator, Inst
 
 from graftwork.attach import Labels
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import DIGEST, MANIFEST
+from graftwork.checkpoint.folders import DIGEST, MANIFEST, read_manifest
 from graftwork.compose import Block, Learned, composition_from_dict, composition_to_dict
 from graftwork.errors import CheckpointError, GraftworkError
 from graftwork.weights.samples import Sample
 
 FORMAT = 1
-_LEFT_OUT: dict[str, Any] = {"member_heads": {}, "members": None, "contents": None}  # of a file where they say nothing
+_LEFT_OUT: dict[str, Any] = {"member_heads": {}, "members": None, "contents": None}  # not written with these values
 _WAY_OUT = "copy the folder again, or save it anew"
 
 
 class Record(BaseModel):
-    """An object in a manifest: every field has its own type, and there are no others."""
+    """An object in a manifest: every field has exactly its type, and there are no other fields."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", protected_namespaces=())
 
@@ -76,8 +76,8 @@ class HeadRecord(Record):
         model_class: The class that the head belongs to: one of the same class takes it.
         names: The names of its labels, in order.
         problem_type: As in a model's configuration.
-        modules: The path of each of its modules to the name of the module's class.
-        config: What it was made by, as its ``to_dict`` gives it; ``None`` for one of an AutoModelForX.
+        modules: The path of each of its modules, and the name of the module's class.
+        config: Its configuration as JSON values; ``None`` for a head of an AutoModelForX.
     """
 
     model_class: str
@@ -88,7 +88,7 @@ class HeadRecord(Record):
 
     @property
     def labels(self) -> Labels:
-        """What its outputs stand for."""
+        """The names of its outputs, and what problem they are for."""
         return Labels(self.names, self.problem_type)
 
 
@@ -100,7 +100,7 @@ def _version() -> str:
 
 
 class Manifest(Record):
-    """What every manifest begins with: the format, the version of graftwork that wrote it, what is in the folder."""
+    """What every manifest begins with: the format, the version of graftwork that wrote it, the kind of content."""
 
     format: int = FORMAT
     graftwork: str = Field(default_factory=_version)
@@ -116,14 +116,14 @@ class AdapterManifest(Manifest):
 
     Attributes:
         name: Its name.
-        config: Its configuration, as its ``to_dict`` gives it.
+        config: Its configuration as JSON values.
         pool: A fusion's block with its pool.
-        base: What it was trained on.
-        sites: The sites it stands at, with their widths.
+        base: The base that it was trained on.
+        sites: The keys of its sites, with their widths.
         head: Its head, ``None`` where it was trained without one.
-        member_heads: The heads that members of it have of their own.
-        members: For a fusion the digest of each adapter of its pool, by name; ``None`` in a file that keeps none.
-        sha256: That of the file with its tensors.
+        member_heads: The heads of its members, by the member's name.
+        members: For a fusion the digest of each adapter of its pool, by name; ``None`` in a file that has none.
+        sha256: The hash of the file with its tensors.
     """
 
     kind: Literal["adapter", "fusion", "head"]
@@ -145,15 +145,15 @@ class AdapterManifest(Manifest):
 
 
 class CompositionManifest(Manifest):
-    """A composition and the names of its parts, which lie in numbered folders under ``adapters``, ``fusions`` and ``heads``.
+    """A composition and the names of its parts, which are in numbered folders under ``adapters``, ``fusions`` and ``heads``.
 
     Attributes:
         composition: The composition.
-        adapters: The adapters in the folder.
-        fusions: The fusions in it.
-        heads: The heads by themselves in it.
-        members: The digest of each adapter that the composition needs and the folder lacks; ``None`` where it keeps none.
-        contents: For each part's folder the hash of its manifest; ``None`` in a file that keeps none.
+        adapters: The names of the adapters in the folder.
+        fusions: The names of the fusions in it.
+        heads: The names of the heads in it that belong to no adapter or fusion.
+        members: The digest of each adapter that the composition needs and the folder lacks; ``None`` in a file that has none.
+        contents: For each part's folder the hash of its manifest; ``None`` in a file that has none.
     """
 
     kind: Literal["composition"] = "composition"
@@ -165,20 +165,20 @@ class CompositionManifest(Manifest):
     contents: dict[str, str] | None = None
 
     def parts(self) -> Iterator[tuple[str, str, str]]:
-        """Each part's folder inside, its kind and its name; a fusion behind those in its pool."""
+        """Yield each part's folder inside, its kind and its name; a fusion after the fusions in its pool."""
         for kind, names in (("adapter", self.adapters), ("fusion", self.fusions), ("head", self.heads)):
             for n, name in enumerate(names):
                 yield f"{kind}s/{n}", kind, name
 
 
 class Difference(Manifest):
-    """What a trained base differs in from its original.
+    """The difference between a trained base and its original.
 
     Attributes:
-        original: The base that it was made over, a few values of every tensor of it.
-        model_class: The class of the model; one of the same takes its own head too, where that learned.
-        tensors: The names of the tensors that are kept whole.
-        sha256: That of the file with them.
+        original: The original, with a few values of each of its tensors.
+        model_class: The class of the model; only a model of this class takes the trained head of the model too.
+        tensors: The names of the tensors in the file, each of which is kept whole.
+        sha256: The hash of the file with its tensors.
     """
 
     kind: Literal["base"] = "base"
@@ -192,26 +192,34 @@ AnyManifest = AdapterManifest | CompositionManifest | Difference
 _KNOWN: TypeAdapter[AnyManifest] = TypeAdapter(Annotated[AnyManifest, Field(discriminator="kind")])
 
 
-def parse(data: Mapping[str, Any], where: str) -> AnyManifest:
-    """A manifest from its JSON values.
+def title(held: AnyManifest) -> str:
+    """The name of a folder's content in messages."""
+    if isinstance(held, AdapterManifest):
+        return f"{held.kind} {held.name!r}"
+    return "composition" if isinstance(held, CompositionManifest) else "difference of a base"
+
+
+def manifest_in(folder: Path) -> tuple[AnyManifest, str | None]:
+    """Return the manifest of a folder, and its hash, ``None`` where it has none.
 
     Raises:
-        CheckpointError: If a field is missing, unknown or of the wrong type, or the format is newer.
+        CheckpointError: If it is missing or damaged, a field is missing, unknown or of the wrong type, or the format is newer.
     """
-    said = {key: value for key, value in data.items() if key != DIGEST}
-    number = said.get("format")
+    fields, where = read_manifest(folder), str(folder / MANIFEST)
+    digest = fields.pop(DIGEST, None)
+    number = fields.get("format")
     if type(number) is int and number != FORMAT:
         raise CheckpointError(
             f"{where} has the format {reprlib.repr(number)}, this graftwork reads {FORMAT}; it was written by another version"
         )
-    wrong = [f"it lacks {key!r}" for key in ("format", "graftwork", "kind") if key not in said]
-    wrong += [f"{key!r} is None" for key in _LEFT_OUT if said.get(key, "") is None]
+    wrong = [f"it lacks {key!r}" for key in ("format", "graftwork", "kind") if key not in fields]
+    wrong += [f"{key!r} is None" for key in _LEFT_OUT if fields.get(key, "") is None]
     if wrong:
         raise CheckpointError(f"{where} is damaged: {wrong[0]}; {_WAY_OUT}")
     try:
-        return _KNOWN.validate_python(said)
+        return _KNOWN.validate_python(fields), digest
     except ValidationError as error:
-        raise CheckpointError(_sentence(error, said, where)) from error
+        raise CheckpointError(_sentence(error, fields, where)) from error
     except CheckpointError as error:
         raise CheckpointError(f"{where}: {error}") from error
     except (TypeError, AttributeError, KeyError, ArithmeticError) as error:
@@ -219,13 +227,13 @@ def parse(data: Mapping[str, Any], where: str) -> AnyManifest:
 
 
 def _sentence(error: ValidationError, value: Any, where: str) -> str:
-    """The first thing that is wrong in a manifest: the file, the key, its value, and the way out."""
+    """Return the message for the first error in a manifest: the file, the key, its value, and the way out."""
     first, *others = error.errors(include_url=False)
     if first["type"] == "union_tag_invalid":
         return f"{where} is of the kind {value['kind']!r:.80}; this graftwork reads {first['ctx']['expected_tags']}"
     missing = first["type"] == "missing"
     keys: list[str] = []
-    for key in first["loc"][1:]:  # behind the kind
+    for key in first["loc"][1:]:  # the first is the kind
         if isinstance(value, dict) and key in value:  # else a place in a list
             keys.append(f"{key!r:.80}")
             value = value[key]

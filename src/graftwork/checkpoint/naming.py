@@ -1,4 +1,4 @@
-"""What the tensors of an adapter, a fusion or a head are called in a file, and whose they are."""
+"""The names of the tensors of an adapter, a fusion or a head in a file, and what they belong to."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from graftwork.checkpoint.manifest import AdapterManifest, HeadRecord
 from graftwork.checkpoint.tensors import HEAD, Tensors, gather
 from graftwork.methods.layers.members import SEPARATOR
 from graftwork.weights.holder import reclaim
+from graftwork.weights.names import full_name
 
 
 def members(handle: Handle, name: str) -> dict[str, str]:
-    """The members of an adapter, by their own names: how compositions name each."""
-    return (
-        dict(zip(handle.adapter_config(name).members, handle.members_of(name), strict=True))
-        if name in handle.names
-        else {}
-    )
+    """The members of an adapter: each member's name, and its name in compositions (``"hyper:mnli"``)."""
+    found = handle.adapter_config(name).members if name in handle.names else ()
+    return {member: full_name(name, member) for member in found}
 
 
 def tensors_of(handle: Handle, name: str) -> Tensors:
-    """Every tensor of an adapter or a fusion, its norms and its head included."""
+    """The tensors of an adapter or a fusion by their names in a file, with its norms and heads."""
     reclaim(handle.model)
     norms = handle.norms_of(name) if name in handle.names else {}
     heads = {"": handle.head_of(name), **{m: handle.head_of(full) for m, full in members(handle, name).items()}}
@@ -36,9 +34,9 @@ def parts(
     heads: Mapping[str, Mapping[str, nn.Module]],
     shared: nn.Module | None,
 ) -> dict[str, nn.Module]:
-    """Modules by site, norms by path, heads, what the sites share, under the names they have in a file.
+    """The modules by site key, norms by path, heads and what the sites share, under their names in a file.
 
-    A head is its modules by path; the adapter's own has the key ``""``, those of members have their names.
+    A head is its modules by path; the adapter's own is under ``""``, its members' under their names.
     """
     return {
         **({} if shared is None else {"shared": shared}),
@@ -49,15 +47,20 @@ def parts(
 
 
 def head_prefix(member: str) -> str:
-    """What the tensors of a head begin with in a file: the adapter's own (``""``), or that of a member."""
+    """How the names of a head's tensors begin in a file; ``member`` is ``""`` for the adapter's own head."""
     return f"{HEAD}{SEPARATOR}{member}/" if member else HEAD
 
 
 def head_records(part: AdapterManifest) -> dict[str, HeadRecord]:
-    """The heads of a part: its own under ``""``, those of its members under their names."""
+    """The heads of a part: its own under ``""``, its members' under their names."""
     return {**({} if part.head is None else {"": part.head}), **part.member_heads}
 
 
 def head_owner(tensor: str, part: AdapterManifest) -> str:
-    """Whose head a tensor in a file is part of: that of a member, or the adapter's own (``""``)."""
+    """The member whose head a tensor in a file belongs to; ``""`` where it is the adapter's own head."""
     return next((m for m in part.member_heads if tensor.startswith(head_prefix(m))), "")
+
+
+def head_name(part: str, member: str) -> str:
+    """The name that the model has for a head of a part: its own (``""``), or that of a member."""
+    return full_name(part, member) if member else part

@@ -19,7 +19,7 @@ from graftwork.attach.changes import changing
 from graftwork.attach.model_head import resized
 from graftwork.checkpoint.bounded_tensors import BoundedTensors
 from graftwork.checkpoint.folders import existing, read_json, replace_folder
-from graftwork.checkpoint.tensors import HEAD, Tensors, decode, encode, fill, gather, require_fit
+from graftwork.checkpoint.tensors import HEAD, Tensors, encode, fill, gather, read_tensors, require_fit
 from graftwork.errors import CheckpointError, ConfigError, GraftworkError
 from graftwork.methods import LoRA, Peft
 from graftwork.methods.layers.projection_config import ends_in
@@ -101,17 +101,15 @@ def load_peft(handle: Handle, folder: Path, name: str | None, *, head: bool | No
 
 def _read(folder: Path) -> tuple[Peft, Tensors]:
     values = read_json(folder / CONFIG)
-    path = folder / TENSORS
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder} lacks {TENSORS}; copy the whole folder, and where it has adapter_model.bin, which may run code when it is "
-            "read, save it anew with peft"
-        )
     try:
         config = Peft(peft={k: value for k, value in values.items() if value is not None and k not in NOT_KEPT})
     except ConfigError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
-    tensors = decode(path.read_bytes(), path)
+    if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():
+        raise CheckpointError(
+            f"{folder} has adapter_model.bin, which may run code when it is read: save it anew with peft"
+        )
+    tensors, _ = read_tensors(folder / TENSORS)
     return config, {f"{k}.weight" if k.endswith(_MAGNITUDE) else k: tensor for k, tensor in tensors.items()}
 
 

@@ -1,8 +1,9 @@
-"""A base whose modules are called otherwise than when a file was written: stacks matched by their sizes and contents.
+"""A base whose modules have other names than when a file was written: stacks matched by their sizes and weights.
 
-A version of transformers renames modules, a wrapper puts a path in front of all of them. A stack of layers that is there
-under no name of the file's is the one of the same number of layers and the same width, and where several are, the one
-whose layers hold the weights that the file knows. What is ambiguous is left as it is, and refused for what it lacks.
+A new version of transformers may rename modules, a wrapper adds a path before all names. A stack of layers in the file whose name
+the model does not have is matched with the model's stack of the same number of layers and the same width; where there are several,
+with the one whose layers have the weights sampled in the file. An ambiguous stack keeps its name, and loading then refuses the
+file for the layers that are missing.
 """
 
 from __future__ import annotations
@@ -24,26 +25,26 @@ C = TypeVar("C", bound=Composition)
 
 @dataclasses.dataclass(frozen=True)
 class Renaming:
-    """From the names in a file to those of a model.
+    """From the names in a file to those in a model.
 
     Attributes:
-        stacks: For each stack of the file that is here its path here.
+        stacks: The path in the model of each stack in the file that the model has.
     """
 
     stacks: Mapping[str, str]
 
     @property
     def changes(self) -> bool:
-        """Whether anything is called otherwise."""
+        """Whether any name differs."""
         return any(old != new for old, new in self.stacks.items())
 
     def layer(self, path: str) -> str:
-        """A path into a layer of the base, or a site's key, as it is here; any other text itself."""
+        """The model's path for a path into a layer, or for a site's key; any other text is returned as it is."""
         old = stack_of(path, self.stacks)
         return path if old is None else _moved(path, old, self.stacks[old])
 
     def path(self, path: str) -> str:
-        """A path in the base as it is here: outside the layers what is around a stack goes the way of the stack."""
+        """The model's path for a path in the base; outside the layers a module is renamed as the stack next to it."""
         if stack_of(path, self.stacks) is not None:
             return self.layer(path)
         around = [_around(old, new) for old, new in self.stacks.items() if old != new]
@@ -51,23 +52,25 @@ class Renaming:
         return _moved(path, *max(inside, key=lambda pair: len(pair[0]))) if inside else path
 
     def tensor(self, name: str) -> str:
-        """The name of a tensor in a file, as it is here."""
+        """The model's name for the name of a tensor in a file."""
         start, slash, rest = name.partition("/")
         if start == "norms":
             return f"norms/{self.path(rest)}"
-        if start == "shared":  # adapters of peft are called by the modules that they change, in a union after a number
+        if (
+            start == "shared"
+        ):  # an adapter of peft has the path of the module that it changes, in a union after a number
             number, dot, path = rest.partition(".") if self.layer(rest) == rest else ("", "", rest)
             return f"shared/{number}{dot}{self.layer(path)}"
         return name if start == "head" else f"{self.layer(start)}{slash}{rest}"
 
     def composition(self, composition: C) -> C:
-        """A composition, with the layers that a `Drop` in it names as they are called here."""
+        """The composition with the model's names of the layers that a `Drop` in it leaves out."""
         if not isinstance(composition, Block):
             return composition
-        return composition_from_dict(self.data(composition.to_dict()))  # type: ignore[return-value]  # of the same kind
+        return composition_from_dict(self.data(composition.to_dict()))  # type: ignore[return-value]  # the same type of block
 
     def data(self, value: Any) -> Any:
-        """JSON values with every path to a layer in them (``"encoder.layer.3"``) as it is here."""
+        """The JSON values with the model's path for every path to a layer in them (``"encoder.layer.3"``)."""
         if isinstance(value, Mapping):
             return {self.data(key): self.data(inner) for key, inner in value.items()}
         if isinstance(value, list):
@@ -76,7 +79,7 @@ class Renaming:
 
 
 class Contents:
-    """What the layers of a model's base hold, looked up by a few values."""
+    """The weights in the layers of a model's base, searched by a few of their values."""
 
     def __init__(self, handle: Handle) -> None:
         self.weights = base_weights(handle)
@@ -98,12 +101,12 @@ class Contents:
 
 
 def find(stacks: Mapping[str, Size], here: Mapping[str, Size], score: Callable[[str, str], int]) -> dict[str, str]:
-    """Which stack of a model each stack of a file is.
+    """Return the stack of a model for each stack of a file; a stack that has none is left out.
 
     Args:
-        stacks: Those of the file, with their number of layers and width.
-        here: Those of the model.
-        score: How many of the weights known of a stack of the file a stack of the model holds.
+        stacks: The stacks of the file, with their number of layers and width.
+        here: The stacks of the model.
+        score: Takes a stack of each; returns how many of the sampled weights of the first are in the second.
     """
     found = {stack: stack for stack in stacks if stack in here}
     free = [stack for stack in here if stack not in found]
@@ -120,25 +123,26 @@ def find(stacks: Mapping[str, Size], here: Mapping[str, Size], score: Callable[[
 
 
 def stack_of(path: str, stacks: Iterable[str]) -> str | None:
-    """The innermost of some stacks that a path leads into a layer of; ``None`` where that is none."""
+    """The innermost stack that has a layer with this path inside; ``None`` where there is none."""
     inside = [stack for stack in stacks if layer_of(path, stack) is not None]
     return max(inside, key=len, default=None)
 
 
 def layer_of(path: str, stack: str) -> int | None:
-    """The layer of a stack that a path leads into."""
+    """The index of the layer of a stack that a path is inside; ``None`` where it is not in the stack."""
     start = f"{stack}." if stack else ""
     number = path[len(start) :].partition(".")[0] if path.startswith(start) else ""
     return int(number) if number.isdecimal() else None
 
 
 def _moved(path: str, old: str, new: str) -> str:
+    """The path with ``new`` in place of ``old`` at its beginning."""
     rest = path[len(old) :].removeprefix(".")
     return f"{new}.{rest}" if new else rest
 
 
 def _around(old: str, new: str) -> tuple[str, str]:
-    """Two paths without the names at their end that they have in common."""
+    """Two paths without the names at their ends that are the same."""
     one, other = old.split("."), new.split(".")
     while one and other and one[-1] == other[-1]:
         one.pop()
@@ -147,12 +151,12 @@ def _around(old: str, new: str) -> tuple[str, str]:
 
 
 def telling(sample: Sample) -> bool:
-    """Whether a weight can be found by its values: one of equal values (zeros, ones) is like many."""
+    """Whether a weight can be found by its values: many weights have all values equal (zeros, ones)."""
     return len(set(sample)) > 1
 
 
 def _parts(tensor: Tensor) -> Iterator[Tensor]:
-    """A weight, and where several are kept in one (experts, gate and up-projection) each of them."""
+    """Yield a weight, and where it is several in one tensor (experts, gate and up-projection) each of them."""
     yield tensor
     for inner in tensor.unbind() if tensor.dim() == 3 else ():
         yield inner

@@ -13,14 +13,15 @@ from pydantic import ValidationError
 from graftwork.attach import Handle
 from graftwork.checkpoint import digests
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import DIGEST, MANIFEST, TENSORS, dump, read_manifest, replace_folder
+from graftwork.checkpoint.folders import DIGEST, MANIFEST, TENSORS, dump, replace_folder
 from graftwork.checkpoint.manifest import (
     AdapterManifest,
+    AnyManifest,
     CompositionManifest,
-    Difference,
     HeadRecord,
-    parse,
+    manifest_in,
     refused_where_too_deep,
+    title,
 )
 from graftwork.checkpoint.naming import members, tensors_of
 from graftwork.checkpoint.tensors import encode, has_weights
@@ -29,41 +30,30 @@ from graftwork.errors import CheckpointError
 
 
 def save(handle: Handle, what: Composition, folder: Path, *, members: bool = False) -> Path:
-    """Write an adapter, a fusion (by name, or as its block) or a head, or another block with everything in it.
-
-    Raises:
-        UnknownNameError: If something is not there.
-        CheckpointError: If there is nothing to save, or the folder holds something else.
-    """
+    """Write an adapter, a fusion, a head or a composition; see `graftwork.Adapters.save`."""
     if isinstance(what, Learned) and not members:
         what = what.name
     elif isinstance(what, str) and members:
         what = handle.fusions.get(what, what)
     if what is None:
         raise CheckpointError("there is nothing to save in None, the plain model; give a name or a block")
-    if isinstance(what, str):
-        return save_part(handle, what, folder)
-    if not isinstance(what, Block):
+    if isinstance(what, Block):
+        return save_composition(handle, what, folder, _everything_in(handle, what))
+    if not isinstance(what, str):
         raise CheckpointError(f"{what!r} cannot be saved; give an adapter's or a fusion's name, or a block")
-    return save_composition(handle, what, folder, everything_in(handle, what))
-
-
-def save_part(handle: Handle, name: str, folder: Path) -> Path:
-    """Write one adapter or fusion."""
-    kind = handle.kind_of(name)
-    if kind == "member":
-        owner = handle.owner_of(name)
+    if handle.kind_of(what) == "member":
+        owner = handle.owner_of(what)
         raise CheckpointError(
-            f"{name!r} is a member of {owner!r} and is saved with it: save({owner!r}, …); or write it out as an adapter of its "
-            f"own first: export({name!r}, …)"
+            f"{what!r} is a member of {owner!r} and is saved with it: save({owner!r}, …); or write it out as an adapter of its "
+            f"own first: export({what!r}, …)"
         )
-    files = part_files(handle, name, Fingerprint.of(handle))
-    require_same(folder, kind, name)
+    part, files = _part(handle, what, Fingerprint.of(handle))
+    require_same(folder, part)
     return replace_folder(folder, files)
 
 
 def save_composition(handle: Handle, composition: Composition, folder: Path, names: Collection[str]) -> Path:
-    """Write a composition and, of the adapters, fusions and heads, those of the given names."""
+    """Write a composition and the adapters, fusions and heads of the given names."""
     known = {"adapters": handle.names, "fusions": handle.fusions, "heads": handle.lone_heads}
     inside: dict[str, Any] = {kind: tuple(n for n in there if n in names) for kind, there in known.items()}
     outside = digests.outside(composition, (*inside["adapters"], *inside["fusions"]))
@@ -72,16 +62,16 @@ def save_composition(handle: Handle, composition: Composition, folder: Path, nam
     base = Fingerprint.of(handle)
     files, contents = {}, {}
     for place, _, name in whole.parts():
-        part = part_files(handle, name, base)
+        _, part = _part(handle, name, base)
         files.update({f"{place}/{path}": data for path, data in part.items()})
         contents[place] = json.loads(part[MANIFEST])[DIGEST]
     files[MANIFEST] = dump(whole.model_copy(update={"contents": contents}).to_dict())
-    require_same(folder, "composition", None)
+    require_same(folder, whole)
     return replace_folder(folder, files)
 
 
-def everything_in(handle: Handle, composition: Composition) -> set[str]:
-    """The names of all adapters and fusions of a composition, and those that its fusions were made over."""
+def _everything_in(handle: Handle, composition: Composition) -> set[str]:
+    """Return the names of all adapters and fusions of a composition, with those in the pools of its fusions."""
     found = {handle.owner_of(name) for name in names_in(composition)}
     todo = list(fusions_in(composition))
     for name in found:
@@ -98,25 +88,14 @@ def everything_in(handle: Handle, composition: Composition) -> set[str]:
     return found
 
 
-def part_files(handle: Handle, name: str, base: Fingerprint) -> dict[str, bytes]:
-    """The files of one adapter, fusion or head."""
+def _part(handle: Handle, name: str, base: Fingerprint) -> tuple[AdapterManifest, dict[str, bytes]]:
+    """Return the manifest of an adapter, a fusion or a head, and its files."""
     data = encode(tensors_of(handle, name))
-    part = describe(handle, name, base, hashlib.sha256(data).hexdigest())
-    return {MANIFEST: dump(part.to_dict()), TENSORS[part.kind]: data}
-
-
-def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> AdapterManifest:
-    """What the manifest of an adapter or a fusion says.
-
-    Raises:
-        UnknownNameError: If there is none of that name.
-        CheckpointError: If something of it could not be read again, such as labels that are no text.
-    """
     config = handle.config(name)
     pool = handle.fusions.get(name)
     try:
         heads = {member: _head_record(handle, full) for member, full in members(handle, name).items()}
-        return AdapterManifest(
+        part = AdapterManifest(
             kind=handle.kind_of(name),  # type: ignore[arg-type]  # a member is refused
             name=name,
             config=config.to_dict(),
@@ -124,7 +103,7 @@ def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> Adapt
             base=base,
             sites={key: handle.sites[key].width for key, m in handle.modules_of(name).items() if has_weights(m)},
             head=_head_record(handle, name),
-            sha256=sha256,
+            sha256=hashlib.sha256(data).hexdigest(),
             member_heads={member: head for member, head in heads.items() if head is not None},
             members=None if pool is None else digests.of_model(handle, digests.over(pool)),
         )
@@ -133,38 +112,30 @@ def describe(handle: Handle, name: str, base: Fingerprint, sha256: str) -> Adapt
         raise CheckpointError(
             f"{name!r} cannot be saved: {what!r:.80} among its {key} could not be read again; give text"
         ) from error
+    return part, {MANIFEST: dump(part.to_dict()), TENSORS[part.kind]: data}
 
 
 def _head_record(handle: Handle, name: str) -> HeadRecord | None:
     labels = handle.labels(name)
     if labels is None:
         return None
-    modules = {path: type(module).__name__ for path, module in handle.head_of(name).items()}
-    made, model_class = handle.head_config(name), type(handle.model).__name__
-    config, kind = None if made is None else made.to_dict(), labels.problem_type
-    return HeadRecord(model_class=model_class, labels=labels.names, problem_type=kind, modules=modules, config=config)
+    config = handle.head_config(name)
+    return HeadRecord(
+        model_class=type(handle.model).__name__,
+        labels=labels.names,
+        problem_type=labels.problem_type,
+        modules={path: type(module).__name__ for path, module in handle.head_of(name).items()},
+        config=None if config is None else config.to_dict(),
+    )
 
 
-def require_same(folder: Path, kind: str, name: str | None) -> None:
-    """Refuse to write one thing over another: a folder is replaced by what it already holds, of newer weights.
-
-    Raises:
-        CheckpointError: If the folder holds another adapter, or another kind of thing.
-    """
-    if not folder.is_dir() or not (folder / MANIFEST).is_file():
+def require_same(folder: Path, new: AnyManifest) -> None:
+    """Refuse to replace a folder that holds something else than what is saved."""
+    if not (folder / MANIFEST).is_file():
         return
     with refused_where_too_deep(folder):
-        held = parse(read_manifest(folder), str(folder / MANIFEST))
-    here = _kind_and_name(held)
-    if here != (kind, name):
-        what = kind if name is None else f"{kind} {name!r}"
-        other = here[0] if here[1] is None else f"{here[0]} {here[1]!r}"
+        held, _ = manifest_in(folder)
+    if title(held) != title(new):
         raise CheckpointError(
-            f"{folder} holds the {other}, not the {what}; give each a folder of its own, or delete that one"
+            f"{folder} holds the {title(held)}, not the {title(new)}; give each a folder of its own, or delete that one"
         )
-
-
-def _kind_and_name(held: AdapterManifest | CompositionManifest | Difference) -> tuple[str, str | None]:
-    if isinstance(held, AdapterManifest):
-        return held.kind, held.name
-    return ("composition" if isinstance(held, CompositionManifest) else "difference of a base"), None

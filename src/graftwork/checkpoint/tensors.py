@@ -1,7 +1,8 @@
-"""Weights by name: gathered from modules, compared with a file's, written back."""
+"""Weights by name: gathered from modules, encoded and decoded, compared with a file's, written back."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,11 +20,7 @@ _SHOWN = 5
 
 
 def gather(parts: Mapping[str, nn.Module]) -> Tensors:
-    """Every parameter and persistent buffer of some modules as ``<part>/<name>``, one that is shared once.
-
-    Raises:
-        CheckpointError: If a weight was quantised.
-    """
+    """Return every parameter and persistent buffer of some modules as ``<part>/<name>``; a shared one only once."""
     seen: set[int] = set()
     found: Tensors = {}
     for part, module in parts.items():
@@ -40,16 +37,12 @@ def gather(parts: Mapping[str, nn.Module]) -> Tensors:
 
 
 def has_weights(module: nn.Module) -> bool:
-    """Whether a site's module has anything of its own in a file; one whose weights are all shared may also be left out."""
+    """Whether a site's module has tensors of its own in a file; one whose weights are all shared has none."""
     return bool(module.state_dict())
 
 
 def encode(tensors: Mapping[str, Tensor]) -> bytes:
-    """The bytes of a safetensors file, each tensor in its own dtype.
-
-    Raises:
-        CheckpointError: If a weight is on the meta device.
-    """
+    """Return the bytes of a safetensors file, each tensor in its own dtype."""
     empty = [name for name, t in tensors.items() if t.is_meta]
     if empty:
         raise CheckpointError(f"{empty[0]!r} is on the meta device and has no values; load or move the model first")
@@ -57,29 +50,32 @@ def encode(tensors: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save(plain, metadata={"format": "pt"})
 
 
-def decode(data: bytes, path: Path) -> Tensors:
-    """The tensors of a safetensors file.
+def read_tensors(path: Path) -> tuple[Tensors, str]:
+    """Return the tensors of a safetensors file, and the hash of the file.
 
     Raises:
-        CheckpointError: If it is damaged.
+        CheckpointError: If it is missing or damaged.
     """
+    if not path.is_file():
+        raise CheckpointError(f"{path.parent} lacks {path.name}; save it again, or copy the whole folder")
+    data = path.read_bytes()
     try:
-        return safetensors.torch.load(data)
+        return safetensors.torch.load(data), hashlib.sha256(data).hexdigest()
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged or cut short ({len(data):,d} bytes): {error}") from error
 
 
 def require_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], where: str) -> None:
-    """Refuse a file whose tensors are not exactly those that the model wants.
-
-    Raises:
-        CheckpointError: Naming every kind of difference and the first of each.
-    """
+    """Refuse a file whose tensors are not exactly those of the model, naming every kind of difference."""
     missing = [name for name in wanted if name not in given]
     extra = [name for name in given if name not in wanted]
     both = [(name, wanted[name], given[name]) for name in wanted if name in given]
     shapes = [f"{name} is {tuple(g.shape)}, not {tuple(w.shape)}" for name, w, g in both if w.shape != g.shape]
-    kinds = [f"{name} is {g.dtype}, not {w.dtype}" for name, w, g in both if not _same_kind(w.dtype, g.dtype)]
+    kinds = [
+        f"{name} is {g.dtype}, not {w.dtype}"
+        for name, w, g in both
+        if w.dtype != g.dtype and not (w.is_floating_point() and g.is_floating_point())
+    ]
     problems = [
         f"{what}: {', '.join(found[:_SHOWN])}{f' and {len(found) - _SHOWN} more' if len(found) > _SHOWN else ''}"
         for what, found in (
@@ -95,16 +91,16 @@ def require_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], where
     empty = [name for name, t in wanted.items() if t.is_meta]
     if empty:
         raise CheckpointError(
-            f"{where}: the model is on the meta device, {empty[0]!r} has no place; load the model first"
+            f"{where}: the model is on the meta device, {empty[0]!r} has no storage; load the model first"
         )
 
 
 @torch.no_grad()
 def fill(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Write a file's values into a model's tensors, which keep their identity.
+    """Write a file's values into a model's tensors, which stay the same objects.
 
-    No precision is lost: a weight that is wider in the file becomes so in the model. A head keeps the model's dtype, which
-    is float32 or wider: `attach.heads.copied` makes it so.
+    No precision is lost: a weight that has a wider dtype in the file gets it in the model. A head keeps the model's dtype,
+    which is float32 or wider (`graftwork.attach.model_head.copied`).
     """
     for name, tensor in wanted.items():
         value = given[name]
@@ -126,7 +122,3 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
-
-
-def _same_kind(one: torch.dtype, other: torch.dtype) -> bool:
-    return one == other or (one.is_floating_point and other.is_floating_point)

@@ -1,4 +1,4 @@
-"""Commands that look at a run: tables in the terminal, one page of HTML."""
+"""Commands that show a run: tables in the terminal, one page of HTML."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from graftwork.cli.shared import RunFolder, app, one_line, put
+from graftwork.cli.shared import Command, RunFolder, app, one_line, put
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     run: RunFolder,
     json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
@@ -41,7 +41,7 @@ def show(
             print_files(write_report(run, plots=plots), console)
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     run: RunFolder,
     to: Annotated[
@@ -50,7 +50,7 @@ def report(
 ) -> None:
     """Write a run as one page of HTML: tables that sort, heat maps, curves.
 
-    The file needs nothing beside it and no network: it can be sent as it is.
+    The file needs no other files and no network: it can be sent as it is.
 
     For example:
 

@@ -1,4 +1,4 @@
-"""Commands about a model and what can stand on it."""
+"""Commands about a model: its sites, and the methods that can be added to it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from graftwork.cli.shared import app, on_meta, one_line, put, quiet
+from graftwork.cli.shared import Command, app, on_meta, one_line, put, quiet
 
 
-@app.command()
+@app.command(cls=Command)
 def sites(
     model: Annotated[
         str,
@@ -25,11 +25,11 @@ def sites(
         bool, typer.Option("--json", help="Print the map as JSON, to give to attach(model, sites=...).")
     ] = False,
 ) -> None:
-    """Print where adapters can stand in a model.
+    """Print the sites of a model, where adapters can be added.
 
-    Nothing is downloaded but the configuration, and no weight is allocated:
-    the model is built on the meta device and its sites are found by tracing
-    one forward pass.
+    Only the configuration is downloaded, and no weight is allocated: the
+    model is built on the meta device, and its sites are found by tracing one
+    forward pass.
 
     For example:
 
@@ -42,7 +42,7 @@ def sites(
         put(found.to_json() if json else str(found))
 
 
-@app.command()
+@app.command(cls=Command)
 def methods(
     model: Annotated[
         str, typer.Option(help="A model, as `graftwork sites` takes it, that weights are counted for.")
@@ -52,8 +52,8 @@ def methods(
 ) -> None:
     """List the adapter methods and the blocks, with their default options on a model.
 
-    What each is, its paper, where it stands there, what it reads and writes,
-    how many weights it has, and how it composes. No weight is allocated.
+    For each its paper, its sites in the model, what it reads and writes, how
+    many weights it has, and how it composes. No weight is allocated.
 
     For example:
 

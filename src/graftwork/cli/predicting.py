@@ -1,4 +1,4 @@
-"""The command that answers with what a run has trained."""
+"""The command that predicts with what a run has trained."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from graftwork.cli.shared import RunFolder, app, one_line, put, quiet, say
+from graftwork.cli.shared import Command, RunFolder, app, one_line, put, quiet, say
 
 
-@app.command()
+@app.command(cls=Command)
 def predict(
     run: RunFolder,
     texts: Annotated[
@@ -21,11 +21,13 @@ def predict(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="The task; by default the run's one target or task, else the one that the texts ask for."),
+        typer.Option(
+            help="The task; by default the run's one target or task, else the one that is found for the texts."
+        ),
     ] = None,
     tasks: Annotated[
         str | None,
-        typer.Option(help="Several tasks, with commas between them: each answers for the same text, in one pass."),
+        typer.Option(help="Several tasks, separated by commas: each predicts the same text, in one pass."),
     ] = None,
     file: Annotated[
         Path | None, typer.Option(help="A file of rows instead of texts: .csv, .tsv, .jsonl, .json, .conll, .parquet.")
@@ -53,8 +55,8 @@ def predict(
 ) -> None:
     """Predict with what a run has trained; one line of JSON for each row.
 
-    Without --task, a run of several tasks finds the one that the text asks
-    for and says which on stderr; where that is not clear, it refuses.
+    Without --task, the task of the text is found among several tasks of the
+    run and printed to stderr; where it is not clear, the command fails.
 
     For example:
 
@@ -73,18 +75,18 @@ def predict(
         from graftwork.inference import Predictor, Several, answers, predictor_for
 
         quiet()
-        asked: Predictor | Several
+        predictor: Predictor | Several
         if tasks is None and task is None and texts and file is None:
-            asked, found = predictor_for(run, texts, kind=kind, seed=seed, language=language, root=root)
+            predictor, found = predictor_for(run, texts, kind=kind, seed=seed, language=language, root=root)
             if found is not None:
                 say(f"task: {found.name} (scores: {found.scores})")
         elif tasks is None:
-            asked = Predictor(run, task, kind=kind, seed=seed, language=language, root=root)
+            predictor = Predictor(run, task, kind=kind, seed=seed, language=language, root=root)
         elif task is not None or kind is not None or language is not None:
             raise RecipeError(
-                "--tasks answers by each task's fusion or adapter; leave --task, --kind and --language out"
+                "--tasks predicts by each task's fusion or adapter; leave --task, --kind and --language out"
             )
         else:
-            asked = Several(run, [name.strip() for name in tasks.split(",")], seed=seed, root=root)
-        for answer in answers(asked, texts or (), file):
+            predictor = Several(run, [name.strip() for name in tasks.split(",")], seed=seed, root=root)
+        for answer in answers(predictor, texts or (), file):
             put(json.dumps(answer, ensure_ascii=False))

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from graftwork.cli.shared import app, on_meta, one_line, quiet
+from graftwork.cli.shared import Command, app, on_meta, one_line, quiet
 from graftwork.errors import ConfigError
 
 if TYPE_CHECKING:
     from graftwork.experiments.planning.recipe import Recipe
 
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
-_BYTES_A_WEIGHT = 4  # files are float32
+_BYTES_A_WEIGHT = 4  # weights in files are float32
 
 
-@app.command()
+@app.command(cls=Command)
 def recommend(
     recipe: Annotated[
         Path | None, typer.Argument(metavar="[RECIPE]", help="A TOML file: its base, and its tasks with their rows.")
@@ -43,17 +43,17 @@ def recommend(
     changing: Annotated[bool, typer.Option("--changing", help="Tasks come and go at run time.")] = False,
     keep_base: Annotated[bool, typer.Option("--keep-base", help="The base's own weights may not be changed.")] = False,
     keep_old: Annotated[
-        bool, typer.Option("--keep-old", help="What was learnt must stay what it is when a task is added.")
+        bool, typer.Option("--keep-old", help="Trained tasks must stay as they are when a task is added.")
     ] = False,
     weights: Annotated[
         str | None,
-        typer.Option(help="At most so many weights a task (1M, 800k), or the bytes of its file in float32 (4MB)."),
+        typer.Option(help="At most that many weights for a task (1M, 800k), or bytes of its file in float32 (4MB)."),
     ] = None,
     latency: Annotated[
-        float | None, typer.Option(help="At most so many times the bare model's time of inference, such as 1.1.")
+        float | None, typer.Option(help="At most that many times the bare model's inference time, such as 1.1.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="The folder of a run: its figures take the place of the literature's.")
+        Path | None, typer.Option(help="The folder of a run: its results replace those of the literature.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the advice as JSON.")] = False,
 ) -> None:
@@ -79,23 +79,23 @@ def recommend(
         limit = None if weights is None else weights_of(weights)
         figures = () if run is None else recommending.read_figures(run)
         found = _recipe(recipe, run)
-        given = _tasks(found) if found is not None and (recipe is not None or not rows) else {}
-        tasks = {**{name: size for name, (size, _) in given.items()}, **rows_of(rows or (), "--rows")}
+        described = _tasks(found) if found is not None and (recipe is not None or not rows) else {}
+        tasks = {**{name: size for name, (size, _) in described.items()}, **rows_of(rows or (), "--rows")}
         sources = rows_of(source or (), "--source", tasks)
-        targets = [target] if target is not None else [*found[0].targets] if found is not None and given else []
+        targets = [target] if target is not None else [*found[0].targets] if found is not None and described else []
         needs = [
             recommending.Needs(
                 target=one,
                 tasks=tasks,
                 # in a recipe with targets every other task is a source of a target's fusion
                 sources=sources
-                or {name: tasks[name] for name in given if found and one in found[0].targets and name != one},
+                or {name: tasks[name] for name in described if found and one in found[0].targets and name != one},
                 changing=changing,
                 keep_base=keep_base,
                 keep_old=keep_old,
                 weights_a_task=limit,
                 latency=latency,
-                kind=given[one][1] if one in given else None,
+                kind=described[one][1] if one in described else None,
             )
             for one in targets or [_only(tasks)]
         ]
@@ -115,11 +115,7 @@ def recommend(
 
 
 def rows_of(given: Iterable[str], option: str, known: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Training rows by task, from ``name=number``, or a name alone whose rows are known.
-
-    Raises:
-        ConfigError: Naming what cannot be read.
-    """
+    """Read the training rows of tasks from ``name=number``, or from a name alone whose rows are known."""
     found: dict[str, int] = {}
     for one in given:
         before, equals, after = one.rpartition("=")
@@ -137,11 +133,7 @@ def rows_of(given: Iterable[str], option: str, known: Mapping[str, int] | None =
 
 
 def weights_of(given: str) -> int:
-    """A limit of weights: a number (``1M``, ``800k``), or the bytes of a file of float32 weights (``4MB``).
-
-    Raises:
-        ConfigError: If it is neither.
-    """
+    """Read a limit of weights from a number (``1M``, ``800k``), or the bytes of a file of float32 weights (``4MB``)."""
     read = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(b?)", given.strip().replace("_", "").replace(",", ""), re.I)
     count = 0.0 if read is None else float(read[1]) * _UNITS[read[2].lower()]
     if read is not None and read[3]:
@@ -152,7 +144,7 @@ def weights_of(given: str) -> int:
 
 
 def _recipe(recipe: Path | None, run: Path | None) -> tuple[Recipe, Path] | None:
-    """The recipe that is given, else that of the run, and the folder that its paths are relative to."""
+    """Return the recipe, else that of the run, and the folder that its paths are relative to."""
     from graftwork.experiments.planning.recipe import Recipe
     from graftwork.experiments.running.folder import recipe_of, root_of
 
@@ -162,7 +154,7 @@ def _recipe(recipe: Path | None, run: Path | None) -> tuple[Recipe, Path] | None
 
 
 def _tasks(found: tuple[Recipe, Path]) -> dict[str, tuple[int, str]]:
-    """The training rows and the kind of each task of a recipe."""
+    """Return the number of training rows and the kind of each task of a recipe."""
     from graftwork.tasks import Task
 
     recipe, root = found
@@ -170,11 +162,7 @@ def _tasks(found: tuple[Recipe, Path]) -> dict[str, tuple[int, str]]:
 
 
 def _only(tasks: Mapping[str, int]) -> str:
-    """The target where none is named: the only task.
-
-    Raises:
-        ConfigError: If there is none, or more than one.
-    """
+    """Return the only task; refuse none or several."""
     if not tasks:
         raise ConfigError("there is no task; give a recipe, or the training rows of a task, such as --rows rte=2490")
     first, *more = tasks
@@ -184,7 +172,7 @@ def _only(tasks: Mapping[str, int]) -> str:
 
 
 def _base(base: str | None, found: tuple[Recipe, Path] | None) -> tuple[str, str, str]:
-    """What the base is called, what it is made of, and the AutoModel class."""
+    """Return the name of the base, the folder or name to load it from, and the AutoModel class."""
     from graftwork.experiments.running.base import auto_class, find_model
 
     if base is not None:

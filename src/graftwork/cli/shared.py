@@ -1,4 +1,4 @@
-"""What every command has: the application, errors as one line, a quiet terminal, a model without memory."""
+"""What the commands share: the application, errors as one line, output, a model without memory for its weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import io
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,31 +14,22 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand
-from typer.models import CommandFunctionType
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 class Command(TyperCommand):
-    """A command whose help is text as it stands: what is in brackets, ``[methods.NAME]``, is no markup of rich."""
+    """A command whose help is plain text: what is in brackets, ``[methods.NAME]``, is not markup of rich."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        told: list[Any] = [self, *self.params]
-        for one in told:
+        documented: list[Any] = [self, *self.params]
+        for one in documented:
             one.help = escape(one.help) if one.help else one.help
 
 
-class App(typer.Typer):
-    """An application of such commands."""
-
-    def command(self, *args: Any, **options: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
-        """Register a command."""
-        return super().command(*args, **{"cls": Command, **options})
-
-
-app = App(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `graftwork run` wrote into.")]
 
@@ -48,9 +39,9 @@ def _root() -> None:
     """Composable adapters for frozen transformers.
 
     A recipe (a TOML file) names a pretrained model and some tasks. `run`
-    trains an adapter for each task, and for each target a fusion of all of
-    them beside what it has to be compared with; `show` says what came out,
-    and `recommend` which method suits a task, also before anything is trained.
+    trains an adapter for each task, and for each target task a fusion of all
+    of them and the baselines; `show` prints the results, and `recommend` says
+    which method suits a task, also before anything is trained.
 
         graftwork run recipe.toml --dry-run
         graftwork run recipe.toml
@@ -58,12 +49,12 @@ def _root() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that knows no ± is no reason to fail
+            stream.reconfigure(errors="replace")  # a terminal may lack a character such as ±
 
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """An error that a user can do something about is one red line and exit code 1; a bug keeps its traceback."""
+    """Print an error of the user's as one red line and exit with code 1; any other error keeps its traceback."""
     from graftwork.errors import GraftworkError
 
     try:
@@ -81,21 +72,21 @@ def one_line() -> Iterator[None]:
 
 
 def say(text: str, style: str = "") -> None:
-    """A line beside the output, whole however long it is."""
+    """Print a line to stderr, without breaking it."""
     from graftwork.report import print_text
 
     print_text(text, Console(stderr=True), style)
 
 
 def put(text: str) -> None:
-    """Lines of the output, with nothing in them that a terminal obeys."""
+    """Print lines to stdout, without control characters."""
     from graftwork.report import printable
 
     typer.echo(printable(text, keep="\n"))
 
 
 def quiet() -> None:
-    """Leave the terminal to the view: transformers would write its own warnings and bars, and Python lines of code."""
+    """Turn off the warnings and bars of transformers, and print Python's warnings without the line of code."""
     from transformers.utils import logging
 
     from graftwork.report import printable
@@ -106,11 +97,7 @@ def quiet() -> None:
 
 
 def on_meta(name: str, auto: str) -> PreTrainedModel:
-    """A model of a folder, of the Hub or of a type, without memory for its weights.
-
-    Raises:
-        ConfigError: If transformers has no such class, or does not know the model's type.
-    """
+    """Return a model of a folder, of the Hub or of a type, without memory for its weights."""
     import torch  # only by the commands that need it
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING

@@ -1,79 +1,71 @@
-"""Commands that train: a recipe, and methods of it held against each other."""
+"""Commands that train: a recipe, or a comparison of its methods."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from graftwork.cli.shared import app, one_line, put, quiet
+from graftwork.cli.shared import Command, app, one_line, put, quiet
 
 if TYPE_CHECKING:
     from graftwork.experiments import Recipe
     from graftwork.report import Live
 
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Train nothing: print what would be trained, and how long it takes.")
+]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines of text instead of the live view.")]
 Redo = Annotated[
     bool,
     typer.Option(
-        "--redo", help="Train anew what no longer fits its data or base, or is damaged, and what depends on it."
+        "--redo", help="Train again what no longer fits its data or base, or is damaged, and what depends on it."
     ),
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    recipe: RecipeFile,
     out: Annotated[
         Path | None,
         typer.Option(help="The folder for everything that is written; by default runs/ and the recipe's name."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Train nothing: say what would be trained, and how long it takes.")
-    ] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Lines of text in place of the live view.")] = False,
+    dry_run: DryRun = False,
+    plain: Plain = False,
     redo: Redo = False,
 ) -> None:
-    """Train everything that a recipe says, and show the results.
+    """Train everything in a recipe, and show the results.
 
-    Interrupted at any moment (Ctrl-C, a crash), the same command goes on
-    where the last one stopped. What is done is not done again; targets, seeds
-    and controls of the recipe may grow later.
+    After an interruption (Ctrl-C, a crash), the same command continues where
+    the last one stopped. What is done is not trained again; targets, seeds
+    and controls can be added to the recipe later.
 
     For example:
 
         graftwork run recipe.toml --out runs/first
     """
     with one_line():
-        from graftwork.experiments import Recipe
+        from graftwork.experiments import Recipe, run
 
         read, root = Recipe.read(recipe), recipe.absolute().parent
         folder = Path("runs") / recipe.stem if out is None else out
-        quiet()
-        from graftwork.report import Live
-
-        if dry_run:
-            from graftwork.experiments import estimate
-
-            put(str(estimate(read, root=root, run=folder, watcher=Live(read, plain=plain))))
-            return
-        from graftwork.experiments import run as train
-
-        with _shown(read, folder, plain) as live:
-            train(read, folder, root=root, watcher=live, redo=redo)
+        _train(read, folder, root, plain, dry_run, lambda live: run(read, folder, root=root, watcher=live, redo=redo))
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    recipe: RecipeFile,
     methods: Annotated[
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="What is compared, with commas between: a [methods.NAME] of the recipe, a method (houlsby), one of peft "
+            help="What is compared, separated by commas: a [methods.NAME] of the recipe, a method (houlsby), one of peft "
             "(peft:lora), or a kind of training (head, fusion, multitask, ...).",
         ),
     ] = None,
@@ -83,26 +75,25 @@ def compare(
             help="The folder for everything that is written; by default runs/ and the recipe's name with -compare."
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Train nothing: say what would be trained, and how long it takes.")
-    ] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Lines of text in place of the live view.")] = False,
+    dry_run: DryRun = False,
+    plain: Plain = False,
     redo: Redo = False,
     costs: Annotated[
-        bool, typer.Option("--costs/--no-costs", help="Measure time and memory of a batch, each in its own process.")
+        bool,
+        typer.Option("--costs/--no-costs", help="Measure time and memory of a batch, each unit in its own process."),
     ] = True,
 ) -> None:
     """Compare methods on the same tasks, seeds and budget.
 
     Each is trained for every target of the recipe (every task, where it names
     none), and so is the whole model: weights, file, time and memory are
-    ratios to that, and scores differ from it by so much, with an interval of
+    ratios to that, and scores are differences from it, with an interval of
     95 % from a paired bootstrap over the scored rows.
 
     Without --methods, the head alone and the [methods.NAME] of the recipe;
     where it has none, pfeiffer, houlsby, compacter, and peft:lora where peft
-    is installed. Interrupted, the same command goes on; with other --methods
-    it adds them to what the folder has.
+    is installed. After an interruption the same command continues; with other
+    --methods it adds them to the folder.
 
     For example:
 
@@ -111,34 +102,32 @@ def compare(
         graftwork compare recipe.toml --methods head,pfeiffer,houlsby
     """
     with one_line():
-        from graftwork.experiments import Recipe, comparison, estimate
+        from graftwork.experiments import Recipe, compare, comparison
 
         read, root = Recipe.read(recipe), recipe.absolute().parent
         names = None if methods is None else methods.split(",")
         folder = Path("runs") / f"{recipe.stem}-compare" if out is None else out
-        asked = comparison(read, names)
-        quiet()
-        from graftwork.report import Live
 
-        if dry_run:
-            put(str(estimate(asked, root=root, run=folder, watcher=Live(asked, plain=plain))))
-            return
-        from graftwork.experiments import compare as train
+        def train(live: Live) -> None:
+            compare(read, names, run=folder, root=root, watcher=live, costs=costs, redo=redo)
 
-        with _shown(asked, folder, plain) as live:
-            train(read, names, run=folder, root=root, watcher=live, costs=costs, redo=redo)
+        _train(comparison(read, names), folder, root, plain, dry_run, train)
 
 
-@contextlib.contextmanager
-def _shown(recipe: Recipe, run: Path, plain: bool) -> Iterator[Live]:
-    """Show a run while it is trained, and what came out; where trainings failed, of the others."""
+def _train(recipe: Recipe, run: Path, root: Path, plain: bool, dry_run: bool, train: Callable[[Live], object]) -> None:
+    """Train with a live view and show the results; in a dry run print only what would be trained."""
     from graftwork.errors import GraftworkError, TrainingError
+    from graftwork.experiments import estimate
     from graftwork.report import Live, gather, print_all, print_tables
 
+    quiet()
+    if dry_run:
+        put(str(estimate(recipe, root=root, run=run, watcher=Live(recipe, plain=plain))))
+        return
     try:
         with Live(recipe, plain=plain) as live:
-            yield live
-    except TrainingError:
+            train(live)
+    except TrainingError:  # the results of the other trainings
         with contextlib.suppress(GraftworkError):  # it may have failed before there was anything to show
             print_tables(gather(run), Console())
         raise

@@ -85,7 +85,11 @@ def _listed(value: Any) -> Any:
 
 
 class Stack(Block):
-    """One update after another: each child sees the branch's output with the additions of those before it."""
+    """One update after another: each child sees the branch's output with the additions of those before it.
+
+    Example:
+        >>> adapters.active = gw.Stack("a", "b")  # b reads the stream with what a added
+    """
 
     kind = "stack"
 
@@ -101,6 +105,9 @@ class Average(Block):
         weights: One number a child; equal where not given.
         normalize: Whether the weights are divided by their sum.
         norms: ``"base"`` uses the base's norms where the children's own differ; without it that is an error.
+
+    Example:
+        >>> adapters.activate(gw.Average("a", "b", weights=[0.3, 0.7]), head="a")
     """
 
     kind = "average"
@@ -155,6 +162,10 @@ class Fuse(Learned):
         name: The fusion's name. Its weights belong to the name: a smaller or larger pool under one name shares them,
             and two fusions of different names may share one pool. By default made of the children.
         norms: ``"base"`` uses the base's norms where the children's own differ; without it that is an error.
+
+    Example:
+        >>> adapters.add_fusion(gw.Fuse("a", "b", name="ab"))
+        >>> adapters.train_only("ab")
     """
 
     kind = "fuse"
@@ -167,6 +178,10 @@ class Concat(Learned):
         *children: The pool; weights belong to each child.
         name: The name that its weights belong to, beside those of adapters. By default made of the children.
         norms: ``"base"`` uses the base's norms where the children's own differ; without it that is an error.
+
+    Example:
+        >>> adapters.add_fusion(gw.Concat("a", "b", name="ab"))
+        >>> adapters.train_only("ab")
     """
 
     kind = "concat"
@@ -182,6 +197,9 @@ class Drop(Block):
         child: What is computed at the other layers.
         layers: The number of layers that are left out, the first ones with sites of each stack; or a list of layers: the
             numbers of their sites (`Site.layer`, the model's own numbers), or ``"decoder.block.3"``.
+
+    Example:
+        >>> adapters.active = gw.Drop("a", layers=1)
     """
 
     kind = "drop"
@@ -211,6 +229,11 @@ class BatchSplit(Block):
         *children: One composition a run.
         batch_sizes: Rows a child; one number for all alike, of which the last, ragged batch may fill fewer. To generate,
             one number a child is needed: beams could not be told from rows.
+
+    Example:
+        >>> adapters.active = gw.BatchSplit("a", "b", batch_sizes=[1, 1])
+        >>> len(model(**batch).logits)
+        2
     """
 
     kind = "batch_split"
@@ -231,6 +254,11 @@ class MixedBatch(Block):
         rows: The composition of each row.
         beams: Rows that follow one another with one composition, for beam search without a cache; with a cache the
             number is found.
+
+    Example:
+        >>> adapters.active = gw.MixedBatch(["b", None])
+        >>> len(model(**batch).logits)
+        2
     """
 
     kind = "mixed_batch"
@@ -257,6 +285,9 @@ class Split(Block):
         *children: One composition a run of positions.
         splits: Positions a child; they add up to the padded length.
         norms: ``"base"`` uses the base's norms where the children's own differ; without it that is an error.
+
+    Example:
+        >>> adapters.activate(gw.Split("a", "b", splits=[2, 3]), head="a")
     """
 
     kind = "split"
@@ -272,6 +303,11 @@ class Replicate(Block):
     """Every row for every child: the inputs are repeated at the model's outermost forward, child after child.
 
     The output has ``len(children)`` times the rows: all rows with the first child, then all with the second.
+
+    Example:
+        >>> adapters.active = gw.Replicate("a", "b")
+        >>> len(model(**batch).logits)  # both rows with a, then both with b
+        4
     """
 
     kind = "replicate"
@@ -308,7 +344,12 @@ def _label(child: Composition) -> str:
 
 
 def composition_to_dict(composition: Composition) -> Any:
-    """A composition as JSON values."""
+    """A composition as JSON values.
+
+    Example:
+        >>> gw.composition_to_dict(gw.Stack("a", "b"))["children"]
+        ['a', 'b']
+    """
     return composition.to_dict() if isinstance(composition, Block) else composition
 
 
@@ -317,6 +358,10 @@ def composition_from_dict(data: Any) -> Composition:
 
     Raises:
         CompositionError: If the block is unknown or its options do not fit.
+
+    Example:
+        >>> gw.composition_from_dict(gw.composition_to_dict(gw.Stack("a", "b")))
+        Stack('a', 'b')
     """
     if data is None or isinstance(data, str):
         return data

@@ -2,7 +2,7 @@
 
 from graftwork.experiments.comparing.compare import compare, read_comparison
 from graftwork.experiments.comparing.selection import comparison
-from graftwork.experiments.costing.estimate import Estimate, estimate
+from graftwork.experiments.costing.costs import Estimate, estimate
 from graftwork.experiments.kinds import Unit
 from graftwork.experiments.planning.plan import plan
 from graftwork.experiments.planning.recipe import Recipe

@@ -1,4 +1,4 @@
-"""What the outermost call of a model says of the batch: its rows, its padding, and whether it is generating."""
+"""What is known of the batch from the outermost call of a model: its rows, its padding, and whether it is generating."""
 
 from __future__ import annotations
 
@@ -25,24 +25,19 @@ _MAIN = (
 
 
 class Parameters(NamedTuple):
-    """The parameters of a module's forward.
-
-    Attributes:
-        named: Those that have a name, in order, without the module itself.
-        open: Whether it takes keywords of any name.
-    """
+    """The parameters of a module's forward, without the module itself."""
 
     named: tuple[inspect.Parameter, ...]
-    open: bool
+    open: bool  # whether it takes keywords of any name
 
     @property
     def required(self) -> tuple[inspect.Parameter, ...]:
-        """Those that have no default."""
+        """The parameters without a default."""
         return tuple(p for p in self.named if p.default is p.empty)
 
 
 def parameters_of(module: nn.Module) -> Parameters:
-    """The parameters of a module's forward as it is called; any where they cannot be told."""
+    """Return the parameters of a module's forward; none named, and open, where it has no signature."""
     try:
         found = list(inspect.signature(module.forward).parameters.values())
     except (TypeError, ValueError):
@@ -52,11 +47,8 @@ def parameters_of(module: nn.Module) -> Parameters:
 
 
 def parameter_names(module: nn.Module) -> tuple[str, ...]:
-    """The names of the positional parameters of a module's forward."""
+    """Return the names of the positional parameters of a module's forward."""
     return tuple(p.name for p in parameters_of(module).named if p.kind is not p.KEYWORD_ONLY)
-
-
-_CACHES = ("past_key_values", "cache_params", "mems", "state")
 
 
 class Call:
@@ -64,10 +56,10 @@ class Call:
 
     Attributes:
         named: The inputs by name.
-        beams: Whether rows may be repeated behind one another: a cache or an encoder's output came in from outside.
+        beams: Whether a row may have become several consecutive ones: the call has a cache or an encoder's output.
         mask: The attention mask ``(batch, positions)`` of the encoder or only stack, or ``None``.
-        decoder_mask: That of the decoder, or ``None``.
-        two_stacks: Whether the call has inputs for a decoder apart from those for its encoder.
+        decoder_mask: The attention mask of the decoder, or ``None``.
+        two_stacks: Whether the model takes inputs for a decoder as well as for an encoder.
     """
 
     def __init__(self, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -89,18 +81,18 @@ class Call:
     def rows(self) -> int | None:
         """The batch size, ``None`` where the inputs do not agree on one.
 
-        Read off a tensor each time: a number kept here would have a compiled model compiled anew for every batch size.
+        Read off a tensor each time: with a number kept here a compiled model would be compiled again for every batch size.
         """
         return None if self._main is None else self._main.shape[0]
 
     def mask_at(self, stack: str) -> Tensor | None:
-        """The attention mask of a stack of layers: an encoder's says nothing of a decoder's positions, a text's of an image's."""
+        """Return the attention mask for a stack of layers: a decoder has its own, and a text's mask is not an image's."""
         if any(word in stack for word in ("vision", "visual", "image")):
             return None
         return self.decoder_mask if self.two_stacks and "decoder" in stack else self.mask
 
     def input(self, name: str) -> Tensor:
-        """A tensor among the inputs, by its name.
+        """Return an input tensor by its name.
 
         Raises:
             AttachError: If there is none of that name.
@@ -117,9 +109,8 @@ class Call:
     def _main_input(self) -> Tensor | None:
         found = [self.named[n] for n in _MAIN if isinstance(self.named.get(n), Tensor)]
         if not found:
-            found = [v for v in self.named.values() if isinstance(v, Tensor) and v.dim() > 0][:1]
-        if not found:
-            return None
+            found = [v for v in self.named.values() if isinstance(v, Tensor) and v.dim() > 0]
+            return found[0] if found else None
         decoded = any(isinstance(self.named.get(n), Tensor) for n in _MAIN[:2])
         agreed = decoded or all(t.shape[0] == found[0].shape[0] for t in found[1:])
         return found[0] if agreed else None
@@ -132,13 +123,15 @@ def _two_dimensional(value: Any) -> Tensor | None:
 def repeat_rows(
     block: Replicate, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The inputs with every row once for each child of a `Replicate`.
+    """Return the inputs with every row once for each child of a `Replicate`.
 
     Raises:
         CompositionError: If the batch size is not known, or the model is generating.
     """
     if call.beams:
-        raise CompositionError(f"{block!r} cannot generate: the rows that come back are fed in again; use MixedBatch")
+        raise CompositionError(
+            f"{block!r} cannot generate: the rows that it returns become the inputs of the next step; use MixedBatch"
+        )
     if call.rows is None:
         raise CompositionError(f"{block!r} needs the batch size, and the model's inputs do not agree on one")
     rows, times = call.rows, len(block.children)
@@ -151,63 +144,3 @@ def repeat_rows(
         return value
 
     return tuple(repeat(a) for a in args), {k: repeat(v) for k, v in kwargs.items()}
-
-
-def refuse_embedded(path: str, composition: object, call: Call) -> None:
-    """Refuse embeddings from outside where the model's own are adapted as they are looked up.
-
-    Raises:
-        CompositionError: If the call has them.
-    """
-    given = next((n for n in ("inputs_embeds", "decoder_inputs_embeds") if call.named.get(n) is not None), None)
-    if given is not None:
-        raise CompositionError(
-            f"{composition!r} adds to what {path!r} returns, and with {given} nothing is looked up there; give the tokens"
-        )
-
-
-def refuse_unseen(mixing: Mapping[str, bool], call: Call) -> None:
-    """Refuse calls in which an adapter that mixes positions cannot know which of them to look at.
-
-    Args:
-        mixing: The active adapters that mix positions, and whether they do in a decoder.
-        call: The call.
-
-    Raises:
-        CompositionError: If a cache keeps earlier positions back, or the attention mask is not by rows and positions.
-    """
-    cached = next((name for name, causal in mixing.items() if causal), None)
-    cache = next((name for name in _CACHES if call.named.get(name) is not None), None)
-    if cached is not None and cache is not None:
-        raise CompositionError(
-            f"{cached!r} mixes positions, and with a cache ({cache}) it is not given the earlier ones; generate with "
-            "use_cache=False"
-        )
-    mask = call.named.get("attention_mask")
-    if mask is not None and call.mask is None:
-        shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-        raise CompositionError(
-            f"{next(iter(mixing))!r} mixes positions and needs an attention mask (batch, positions), not {shape}; give the "
-            "padding mask, and positions that see one another in one row"
-        )
-
-
-def refuse_packed(composition: object, call: Call) -> None:
-    """Refuse several texts packed into one row, which what is active would let see one another.
-
-    Raises:
-        CompositionError: If positions start again inside a row.
-    """
-    positions = call.named.get("position_ids")
-    if not isinstance(positions, Tensor) or positions.dim() != 2 or torch.compiler.is_compiling():
-        return
-    again = positions[:, 1:] <= positions[:, :-1]
-    mask = call.mask
-    if mask is not None and mask.shape == positions.shape:  # padding is given any position
-        there = mask.bool()
-        again = again & there[:, 1:] & there[:, :-1]
-    if again.any():
-        raise CompositionError(
-            f"{composition!r} lets positions of a row see one another, and position_ids start again inside a row: several texts "
-            "are packed into it; give one text a row, with its padding mask"
-        )

@@ -1,8 +1,8 @@
-"""Extra losses: how what learns adds a loss of its own to that of the model, once for each step of the optimiser.
+"""Extra losses: losses of trainable modules, added to that of the model once for each step of the optimizer.
 
-A fusion pulls its values to the identity, a mixture of experts balances its gates. In training these are added to the loss
-that the model returns. Where the model returns none (the labels were kept from it, for label smoothing say) whoever computes
-the loss adds `Handle.auxiliary_loss`; `AdapterTrainer` does, and a training that does not is warned before its first step.
+A fusion pulls its values to the identity, a mixture of experts balances its gates. In training these are added to the loss that
+the model returns. Where the model returns none (it was given no labels, as with label smoothing), the code that computes the
+loss adds `Handle.auxiliary_loss`. `AdapterTrainer` does; a training loop that does not is warned before its first step.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _IGNORED = -100
 
 
 class _Owed:
-    """The extra losses of one forward pass that returned no loss; ``paid`` when somebody asked for them."""
+    """The extra losses of one forward pass that returned no loss; ``paid`` once they were asked for."""
 
     def __init__(self, composition: Any) -> None:
         self.composition = composition
         self.paid = False
 
     def check(self, _: Tensor) -> None:
-        """Warn, if gradients are computed and the extra losses have no part in them; a hook on what the model returned."""
+        """Warn if gradients are computed without the extra losses; a hook on what the model returned."""
         if not self.paid:
             self.paid = True
             warnings.warn(
@@ -44,7 +44,7 @@ class _Owed:
 
 @contextlib.contextmanager
 def added_apart(runtime: Runtime) -> Iterator[None]:
-    """Inside, in this thread, the model's loss is its own alone: the caller adds the extra losses."""
+    """Inside, in this thread, the model's loss is without the extra losses: the caller adds them."""
     local = runtime.local
     before = getattr(local, "added_apart", False)
     local.added_apart = True
@@ -55,71 +55,68 @@ def added_apart(runtime: Runtime) -> Iterator[None]:
 
 
 def pay(runtime: Runtime) -> None:
-    """Take down that the extra losses of this thread's last forward pass were asked for."""
+    """Record that the extra losses of this thread's last forward pass were asked for."""
     owed: _Owed | None = getattr(runtime.local, "owed", None)
     if owed is not None:
         owed.paid = True
 
 
 def add_extra_losses(output: Any, runtime: Runtime, frame: Frame) -> Any:
-    """Add the extra losses to the loss in a model's output; returns another output, or ``None`` where it stays the same."""
+    """Add the extra losses to the loss in a model's output; return another output, or ``None`` where it is the same object."""
     runtime.local.owed = None
     if getattr(runtime.local, "added_apart", False) or runtime.handle is None:
         return None
+    model = runtime.handle.model
     owing = runtime.handle.extra_losses()
-    extra = _of_dropped_layers(runtime.handle.model) if owing is None else owing
+    extra = _of_dropped_layers(model) if owing is None else owing
     if extra is None:
         return None
-    labels = frame.call.named.get("labels")
     if isinstance(output, tuple) and not hasattr(output, "_fields"):
-        if labels is not None and isinstance(output[0], Tensor) and output[0].dim() == 0:
-            return (output[0] + _share(extra, frame, runtime.handle.model).to(output[0].device), *output[1:])
+        if frame.call.named.get("labels") is not None and isinstance(output[0], Tensor) and output[0].dim() == 0:
+            return (_total(output[0], extra, frame, model), *output[1:])
     else:
         loss = output.get("loss") if hasattr(output, "get") else getattr(output, "loss", None)
         if loss is not None:
-            output["loss"] = loss + _share(extra, frame, runtime.handle.model).to(loss.device)
+            output["loss"] = _total(loss, extra, frame, model)
             return None
     if owing is not None and owing.requires_grad and not frame.compiled:
         owed = runtime.local.owed = _Owed(frame.plan.composition)
-        for tensor in _differentiable(output):
-            tensor.register_hook(owed.check)
+        values = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple) else (output,)
+        for value in values:
+            if isinstance(value, Tensor) and value.requires_grad:
+                value.register_hook(owed.check)
     return None
 
 
 def _of_dropped_layers(model: nn.Module) -> Tensor | None:
-    """Zero, with all that learns in it, where the model may leave out every layer that has some (LayerDrop); else ``None``.
+    """Zero with a gradient to all trainable weights, where the model may leave out every layer that has some (LayerDrop).
 
     A loss without a gradient would end the training at that step.
     """
     if not torch.is_grad_enabled() or torch.compiler.is_compiling() or not layerdrops(model):
         return None
-    learning = [p.sum() for p in model.parameters() if p.requires_grad]
-    return 0.0 * torch.stack([one.to(learning[0].device) for one in learning]).sum() if learning else None
+    sums = [p.sum() for p in model.parameters() if p.requires_grad]
+    return 0.0 * torch.stack([one.to(sums[0].device) for one in sums]).sum() if sums else None
 
 
-def _share(extra: Tensor, frame: Frame, model: Any) -> Tensor:
-    """This call's share of the extra losses.
+def _total(loss: Tensor, extra: Tensor, frame: Frame, model: Any) -> Tensor:
+    """The loss with this call's share of the extra losses.
 
-    A loss that is a sum over ``num_items_in_batch`` is one of several that are added up, each for its share of the items: so
-    are the extra ones, and count once altogether.
+    A loss that is a sum over ``num_items_in_batch`` is one of several that are added up, each for its share of the items. The
+    extra losses take the same share, so that they count once.
     """
-    items = frame.call.named.get("num_items_in_batch")
-    labels = frame.call.named.get("shift_labels")
+    named = frame.call.named
+    items, labels = named.get("num_items_in_batch"), named.get("shift_labels")
     if labels is None:
-        labels = frame.call.named.get("labels")
+        labels = named.get("labels")
         if isinstance(labels, Tensor) and _shifts(model):
             labels = labels[..., 1:]
-    if items is None or not isinstance(labels, Tensor):
-        return extra
-    return extra * (labels.ne(_IGNORED).sum().to(extra) / items)
+    if items is not None and isinstance(labels, Tensor):
+        extra = extra * (labels.ne(_IGNORED).sum().to(extra) / items)
+    return loss + extra.to(loss.device)
 
 
 def _shifts(model: Any) -> bool:
-    """Whether a model's loss is that of the next word: the first label of a row is nothing that it predicts."""
-    next_word = getattr(getattr(model, "loss_function", None), "__name__", "") == "ForCausalLMLoss"
-    return next_word and not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-
-
-def _differentiable(output: Any) -> list[Tensor]:
-    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple) else (output,)
-    return [value for value in values if isinstance(value, Tensor) and value.requires_grad]
+    """Whether a model's loss is that of the next token: the first label of a row is not predicted."""
+    next_token = getattr(getattr(model, "loss_function", None), "__name__", "") == "ForCausalLMLoss"
+    return next_token and not getattr(getattr(model, "config", None), "is_encoder_decoder", False)

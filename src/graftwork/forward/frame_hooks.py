@@ -1,4 +1,4 @@
-"""The hooks of the modules that open a frame: the model, and every module around the blocks that is called by itself."""
+"""The hooks of the modules that open a frame: the model, and every module around its blocks that can be called by itself."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from graftwork.forward.call_inputs import Call, refuse_embedded, refuse_packed, refuse_unseen, repeat_rows
+from graftwork.forward.call_inputs import Call, repeat_rows
 from graftwork.forward.extra_losses import add_extra_losses
 from graftwork.forward.frame import Frame
 from graftwork.forward.gradient_checkpointing import bind_checkpointing
 from graftwork.forward.plan import Plan
 from graftwork.forward.ports import ENTRY, Entry
-from graftwork.forward.refused_calls import refuse_caller
+from graftwork.forward.refused_calls import refuse_caller, refuse_inputs
 from graftwork.forward.runtime import Runtime
 from graftwork.forward.shown_labels import begin, end, runs_in
 
@@ -45,17 +45,12 @@ def enter(
     if plan is None:
         if handle.shown_labels.name is None:
             return None
-        plan = _PLAIN  # the plain model in this thread, while the configuration says the labels of a head
+        plan = _PLAIN  # the plain model in this thread, while the configuration has the labels of a head
     refuse_caller(plan, handle.model)
     if module.training:
         bind_checkpointing(handle)
     call = Call(entry.parameters, args, kwargs)
-    if plan.mixing:
-        refuse_unseen(plan.mixing, call)
-    if plan.mixing or plan.prompt is not None:
-        refuse_packed(plan.composition, call)
-    if plan.looked_up is not None:
-        refuse_embedded(plan.looked_up, plan.composition, call)
+    refuse_inputs(plan, call)
     changed = None
     if plan.replicate is not None:
         changed = repeat_rows(plan.replicate, call, args, kwargs)
@@ -79,8 +74,8 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     if frame.depth:
         return None
     try:
-        for layer in frame.asked.values() if output is not None else ():
-            layer.require_beneath(frame.asked, frame.plan.composition)
+        for layer in frame.computed.values() if output is not None else ():
+            layer.require_beneath(frame.computed, frame.plan.composition)
     finally:
         _close(runtime, frame)
     if output is None or runtime.handle is None:
@@ -99,8 +94,8 @@ def _close(runtime: Runtime, frame: Frame) -> None:
 
 
 def _interrupted(frame: Frame, module: nn.Module) -> bool:
-    """Whether the call that opened the frame has ended unseen: torch runs no hooks after a KeyboardInterrupt."""
+    """Whether the call that opened the frame ended without its hook: torch runs none after a KeyboardInterrupt."""
     if frame.opener is None or frame.compiled or torch.compiler.is_compiling():
         return False
-    calls = 1 if frame.opener is module else 0  # the call that we are at the start of is on the stack too
+    calls = 1 if frame.opener is module else 0  # the call that starts here is on the stack too
     return not runs_in(sys._getframe(1), frame.opener, calls)

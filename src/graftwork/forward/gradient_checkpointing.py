@@ -1,8 +1,8 @@
-"""Gradient checkpointing: a block that is recomputed in the backward pass must meet the composition it was run with.
+"""Gradient checkpointing: a block that is recomputed in the backward pass must use the composition it was run with.
 
-The recomputation happens after the forward ended and after `using` was left, on a GPU on another thread. transformers
-routes it through each module's ``_gradient_checkpointing_func``, which is wrapped here; for checkpointing of the user's
-own there is `bind`.
+The recomputation happens after the forward ended and after `using` was left, on a GPU on another thread. transformers routes it
+through each module's ``_gradient_checkpointing_func``, which is wrapped here; for checkpointing of the user's own there is
+`bind`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ class Bound:
         self.replay = frame.snapshot()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        local = self.runtime.local
         if self.runtime.frame is self.frame and not self.frame.closed and not recomputing():
             if self.frame.plan.crossing and self.frame.graded and not torch.is_grad_enabled():
                 raise AttachError(
@@ -41,7 +40,7 @@ class Bound:
                 return self.function(*args, **kwargs)
             finally:
                 self.frame.bound -= 1
-        outer = self.runtime.frame
+        local, outer = self.runtime.local, self.runtime.frame
         local.frame = self.replay.snapshot()
         try:
             return self.function(*args, **kwargs)
@@ -65,19 +64,19 @@ class CheckpointFunction:
         frame = self.runtime.frame
         if frame is None:
             return self.function(run, *args, **kwargs)
-        return self.function(Bound(run, self.runtime, frame), *self._alive(args), **kwargs)
-
-    def _alive(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Under reentrant checkpointing a block whose inputs need no gradient gets none inside: ask for one."""
         reentrant = isinstance(self.function, functools.partial) and self.function.keywords.get("use_reentrant", True)
-        if not reentrant or not torch.is_grad_enabled():
-            return args
-        if any(isinstance(a, Tensor) and a.requires_grad for a in args):
-            return args
+        if reentrant and torch.is_grad_enabled():
+            args = _with_gradient(args)
+        return self.function(Bound(run, self.runtime, frame), *args, **kwargs)
+
+
+def _with_gradient(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments, one of which requires a gradient: without, reentrant checkpointing computes none inside the block."""
+    if not any(isinstance(a, Tensor) and a.requires_grad for a in args):
         for n, a in enumerate(args):
             if isinstance(a, Tensor) and a.is_floating_point():
                 return (*args[:n], a.detach().requires_grad_(), *args[n + 1 :])
-        return args
+    return args
 
 
 def bind_checkpointing(handle: AttachedModel) -> None:

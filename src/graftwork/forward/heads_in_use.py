@@ -10,17 +10,21 @@ from graftwork.compose import BatchSplit, Composition, Learned, MixedBatch, Repl
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.weights.names import unknown
 
-OWN = "the composition's own"  # said of a head
+OWN = "the composition's own"  # the head that is used where none is named
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """What a head's outputs stand for.
+    """What a head's outputs mean.
 
     Attributes:
         names: The labels' names, in order.
         problem_type: As in a model's configuration: ``"regression"``, ``"single_label_classification"``,
-            ``"multi_label_classification"``, or ``None`` for what the first labels show.
+            ``"multi_label_classification"``, or ``None``: the model decides by the first labels that it is given.
+
+    Example:
+        >>> gw.Labels.given(["negative", "positive"]).names
+        ('negative', 'positive')
     """
 
     names: tuple[str, ...]
@@ -28,16 +32,16 @@ class Labels:
 
     @classmethod
     def of(cls, config: Any) -> Labels:
-        """Those of a model's configuration."""
+        """The labels of a model's configuration."""
         names = getattr(config, "id2label", None) or {}
         return cls(tuple(str(names[k]) for k in sorted(names)), getattr(config, "problem_type", None))
 
     @classmethod
     def given(cls, value: int | Sequence[str]) -> Labels:
-        """From a number of labels or their names.
+        """The labels for a number of them, called ``LABEL_0`` and so on, or for their names.
 
         Raises:
-            ConfigError: If there are none, or two are called alike.
+            ConfigError: If there are none, or two have one name.
         """
         names = tuple(f"LABEL_{n}" for n in range(value)) if isinstance(value, int) else tuple(value)
         if not names or len(set(names)) != len(names):
@@ -55,14 +59,14 @@ class SeveralHeads:
 def heads_in_use(
     composition: Composition, head: Any, known: Collection[str], head_for: Callable[[str], str | None]
 ) -> str | SeveralHeads | tuple[Any, ...] | None:
-    """Which heads a composition uses: those that are given, else its own; ``head_for`` says whose a name uses.
+    """The heads that a composition uses: those that are given, else its own; ``head_for`` maps a name to the head it uses.
 
     Raises:
         UnknownNameError: If one is not there.
         CompositionError: If several are named and nothing says which.
     """
     if head == OWN:
-        return head_name(composition, head_for)
+        return _head_name(composition, head_for)
     names = [] if head is None else [head] if isinstance(head, str) else list(head)
     found = []
     for name in names:
@@ -75,13 +79,10 @@ def heads_in_use(
     return found[0] if len(found) == 1 else SeveralHeads(tuple(found))
 
 
-def head_name(composition: Composition, head_for: Callable[[str], str | None]) -> str | tuple[Any, ...] | None:
+def _head_name(composition: Composition, head_for: Callable[[str], str | None]) -> str | tuple[Any, ...] | None:
     """Whose head a composition uses: a name, ``None`` for the model's own, or a block with one of these a child.
 
     A fusion has a head of its own; in a Stack the last that has one is used; by rows each row uses its own.
-
-    Raises:
-        CompositionError: If several heads are named and nothing says which.
     """
     if composition is None:
         return None
@@ -89,7 +90,7 @@ def head_name(composition: Composition, head_for: Callable[[str], str | None]) -
         return head_for(composition)
     if isinstance(composition, Learned) and head_for(composition.name) is not None:
         return head_for(composition.name)
-    inside = [head_name(child, head_for) for child in composition.children]
+    inside = [_head_name(child, head_for) for child in composition.children]
     if isinstance(composition, Stack):
         last = next((h for h in reversed(inside) if h is not None), None)
         return (composition, tuple(inside)) if isinstance(last, tuple) else last
@@ -104,7 +105,7 @@ def head_name(composition: Composition, head_for: Callable[[str], str | None]) -
 
 
 def labelled(chosen: str | tuple[Any, ...] | None, labels: Mapping[str | None, Labels]) -> str | None:
-    """The head whose labels a loss is computed for: the one in use, by rows any one where all have equally many."""
+    """The head whose labels a loss is computed for: the one in use, or by rows the first where all have equally many labels."""
     if not isinstance(chosen, tuple):
         return chosen
     inside = [labelled(child, labels) for child in chosen[1]]

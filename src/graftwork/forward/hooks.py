@@ -1,12 +1,12 @@
-"""The hooks: plain functions on plain modules, which find their work through the module they are called with.
+"""The hooks: plain functions on plain modules, which find their work in the module they are called with.
 
-A closure would tie a copied model to the original's weights, and cannot be pickled. What a module has to do is written
-in its `Ports`, a plain object in the module's ``__dict__``.
+A closure would tie a copied model to the original's weights, and cannot be pickled. What a module has to do is in its `Ports`, a
+plain object in the module's ``__dict__``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -35,19 +35,24 @@ def before(
     if ports.counted:
         frame.counts[ports.number] = frame.counts.get(ports.number, 0) + 1
     call = _call(frame, ports)
-    start = given = (args, kwargs)
+    changed = False
     for at, slot, site, stream in ports.entries:
         if at == call and site in (frame.plan.stream if stream else frame.plan.branch):
-            value = _input(ports, slot, *given)
-            given = _with_input(ports, slot, *given, written(frame, ports, site, stream, value))
+            place = _place(ports, slot, args, kwargs)
+            if isinstance(place, str):
+                kwargs = {**kwargs, place: written(frame, ports, site, stream, kwargs[place])}
+            else:
+                args = (*args[:place], written(frame, ports, site, stream, args[place]), *args[place + 1 :])
+            changed = True
     for when, slot, site, role in ports.inputs:
-        if (when is None or when == call) and frame.wants(site, role):
-            frame.carry(site, role, _input(ports, slot, *given))
-    return None if given is start else given
+        if (when is None or when == call) and role in frame.plan.taps.get(site, ()):
+            place = _place(ports, slot, args, kwargs)
+            frame.taps[site, role] = kwargs[place] if isinstance(place, str) else args[place]
+    return (args, kwargs) if changed else None
 
 
 def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    """Forward hook: an adapter's own norm or head in the place of the base's, additions, outputs to carry."""
+    """Forward hook: an adapter's own norm or head in place of the base's, additions, outputs to carry."""
     ports: Ports = module.__dict__[PORTS]
     frame = _frame(ports, module)
     if frame is None:
@@ -58,28 +63,29 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         if norm is not None:
             changed = norm(args[0] if args else next(iter(kwargs.values())))
     if ports.head is not None and ports.head in frame.plan.heads:
-        changed = run_head(module, frame.plan.heads[ports.head], frame, args, kwargs)
+        changed = _run_head(module, frame.plan.heads[ports.head], frame, args, kwargs)
     call = _call(frame, ports)
     for when, slot, site, stream in ports.writes:
         if when is None or when == call:
             changed = write(frame, ports, site, stream, slot, changed)
     for when, slot, site, role in ports.outputs:
-        if (when is None or when == call) and frame.wants(site, role):
-            frame.carry(site, role, pick(changed, slot))
+        if (when is None or when == call) and role in frame.plan.taps.get(site, ()):
+            frame.taps[site, role] = changed if slot is None else changed[slot]
     return changed
 
 
 def _call(frame: Frame, ports: Ports) -> int:
-    """The number of the call under way, 0 where calls are not told apart."""
+    """The number of the module's call under way, 0 where calls are not counted."""
     return 0 if ports.counter is None else frame.counts.get(ports.counter, 1) - 1
 
 
 def _frame(ports: Ports, module: nn.Module) -> Frame | None:
+    """The frame under way; a module that has work to do is refused where there is none."""
     runtime = ports.runtime
     frame = runtime.frame
     if frame is not None:
         if frame.graded and not frame.bound and not torch.is_grad_enabled() and frame.opener is not None:
-            runtime.unbound = True  # so runs what is checkpointed reentrantly
+            runtime.unbound = True  # checkpointed reentrantly
         return frame
     plan = runtime.current_plan()
     if _has_work(ports, plan) if plan is not None else runtime.unbound and recomputing():
@@ -100,23 +106,7 @@ def _has_work(ports: Ports, plan: Plan) -> bool:
     return writes or ports.norm in plan.norms or ports.head in plan.heads
 
 
-def _input(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """An input by position or name, given either way."""
-    found = _passed(ports, slot, args, kwargs)
-    return kwargs[found] if isinstance(found, str) else args[found]  # type: ignore[no-any-return]
-
-
-def _with_input(
-    ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Tensor
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with another tensor as one input."""
-    found = _passed(ports, slot, args, kwargs)
-    if isinstance(found, str):
-        return args, {**kwargs, found: value}
-    return (*args[:found], value, *args[found + 1 :]), dict(kwargs)
-
-
-def _passed(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | str:
+def _place(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | str:
     """Where an input is in this call: its position or its name, whichever way it was given."""
     if isinstance(slot, str):
         if slot in kwargs:
@@ -132,48 +122,35 @@ def _passed(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mappin
     )
 
 
-def pick(output: Any, slot: int | str | None) -> Tensor:
-    """One tensor of a module's output."""
-    return output if slot is None else output[slot]  # type: ignore[no-any-return]
-
-
-def run_head(
+def _run_head(
     base: nn.Module, program: StandIns, frame: Frame, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Tensor:
-    """The output of the head that stands in for the model's own.
-
-    Raises:
-        CompositionError: If rows of one batch use heads with outputs of different sizes.
-    """
+    """The output of the heads that replace the model's own, one for all rows or one for each row."""
     if isinstance(program, nn.Module):
-        return stand_in(program, base, args, kwargs)
-    values = args[0] if args else next(iter(kwargs.values()))
+        return _head_output(program, base, args, kwargs)
+    call = frame.call
     chosen = Override.bound(
-        base, lambda m, rows: stand_in(m, base, (rows,), {}), program, frame.call.rows, frame.call.beams
+        base, lambda head, rows: _head_output(head, base, (rows,), {}), program, call.rows, call.beams
     )
     chosen.on_rows = frame.on_rows
-    modules = [
-        base if m is None else m for m in (chosen.choice if isinstance(chosen.choice, tuple) else (chosen.choice,))
-    ]
-    tied = {
-        id(p) for m in modules for part in m.modules() for p in part.__dict__.values() if isinstance(p, nn.Parameter)
-    }
-    sizes = {_own_shapes(m, tied) for m in modules}
-    if len(sizes) > 1:
-        raise CompositionError(
-            f"{frame.plan.composition!r}: the rows use heads with outputs of different sizes, which do not fit one tensor; "
-            "use adapters whose heads have equally many labels, or run them one after another"
-        )
-    return chosen(values)
+    if isinstance(chosen.choice, tuple):
+        heads = [base if head is None else head for head in chosen.choice]
+        parts = [part for head in heads for part in head.modules()]
+        # Copies have the base's own parameters as plain attributes; their sizes say nothing of the output.
+        tied = {id(p) for part in parts for p in part.__dict__.values() if isinstance(p, nn.Parameter)}
+        sizes = {
+            tuple(p.shape for n, p in head.named_parameters() if id(p) not in tied and RESERVED not in n.split("."))
+            for head in heads
+        }
+        if len(sizes) > 1:
+            raise CompositionError(
+                f"{frame.plan.composition!r}: the rows use heads with outputs of different sizes, which do not fit one tensor; "
+                "use adapters whose heads have equally many labels, or run them one after another"
+            )
+    return chosen(args[0] if args else next(iter(kwargs.values())))
 
 
-def _own_shapes(head: nn.Module, tied: Collection[int]) -> tuple[torch.Size, ...]:
-    """The shapes of a head's weights, those apart that copies have in common with the base, and adapters inside."""
-    mine = [(n, p) for n, p in head.named_parameters() if id(p) not in tied and RESERVED not in n.split(".")]
-    return tuple(p.shape for _, p in mine)
-
-
-def stand_in(head: nn.Module, base: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+def _head_output(head: nn.Module, base: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """A head's output, its float32 weights computed in the dtype of the model's own head."""
     if head is base:
         return head.forward(*args, **kwargs)  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,20 +16,13 @@ from graftwork.forward.stand_ins import by_row
 from graftwork.heads import Backbone, Head
 from graftwork.weights.tied import all_names, each_once
 
-if TYPE_CHECKING:
-    from graftwork.heads.output import HeadOutput
-
 HANDLE = "_graftwork_handle"
 HEAD_PATH = "head"
 Part = tuple[str, Head, tuple[int, ...] | None]
 
 
 class Forward:
-    """The forward of a `ModelWithHeads` model, with the base's own parameters by name and ``labels``.
-
-    Attributes:
-        headed: The model.
-    """
+    """The forward of a `ModelWithHeads` model, with the base's own parameters by name and ``labels``."""
 
     def __init__(self, headed: ModelWithHeads) -> None:
         self.headed = headed
@@ -52,20 +45,28 @@ class Forward:
 class ModelWithHeads(nn.Module):
     """A base model without a head, to which heads are added by name.
 
-    ``gw.attach(gw.ModelWithHeads(AutoModel.from_pretrained(...)))``, then
-    ``adapters.add_head(name, gw.heads.Classification(...))``: for an adapter or a fusion, whose head it is then, or under a
-    name of its own. What is active says which head runs; with heads by rows, or several at once, the output's ``by_head``
-    has each one's own.
+    A head is added by the name of an adapter or a fusion, and belongs to it, or under a name of its own. The active composition
+    decides which head runs. With heads by rows, or several at once, the output's ``by_head`` has the output of each.
 
-    A model that computes words itself (an AutoModelForSeq2SeqLM, say) may be the base too: language-model heads then use
-    its own output layer, `generate` is its own, and every other head reads the states of the model inside.
+    The base may also be a model with an output layer over the vocabulary (an AutoModelForSeq2SeqLM, say): language-model heads
+    then use that layer, `generate` is the base's own, and every other head reads the hidden states of the model inside.
 
     Attributes:
         base: The base model.
+
+    Example:
+        >>> from transformers import AutoModel
+        >>> headed = gw.ModelWithHeads(AutoModel.from_config(model.config))
+        >>> adapters = gw.attach(headed)
+        >>> adapters.add("a", "pfeiffer")
+        >>> adapters.add_head("a", gw.heads.Classification(labels=3))
+        >>> adapters.active = "a"
+        >>> headed(**batch, labels=labels).logits.shape
+        torch.Size([2, 3])
     """
 
     base_model_prefix = "base"
-    # Trainer: our losses are means over the batch, not sums over tokens to be divided by a number it counts
+    # For Trainer: the losses here are means over the batch, not sums over tokens to be divided by a number that it counts.
     accepts_loss_kwargs = False
 
     def __init__(self, base: nn.Module) -> None:
@@ -74,40 +75,48 @@ class ModelWithHeads(nn.Module):
         self.register_state_dict_post_hook(each_once)
         self.register_load_state_dict_pre_hook(all_names)
         self.training = base.training
-        # An instance's own, so that who asks for its parameters (a Trainer, which drops other columns) sees the base's.
+        # An attribute of the instance, so that its signature has the base's parameters: a Trainer drops all other columns.
         self.__dict__["forward"] = Forward(self)
 
     def forward(self, *, labels: Tensor | Mapping[str, Tensor] | None = None, **inputs: Any) -> Any:
         """Run the base and the heads in use.
 
         Args:
-            labels: A tensor as the head wants it (see `graftwork.heads`), for all rows; or one for each head by name, for
+            labels: A tensor as the head takes it (see `graftwork.heads`), for all rows; or one for each head by name, for
                 all rows or for the head's own.
             inputs: The base's own arguments, by name.
 
         Returns:
-            A `HeadOutput`; what the base gives where no head is in use.
+            A `HeadOutput`; the base's own output where no head is in use.
 
         Raises:
-            CompositionError: If labels are given and no head is in use, or heads are mixed that cannot be.
+            CompositionError: If labels are given and no head is in use, or the heads in use cannot run together.
         """
         parts = self._parts()
         if not parts:
             return self._bare(labels, inputs)
-        states, inputs = self._states([head for _, head, _ in parts], inputs, labels)
-        outputs = {name: _run(head, rows, states, inputs, _labels(labels, name)) for name, head, rows in parts}
-        if len(outputs) == 1:
-            (one,) = outputs.values()
-            if one.rows is None:
-                return one
-        from graftwork.heads.output import HeadOutput  # with transformers, when there is a model to run
+        from graftwork.heads.output import HeadOutput  # it imports transformers, which takes long
 
+        states, inputs = self._states([head for _, head, _ in parts], inputs, labels)
+        outputs = {}
+        for name, head, rows in parts:
+            own = labels.get(name) if isinstance(labels, Mapping) else labels
+            loss, logits = _run(head, rows, states, inputs, own)
+            outputs[name] = HeadOutput(loss=loss, logits=logits, rows=rows)
+        if len(outputs) == 1 and rows is None:
+            return outputs[name]
         losses = [(o.loss, 1.0 if o.rows is None else len(o.rows) / states.shape[0]) for o in outputs.values()]
         known = [loss * share for loss, share in losses if loss is not None]
         return HeadOutput(loss=torch.stack(known).sum() if known else None, by_head=outputs)
 
     def generate(self, **inputs: Any) -> Any:
-        """The base's own `generate`, with what is active; without a cache where that has to see all earlier positions.
+        """Run the base's own `generate` with what is active; without a cache where an adapter needs all earlier positions.
+
+        Args:
+            inputs: The arguments of the base's `generate`, by name.
+
+        Returns:
+            What the base's `generate` returns.
 
         Raises:
             ConfigError: If the base cannot generate.
@@ -130,15 +139,16 @@ class ModelWithHeads(nn.Module):
         choice = None if frame is None else frame.plan.named_heads
         if handle is None or frame is None or choice is None:
             return []
-        if isinstance(choice, str):
-            return [(choice, _module(handle, choice), None)]
-        if isinstance(choice, SeveralHeads):
-            return [(name, _module(handle, name), None) for name in choice.names]
-        if frame.call.rows is None:
-            raise CompositionError("heads by rows need the batch size; the model's inputs do not agree on one")
-        names = by_row(choice, frame.call.rows, frame.call.beams)
-        found = {name: tuple(n for n, other in enumerate(names) if other == name) for name in dict.fromkeys(names)}
-        return [(name, _module(handle, name), rows) for name, rows in found.items() if name is not None]
+        rows_of: dict[str, tuple[int, ...] | None]
+        if isinstance(choice, (str, SeveralHeads)):
+            rows_of = dict.fromkeys([choice] if isinstance(choice, str) else choice.names)
+        elif frame.call.rows is None:
+            raise CompositionError("heads by rows need the batch size, and the model's inputs do not agree on one")
+        else:
+            names = by_row(choice, frame.call.rows, frame.call.beams)
+            known = [name for name in dict.fromkeys(names) if name is not None]
+            rows_of = {name: tuple(n for n, other in enumerate(names) if other == name) for name in known}
+        return [(name, handle.head_of(name)[HEAD_PATH], rows) for name, rows in rows_of.items()]  # type: ignore[misc]
 
     def _bare(self, labels: Any, inputs: dict[str, Any]) -> Any:
         if labels is None:
@@ -160,13 +170,13 @@ class ModelWithHeads(nn.Module):
                 "a language-model head and another one are in use together, which read the base differently; run them "
                 "one after another"
             )
-        ((whole, decodes),) = kinds
+        ((takes_logits, decodes),) = kinds
         inner = getattr(self.base, "base_model", self.base)
         if getattr(self.config, "is_encoder_decoder", False):
             inputs = {**inputs, **self._decoder_inputs(inputs, labels, decodes)}
-        if whole:
+        if takes_logits:
             return self.base(**inputs).logits, inputs
-        if inner is self.base and self.computes_words:  # T5: no model inside that ends with the states
+        if inner is self.base and self.computes_words:  # T5: no model inside returns the states
             outputs = self.base(**inputs, output_hidden_states=True)
             states = outputs.get("decoder_hidden_states") or outputs["hidden_states"]
             return states[-1], inputs
@@ -175,7 +185,7 @@ class ModelWithHeads(nn.Module):
         return states, _of_frames(inner, inputs, states)
 
     def _decoder_inputs(self, inputs: Mapping[str, Any], labels: Any, decodes: bool) -> dict[str, Tensor]:
-        """What the decoder reads where nothing is given: the labels one place to the right, or the input, so."""
+        """The decoder's inputs where the call has none: the labels, or the encoder's input, one place to the right."""
         if inputs.get("decoder_input_ids") is not None or inputs.get("decoder_inputs_embeds") is not None:
             return {}
         if decodes:
@@ -185,12 +195,11 @@ class ModelWithHeads(nn.Module):
         ids = inputs.get("input_ids")
         if ids is None:
             return {}
-        made = {"decoder_input_ids": self.shifted(ids)}
         mask = inputs.get("attention_mask")
-        return {**made, "decoder_attention_mask": mask} if mask is not None else made
+        return {"decoder_input_ids": self.shifted(ids), **({} if mask is None else {"decoder_attention_mask": mask})}
 
     def shifted(self, ids: Tensor) -> Tensor:
-        """Token numbers one place to the right behind the decoder's start, -100 as padding."""
+        """Return token numbers one place to the right, after the decoder's start token, with -100 replaced by padding."""
         config = self.config
         pad = getattr(config, "pad_token_id", None)
         start = getattr(config, "decoder_start_token_id", None)
@@ -199,10 +208,10 @@ class ModelWithHeads(nn.Module):
         return moved.masked_fill(moved == -100, pad)
 
     def backbone(self, causal: bool, width: int) -> Backbone:
-        """What heads are told of the base.
+        """Return what heads are built from.
 
         Args:
-            causal: Whether a position sees only those in front of it.
+            causal: Whether a position sees only earlier positions.
             width: Width of the last site.
         """
         config = self.config
@@ -227,7 +236,7 @@ class ModelWithHeads(nn.Module):
             return "first" if any("cls_token" in name for name, _ in self.base.named_parameters()) else "mean"
         return "first"
 
-    # -- what transformers and its Trainer ask a model for -----------------------------------------------------------
+    # -- what transformers and its Trainer use of a model ------------------------------------------------------------
 
     @property
     def config(self) -> Any:
@@ -255,7 +264,7 @@ class ModelWithHeads(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the base is."""
+        """The device of the base's weights."""
         return next(self.base.parameters()).device
 
     @property
@@ -264,7 +273,7 @@ class ModelWithHeads(nn.Module):
         return next(self.base.parameters()).dtype
 
     def get_input_embeddings(self) -> nn.Module | None:
-        """The base's, ``None`` where it has none."""
+        """Return the base's input embeddings, ``None`` where it has none."""
         getter = getattr(self.base, "get_input_embeddings", None)
         try:
             return None if getter is None else getter()
@@ -272,40 +281,31 @@ class ModelWithHeads(nn.Module):
             return None
 
     def get_output_embeddings(self) -> nn.Module | None:
-        """The base's, ``None`` where it has none."""
+        """Return the base's output layer over the vocabulary, ``None`` where it has none."""
         getter = getattr(self.base, "get_output_embeddings", None)
         return None if getter is None else getter()
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
-        """The base's own."""
+        """Call the base's own method."""
         self.base.gradient_checkpointing_enable(**options)  # type: ignore[operator, union-attr]
 
     def gradient_checkpointing_disable(self) -> None:
-        """The base's own."""
+        """Call the base's own method."""
         self.base.gradient_checkpointing_disable()  # type: ignore[operator, union-attr]
 
 
 def _of_frames(base: nn.Module, inputs: dict[str, Any], states: Tensor) -> dict[str, Any]:
-    """The inputs with the mask of the states: a model of speech is given one of samples, and works on frames of these."""
+    """The inputs with the mask of the states: a speech model is given one of samples, and computes on frames of these."""
     mask, reduce = inputs.get("attention_mask"), getattr(base, "_get_feature_vector_attention_mask", None)
     if reduce is None or not isinstance(mask, Tensor) or states.dim() != 3 or mask.shape == states.shape[:2]:
         return inputs
     return {**inputs, "attention_mask": reduce(states.shape[1], mask)}
 
 
-def _module(handle: AttachedModel, name: str) -> Head:
-    return handle.head_of(name)[HEAD_PATH]  # type: ignore[return-value]
-
-
-def _labels(labels: Any, name: str) -> Tensor | None:
-    return labels.get(name) if isinstance(labels, Mapping) else labels
-
-
 def _run(
     head: Head, rows: tuple[int, ...] | None, states: Tensor, inputs: Mapping[str, Any], labels: Tensor | None
-) -> HeadOutput:
-    from graftwork.heads.output import HeadOutput
-
+) -> tuple[Tensor | None, Tensor]:
+    """The loss and the logits of a head, on all rows or some."""
     if rows is not None:
         batch, index = states.shape[0], list(rows)
         inputs = {
@@ -316,4 +316,4 @@ def _run(
             labels = labels[index]
         states = states[index]
     logits = head(states, inputs)
-    return HeadOutput(loss=None if labels is None else head.loss(logits, labels), logits=logits, rows=rows)
+    return None if labels is None else head.loss(logits, labels), logits

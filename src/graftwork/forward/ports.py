@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Collection
+
 from torch import Tensor, nn
 
 from graftwork.forward.runtime import Runtime
@@ -9,59 +12,42 @@ from graftwork.sites import Site, Tap
 
 PORTS = "_graftwork_ports"
 ENTRY = "_graftwork_entry"
-_OURS = ("graftwork.forward.hooks", "graftwork.forward.frame_hooks")
 
 
+@dataclasses.dataclass(eq=False)
 class Entry:
     """What a module that may be called from outside has to know: the shared state, and its parameters' names."""
 
-    def __init__(self, runtime: Runtime, parameters: tuple[str, ...]) -> None:
-        self.runtime = runtime
-        self.parameters = parameters
+    runtime: Runtime
+    parameters: tuple[str, ...]
 
 
+@dataclasses.dataclass(eq=False)
 class Ports:
-    """What one module does for the adapters.
+    """What one module does for the adapters; sites and norms are numbered by their place in the map of sites."""
 
-    Attributes:
-        runtime: The state shared by the model's hooks.
-        number: Tells counted modules apart within a model.
-        path: The module's path in the model.
-        parameters: The names of the positional parameters of its forward.
-        counted: Whether calls of this module are counted: some work is for a certain call only.
-        counter: The number of the module whose calls tell which work is to be done, itself or its block; ``None`` where all
-            of it is for every call.
-        restarts: The numbers of the modules whose calls are counted anew from each call of this one.
-        inputs: ``(call, slot, site, role)`` of inputs to carry to a site; of a call that is ``None``, those of every call.
-        outputs: The same for outputs.
-        writes: ``(call, slot, site, stream)``: outputs that adapters add to.
-        entries: The same for inputs: what adapters add to before the module runs.
-        sites: The sites that are written here, by their place in the map.
-        scales: The model's own factor at those sites, where there is one.
-        norm_modules: The norm behind those sites, where there is one.
-        norm_index: Its place in the map.
-        norm: The place of this norm in the map, or ``None``.
-        head: The path of this head module, or ``None``.
-    """
-
-    def __init__(self, runtime: Runtime, number: int, path: str, parameters: tuple[str, ...]) -> None:
-        self.runtime = runtime
-        self.number = number
-        self.path = path
-        self.parameters = parameters
-        self.counted = False
-        self.counter: int | None = None
-        self.restarts: set[int] = set()
-        self.inputs: list[tuple[int | None, int | str, int, str]] = []
-        self.outputs: list[tuple[int | None, int | str | None, int, str]] = []
-        self.writes: list[tuple[int | None, int | str | None, int, bool]] = []
-        self.entries: list[tuple[int, int | str, int, bool]] = []
-        self.sites: dict[int, Site] = {}
-        self.scales: dict[int, float | Tensor] = {}
-        self.norm_modules: dict[int, nn.Module] = {}
-        self.norm_index: dict[int, int] = {}
-        self.norm: int | None = None
-        self.head: str | None = None
+    runtime: Runtime
+    number: int  # of the module, to count its calls by
+    path: str
+    parameters: tuple[str, ...]  # the names of the positional parameters of the module's forward
+    counted: bool = False  # whether calls of this module are counted: some work is for a certain call only
+    # The number of the module whose calls tell which work is to be done, itself or its block; None where all is for every call.
+    counter: int | None = None
+    # The numbers of the modules whose calls are counted from 0 again at each call of this one.
+    restarts: set[int] = dataclasses.field(default_factory=set)
+    # (call, slot, site, role): inputs and outputs to carry to a site, of one call, or of every call (None).
+    inputs: list[tuple[int | None, int | str, int, str]] = dataclasses.field(default_factory=list)
+    outputs: list[tuple[int | None, int | str | None, int, str]] = dataclasses.field(default_factory=list)
+    # (call, slot, site, stream): outputs that adapters add to, and inputs, before the module runs.
+    writes: list[tuple[int | None, int | str | None, int, bool]] = dataclasses.field(default_factory=list)
+    entries: list[tuple[int, int | str, int, bool]] = dataclasses.field(default_factory=list)
+    # The sites that are written here; where they have one, the model's own factor, the norm after the site, and its number.
+    sites: dict[int, Site] = dataclasses.field(default_factory=dict)
+    scales: dict[int, float | Tensor] = dataclasses.field(default_factory=dict)
+    norm_modules: dict[int, nn.Module] = dataclasses.field(default_factory=dict)
+    norm_index: dict[int, int] = dataclasses.field(default_factory=dict)
+    norm: int | None = None  # the number of this norm
+    head: str | None = None  # the path of this head module
 
     @property
     def idle(self) -> bool:
@@ -71,22 +57,23 @@ class Ports:
 
 
 def uninstall(module: nn.Module) -> None:
-    """Take every hook of ours, and the ports, off a module."""
-    for hooks in (module._forward_pre_hooks, module._forward_hooks):
-        for key in [k for k, hook in hooks.items() if getattr(hook, "__module__", "") in _OURS]:
-            del hooks[key]
-            for extra in (
-                "_forward_pre_hooks_with_kwargs",
-                "_forward_hooks_with_kwargs",
-                "_forward_hooks_always_called",
-            ):
-                getattr(module, extra, {}).pop(key, None)
+    """Take the hooks of `hooks` and `frame_hooks`, and the ports, off a module."""
+    remove_hooks(module, ("graftwork.forward.hooks", "graftwork.forward.frame_hooks"))
     module.__dict__.pop(PORTS, None)
     module.__dict__.pop(ENTRY, None)
 
 
+def remove_hooks(module: nn.Module, files: Collection[str]) -> None:
+    """Take the hooks that are functions of some files off a module."""
+    for hooks in (module._forward_pre_hooks, module._forward_hooks):
+        for key in [k for k, hook in hooks.items() if getattr(hook, "__module__", "") in files]:
+            del hooks[key]
+            for extra in ("pre_hooks_with_kwargs", "hooks_with_kwargs", "hooks_always_called"):
+                getattr(module, f"_forward_{extra}", {}).pop(key, None)
+
+
 def add_port(ports: Ports, tap: Tap, site: int, role: str, *, every_call: bool = False) -> None:
-    """Have a tensor carried to a site, of the call that the tap says or of every call."""
+    """Have a tensor carried to a site, of the call that the tap names or of every call."""
     call = None if every_call else tap.call
     if tap.end == "input":
         assert tap.slot is not None

@@ -18,61 +18,47 @@ from graftwork.forward.using import Innermost
 
 
 class AttachedModel(LabelledModel, Protocol):
-    """What a forward pass asks of the handle of an attached model."""
+    """What a forward pass needs of the handle of an attached model; see `graftwork.attach.handle`."""
 
     model: nn.Module
     runtime: Runtime
 
-    def before_forward(self, module: nn.Module) -> None:
-        """Work at the start of a forward pass."""
+    def before_forward(self, module: nn.Module) -> None: ...
 
-    def checkpointed_modules(self) -> list[nn.Module]:
-        """The modules that transformers may checkpoint."""
+    def checkpointed_modules(self) -> list[nn.Module]: ...
 
-    def extra_losses(self) -> Tensor | None:
-        """The extra losses of what is trained."""
+    def extra_losses(self) -> Tensor | None: ...
 
-    def head_of(self, name: str) -> dict[str, nn.Module]:
-        """The modules of a head, by path."""
+    def head_of(self, name: str) -> dict[str, nn.Module]: ...
 
-    def replan(self) -> None:
-        """Make the plan of what is active anew."""
+    def replan(self) -> None: ...
 
 
 class Runtime:
-    """The state that all hooks of one model share.
-
-    Attributes:
-        local: Per-thread state: the frame under way, where weights are recorded, the last extra losses.
-        active: The composition that is active where no `using` says otherwise.
-        head: The head in use with it: a name, several, ``None``, or `OWN`.
-        plan: Its plan; ``None`` when nothing is active.
-        stale: Whether the plan must be made anew before it is used (after a copy).
-        handle: The handle of the model, ``None`` in a copied part of a model.
-        unbound: Whether checkpointing of somebody's own was seen that is not bound to its frame.
-    """
+    """The state that all hooks of one model share."""
 
     def __init__(self) -> None:
-        # A plain one: compiled code would see the class attributes of a subclass, not those of the thread.
+        # Per thread: the frame under way, where weights are recorded, the last extra losses. A plain `threading.local`: compiled
+        # code would see the class attributes of a subclass, not those of the thread.
         self.local = threading.local()
-        self.active: Composition = None
-        self.head: str | tuple[str, ...] | None = OWN
-        self.plan: Plan | None = None
-        self.stale = False
-        self.handle: AttachedModel | None = None
-        self.unbound = False
+        self.active: Composition = None  # the composition that is active outside `using`
+        self.head: str | tuple[str, ...] | None = OWN  # the head in use with it: a name, several, None, or OWN
+        self.plan: Plan | None = None  # the plan of what is active
+        self.stale = False  # whether the plan must be made again before it is used (after a copy)
+        self.handle: AttachedModel | None = None  # None in a copied part of a model
+        self.unbound = False  # whether a block ran under the user's own checkpointing without `bind`
 
     @property
     def frame(self) -> Frame | None:
         """The forward pass under way in this thread."""
         return getattr(self.local, "frame", None)
 
-    # The plan of the innermost `using` that counts where this is asked for; empty where there is none.
+    # The plan of the innermost `using` that holds here; empty where there is none.
     using = property(Innermost().__getitem__)
 
     @property
     def record(self) -> dict[Any, Any] | None:
-        """Where fusions of this thread write their weights, ``None`` when nobody asks."""
+        """Where fusions of this thread write their weights, ``None`` where they are not recorded."""
         return getattr(self.local, "record", None)
 
     @property

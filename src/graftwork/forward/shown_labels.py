@@ -1,10 +1,10 @@
-"""The labels that a model's configuration says: those of the head in use.
+"""The labels in a model's configuration: those of the head in use.
 
-Transformers reads them from the configuration (and from ``num_labels`` of the model): the model when it computes its loss,
-a pipeline when it names what was predicted. There is one configuration for all threads. It says the labels of the head that
-is active for all of them. A forward pass with labels that uses another head, in `using`, has it say that one's until the
-pass ends; passes of other threads in which heads differ wait. A pass whose thread died, or that was interrupted where torch
-runs no hooks, holds nobody up: that it is under way no more is seen on its thread's stack.
+Transformers reads them from the configuration (and from ``num_labels`` of the model): the model when it computes its loss, a
+pipeline when it names what was predicted. There is one configuration for all threads, with the labels of the head that is
+active for all of them. For a forward pass with labels that uses another head, in `using`, that head's labels are written into
+it until the pass ends; passes of other threads in which heads differ wait. A pass whose thread died, or that was interrupted
+where torch runs no hooks, blocks no other: its thread's stack shows that it has ended.
 """
 
 from __future__ import annotations
@@ -21,70 +21,55 @@ from graftwork.forward.frame import Frame
 from graftwork.forward.heads_in_use import Labels
 
 _CALL = nn.Module._call_impl.__code__
-_LOOK_AGAIN = 0.05  # seconds, after which one who waits looks whether the one before is still there
+_LOOK_AGAIN = 0.05  # seconds, after which a waiting pass looks whether the one before is still running
 _changing = threading.Condition()
-_turns: dict[int, list[Turn]] = {}  # by the configuration's identity: the passes that it speaks for, of one thread
+_turns: dict[
+    int, list[Turn]
+] = {}  # by the configuration's identity: the passes of one thread that it has the labels for
 
 
 class LabelledModel(Protocol):
-    """What an attached model says of its labels."""
+    """What labels need of the handle of an attached model; see `graftwork.attach.state`."""
 
     head_paths: tuple[str, ...]
     shown_labels: ShownLabels
 
     @property
-    def task_model(self) -> nn.Module:
-        """The model that has the head and the labels."""
+    def task_model(self) -> nn.Module: ...
 
     @property
-    def labels_differ(self) -> bool:
-        """Whether some heads predict other labels than the model's own."""
+    def labels_differ(self) -> bool: ...
 
     @property
-    def active_labels(self) -> str | None:
-        """The head whose labels the configuration says while no forward pass is under way."""
+    def active_labels(self) -> str | None: ...
 
-    def labels(self, name: str) -> Labels | None:
-        """What the head of an adapter or a fusion predicts."""
+    def labels(self, name: str) -> Labels | None: ...
 
-    def learned_problem_type(self, name: str | None, problem_type: str | None) -> None:
-        """Remember what a model made of a head's first labels."""
+    def learned_problem_type(self, name: str | None, problem_type: str | None) -> None: ...
 
 
 @dataclasses.dataclass(eq=False)
 class Turn:
-    """One forward pass with labels.
-
-    Attributes:
-        frame: Its frame.
-        handle: The model's handle.
-        name: Whose head the loss is computed for, ``None`` for the model's own.
-        thread: The thread that it runs in; ``None`` where nobody has to wait for it.
-    """
+    """One forward pass with labels."""
 
     frame: Frame
     handle: LabelledModel
-    name: str | None
-    thread: threading.Thread | None = None
+    name: str | None  # whose head the loss is computed for, None for the model's own
+    thread: threading.Thread | None = None  # the thread that it runs in; None where no other pass has to wait for it
 
 
 class ShownLabels:
-    """What one model's configuration says.
-
-    Attributes:
-        name: Whose labels it says, ``None`` for the model's own.
-        own: The model's own labels.
-    """
+    """The labels in one model's configuration."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.name: str | None = None
+        self.name: str | None = None  # whose labels they are, None for the model's own
         config = getattr(model, "config", None)
-        self.own = Labels.of(config)
+        self.own = Labels.of(config)  # the model's own labels
         # as they were written, to be put back exactly
         self._tables = getattr(config, "id2label", None), getattr(config, "label2id", None)
 
     def read(self, handle: LabelledModel) -> None:
-        """Take down what the model, or its user, has written into the configuration since."""
+        """Remember what the model, or its user, has written into the configuration since."""
         config: Any = handle.task_model.config
         now = Labels.of(config)
         if self.name is None:
@@ -95,7 +80,7 @@ class ShownLabels:
             handle.learned_problem_type(self.name, now.problem_type)
 
     def write(self, handle: LabelledModel, name: str | None) -> None:
-        """Have the configuration say the labels of a head."""
+        """Write the labels of a head into the configuration."""
         model: Any = handle.task_model
         self.read(handle)
         labels = self.own if name is None else handle.labels(name)
@@ -112,22 +97,22 @@ class ShownLabels:
 
 
 def show(handle: LabelledModel) -> None:
-    """Have the configuration say the labels of the head that is active for all threads."""
+    """Write the labels of the head that is active for all threads into the configuration."""
     if not handle.head_paths or not _says_labels(handle):
         return
     with _changing:
-        if not _under_way(handle):  # else the last of them does, when it ends
+        if not _under_way(handle):  # else the last of them does when it ends
             handle.shown_labels.write(handle, handle.active_labels)
 
 
 def begin(frame: Frame, handle: LabelledModel, name: str | None) -> None:
-    """Have the configuration say the labels that a forward pass computes its loss for."""
+    """Write the labels that a forward pass computes its loss for into the configuration."""
     if not _says_labels(handle):
         return
     shown = handle.shown_labels
     if frame.compiled:  # compiled code knows no locks
         if shown.name != name:
-            frame.settings = Turn(frame, handle, shown.name)  # what is written again afterwards
+            frame.settings = Turn(frame, handle, shown.name)  # the labels to write again afterwards
             shown.write(handle, name)
         return
     turn = frame.settings = Turn(frame, handle, name)
@@ -142,7 +127,7 @@ def begin(frame: Frame, handle: LabelledModel, name: str | None) -> None:
 
 
 def end(frame: Frame) -> None:
-    """The forward pass has ended: have the configuration say again what it says outside."""
+    """End a forward pass: write the labels from before it into the configuration again."""
     turn: Turn | None = frame.settings
     frame.settings = None
     if turn is None:
@@ -162,7 +147,7 @@ def _says_labels(handle: LabelledModel) -> bool:
 
 
 def _give_up(turn: Turn) -> None:
-    key = id(turn.handle.task_model.config)  # type: ignore[attr-defined]  # `begin` has looked
+    key = id(turn.handle.task_model.config)  # type: ignore[attr-defined]  # `begin` has checked that there is one
     turns = _turns.get(key, [])
     if turn not in turns:
         return  # another thread has found it interrupted
@@ -177,8 +162,8 @@ def _give_up(turn: Turn) -> None:
 
 
 def _under_way(handle: LabelledModel) -> list[Turn]:
-    """The passes that a model's configuration speaks for; those that have ended unseen are taken out."""
-    key = id(handle.task_model.config)  # type: ignore[attr-defined]  # who calls has looked
+    """The passes that a model's configuration has the labels for; those that ended without their hook are removed."""
+    key = id(handle.task_model.config)  # type: ignore[attr-defined]  # the callers have checked that there is one
     while (turns := _turns.get(key, [])) and not _runs(turns[-1]):
         _give_up(turns[-1])
     return turns
@@ -192,7 +177,7 @@ def _runs(turn: Turn) -> bool:
 
 
 def runs_in(stack: FrameType | None, module: nn.Module | None, calls: int = 0) -> bool:
-    """Whether a module is being called somewhere on a stack, apart from so many of its calls."""
+    """Whether a stack has more than ``calls`` calls of a module."""
     while stack is not None:
         if stack.f_code is _CALL and stack.f_locals.get("self") is module:
             if not calls:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
-from graftwork.compose.nodes import Node
 from graftwork.compose.reads import BranchReads, Reads, SiteContext, StreamReads
-from graftwork.compose.rows import Rows, merge, take
+from graftwork.compose.rows import merge, take
 from graftwork.errors import AttachError
 from graftwork.forward.frame import Frame
 from graftwork.forward.ports import Ports
@@ -22,7 +20,7 @@ from graftwork.sites import Site
 
 
 def write(frame: Frame, ports: Ports, index: int, stream: bool, slot: int | str | None, output: Any) -> Any:
-    """The output of a module with the addition of one site in it, the same object where nothing is added."""
+    """The output of a module with the addition of one site; the same object where nothing is added."""
     if index not in (frame.plan.stream if stream else frame.plan.branch):
         return output
     value = output if slot is None else output[slot]
@@ -31,14 +29,18 @@ def write(frame: Frame, ports: Ports, index: int, stream: bool, slot: int | str 
 
 
 def written(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) -> Tensor:
-    """What passes one site with the addition in it, the same object where nothing is added."""
+    """The tensor at one site with the addition; the same object where nothing is added."""
     node = (frame.plan.stream if stream else frame.plan.branch)[index]
     if frame.part is None or frame.call.rows is None:
         delta = node(_reads(frame, ports, index, stream, value))
-    else:
-        delta = _of_part(
-            node, frame.part, frame.call.rows, value, lambda whole: _reads(frame, ports, index, stream, whole)
-        )
+    else:  # the module runs on some of the rows: the node is given zeros for the others
+        rows, batch_size = frame.part, frame.call.rows
+        others = tuple(row for row in range(batch_size) if row not in rows)
+        size = value.shape[0] // len(rows) * batch_size
+        whole = merge([(rows, value), (others, None)], value, batch_size, rows_of=value.new_empty((size, 0)))
+        assert whole is not None
+        delta = node(_reads(frame, ports, index, stream, whole))
+        delta = None if delta is None else take(delta, rows, batch_size)
     if delta is None:
         return value
     if stream and ports.sites[index].norm is None and index in ports.scales:
@@ -46,16 +48,6 @@ def written(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor)
     if delta.shape != value.shape:
         delta = delta.reshape(value.shape)
     return value + delta.to(value.dtype)
-
-
-def _of_part(node: Node, rows: Rows, batch_size: int, value: Tensor, reads: Callable[[Tensor], Reads]) -> Tensor | None:
-    """The addition for some of the rows; for the others the node is given zeros."""
-    size = value.shape[0] // len(rows) * batch_size
-    others = tuple(row for row in range(batch_size) if row not in rows)
-    whole = merge([(rows, value), (others, None)], value, batch_size, rows_of=value.new_empty((size, 0)))
-    assert whole is not None
-    delta = node(reads(whole))
-    return None if delta is None else take(delta, rows, batch_size)
 
 
 def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) -> Reads:
@@ -72,15 +64,17 @@ def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) 
     taps = {}
     for role in frame.plan.taps.get(index, ()):
         if (index, role) not in frame.taps:
+            where = "the layer of that number" if role.startswith(HIDDEN) else getattr(site, role)
             raise AttachError(
-                f"{site.key} needs its {role!r}, which did not come by {_where(site, role)} in this call; the model takes "
-                "another way than when its sites were found"
+                f"{site.key} needs its {role!r}, which was not seen at {where} in this call; the model computes in another order "
+                "than when its sites were found"
             )
         taps[role] = frame.taps[index, role]
         if not role.startswith(HIDDEN):
             _refuse_pieces(site, role, taps[role], value)
-    if stream or index not in frame.plan.stream:
-        _release(frame, index)
+    if frame.opener is not None and (stream or index not in frame.plan.stream):
+        for role in taps:  # no later call reads these: activations of a whole model would pile up
+            frame.taps.pop((index, role))
     if site.holds_stream(stream):
         return StreamReads(value, taps, around)
     norm = None
@@ -91,11 +85,7 @@ def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) 
 
 
 def _refuse_pieces(site: Site, role: str, tap: Tensor, value: Tensor) -> None:
-    """Refuse to add to a piece of the positions what was made from all of them, or from another piece.
-
-    Raises:
-        AttachError: If the two have not the same number of positions.
-    """
+    """Refuse to add to some of the positions what was made from all of them, or from others."""
     if "channels" not in site.extra and math.prod(tap.shape[:-1]) != math.prod(value.shape[:-1]):
         raise AttachError(
             f"{site.key} adds to {tuple(value.shape)}, and its {role!r} is {tuple(tap.shape)}: the model runs "
@@ -104,19 +94,8 @@ def _refuse_pieces(site: Site, role: str, tap: Tensor, value: Tensor) -> None:
         )
 
 
-def _where(site: Site, role: str) -> str:
-    return "the layer of that number" if role.startswith(HIDDEN) else str(getattr(site, role))
-
-
-def _release(frame: Frame, index: int) -> None:
-    """Let go of tensors that no later call asks for: activations of a whole model would pile up."""
-    for role in frame.plan.taps.get(index, ()):
-        if frame.opener is not None:
-            frame.taps.pop((index, role), None)
-
-
 def _replaced(output: Any, slot: int | str | None, value: Tensor) -> Any:
-    """The module's output with one tensor in it changed, its own type kept."""
+    """The module's output with one tensor replaced, of the same type."""
     if slot is None:
         return value
     if isinstance(output, tuple):

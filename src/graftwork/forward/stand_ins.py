@@ -1,8 +1,8 @@
-"""Modules that stand in for one of the base while an adapter is active: its own norms, its own head.
+"""Stand-ins: modules of an adapter that replace one of the base while it is active, its own norms and its own head.
 
-A stand-in does not mix: it is one module for all rows, or one a row. For norms the rule is: alone, in a Stack (the last
-that has one wins), or by rows; a weighing of adapters whose norms differ has no meaning and is refused, unless the block
-says ``norms="base"``. For heads see `graftwork.attach.model_head`.
+A stand-in is one module for all rows, or one for each row. Norms of an adapter's own can be used alone, in a Stack (the last
+that has one wins), or by rows; a weighing of adapters whose norms differ has no meaning and is refused, unless the block says
+``norms="base"``. For heads see `graftwork.attach.model_head`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ StandIns = nn.Module | tuple[Block, tuple["StandIns", ...]] | None
 
 
 def norm_stand_ins(composition: Composition, own: Callable[[str], nn.Module | None]) -> StandIns:
-    """Whose norm is used where: a module, ``None`` for the base's, or a block with one of these a child.
+    """The norm that each part of a composition uses: a module, ``None`` for the base's, or a block with one of these a child.
 
     Raises:
         CompositionError: If norms that differ would be weighed.
@@ -50,7 +50,7 @@ def norm_stand_ins(composition: Composition, own: Callable[[str], nn.Module | No
 
 
 def inputs_of(program: StandIns) -> tuple[str, ...]:
-    """The names of the model's inputs that the stand-ins of a program ask for."""
+    """The names of the model's inputs that the stand-ins of a program read."""
     if isinstance(program, tuple):
         return tuple(dict.fromkeys(name for child in program[1] for name in inputs_of(child)))
     return program.inputs if isinstance(program, NormModule) else ()
@@ -61,15 +61,7 @@ Inputs = Mapping[str, Tensor]
 
 
 class Override:
-    """A module of the base as it is in this call: itself, one stand-in, or one a row.
-
-    Attributes:
-        base: The base's module; its hooks do not run here.
-        run: How a module is run on values, and on the inputs that it asks for.
-        on_rows: What is entered around a module that runs on some of the rows.
-        choice: One module (``None`` is the base's) for all rows, or a tuple with one for each row in hand.
-        inputs: The model's inputs that the stand-ins ask for, the rows in hand of each.
-    """
+    """A module of the base as it is in this call: itself, one stand-in, or one for each row."""
 
     def __init__(
         self,
@@ -78,13 +70,14 @@ class Override:
         choice: nn.Module | tuple[nn.Module | None, ...] | None = None,
         inputs: Inputs | None = None,
     ) -> None:
-        self.base = base
-        self.run = run
+        self.base = base  # its hooks do not run here
+        self.run = run  # how a module is run on values, and on the inputs that it reads
+        # What is entered around a module that runs on some of the rows.
         self.on_rows: Callable[[Rows], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
-        self.inputs: Inputs = {} if inputs is None else inputs
+        self.inputs: Inputs = {} if inputs is None else inputs  # the model's inputs that the stand-ins read, by name
         if isinstance(choice, tuple) and all(c is choice[0] for c in choice):
             choice = choice[0] if choice else None
-        self.choice = choice
+        self.choice = choice  # one module (None is the base's) for all rows, or a tuple with one for each row
 
     @classmethod
     def bound(
@@ -105,9 +98,9 @@ class Override:
             return cls(base, run, program, inputs)
         if batch_size is None:
             raise CompositionError(
-                "norms and heads by rows need the batch size; the model's inputs do not agree on one"
+                "norms and heads by rows need the batch size, and the model's inputs do not agree on one"
             )
-        for name, tensor in ({} if inputs is None else inputs).items():
+        for name, tensor in (inputs or {}).items():
             if len(tensor) != batch_size:
                 raise CompositionError(
                     f"norms by rows need {batch_size} rows of the input {name!r}, which has {len(tensor)}"
@@ -122,7 +115,7 @@ class Override:
         return Override(self.base, self.run, tuple(self.choice[row] for row in rows), inputs)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """The module's output for values with the rows in hand first."""
+        """The module's output for values with the rows first."""
         if not isinstance(self.choice, tuple):
             return self._run(self.choice, values)
         batch_size = len(self.choice)

@@ -1,9 +1,9 @@
-"""What `using` says to compute: in the thread, the asyncio task or the generator that says it, and nowhere else.
+"""The plan that `using` sets: in the thread, the asyncio task or the generator that enters it, and nowhere else.
 
-A task, and what it starts (``asyncio.gather``, ``asyncio.to_thread``), has it by a context variable. For generators that is
-not enough, whose context is that of whoever takes the next item: what is said in the body of one is kept by its frame, and
-counts while that frame runs. A generator that ``contextlib`` makes a context manager of stands for the code around its
-``with``.
+A task, and what it starts (``asyncio.gather``, ``asyncio.to_thread``), has it by a context variable. That is not enough for a
+generator, whose context is that of the code that takes the next item. A `using` entered in the body of a generator is therefore
+kept by the generator's frame, and holds while that frame runs. One entered in a generator that ``contextlib`` makes a context
+manager of belongs to the code around its ``with``.
 """
 
 from __future__ import annotations
@@ -25,28 +25,19 @@ from graftwork.forward.plan import Plan
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Use:
-    """One `using` that is not left yet.
-
-    Attributes:
-        runtime: The model's.
-        plan: What it computes, ``None`` for the plain model.
-        generator: The frame of the generator in whose body it is said, if it is.
-        inside: The frame of the innermost generator with a `using` of its own under which it is said, if there is one.
-        task: The thread or the asyncio task.
-        number: Later ones have higher numbers.
-    """
+    """One `using` that is entered and not left yet."""
 
     runtime: object
-    plan: Plan | None
-    generator: FrameType | None
-    inside: FrameType | None
-    task: object
-    number: int = dataclasses.field(default_factory=itertools.count().__next__)
+    plan: Plan | None  # None for the plain model
+    generator: FrameType | None  # the generator in whose body it was entered
+    inside: FrameType | None  # the innermost generator with a `using` of its own that was running when it was entered
+    task: object  # the thread or the asyncio task
+    number: int = dataclasses.field(default_factory=itertools.count().__next__)  # later ones have higher numbers
 
 
 Uses = tuple[Use, ...]
 _context: contextvars.ContextVar[Uses] = contextvars.ContextVar("graftwork_using", default=())
-_generators: dict[FrameType, Uses] = {}  # by the frame of the generator that says them
+_generators: dict[FrameType, Uses] = {}  # by the frame of the generator in whose body they were entered
 
 
 @contextlib.contextmanager
@@ -54,7 +45,7 @@ def using(runtime: object, plan: Plan | None) -> Iterator[None]:
     """Compute a plan inside a ``with``.
 
     Raises:
-        AttachError: If it is left in another order than entered, or in another thread or task; it counts no more then.
+        AttachError: If it is left in another order than entered, or in another thread or task; it has ended then.
     """
     frame = _frame_of_with(sys._getframe(1))
     generator = frame if _is(frame, inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR) else None
@@ -82,10 +73,10 @@ def using(runtime: object, plan: Plan | None) -> Iterator[None]:
 
 
 def innermost(runtime: object) -> tuple[Plan | None, ...]:
-    """The plan of the innermost `using` that counts where this is called; nothing where there is none.
+    """The plan of the innermost `using` that holds where this is called; empty where there is none.
 
     Raises:
-        AttachError: If that cannot be told: in a task of its own, while an asynchronous generator says something.
+        AttachError: If that is not known: in a task of its own, under a `using` that an asynchronous generator entered.
     """
     entered = [use for use in _context.get() if use.runtime is runtime]
     if not _generators:
@@ -106,15 +97,15 @@ def innermost(runtime: object) -> tuple[Plan | None, ...]:
     deep, use = max(found, key=lambda one: (one[0], one[1].number))
     if deep == outermost and use.generator is not None:
         raise AttachError(
-            f"using({use.plan and use.plan.composition!r}) is said in the body of an asynchronous generator, and this forward pass "
-            "runs in another task or thread, started by it or by who takes its items: that cannot be told; say using in the "
-            "function that calls the model"
+            f"using({use.plan and use.plan.composition!r}) is entered in the body of an asynchronous generator, and this forward "
+            "pass runs in another task or thread, started by the generator or by the code that takes its items: which of the two "
+            "is not known; enter using in the function that calls the model"
         )
     return (use.plan,)
 
 
 class Innermost(dict[object, "tuple[Plan | None, ...]"]):
-    """`innermost` as a method of a builtin: torch.compile asks a property whose getter is one again at every call."""
+    """`innermost` as a method of a builtin: torch.compile then reads the property again at every call."""
 
     def __missing__(self, runtime: object) -> tuple[Plan | None, ...]:
         return innermost(runtime)
@@ -130,7 +121,7 @@ def _stack() -> list[FrameType]:
 
 
 def _frame_of_with(frame: FrameType) -> FrameType:
-    """The code around a ``with``, given the frame that enters it: neither contextlib nor what it makes a context manager of."""
+    """The frame of the code around a ``with``: not one of contextlib, nor of a function that it made a context manager of."""
     while frame.f_back is not None and (
         _of_contextlib(frame)
         or (_is(frame, inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR) and _of_contextlib(frame.f_back))
@@ -148,7 +139,7 @@ def _is(frame: FrameType, flags: int) -> bool:
 
 
 def _task() -> object:
-    """The asyncio task that is under way, else the thread."""
+    """The asyncio task that is running, else the thread."""
     if asyncio._get_running_loop() is None:
         return threading.current_thread()
     return asyncio.current_task() or threading.current_thread()

@@ -1,7 +1,8 @@
 """What a head promises: it reads the base's last hidden states and gives logits, and with labels a loss.
 
 A configuration is a frozen dataclass, pure data, JSON both ways. Its module knows the base through a `Backbone`, and
-of the batch through the inputs that the base was called with.
+of the batch the inputs that the base was called with. A configuration that is registered here is saved with an adapter
+and made again from its file.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from graftwork.catalogue import Catalogue
 from graftwork.errors import ConfigError
-from graftwork.options import Options, is_number, one_of, within
+from graftwork.heads.pooling import POOLINGS
+from graftwork.options import Options, one_of, within
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "gelu": nn.GELU, "relu": nn.ReLU}
 
@@ -27,8 +30,8 @@ class Backbone:
         width: Width of the last hidden states (their channels, for a convolutional base).
         dropout: The base's own dropout.
         std: Standard deviation of new weights.
-        pooling: How a sequence becomes one vector where a head does not say: the first position of an encoder, the last
-            one of a decoder, the mean of an image's channels.
+        pooling: How a sequence becomes one vector where the head's configuration leaves it open: the first position of
+            an encoder, the last one of a decoder, the mean of an image's channels.
         embeddings: The input embeddings ``(vocabulary, width)``, ``None`` where the base has none.
         has_output: Whether the base computes language-model logits itself.
     """
@@ -46,7 +49,7 @@ class HeadConfig(Options):
     """Base of the configurations of heads.
 
     Attributes:
-        dropout: In front of each linear layer; by default the base's own.
+        dropout: Dropout before each linear layer; by default the base's own.
     """
 
     kind: ClassVar[str] = ""
@@ -63,7 +66,7 @@ class HeadConfig(Options):
         return tuple(getattr(self, "labels", ()))
 
     def build(self, base: Backbone) -> Head:
-        """The module, untrained.
+        """Return the module, untrained.
 
         Raises:
             ConfigError: If the head does not fit the base.
@@ -71,18 +74,42 @@ class HeadConfig(Options):
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON values, with the head's kind under ``"head"``."""
+        """Return the configuration as JSON values, with the head's kind under ``"head"``."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {"head": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}}
+
+
+_HEADS: Catalogue[HeadConfig] = Catalogue("head", "kind", "head kind")
+
+register = _HEADS.register
+heads = _HEADS.all
+head_from_dict = _HEADS.from_dict
+
+
+class LayeredConfig(HeadConfig):
+    """Base of the configurations of heads made of `Layers`.
+
+    No dataclass: subclasses say where these options are among their own.
+    """
+
+    hidden_layers: int
+    activation: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, "hidden_layers", 0, 8, whole=True)
+        one_of(self, "activation", tuple(ACTIVATIONS))
+        if hasattr(self, "pooling"):
+            one_of(self, "pooling", (None, *POOLINGS))
 
 
 class Head(nn.Module):
     """A head's module.
 
     Attributes:
-        config: What it was made by.
-        decodes: Whether an encoder-decoder base is to make its decoder's inputs from the labels.
-        takes_logits: Whether the base's own logits are asked for, not its hidden states.
+        config: The configuration that it was built from.
+        decodes: Whether an encoder-decoder base makes its decoder's inputs from the labels.
+        takes_logits: Whether `forward` is given the base's own logits, not its hidden states.
     """
 
     decodes = False
@@ -93,36 +120,40 @@ class Head(nn.Module):
         self.config = config
 
     def forward(self, states: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """The logits.
+        """Return the logits.
 
         Args:
             states: The base's last hidden states ``(batch, positions, width)``, or ``(batch, channels, height, width)``
                 of a convolutional base.
-            inputs: What the base was called with, for the padding mask.
+            inputs: The inputs that the base was called with, for the padding mask.
         """
         raise NotImplementedError
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of a batch, a scalar of float32 or wider."""
+        """Return the mean loss of a batch, a scalar of float32 or wider."""
         raise NotImplementedError
 
 
 def linear(inputs: int, outputs: int, std: float) -> nn.Linear:
-    """A linear layer as BERT's heads begin: N(0, std), biases 0."""
+    """A linear layer that starts as in BERT's heads: N(0, std), biases 0."""
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, std=std)
     nn.init.zeros_(layer.bias)
     return layer
 
 
-def layers(config: HeadConfig, base: Backbone, outputs: int) -> nn.Sequential:
+class Layers(nn.Sequential):
     """``hidden_layers`` times dropout, linear, activation; then dropout and the linear layer to the outputs."""
-    rate = base.dropout if config.dropout is None else config.dropout
-    activation = ACTIVATIONS[getattr(config, "activation", "tanh")]
-    found: list[nn.Module] = []
-    for _ in range(getattr(config, "hidden_layers", 0)):
-        found += [nn.Dropout(rate), linear(base.width, base.width, base.std), activation()]
-    return nn.Sequential(*found, nn.Dropout(rate), linear(base.width, outputs, base.std))
+
+    def __init__(self, config: LayeredConfig, base: Backbone, outputs: int) -> None:
+        rate = base.dropout if config.dropout is None else config.dropout
+        found: list[nn.Module] = []
+        for _ in range(config.hidden_layers):
+            found += [nn.Dropout(rate), linear(base.width, base.width, base.std), ACTIVATIONS[config.activation]()]
+        super().__init__(*found, nn.Dropout(rate), linear(base.width, outputs, base.std))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return super().forward(own_dtype(self, values))
 
 
 def own_dtype(layers: nn.Module, values: Tensor) -> Tensor:
@@ -137,36 +168,16 @@ def check_labels(config: HeadConfig, least: int) -> None:
     """Refuse labels that are too few, or two alike; a number of them becomes names.
 
     Raises:
-        ConfigError: If so.
+        ConfigError: If they are.
     """
     given = config.labels  # type: ignore[attr-defined]
+    where = f"{type(config).__name__}: labels is"
     if isinstance(given, int) and not isinstance(given, bool):
-        object.__setattr__(config, "labels", tuple(f"LABEL_{n}" for n in range(given)))
+        labels = tuple(f"LABEL_{n}" for n in range(given))
     elif isinstance(given, (list, tuple)) and all(isinstance(name, str) for name in given):
-        object.__setattr__(config, "labels", tuple(given))
+        labels = tuple(given)
     else:
-        raise ConfigError(
-            f"{type(config).__name__}: labels is {given!r}; give the labels' names, or how many there are"
-        )
-    labels: tuple[str, ...] = config.labels  # type: ignore[attr-defined]
+        raise ConfigError(f"{where} {given!r}; give the labels' names, or how many there are")
+    object.__setattr__(config, "labels", labels)
     if len(labels) < least or len(set(labels)) != len(labels):
-        raise ConfigError(
-            f"{type(config).__name__}: labels is {list(labels)}; it must be {least} or more names, each once"
-        )
-
-
-def check_layers(config: HeadConfig) -> None:
-    """Refuse what is no number of hidden layers, or no activation."""
-    within(config, "hidden_layers", 0, 8, whole=True)
-    one_of(config, "activation", tuple(ACTIVATIONS))
-
-
-def check_number(config: HeadConfig, field: str) -> None:
-    """Refuse what is no finite number above 0.
-
-    Raises:
-        ConfigError: If so.
-    """
-    value = getattr(config, field)
-    if not is_number(value) or value <= 0:
-        raise ConfigError(f"{type(config).__name__}: {field} is {value!r}; it must be a number above 0")
+        raise ConfigError(f"{where} {list(labels)}; it must be {least} or more names, each once")

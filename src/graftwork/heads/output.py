@@ -1,4 +1,4 @@
-"""What a model with named heads gives. Apart from the heads, for it alone needs transformers, which takes long to import."""
+"""The output of a model with named heads. A file of its own: it imports transformers, which takes long."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from transformers.utils.generic import ModelOutput
 
 @dataclasses.dataclass
 class HeadOutput(ModelOutput):
-    """What a model with named heads gives.
+    """The output of a model with named heads.
 
     Attributes:
         loss: A scalar, where labels were given.
         logits: The head's output; its shape is in each head's documentation. ``None`` where several heads ran.
-        by_head: Where several heads ran, each one's own output.
-        rows: The rows of the batch that this head ran on, ``None`` for all.
+        by_head: Each head's own output, where several heads ran.
+        rows: The rows of the batch that this head ran on; ``None`` for all.
     """
 
     loss: Tensor | None = None

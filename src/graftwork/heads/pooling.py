@@ -1,4 +1,4 @@
-"""From the states of all positions to one vector a row."""
+"""Pooling: from the states of all positions to one vector a row."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def pool(states: Tensor, inputs: Mapping[str, Any], how: str) -> Tensor:
 
     Args:
         states: ``(batch, positions, width)``, or ``(batch, channels, height, width)``, which is always averaged.
-        inputs: What the base was called with; the mask of the decoder where it has one, else ``attention_mask``.
-        how: ``"first"`` or ``"last"``: that unpadded position; ``"mean"``: of the unpadded positions.
+        inputs: The inputs of the base; the decoder's mask is used where there is one, else ``attention_mask``.
+        how: ``"first"`` or ``"last"`` unpadded position, or the ``"mean"`` of the unpadded positions.
 
     Raises:
-        ConfigError: If the mask is of other positions than the states.
+        ConfigError: If the mask has other positions than the states.
     """
     if states.dim() == 4:
         return states.mean((2, 3))
@@ -49,7 +49,7 @@ def _mask(states: Tensor, inputs: Mapping[str, Any]) -> Tensor | None:
     if isinstance(mask, Tensor) and mask.dim() == 2 and not decoded:
         raise ConfigError(
             f"the base returns states of {tuple(states.shape[:2])} rows and positions, and its attention_mask is "
-            f"{tuple(mask.shape)}: which positions are padding is not known, and the head would count them; leave the mask out "
-            "and give rows of one length"
+            f"{tuple(mask.shape)}: which positions are padding is not known, and the head would count them; leave the mask "
+            "out and give rows of one length"
         )
     return None

@@ -1,4 +1,4 @@
-"""An answer at every position: tags, and the ends of an answer in its context."""
+"""An answer at every position: labels of tokens, and the two ends of an answer in its context."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graftwork.heads.contract import Backbone, Head, HeadConfig, check_labels, check_layers, layers, own_dtype
-from graftwork.heads.registry import register
+from graftwork.heads.contract import Backbone, Head, LayeredConfig, Layers, check_labels, register
 
 IGNORED = -100
 
 
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TokenClassification(HeadConfig):
+class TokenClassification(LayeredConfig):
     """One of several labels for every token: logits ``(batch, positions, labels)``, labels ``(batch, positions)``.
 
     Positions labelled -100 (padding, the later pieces of a word) do not count.
 
     Attributes:
         labels: The labels' names in order, or how many there are.
-        hidden_layers: Linear layers with an activation in front of the last one.
+        hidden_layers: Number of linear layers with an activation before the last one.
         activation: ``"tanh"``, ``"gelu"`` or ``"relu"``.
+
+    Example:
+        >>> head = gw.heads.TokenClassification(labels=5).build(gw.heads.Backbone(width=32))
+        >>> head(torch.rand(4, 7, 32), {}).shape
+        torch.Size([4, 7, 5])
     """
 
     kind: ClassVar[str] = "token_classification"
@@ -38,7 +42,6 @@ class TokenClassification(HeadConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_labels(self, 2)
-        check_layers(self)
 
     def build(self, base: Backbone) -> Head:
         return _Tagger(self, base, len(self.names))
@@ -46,15 +49,20 @@ class TokenClassification(HeadConfig):
 
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class QuestionAnswering(HeadConfig):
+class QuestionAnswering(LayeredConfig):
     """Where the answer starts and ends in its context (extractive, as in SQuAD): logits ``(batch, positions, 2)``.
 
     Labels are ``(batch, 2)``: the positions of the first and of the last token of the answer; (0, 0) where it has none,
     -100 where the row does not count.
 
     Attributes:
-        hidden_layers: Linear layers with an activation in front of the last one.
+        hidden_layers: Number of linear layers with an activation before the last one.
         activation: ``"tanh"``, ``"gelu"`` or ``"relu"``.
+
+    Example:
+        >>> head = gw.heads.QuestionAnswering().build(gw.heads.Backbone(width=32))
+        >>> head(torch.rand(4, 7, 32), {}).shape
+        torch.Size([4, 7, 2])
     """
 
     kind: ClassVar[str] = "question_answering"
@@ -62,21 +70,17 @@ class QuestionAnswering(HeadConfig):
     hidden_layers: int = 0
     activation: str = "tanh"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers(self)
-
     def build(self, base: Backbone) -> Head:
         return _Tagger(self, base, 2)
 
 
 class _Tagger(Head):
-    def __init__(self, config: HeadConfig, base: Backbone, outputs: int) -> None:
+    def __init__(self, config: LayeredConfig, base: Backbone, outputs: int) -> None:
         super().__init__(config)
-        self.layers = layers(config, base, outputs)
+        self.layers = Layers(config, base, outputs)
 
     def forward(self, states: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        logits = self.layers(own_dtype(self.layers, states))
+        logits = self.layers(states)
         mask = inputs.get("attention_mask")
         if isinstance(self.config, QuestionAnswering) and isinstance(mask, Tensor) and mask.shape == states.shape[:2]:
             # padding is no candidate: a longer batch must not change a row's softmax over positions
@@ -85,9 +89,7 @@ class _Tagger(Head):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = logits.float()
-        if isinstance(self.config, QuestionAnswering):
-            return mean_cross_entropy(logits.transpose(1, 2), labels)
-        return mean_cross_entropy(logits, labels)
+        return mean_cross_entropy(logits.mT if isinstance(self.config, QuestionAnswering) else logits, labels)
 
 
 def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

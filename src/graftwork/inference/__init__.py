@@ -1,4 +1,4 @@
-"""From the files of a run to answers: texts and rows in, predictions out; which task, and which adapters, suit a text."""
+"""Predictions from the files of a run: for texts and rows; and which task, and which adapters, a text belongs to."""
 
 from graftwork.inference.adapter_soup import Soup, nearest, similarities, soup
 from graftwork.inference.predictor import Predictor

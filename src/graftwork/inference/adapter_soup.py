@@ -23,12 +23,12 @@ from graftwork.training.text_states import text_states
 
 @dataclasses.dataclass(frozen=True)
 class Soup:
-    """What `soup` chose and made.
+    """The result of `soup`.
 
     Attributes:
         chosen: The adapters that were averaged, nearest first.
-        similarity: Of every adapter's domain to the target, from −1 to 1.
-        merged: What the average was made of, and how alike that is.
+        similarity: The similarity of every adapter's domain to the target, from −1 to 1.
+        merged: The adapters of the average, and how similar their weights are.
     """
 
     chosen: tuple[str, ...]
@@ -36,8 +36,10 @@ class Soup:
     merged: Merged
 
     def __str__(self) -> str:
-        marks = {name: " (chosen)" if name in self.chosen else "" for name in self.similarity}
-        lines = [f"{name:20s} {value:7.4f}{marks[name]}" for name, value in self.similarity.items()]
+        lines = [
+            f"{name:20s} {value:7.4f}{' (chosen)' if name in self.chosen else ''}"
+            for name, value in self.similarity.items()
+        ]
         return "\n".join([*lines, str(self.merged)])
 
 
@@ -60,11 +62,14 @@ def soup(
         name: The new adapter's name.
         domains: For each adapter some texts of the domain that it was trained on.
         target: Some texts of the new domain.
-        tokenizer: Of the base.
-        k: How many are averaged, at most.
-        least: The similarity under which a domain is left out.
-        head_from: As with `Adapters.merge`.
-        batch_size: Texts a batch.
+        tokenizer: The base's tokenizer.
+        k: How many adapters are averaged, at most.
+        least: The similarity below which a domain is left out.
+        head_from: As for `Adapters.merge`.
+        batch_size: How many texts are in a batch.
+
+    Returns:
+        The chosen adapters, the similarities, and what was merged; printable.
 
     Raises:
         UnknownNameError: If an adapter is not there.
@@ -84,7 +89,7 @@ def similarities(features: Mapping[str, Tensor], target: Tensor) -> dict[str, fl
 
     Args:
         features: For each domain a tensor ``(texts, width)``.
-        target: ``(texts, width)``.
+        target: A tensor ``(texts, width)``.
     """
     goal = _unit(target)
     found = {name: float(_unit(rows) @ goal) for name, rows in features.items()}
@@ -92,23 +97,23 @@ def similarities(features: Mapping[str, Tensor], target: Tensor) -> dict[str, fl
 
 
 def nearest(similarity: Mapping[str, float], k: int, least: float | None = None) -> tuple[str, ...]:
-    """The names of the k largest similarities, those under ``least`` left out.
+    """The names of the k largest similarities, without those below ``least``.
 
     Raises:
-        ConfigError: If ``k`` is no number of adapters, or none is near enough.
+        ConfigError: If ``k`` is not a number of adapters, or none is near enough.
     """
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise ConfigError(f"k is {k!r}; give the number of adapters that are averaged, 1 or more")
     ordered = sorted(similarity, key=lambda name: -similarity[name])
     chosen = tuple(name for name in ordered if least is None or similarity[name] >= least)[:k]
     if not chosen:
-        said = ", ".join(f"{name} {similarity[name]:.3f}" for name in ordered) or "there are none"
+        scores = ", ".join(f"{name} {similarity[name]:.3f}" for name in ordered) or "there are none"
         raise ConfigError(
-            f"no adapter's domain is as near as least={least!r}: {said}; give a smaller one, or more domains"
+            f"no adapter's domain is as near as least={least!r}: {scores}; give a smaller one, or more domains"
         )
     return chosen
 
 
 def _unit(rows: Tensor) -> Tensor:
-    """The mean of the rows, each at length one: the product of two of these is the mean cosine over all pairs."""
+    """The mean of the normalised rows: the product of two such means is the mean cosine over all pairs of rows."""
     return nn.functional.normalize(rows.double(), dim=-1).mean(0)

@@ -1,4 +1,4 @@
-"""Predictions from the files of a run, in a fresh process: base, adapters, fusion and head, as they were trained."""
+"""Predictions from the files of a run, in a new process: base, adapters, fusion and head, as they were trained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from graftwork.experiments.running.run_files import RunFiles
 from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
 from graftwork.training.outputs import autocast_as, outputs_of
 
-PREFERRED = ("fusion", "adapter")
+PREFERRED = ("fusion", "adapter")  # the kinds of units that predict by default
 
 
 class Predictor:
@@ -32,16 +32,16 @@ class Predictor:
     Args:
         run: The run's folder.
         task: The task; may be left out where the run has one target, or one task.
-        kind: What predicts: ``"fusion"``, ``"adapter"``, ``"head"``, ``"average"`` and so on, or the name of a method; by default
-            the fusion where the task has one, else its adapter, else whatever else is done.
-        seed: Of the unit; by default the first that is done.
-        language: Whose adapter stands under what predicts; by default that of the task's own rows.
-        root: What the recipe's paths are relative to; by default where the recipe lay when the run began.
-        adapters: The handle of the run's base with nothing on it, where it is loaded already (`RunFinder.adapters`).
+        kind: The kind of unit that predicts: ``"fusion"``, ``"adapter"``, ``"head"``, ``"average"`` and so on, or the name of a
+            method; by default the fusion where the task has one, else its adapter, else any other unit that is done.
+        seed: The unit's seed; by default the first that is done.
+        language: The language whose adapter the unit is stacked on; by default that of the task's own rows.
+        root: The folder that the recipe's paths are relative to; by default the recipe's folder when the run began.
+        adapters: The handle of the run's base without adapters, where it is loaded already (`RunFinder.adapters`).
 
     Attributes:
         task: The task's name.
-        kind: What it knows of its kind.
+        kind: The task's kind, with its labels.
         unit: The unit that predicts.
 
     Raises:
@@ -66,21 +66,17 @@ class Predictor:
         self.unit = unit_of(self.recipe, self.run, self.task, kind, seed)
         self.kind = kind_of(self.run, self.recipe, self.task)
         warn_of_other_tokenizer(self.unit, self.recipe, self._root, self.run)
-        every = self.recipe.kinds
-        self.processor = load_processor(self.recipe.base, every, self._root)
-        if adapters is None:
-            adapters = attach(load_base(self.recipe.base, auto_class(every), self._root).eval())
-        self.adapters: Adapters = adapters
-        composition, head = load_unit(
-            self.adapters, self.unit, self.task, RunFiles(self.recipe, self._root, self.run), language
-        )
+        self.processor = load_processor(self.recipe.base, self.recipe.kinds, self._root)
+        self.adapters: Adapters = attached_base(self.recipe, self._root) if adapters is None else adapters
+        files = RunFiles(self.recipe, self._root, self.run)
+        composition, head = load_unit(self.adapters, self.unit, self.task, files, language)
         self.adapters.activate(composition, head=head)
 
     def typed(self, texts: Sequence[str]) -> Rows:
-        """The row that some texts are, as one types them.
+        """The row of some typed texts.
 
         Raises:
-            TaskError: If the task wants others.
+            TaskError: If the task needs other texts.
         """
         return Rows([self.kind.typed(texts)], source="the texts given")
 
@@ -88,30 +84,31 @@ class Predictor:
         """Refuse rows that cannot be predicted.
 
         Raises:
-            TaskError: If a row lacks something.
+            TaskError: If a row lacks a column or a value.
         """
         self.kind.check(rows, answered=False)
 
     def predict(self, rows: Rows | Iterable[Mapping[str, Any]], *, batch_size: int = 32) -> list[Prediction]:
-        """What the task says of some rows.
+        """Predict some rows.
 
         Args:
-            rows: With the columns that the task reads; `columns` names them. Answers are not needed.
-            batch_size: Rows a batch.
+            rows: Rows with the columns that the task reads (`columns`). Answers are not needed.
+            batch_size: How many rows are in a batch.
+
+        Returns:
+            A prediction for each row.
 
         Raises:
-            TaskError: If a row lacks something.
+            TaskError: If a row lacks a column or a value.
         """
         rows = rows if isinstance(rows, Rows) else Rows(rows)
         if not rows:
             return []
-        self.kind.check(rows, answered=False)
+        self.check(rows)
         features = self.kind.features(rows, self.processor, max_length=self.recipe.base.max_length, train=False)
         model: ModelWithHeads = self.adapters.model  # type: ignore[assignment]
-        autocast = autocast_as(
-            model, self.recipe.budget(self.unit.kind, self.unit.method).bf16
-        )  # as it was trained and scored
-        outputs, _ = outputs_of(model, self.kind, features, self.processor, batch_size, autocast)
+        bf16 = self.recipe.budget(self.unit.kind, self.unit.method).bf16  # as it was trained and scored
+        outputs, _ = outputs_of(model, self.kind, features, self.processor, batch_size, autocast_as(model, bf16))
         return self.kind.decode(outputs, features, rows, self.processor)
 
     @property
@@ -121,16 +118,17 @@ class Predictor:
 
     @property
     def spec(self) -> TaskSpec:
-        """The task, as the recipe has it."""
+        """The task in the recipe."""
         return self.kind.spec
 
 
-def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:
-    """A task's kind with the labels that it was trained with; its data is not read.
+def attached_base(recipe: Recipe, root: Path) -> Adapters:
+    """Load the base of a recipe, without adapters."""
+    return attach(load_base(recipe.base, auto_class(recipe.kinds), root).eval())
 
-    Raises:
-        RecipeError: If nothing of the task is done.
-    """
+
+def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:
+    """Return a task's kind with the labels that it was trained with; its data is not read."""
     for unit in plan(recipe):
         result = read_result(unit, run) if task in (unit.task, *unit.tasks) else None
         if result is not None:
@@ -140,33 +138,26 @@ def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:
 
 
 def only_task(recipe: Recipe) -> str | None:
-    """The task of a run that goes without saying: its one target, or its one task."""
+    """Return the only target of a run, or its only task; ``None`` where there are several."""
     known: Sequence[str] = recipe.targets or tuple(recipe.tasks)
     return known[0] if len(known) == 1 else None
 
 
 def _task(recipe: Recipe, task: str | None) -> str:
     task = only_task(recipe) if task is None else task
-    if task is None or task not in recipe.tasks:
-        said = (
-            "say which task (`predictor_for` finds that of a text)"
-            if task is None
-            else f"{task!r} is no task of this run"
-        )
-        raise RecipeError(f"{said}; there are {', '.join(recipe.tasks)}")
-    return task
+    if task is not None and task in recipe.tasks:
+        return task
+    what = (
+        "say which task (`predictor_for` finds that of a text)" if task is None else f"{task!r} is no task of this run"
+    )
+    raise RecipeError(f"{what}; there are {', '.join(recipe.tasks)}")
 
 
 def unit_of(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | None) -> Unit:
-    """The unit of a task that predicts.
-
-    Raises:
-        RecipeError: If none such is done.
-    """
+    """Return the unit that predicts a task, among those that are done."""
     units = [u for u in plan(recipe) if task in (u.task, *u.tasks) and seed in (None, u.seed)]
     done = [u for u in units if read_result(u, run) is not None and UNIT_KINDS[u.kind].predicts]
-    rest = dict.fromkeys(u.kind for u in done) if kind is None else ()
-    for wanted in (*PREFERRED, *rest) if kind is None else (kind,):
+    for wanted in (*PREFERRED, *(u.kind for u in done)) if kind is None else (kind,):
         found = next((u for u in done if wanted in (u.kind, u.method)), None)
         if found is not None:
             return found
@@ -180,7 +171,7 @@ def unit_of(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | 
 
 
 def warn_of_other_tokenizer(unit: Unit, recipe: Recipe, root: Path, run: Path) -> None:
-    """Warn where the tokenizer is another one than a unit was trained with; another base is refused when adapters are loaded."""
+    """Warn if the tokenizer has changed since a unit was trained; another base is refused when adapters are loaded."""
     record = read_made_with(unit, run)
     if record is not None and record["tokenizer"] != hash_tokenizer(recipe.base, root):
         warnings.warn(
@@ -193,17 +184,10 @@ def warn_of_other_tokenizer(unit: Unit, recipe: Recipe, root: Path, run: Path) -
 def load_unit(
     adapters: Adapters, unit: Unit, task: str, files: RunFiles, language: str | None = None
 ) -> tuple[Composition, str]:
-    """Put a unit's files on the model, and say what computes it: the composition, and the head in use with it.
+    """Load a unit's adapters and fusions, and return the composition and the head that predict one of its tasks.
 
-    Args:
-        adapters: The handle of the base; what is there already under a name is not read again.
-        unit: The unit.
-        task: The task that is predicted, one of the unit's.
-        files: The run's.
-        language: Whose adapter takes the place of that which the unit was stacked on.
-
-    Raises:
-        RecipeError: If there is no adapter of that language, or the unit is stacked on none.
+    An adapter that is on the model already is not loaded again. With a ``language``, its adapter replaces the one of the language
+    that the unit was stacked on.
     """
     if language is not None and not any(one.kind == "language" for one in unit.stacked_on):
         raise RecipeError(f"language is {language!r}, and {unit.id} is stacked on no language's adapter; leave it out")

@@ -1,4 +1,4 @@
-"""Several tasks over one text in one pass: each row is there once for every task, with that task's adapters and head."""
+"""Predictions of several tasks in one pass: each row is in the batch once for each task, with its adapters and head."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from graftwork.api import Adapters, attach
+from graftwork.api import Adapters
 from graftwork.compose import BatchSplit, Composition
 from graftwork.errors import RecipeError
 from graftwork.experiments.kinds import UNIT_KINDS, Unit
-from graftwork.experiments.running.base import auto_class, load_base, load_processor
+from graftwork.experiments.running.base import load_processor
 from graftwork.experiments.running.folder import recipe_of, root_of
 from graftwork.experiments.running.run_files import RunFiles
-from graftwork.inference.predictor import kind_of, load_unit, unit_of, warn_of_other_tokenizer
+from graftwork.inference.predictor import attached_base, kind_of, load_unit, unit_of, warn_of_other_tokenizer
 from graftwork.tasks import Prediction, Rows, kinds
 from graftwork.training.concatenated_batches import merged, padding_of
 from graftwork.training.encoding import batch_of
@@ -27,9 +27,9 @@ class Several:
 
     Args:
         run: The run's folder.
-        tasks: Two of its tasks or more. Each answers by its fusion where it has one, else by its adapter.
-        seed: Of their units; by default the first that is done.
-        root: What the recipe's paths are relative to; by default where the recipe lay when the run began.
+        tasks: Two of its tasks or more. Each is predicted by its fusion where it has one, else by its adapter.
+        seed: The seed of their units; by default the first that is done.
+        root: The folder that the recipe's paths are relative to; by default the recipe's folder when the run began.
 
     Raises:
         RecipeError: If the run has no such task, nothing of it is done, or its answers are generated.
@@ -41,26 +41,24 @@ class Several:
         self.run, self.tasks = Path(run), tuple(tasks)
         self.recipe = recipe_of(self.run)
         root = root_of(self.run, root)
-        self._refuse()
+        self._check_tasks()
         self.kinds = {task: kind_of(self.run, self.recipe, task) for task in self.tasks}
         self.units = {task: unit_of(self.recipe, self.run, task, None, seed) for task in self.tasks}
         for unit in self.units.values():
             warn_of_other_tokenizer(unit, self.recipe, root, self.run)
-        _refuse_other_seeds(self.units)
-        _refuse_trained_bases(self.units)
-        every = self.recipe.kinds
-        self.processor = load_processor(self.recipe.base, every, root)
-        self.adapters: Adapters = attach(load_base(self.recipe.base, auto_class(every), root).eval())
+        _check_units(self.units)
+        self.processor = load_processor(self.recipe.base, self.recipe.kinds, root)
+        self.adapters: Adapters = attached_base(self.recipe, root)
         files = RunFiles(self.recipe, root, self.run)
         loaded = {task: load_unit(self.adapters, unit, task, files) for task, unit in self.units.items()}
         self._parts: tuple[Composition, ...] = tuple(composition for composition, _ in loaded.values())
         self._heads = {task: head for task, (_, head) in loaded.items()}
 
     def typed(self, texts: Sequence[str]) -> dict[str, Rows]:
-        """The row of each task that some texts are, as one types them.
+        """The row of some typed texts, for each task.
 
         Raises:
-            TaskError: If a task wants others.
+            TaskError: If a task needs other texts.
         """
         return {task: Rows([kind.typed(texts)], source="the texts given") for task, kind in self.kinds.items()}
 
@@ -68,7 +66,7 @@ class Several:
         """Refuse rows that some task cannot predict.
 
         Raises:
-            TaskError: If a row lacks something.
+            TaskError: If a row lacks a column or a value.
         """
         for kind in self.kinds.values():
             kind.check(rows, answered=False)
@@ -76,47 +74,44 @@ class Several:
     def predict(
         self, rows: Mapping[str, Rows] | Rows | Iterable[Mapping[str, Any]], *, batch_size: int = 32
     ) -> list[dict[str, Prediction]]:
-        """What every task says of some rows.
+        """Predict every task for some rows.
 
         Args:
-            rows: With the columns that all tasks read; or as many rows for each task, by its name.
-            batch_size: Rows a pass; each is computed once for every task.
+            rows: Rows with the columns that all tasks read; or for each task, by its name, the same number of rows.
+            batch_size: How many rows are in a pass; each is computed once for every task.
 
         Returns:
             For each row the prediction of every task.
 
         Raises:
-            TaskError: If a row lacks something.
+            TaskError: If a row lacks a column or a value.
+            RecipeError: If a task reads a row in several windows.
         """
-        given = self._given(rows)
+        by_task: Any = rows
+        if not isinstance(rows, Mapping):
+            by_task = dict.fromkeys(self.tasks, rows if isinstance(rows, Rows) else Rows(rows))
         features: dict[str, list[Any]] = {}
         for task, kind in self.kinds.items():
-            kind.check(given[task], answered=False)
+            kind.check(by_task[task], answered=False)
             features[task] = kind.features(
-                given[task], self.processor, max_length=self.recipe.base.max_length, train=False
+                by_task[task], self.processor, max_length=self.recipe.base.max_length, train=False
             )
-            if len(features[task]) != len(given[task]):
+            if len(features[task]) != len(by_task[task]):
                 raise RecipeError(f"task {task!r} reads a row in several windows; predict it by itself")
-        count = len(next(iter(given.values())))
+        count = len(by_task[self.tasks[0]])
         found: dict[str, list[Any]] = {task: [] for task in self.tasks}
         for start in range(0, count, batch_size):
             some = {task: all_of[start : start + batch_size] for task, all_of in features.items()}
             for task, outputs in self._outputs(some).items():
                 found[task] += outputs
         decoded = {
-            task: kind.decode(found[task], features[task], given[task], self.processor)
+            task: kind.decode(found[task], features[task], by_task[task], self.processor)
             for task, kind in self.kinds.items()
         }
         return [{task: decoded[task][n] for task in self.tasks} for n in range(count)]
 
-    def _given(self, rows: Any) -> dict[str, Rows]:
-        if isinstance(rows, Mapping):
-            return {task: rows[task] for task in self.tasks}
-        rows = rows if isinstance(rows, Rows) else Rows(rows)
-        return dict.fromkeys(self.tasks, rows)
-
     def _outputs(self, features: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """One pass over the rows of all tasks."""
+        """Return the outputs of each task, from one pass over the rows of all tasks."""
         model: Any = self.adapters.model
         batches = {task: batch_of(model, self.kinds[task], some, self.processor) for task, some in features.items()}
         inputs, labels = merged(batches, padding_of(self.processor))
@@ -130,9 +125,9 @@ class Several:
             for task, head in self._heads.items()
         }
 
-    def _refuse(self) -> None:
+    def _check_tasks(self) -> None:
         if len(set(self.tasks)) < 2 or len(set(self.tasks)) < len(self.tasks):
-            raise RecipeError(f"several tasks at once are two or more, each once; given are {list(self.tasks)}")
+            raise RecipeError(f"tasks is {list(self.tasks)}; give two or more, each once")
         for task in self.tasks:
             if task not in self.recipe.tasks:
                 raise RecipeError(f"{task!r} is no task of this run; there are {', '.join(self.recipe.tasks)}")
@@ -140,22 +135,18 @@ class Several:
                 raise RecipeError(f"the answers of {task!r} are generated word by word; predict it by itself")
 
 
-def _refuse_other_seeds(units: Mapping[str, Unit]) -> None:
-    """An adapter's name stands for one training of it."""
+def _check_units(units: Mapping[str, Unit]) -> None:
+    """Refuse units that cannot be on one base: an adapter of two seeds, or one trained with a base of its own."""
     trained: dict[str, Unit] = {}
     for unit in units.values():
         for member in unit.members or (unit,):
             if trained.setdefault(member.task, member) != member:
                 raise RecipeError(
-                    f"the adapter {member.task!r} stands in these fusions with the seeds {trained[member.task].seed} and "
+                    f"the adapter {member.task!r} is in these fusions with the seeds {trained[member.task].seed} and "
                     f"{member.seed}; predict them by themselves, or with the first seed of the run"
                 )
-
-
-def _refuse_trained_bases(units: Mapping[str, Unit]) -> None:
-    """Adapters that were trained with a base of their own do not share one with others."""
     for task, unit in units.items():
         if UNIT_KINDS[unit.kind].trains_base or any(UNIT_KINDS[member.kind].trains_base for member in unit.members):
             raise RecipeError(
-                f"{task!r} is answered by {unit.id}, which was trained with a base of its own; predict it by itself"
+                f"{task!r} is predicted by {unit.id}, which was trained with a base of its own; predict it by itself"
             )

@@ -1,9 +1,9 @@
-"""The task of a prompt: the described task whose words are nearest, by the plain base's own states; or none, where two are as near.
+"""The task of a prompt: the task whose description is nearest by the plain base's hidden states; or none where it is not clear.
 
     similarity(task) = max over its descriptions d of cos(e(prompt), e(d))
 
-with e the mean of the last hidden states over unpadded positions, nothing active. Where the nearest leads the next by less than
-``margin``, or is itself under ``least``, nothing is guessed.
+with e the mean of the last hidden states over unpadded positions, without any adapter. No task is found where the nearest leads the
+next by less than ``margin``, or is below ``least``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MARGIN, LEAST = 0.05, 0.3
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a prompt was found to ask for.
+    """The task that was found for a prompt.
 
     Attributes:
         prompt: The prompt.
@@ -40,17 +40,17 @@ class Found:
 
     @property
     def lead(self) -> float:
-        """How far the nearest is in front of the next."""
-        first, second = self.candidates[:2]
-        return first[1] - second[1]
+        """The score of the best task minus that of the next."""
+        (_, first), (_, second) = self.candidates[:2]
+        return first - second
 
     @property
     def scores(self) -> str:
-        """Every task with its score, as one reads it."""
+        """Every task with its score, as text."""
         return ", ".join(f"{name!r} {value:.3f}" for name, value in self.candidates)
 
     def require(self) -> str:
-        """The task's name.
+        """Return the task's name.
 
         Raises:
             TaskError: If it is not clear, with the score of every task.
@@ -64,7 +64,7 @@ class Found:
 
 
 def decide(prompt: str, scores: Mapping[str, float], margin: float, least: float = 0.0) -> Found:
-    """The task with the best score, or none where it leads the next by less than a margin or is under a least score."""
+    """Find the task with the best score, or none where it leads by less than ``margin`` or is below ``least``."""
     ordered = tuple(sorted(scores.items(), key=lambda item: -item[1]))
     (name, first), (_, second) = ordered[:2]
     if first < least:
@@ -75,11 +75,7 @@ def decide(prompt: str, scores: Mapping[str, float], margin: float, least: float
 
 
 def check_threshold(where: str, field: str, value: Any, most: int) -> None:
-    """Refuse what is no number from 0 to a largest one.
-
-    Raises:
-        ConfigError: Naming it.
-    """
+    """Raise a `ConfigError` for a value that is not a number from 0 to ``most``."""
     if not is_number(value) or not 0 <= value <= most:
         raise ConfigError(f"{where}: {field} is {value!r}; give a number from 0 to {most}")
 
@@ -88,14 +84,14 @@ class Described:
     """Finds the task of a prompt among described ones, whether the model has adapters for them or not.
 
     Args:
-        adapters: The handle of the model; its base reads the prompts, with nothing active.
-        tokenizer: Of the base.
+        adapters: The handle of the model; its base reads the prompts, without any adapter.
+        tokenizer: The base's tokenizer.
         descriptions: For each task one description or several.
-        margin: The lead of the nearest over the next under which nothing is guessed.
-        least: The similarity of the nearest under which nothing is guessed.
+        margin: No task is found where the nearest leads the next by less than this.
+        least: No task is found where the similarity of the nearest is below this.
 
     Raises:
-        ConfigError: If there are fewer than two tasks, one has no description, or a threshold is no number from 0 to 2.
+        ConfigError: If there are fewer than two tasks, one has no description, or a threshold is not a number from 0 to 2.
     """
 
     def __init__(
@@ -118,18 +114,18 @@ class Described:
             given = [texts] if isinstance(texts, str) else list(texts)
             if not given or not all(isinstance(t, str) and t.strip() for t in given):
                 raise ConfigError(f"{where}: the descriptions of {name!r} are {given!r:.200}; give one text or more")
-            self.tasks[name] = self._read(given)
+            self.tasks[name] = self._states(given)
 
-    def _read(self, texts: Sequence[str]) -> Tensor:
+    def _states(self, texts: Sequence[str]) -> Tensor:
         return nn.functional.normalize(text_states(self.adapters, texts, self.tokenizer).double(), dim=-1)
 
     def find(self, prompts: Sequence[str]) -> list[Found]:
-        """The task of each prompt.
+        """Find the task of each prompt.
 
         Raises:
             ConfigError: If there are no prompts.
         """
-        states = self._read(prompts)
+        states = self._states(prompts)
         near = [(states @ rows.T).amax(1).tolist() for rows in self.tasks.values()]
         return [
             decide(prompt, dict(zip(self.tasks, row, strict=True)), self.margin, self.least)
@@ -137,7 +133,7 @@ class Described:
         ]
 
     def __call__(self, prompt: str) -> str:
-        """The task's name of one prompt.
+        """Return the name of the task of one prompt.
 
         Raises:
             TaskError: If it is not clear, with the score of every task.
@@ -149,15 +145,15 @@ class TaskFinder(Described):
     """Finds the task of a prompt among described adapters and members of a model.
 
     Args:
-        adapters: The handle of the model; its base reads the prompts, with nothing active.
-        tokenizer: Of the base.
-        descriptions: For each task, called as compositions call it (``"hyper:mnli"``), one description or several.
-        margin: The lead of the nearest over the next under which nothing is guessed.
-        least: The similarity of the nearest under which nothing is guessed.
+        adapters: The handle of the model; its base reads the prompts, without any adapter.
+        tokenizer: The base's tokenizer.
+        descriptions: For each task, by its name in compositions (``"hyper:mnli"``), one description or several.
+        margin: No task is found where the nearest leads the next by less than this.
+        least: No task is found where the similarity of the nearest is below this.
 
     Raises:
-        ConfigError: If there are fewer than two tasks, one has no description, or a threshold is no number from 0 to 2.
-        UnknownNameError: If the model has no task of a name.
+        ConfigError: If there are fewer than two tasks, one has no description, or a threshold is not a number from 0 to 2.
+        UnknownNameError: If the model has no adapter or member of that name.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Adapters between layers (Bapna & Firat 2019, *Simple, scalable adaptation for NMT*, arXiv:1909.08478).
 
-s ← s + U relu(D norm(s) + b_D) + b_U        behind the whole layer, through a norm of the adapter's own
+s ← s + U relu(D norm(s) + b_D) + b_U        after the whole layer, with a norm of the adapter's own
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from graftwork.methods.registry import register
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BapnaFirat(Bottleneck):
-    """One adapter behind each layer, Xavier at the start as in the authors' code."""
+    """One adapter after each layer, Xavier at the start as in the authors' code.
+
+    Example:
+        >>> adapters.add("c", gw.BapnaFirat(bottleneck_size=8))
+    """
 
     method: ClassVar[str] = "bapna_firat"
     default_size: ClassVar[tuple[str, float]] = ("bottleneck_size", 64)

@@ -1,15 +1,15 @@
 """Language adapters with an invertible one around the model (Pfeiffer et al. 2020, *MAD-X*, arXiv:2005.00052).
 
-    behind the embeddings            N(x):       y_1 = x_1 + F(x_2)          y_2 = x_2 + G(y_1)
-    in front of the vocabulary       N⁻¹(y):     x_2 = y_2 − G(y_1)          x_1 = y_1 − F(x_2)
+    after the embeddings             N(x):       y_1 = x_1 + F(x_2)          y_2 = x_2 + G(y_1)
+    before the vocabulary            N⁻¹(y):     x_2 = y_2 − G(y_1)          x_1 = y_1 − F(x_2)
 
-x_1 and x_2 are the halves of x, F and G bottlenecks of width d/4 on them (NICE: Dinh et al. 2014, arXiv:1410.8516). What the
-embeddings of a language were turned into is turned back where the model's states are compared with these embeddings. In every
-layer stands a Pfeiffer adapter of width d/2.
+x_1 and x_2 are the halves of x, F and G bottlenecks of width d/4 on them (NICE: Dinh et al. 2014, arXiv:1410.8516). N changes
+the embeddings of a language, and N⁻¹ undoes that where the model's states are compared with these embeddings. Every layer has a
+Pfeiffer adapter of width d/2.
 
-The inverse stands where the model projects to its vocabulary; a model without that (a classifier) has N alone. F and G start
-from N(0, 0.02), biases at zero. A language's adapter is trained by masked words of plain text; a task's stands on top of it,
-``Stack("en", "ner")``, and keeps when ``"en"`` is exchanged for another language's.
+The inverse is where the model projects to its vocabulary; a model without that (a classifier) has N alone. F and G start from
+N(0, 0.02), biases at zero. A language's adapter is trained on masked words of plain text; a task's adapter is stacked on it,
+``Stack("en", "ner")``, and is used with another language by replacing ``"en"``.
 """
 
 from __future__ import annotations
@@ -35,14 +35,20 @@ _ENDS = ("embedding", "output_projection")
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InvertiblePfeiffer(Pfeiffer):
-    """A Pfeiffer adapter of half the model's width in each layer, and an invertible one at its two ends.
+    """A Pfeiffer adapter of half the model's width in each layer, and an invertible one at the model's two ends.
 
-    The invertible one has 296,064 weights at width 768. It cannot be weighed (half of it has another inverse): in an `Average`
-    or a `Fuse` adapters have to be made with ``invertible=False``.
+    The invertible one has 296,064 weights at width 768. It cannot be weighed (half of it has another inverse): an `Average`
+    or a `Fuse` takes adapters with ``invertible=False`` only.
 
     Attributes:
-        invertible: Whether the invertible adapter is there.
+        invertible: Whether there is an invertible adapter.
         invertible_reduction: Half the width of the model over the width of F and G.
+
+    Raises:
+        ConfigError: If a value is refused.
+
+    Example:
+        >>> adapters.add("en", gw.InvertiblePfeiffer(reduction_factor=4))
     """
 
     method: ClassVar[str] = "invertible_pfeiffer"
@@ -67,8 +73,8 @@ class InvertiblePfeiffer(Pfeiffer):
         widths = sorted({place.site.width for place in places if place.site.kind == "embedding"})
         if not widths:
             raise SiteError(
-                "InvertiblePfeiffer stands behind the embeddings, and this model has no site of the kind embedding; give one, "
-                "or invertible=False"
+                "InvertiblePfeiffer adds to the embeddings, and this model has no site of the kind embedding; give one, or "
+                "invertible=False"
             )
         return nn.ModuleDict({str(width): Coupling(width, self) for width in widths})
 
@@ -76,17 +82,19 @@ class InvertiblePfeiffer(Pfeiffer):
         if not self.invertible or place.site.kind not in _ENDS:
             return super().build(place, shared)
         if not isinstance(shared, nn.ModuleDict):
-            raise ConfigError(f"InvertiblePfeiffer: build(place, {shared!r}) lacks N; give what shared(places) made")
+            raise ConfigError(
+                f"InvertiblePfeiffer: build(place, {shared!r}) lacks N; give what shared(places) returned"
+            )
         if str(place.site.width) not in shared:
             raise ConfigError(
                 f"InvertiblePfeiffer: {place.site.key} is {place.site.width} wide, and the embeddings are "
-                f"{' and '.join(shared)}, so that what is done there cannot be undone here; give invertible=False"
+                f"{' and '.join(shared)}, so that their change cannot be undone here; give invertible=False"
             )
         return InvertibleModule(place.site.width, shared, back=place.site.kind == "output_projection")
 
 
 class Coupling(nn.Module):
-    """N and its inverse, as what they add. F and G are one attribute each for down and up."""
+    """What N and its inverse add to their input; F and G are a down- and an up-projection each."""
 
     def __init__(self, width: int, config: InvertiblePfeiffer) -> None:
         super().__init__()
@@ -105,26 +113,26 @@ class Coupling(nn.Module):
             self.g_up.zero()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``N(x) − x``, ``(…, width)`` to the same."""
+        """Return ``N(x) − x``, ``(…, width)`` for the same."""
         first, second = x.chunk(2, dim=-1)
         added = self._f(second)
         return torch.cat([added, self._g(first + added)], dim=-1)
 
     def back(self, y: Tensor) -> Tensor:
-        """``N⁻¹(y) − y``, ``(…, width)`` to the same."""
+        """Return ``N⁻¹(y) − y``, ``(…, width)`` for the same."""
         first, second = y.chunk(2, dim=-1)
         taken = self._g(first)
         return torch.cat([-self._f(second - taken), -taken], dim=-1)
 
     def _f(self, half: Tensor) -> Tensor:
-        return self.f_up(activation(self.activation)(self.f_down(half)))  # type: ignore[no-any-return]
+        return self.f_up(activation(self.activation)(self.f_down(half)))
 
     def _g(self, half: Tensor) -> Tensor:
-        return self.g_up(activation(self.activation)(self.g_down(half)))  # type: ignore[no-any-return]
+        return self.g_up(activation(self.activation)(self.g_down(half)))
 
 
 class InvertibleModule(AdapterModule):
-    """N behind the embeddings, or N⁻¹ in front of the vocabulary; its weights are what is shared."""
+    """N after the embeddings, or N⁻¹ before the vocabulary; both use the same, shared weights."""
 
     unweighable = (
         "its invertible adapter would have another inverse; use Stack, or compositions by rows or positions, or make it with "
@@ -137,5 +145,4 @@ class InvertibleModule(AdapterModule):
 
     def forward(self, read: Tensor, context: Context) -> Tensor:
         coupling = self.shared[self.width]  # type: ignore[index]
-        delta: Tensor = coupling.back(read) if self.back else coupling(read)
-        return delta
+        return coupling.back(read) if self.back else coupling(read)

@@ -1,10 +1,10 @@
 """The mix-and-match adapter (He et al. 2021, *Towards a unified view*, arXiv:2110.04366).
 
-    K, V ← [P_K ; K], [P_V ; V]        P = W_2 tanh(W_1 E): a prefix in front of every attention, E of l tokens
-    y ← y + s · (U relu(D h + b_D) + b_U)        a scaled parallel adapter beside every feed-forward
+    K, V ← [P_K ; K], [P_V ; V]        P = W_2 tanh(W_1 E): a prefix before the keys and values, E of l tokens
+    y ← y + s · (U relu(D h + b_D) + b_U)        a scaled adapter parallel to every feed-forward
 
-The sizes are those of the paper's summarisation; on GLUE it has `prefix_tokens=16, bottleneck_size=16, scale=2`. The prefix is
-made by peft's encoder: one in an encoder or a decoder; in an encoder-decoder one each for the encoder, the decoder, and its
+The sizes are those of the paper for summarisation; on GLUE it has `prefix_tokens=16, bottleneck_size=16, scale=2`. The prefix is
+made by peft's encoder: one for an encoder or a decoder; in an encoder-decoder one each for the encoder, the decoder, and its
 cross-attention.
 """
 
@@ -29,13 +29,16 @@ class MAM(UnionBase):
 
     Attributes:
         prefix_tokens: Number of the prefix's tokens, l.
-        prefix_size: Width of the network that makes the prefix, ``None`` for one that is learned itself.
+        prefix_size: Width of the network that makes the prefix; ``None`` for a prefix whose values are the weights.
         bottleneck_size: Width r of the parallel adapter.
-        scale: Its factor s, or ``"learned"``.
-        dropout: On its features, while it learns.
+        scale: Factor s of the parallel adapter, or ``"learned"``.
+        dropout: Dropout on its features, while the adapter is trained.
 
     Raises:
         ConfigError: If a value is refused, or peft is not installed.
+
+    Example:
+        >>> adapters.add("c", gw.MAM(prefix_tokens=4, prefix_size=None, bottleneck_size=8))
     """
 
     method: ClassVar[str] = "mam"
@@ -51,22 +54,16 @@ class MAM(UnionBase):
         within(self, "prefix_tokens", 1, whole=True)
         if self.prefix_size is not None:
             within(self, "prefix_size", 1, whole=True)
-        assert self.made_of  # the parts refuse what is theirs
+        assert self.made_of  # the parts check their own options
 
     @functools.cached_property
     def made_of(self) -> tuple[AdapterConfig, ...]:
-        beside = Parallel(
-            bottleneck_size=self.bottleneck_size,
-            scale=self.scale,
-            dropout=self.dropout,
-            norms=self.norms,
-            dtype=self.dtype,
-        )
-        return (prefix(self.prefix_tokens, self.prefix_size), beside)
+        same = {option: getattr(self, option) for option in ("bottleneck_size", "scale", "dropout", "norms", "dtype")}
+        return (prefix(self.prefix_tokens, self.prefix_size), Parallel(**same))
 
 
 def prefix(tokens: int, size: int | None, *, gate: bool = False) -> Peft:
-    """A prefix of peft's, made by a network of that width where there is one."""
+    """A prefix of peft's, made by a network of width ``size`` unless that is ``None``."""
     values: dict[str, Any] = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": int(tokens)}
     if size is not None:
         values |= {"prefix_projection": True, "encoder_hidden_size": int(size)}

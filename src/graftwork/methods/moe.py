@@ -2,10 +2,10 @@
 
     y ← y + Σ_i g_i(h) E_i(h),        E_i(h) = U_i φ(D_i h + b_i) + c_i
 
-The experts are bottlenecks of one size at a site, learned with the gate; g is 0 but for k of them at each position, and only these
-are computed where that pays (`methods/layers/experts.py`). The gate, its noise and its two losses are in
-`methods/layers/top_k_gating.py`. Padding takes no part in the losses. Without training there is no noise: the choice is a
-function of h.
+The experts are bottlenecks of one size at a site, trained with the gate; g is 0 except for k of them at each position, and only
+these are computed where that is faster (`methods/layers/experts.py`). The gate, its noise and its two losses are in
+`methods/layers/top_k_gating.py`. Padding does not count in the losses. Noise is on only in training; without it the choice
+depends on h alone.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from graftwork.methods.layers.bottleneck import start_projections
-from graftwork.methods.layers.bottleneck_config import BottleneckBase
+from graftwork.methods.layers.bottleneck import BottleneckBase, start_projections
 from graftwork.methods.layers.contract import AdapterModule, Context, Place
 from graftwork.methods.layers.experts import Experts, mixture
+from graftwork.methods.layers.layerwise import puts_adapter_at
 from graftwork.methods.layers.top_k_gating import Gates, NoisyGate, balance
 from graftwork.methods.registry import register
 from graftwork.options import flags, within
@@ -30,17 +30,20 @@ from graftwork.options import flags, within
 class MoE(BottleneckBase):
     """A mixture of bottlenecks, of which each position uses a few; the options of `BottleneckBase` are those of every expert.
 
-    With k = 1 the one gate is 1 whatever the logits are: then the gate learns by its losses alone.
+    With k = 1 the one gate is 1 whatever the logits are, and the gate is trained by its two losses only.
 
     Attributes:
-        experts: Their number n.
-        top_k: How many each position uses, k.
-        noise: Whether there is noise on the gate in training; without it the load is no loss.
+        experts: Number of experts, n.
+        top_k: Number of experts that each position uses, k.
+        noise: Whether there is noise on the gate in training; without it there is no loss on the load.
         importance: Weight of the loss CV²(importance): 0.1 in the paper, 0.01 in the authors' code.
         load: Weight of the loss CV²(load), likewise.
 
     Raises:
         ConfigError: If a value is refused.
+
+    Example:
+        >>> adapters.add("c", gw.MoE(experts=4, top_k=1, bottleneck_size=4))
     """
 
     method: ClassVar[str] = "moe"
@@ -55,18 +58,14 @@ class MoE(BottleneckBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within(self, "experts", 1, whole=True)
-        within(self, "top_k", 1, self.experts, whole=True)
-        for field in ("experts", "top_k"):
-            object.__setattr__(self, field, int(getattr(self, field)))
+        self._settle_whole("experts")
+        self._settle_whole("top_k", high=self.experts)
         flags(self, "noise")
         within(self, "importance", 0.0)
         within(self, "load", 0.0)
 
     def build(self, place: Place, shared: nn.Module | None = None) -> MoEModule | None:
-        if not self.stands_at(place):
-            return None
-        return MoEModule(self, place.site.width, self.size_at(place))
+        return MoEModule(self, place.site.width, self.size_at(place)) if puts_adapter_at(self, place) else None
 
 
 class MoEModule(AdapterModule):
@@ -85,15 +84,11 @@ class MoEModule(AdapterModule):
         self.up, self.up_bias = weight(width, size), weight(width) if config.up_bias else None
         with torch.no_grad():
             for down, up in zip(self.down, self.up, strict=True):
-                start_projections(down, up, config.init, config.default_init, config.init_std)
-
-    def experts(self) -> Experts:
-        """The experts' weights."""
-        return Experts(self.down, self.down_bias, self.up, self.up_bias, self.config.activation)
+                start_projections(down, up, config)
 
     def gates(self, read: Tensor) -> Gates:
-        """Which experts each position uses, for a read ``(batch, positions, width)``."""
-        return self.gate(read, self.config.top_k, noisy=self.random)  # type: ignore[no-any-return]
+        """Return which experts each position uses, for a read ``(batch, positions, width)``."""
+        return self.gate(read, self.config.top_k, noisy=self.random)
 
     def forward(self, read: Tensor, context: Context) -> Tensor:
         gates = self.gates(read)
@@ -102,9 +97,9 @@ class MoEModule(AdapterModule):
             loss = balance(gates, kept, importance=self.config.importance, load=self.config.load)
             if loss is not None:
                 context.add_loss(loss)
-        return mixture(self.experts(), read, gates, self.perturb)
+        experts = Experts(self.down, self.down_bias, self.up, self.up_bias, self.config.activation)
+        return mixture(experts, read, gates, self.perturb)
 
     def perturb(self, features: Tensor) -> Tensor:
-        if self.config.dropout and self.random:
-            return nn.functional.dropout(features, self.config.dropout)
-        return features
+        rate = self.config.dropout
+        return nn.functional.dropout(features, rate) if rate and self.random else features

@@ -2,10 +2,10 @@
 
     PAL(h) = V_D attention(V_E h)            V_E (r, d), V_D (d, r)           δ = PAL(h), with a GELU around it in the code
 
-Beside the whole layer: h is the stream that enters it, and δ is added with the feed-forward's output, in front of the layer's
+Parallel to the whole layer: h is the stream that enters it, and δ is added with the feed-forward's output, before the layer's
 last norm: ``norm(FFN(a) + a + PAL(h))``. Attention of width r has queries, keys and values with bias in every layer, and no
-projection behind it; V_E and V_D are *one* pair for all layers of the adapter. The low-rank form has no attention, and a pair
-of its own in every layer:
+output projection; V_E and V_D are *one* pair for all layers of the adapter. The low-rank form has no attention, and a pair of
+its own in every layer:
 
     δ = V_D gelu(V_E h + b_E) + b_D
 
@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from graftwork.errors import ConfigError
 from graftwork.methods.bottleneck import Bottleneck
-from graftwork.methods.layers.activations import ACTIVATIONS, activation, canonical
+from graftwork.methods.layers.activations import activation, settle_activation
 from graftwork.methods.layers.affine import Affine
 from graftwork.methods.layers.attention import SelfAttention, by_position, visible_positions
 from graftwork.methods.layers.contract import AdapterConfig, AdapterModule, Context, Place
-from graftwork.methods.layers.layerwise import check_layers, is_left_out, layers_left_out, selects
+from graftwork.methods.layers.layerwise import check_layers, layers_left_out, puts_adapter_at
 from graftwork.methods.registry import register
 from graftwork.options import one_of, within
 
@@ -34,23 +34,26 @@ from graftwork.options import one_of, within
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PAL(AdapterConfig):
-    """Self-attention of a small width beside every layer, between two projections that all layers share.
+    """Self-attention of a small width parallel to every layer, between two projections that all layers share.
 
-    BERT-base: 1,819,836 weights. A decoder hides later positions here too; it cannot generate with a cache, which keeps the
-    earlier ones back.
+    BERT-base: 1,819,836 weights. A decoder hides later positions here too; it cannot generate with a cache, which leaves the
+    earlier ones out.
 
     Attributes:
         size: Width r of the attention.
         heads: Number of its heads, which has to divide r; the paper has 12, the authors' code 6.
-        activation: Behind V_D: ``"identity"`` as in the paper, ``"gelu"`` as in the code.
-        dropout: On the attention, while the adapter learns.
-        init: ``"normal"``, or ``"zero"``: V_D is zero, and with it what the adapter adds.
-        init_std: Standard deviation of the normal start.
+        activation: The non-linearity after V_D: ``"identity"`` as in the paper, ``"gelu"`` as in the code.
+        dropout: Dropout on the attention, while the adapter is trained.
+        init: ``"normal"``, or ``"zero"``: V_D is zero, and so is the adapter's addition.
+        init_std: Standard deviation of the matrices at the start.
         causal: Whether later positions are hidden from earlier ones; ``None`` for as in the model's own attention.
         leave_out: Layers without the adapter.
 
     Raises:
         ConfigError: If a value is refused.
+
+    Example:
+        >>> adapters.add("c", gw.PAL(size=8, heads=2))
     """
 
     method: ClassVar[str] = "pal"
@@ -67,13 +70,10 @@ class PAL(AdapterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("size", "heads"):
-            within(self, field, 1, whole=True)
-            object.__setattr__(self, field, int(getattr(self, field)))
+        self._settle_whole("size", "heads")
         if self.size % self.heads:
             raise ConfigError(f"PAL: heads is {self.heads}, which does not divide size {self.size}; give others")
-        one_of(self, "activation", ACTIVATIONS)
-        object.__setattr__(self, "activation", canonical(self.activation))
+        settle_activation(self)
         within(self, "dropout", 0.0, 0.999)
         within(self, "init_std", 0.0, 10.0)
         one_of(self, "init", ("normal", "zero"))
@@ -84,23 +84,19 @@ class PAL(AdapterConfig):
         check_layers("PAL", "leave_out", self.leave_out, layers)
 
     def shared(self, places: Sequence[Place]) -> nn.Module:
-        widths = sorted({place.site.width for place in places if self.stands_at(place)})
+        widths = sorted({place.site.width for place in places if puts_adapter_at(self, place)})
         return nn.ModuleDict({str(width): Projections(width, self) for width in widths})
 
-    def stands_at(self, place: Place) -> bool:
-        """Whether the method puts an adapter at a place."""
-        return selects(self.sites, place) and not is_left_out(place, self.leave_out)
-
     def build(self, place: Place, shared: nn.Module | None = None) -> PALModule | None:
-        if not self.stands_at(place):
+        if not puts_adapter_at(self, place):
             return None
         if not isinstance(shared, nn.ModuleDict):
-            raise ConfigError(f"PAL: build(place, {shared!r}) lacks the projections; give what shared(places) made")
+            raise ConfigError(f"PAL: build(place, {shared!r}) lacks the projections; give what shared(places) returned")
         return PALModule(self, place, shared)
 
 
 class Projections(nn.Module):
-    """V_E from a width of the model to the attention's, and V_D back, with biases."""
+    """V_E from the model's width to the attention's, and V_D back, with biases."""
 
     def __init__(self, width: int, config: PAL) -> None:
         super().__init__()
@@ -111,7 +107,7 @@ class Projections(nn.Module):
 
 
 class PALModule(AdapterModule):
-    """``φ(V_D attention(V_E h))`` of one layer; V_E and V_D are what is shared."""
+    """``φ(V_D attention(V_E h))`` of one layer; V_E and V_D are shared by all layers."""
 
     mixes_positions = True
 
@@ -128,16 +124,18 @@ class PALModule(AdapterModule):
         h = by_position(read, "PAL")
         visible = visible_positions(h, context, self.hides_later)
         mixed = self.attention(pair.encode(h), visible, self.dropout if self.random else 0.0)
-        delta: Tensor = activation(self.activation)(pair.decode(mixed))
-        return delta.reshape(read.shape)
+        return activation(self.activation)(pair.decode(mixed)).reshape(read.shape)
 
 
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LowRankPAL(Bottleneck):
-    """A bottleneck beside every layer, which reads what enters the layer: PALs without attention, nothing shared.
+    """A bottleneck parallel to every layer, which reads the layer's input: PALs without attention or shared weights.
 
     BERT-base: 1,853,616 weights.
+
+    Example:
+        >>> adapters.add("c", gw.LowRankPAL(bottleneck_size=8))
     """
 
     method: ClassVar[str] = "low_rank_pal"

@@ -1,6 +1,6 @@
 """Scaled parallel adapters (He et al. 2021, *Towards a unified view*, arXiv:2110.04366).
 
-y ← y + scale · (U relu(D s + b_D) + b_U)        beside the branch, from the stream that enters it
+y ← y + scale · (U relu(D s + b_D) + b_U)        parallel to the branch, from the stream that enters it
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from graftwork.methods.registry import register
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parallel(Bottleneck):
-    """One adapter beside each feed-forward; d/2 wide, scale 4, U = 0 at the start.
+    """One adapter parallel to each feed-forward; d/2 wide, scale 4, U = 0 at the start.
 
-    It reads the stream before the addition, as the authors' code does; ``reads="input"`` takes what the branch itself
-    takes, which differs in a pre-norm model. ``scale="learned"`` starts at 1.
+    It reads the stream before the addition, as the authors' code does; ``reads="input"`` reads the input of the branch,
+    which differs in a pre-norm model. ``scale="learned"`` starts at 1.
+
+    Example:
+        >>> adapters.add("c", gw.Parallel(bottleneck_size=8, scale="learned"))
     """
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
-        """Refuse names of adapters, which other libraries give to a block of this name."""
+        """Refuse names of adapters, which a block of this name takes in other libraries."""
         if args:
             names = ", ".join(map(repr, args))
             raise ConfigError(

@@ -2,7 +2,7 @@
 
     post-norm:  norm(s + y + A(norm(s + y)))           pre-norm:  s + y + A(s + y)
 
-One a layer, behind the feed-forward, reading what the model's own norm makes of the stream.
+One a layer, after the feed-forward; it reads the stream after the model's own norm.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from graftwork.methods.registry import register
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pfeiffer(Bottleneck):
-    """One adapter a layer behind the feed-forward; d/16 wide, N(0, 0.02).
+    """One adapter a layer after the feed-forward; d/16 wide, N(0, 0.02).
 
     BERT-base at reduction factor 16: 894,528 weights.
+
+    Example:
+        >>> adapters.add("c", gw.Pfeiffer(reduction_factor=8, leave_out=[0]))
     """
 
     method: ClassVar[str] = "pfeiffer"

@@ -1,4 +1,4 @@
-"""Methods by name: registering one here is all it takes to be listed, loaded from files, and tested."""
+"""Methods by name: one that is registered here is listed, loaded from files, and tested."""
 
 from __future__ import annotations
 
@@ -21,27 +21,31 @@ _METHODS: Catalogue[AdapterConfig] = Catalogue("method", "method", "method name"
 register = _METHODS.register
 register_unlisted = _METHODS.register_unlisted
 methods = _METHODS.all
-# A name that means a preset where an option is not said: a file says every option, a recipe or a command line few.
-_MEANT = {"bottleneck": ("skip", "skip_bottleneck")}
 
 
 def config_from_dict(data: Mapping[str, Any]) -> AdapterConfig:
-    """A configuration from JSON values, the inverse of its ``to_dict``.
+    """Return a configuration from JSON values, the inverse of its ``to_dict``.
 
-    ``"bottleneck"`` without a word about its ``skip`` is `graftwork.methods.skip_bottleneck.SkipBottleneck`.
+    ``"bottleneck"`` without the option ``skip`` is `graftwork.methods.skip_bottleneck.SkipBottleneck`.
+
+    Args:
+        data: The method's name under ``"method"``, and its options; those left out have their defaults.
 
     Raises:
         ConfigError: If the method or an option is unknown, or a value is refused.
+
+    Example:
+        >>> gw.config_from_dict({"method": "pfeiffer", "reduction_factor": 8}).reduction_factor
+        8
     """
-    if isinstance(data, Mapping) and data.get("method") in _MEANT:
-        option, preset = _MEANT[data["method"]]
-        if option not in data:
-            data = {**data, "method": preset}
+    # A file has every option; in a recipe or a command line the name alone means the preset.
+    if isinstance(data, Mapping) and data.get("method") == "bottleneck" and "skip" not in data:
+        data = {**data, "method": "skip_bottleneck"}
     return _METHODS.from_dict(data)
 
 
 def config_from_text(text: str) -> AdapterConfig:
-    """A configuration from a method's name, with options in brackets where they differ from its defaults.
+    """Return a configuration from a method's name, with options in brackets where they differ from its defaults.
 
     Args:
         text: Such as ``"pfeiffer"`` or ``"pfeiffer[reduction_factor=8, activation='gelu']"``; values are written as in TOML.
@@ -54,20 +58,14 @@ def config_from_text(text: str) -> AdapterConfig:
         8
     """
     name, bracket, inside = text.strip().partition("[")
-    if not bracket:
-        return config_from_dict({"method": _known(name)})
     try:
-        if not inside.endswith("]"):
+        if bracket and not inside.endswith("]"):
             raise ValueError("the closing ] is missing")
         options = tomllib.loads(f"options = {{{inside[:-1]}}}")["options"]
     except ValueError as error:
         raise ConfigError(
             f"{text!r}: write options as in 'pfeiffer[reduction_factor=8, reads=\"output\"]' ({error})"
         ) from error
-    return config_from_dict({**options, "method": _known(name)})
-
-
-def _known(name: str) -> str:
-    if name not in methods() and name not in _MEANT:
+    if name not in methods():
         raise ConfigError(f"no method is called {name!r}; {nearest(name, methods())}")
-    return name
+    return config_from_dict({**options, "method": name})

@@ -5,15 +5,14 @@ At every norm of a generator, γ and β are functions of its latent z:
     x ← γ(z) ⊙ standardise(x) + β(z)         one γ and one β for each channel, of each sample
     γ(z) = V_γ h + c_γ,   β(z) = V_β h + c_β,   h = relu(U z + b)            h has 32 units
 
-`standardise` is the norm without its own γ and β. It is that of a batch norm in the paper, and works the same for layer, group
-and instance norms. With a class y the latent is enriched by it, once for all norms:
+`standardise` is the norm without its own γ and β: a batch norm in the paper, here also a layer, group or instance norm. With
+a class y the latent is changed first, once for all norms:
 
     z ← z + E(y) + z ⊙ E'(y)                 E and E' two embeddings of the class, as wide as z
 
 Kernels and embeddings start from N(0, 0.02), c_γ at 1, the other biases at 0: γ ≈ 1 and β ≈ 0, the norm without its own affine.
-The authors' code shares h between γ and β, which the formula above does too, and drops the hidden layer at ``hidden_size=0``;
-it has no form with a class, which is the paper's alone.
-In training the whole generator learns with it: ``adapters.train_only("a", base="trained")``.
+The authors' code shares h between γ and β, as above, and has no hidden layer at ``hidden_size=0``; the form with a class is
+in the paper only. The whole generator is trained with it: ``adapters.train_only("a", base="trained")``.
 """
 
 from __future__ import annotations
@@ -42,15 +41,23 @@ class SelfModulation(AdapterConfig):
     """γ and β of every norm of a generator as functions of its latent, or of its latent and a class.
 
     Attributes:
-        latent: Name of the input of the model's forward that is the latent; by default the first that has to be given.
+        latent: Name of the input of the model's forward that is the latent; by default the first one without a default.
         latent_size: Width of the latent.
         hidden_size: Width of the hidden layer; 0 for none.
-        classes: Number of classes; 0 for the form without.
-        label: Name of the input that is the class; by default the second that has to be given.
-        norms: ``"own"`` and nothing else: the norms are what it is made of.
-        init: ``"normal"``, as published: each norm starts without the γ and β that the base has. ``"zero"``: these stay, fixed,
-            and the last layers start at γ(z) = 1 and β(z) = 0, so that an adapter of a trained generator changes nothing yet.
-        init_std: Standard deviation that kernels and embeddings start with.
+        classes: Number of classes; 0 for the form without a class.
+        label: Name of the input that is the class; by default the second one without a default.
+        norms: Always ``"own"``: the method is made of norms.
+        init: ``"normal"``, as published: each norm starts without the γ and β of the base. ``"zero"``: these stay, fixed, and
+            the last layers start at γ(z) = 1 and β(z) = 0, so that a new adapter does not change a trained generator.
+        init_std: Standard deviation of kernels and embeddings at the start.
+
+    Raises:
+        ConfigError: If a value is refused.
+
+    Example:
+        >>> generator = torch.nn.Sequential(torch.nn.Linear(128, 8), torch.nn.BatchNorm1d(8))
+        >>> modulated = gw.attach(generator, sites=())
+        >>> modulated.add("a", gw.SelfModulation(latent_size=128))
     """
 
     method: ClassVar[str] = "self_modulation"
@@ -69,9 +76,8 @@ class SelfModulation(AdapterConfig):
         super().__post_init__()
         one_of(self, "norms", ("own",))
         one_of(self, "init", ("normal", "zero"))
-        for field, low in (("latent_size", 1), ("hidden_size", 0), ("classes", 0)):
-            within(self, field, low, whole=True)
-            object.__setattr__(self, field, int(getattr(self, field)))
+        self._settle_whole("latent_size")
+        self._settle_whole("hidden_size", "classes", low=0)
         within(self, "init_std", 0)
         if self.label is not None and not self.classes:
             raise ConfigError(f"SelfModulation: label is {self.label!r}, but classes is 0; give the number of classes")
@@ -89,21 +95,10 @@ class SelfModulation(AdapterConfig):
         if self.classes:
             inputs.append(self._input(place, "label", self.label, 1))
         channels, dimension = _channels(norm, place)
-        made = SelfModulatedNorm(
-            _standardise(norm, keep_affine=self.init == "zero", dtype=self.torch_dtype),
-            inputs,
-            latent_size=self.latent_size,
-            hidden_size=self.hidden_size,
-            channels=channels,
-            dimension=dimension,
-            shared=shared,
-            dtype=self.torch_dtype,
-        )
-        made.start(self.init_std, zero=self.init == "zero")
-        return made
+        return SelfModulatedNorm(self, norm, inputs, channels, dimension, shared)
 
     def _input(self, place: NormPlace, option: str, name: str | None, default: int) -> str:
-        """The name of an input of the model's forward."""
+        """The name of an input of the model's forward: the one in the option, or that without a default."""
         if name is None and default < len(place.required):
             return place.required[default]
         if name is not None and (name in place.inputs or place.open):
@@ -127,7 +122,7 @@ class ClassEmbeddings(nn.Module):
         nn.init.normal_(self.scaling, std=std)
 
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
-        """``z + E(y) + z ⊙ E′(y)``.
+        """Return ``z + E(y) + z ⊙ E′(y)``.
 
         Args:
             latent: ``(batch, latent)``.
@@ -142,7 +137,7 @@ class ClassEmbeddings(nn.Module):
 
 
 class SelfModulatedNorm(NormModule):
-    """A norm whose γ and β are made of the latent.
+    """A norm whose γ and β are functions of the latent.
 
     Attributes:
         standardise: The base's norm without its own γ and β (or with them, fixed); a batch norm's statistics are its own.
@@ -150,45 +145,35 @@ class SelfModulatedNorm(NormModule):
 
     def __init__(
         self,
-        standardise: nn.Module,
+        config: SelfModulation,
+        norm: nn.Module,
         inputs: Sequence[str],
-        *,
-        latent_size: int,
-        hidden_size: int,
         channels: int,
         dimension: int,
         shared: nn.Module | None,
-        dtype: torch.dtype,
     ) -> None:
         super().__init__(inputs, shared=shared)
-
-        def linear(width: int, out: int) -> nn.Linear:
-            return nn.Linear(width, out, dtype=dtype)
-
-        self.standardise = standardise
-        self.latent_size = latent_size
+        zero, latent, hidden, dtype = config.init == "zero", config.latent_size, config.hidden_size, config.torch_dtype
+        self.standardise = _standardise(norm, keep_affine=zero, dtype=dtype)
+        self.latent_size = latent
         self.dimension = dimension
-        self.hidden = linear(latent_size, hidden_size) if hidden_size else None
-        self.gamma = linear(hidden_size or latent_size, channels)
-        self.beta = linear(hidden_size or latent_size, channels)
-
-    @torch.no_grad()
-    def start(self, std: float, *, zero: bool) -> None:
-        """The initial values; with ``zero`` the last kernels are 0."""
+        self.hidden = nn.Linear(latent, hidden, dtype=dtype) if hidden else None
+        self.gamma = nn.Linear(hidden or latent, channels, dtype=dtype)
+        self.beta = nn.Linear(hidden or latent, channels, dtype=dtype)
         for layer in (self.hidden, self.gamma, self.beta):
             if layer is not None:
-                nn.init.normal_(layer.weight, std=0.0 if zero and layer is not self.hidden else std)
+                nn.init.normal_(layer.weight, std=0.0 if zero and layer is not self.hidden else config.init_std)
                 nn.init.constant_(layer.bias, 1.0 if layer is self.gamma else 0.0)
 
     def modulation(self, latent: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """γ and β ``(batch, channels)``.
+        """Return γ and β ``(batch, channels)``.
 
         Args:
-            latent: ``(batch, latent)``, with or without dimensions of size 1 behind.
+            latent: ``(batch, latent)``, with or without dimensions of size 1 at its end.
             label: ``(batch,)`` or ``(batch, classes)``, in the form with a class.
 
         Raises:
-            CompositionError: If the latent is none of that width.
+            CompositionError: If the latent has another width.
         """
         if not latent.is_floating_point() or latent.dim() < 2 or math.prod(latent.shape[1:]) != self.latent_size:
             raise CompositionError(
@@ -208,14 +193,14 @@ class SelfModulatedNorm(NormModule):
         return standard * self._placed(gamma, standard) + self._placed(beta, standard)
 
     def _placed(self, rows: Tensor, values: Tensor) -> Tensor:
-        """``(batch, channels)`` shaped to go with the values."""
+        """γ or β ``(batch, channels)``, shaped to broadcast over the values."""
         times, rest = divmod(values.shape[0], rows.shape[0])
         if rest:
             raise CompositionError(
                 f"a norm sees {values.shape[0]} rows where the latent {self.inputs[0]!r} has {rows.shape[0]}: "
                 "SelfModulation needs the batch first"
             )
-        if times > 1:  # several rows of the norm for each of the batch, one behind another
+        if times > 1:  # several consecutive rows of the norm for each row of the batch
             rows = rows.repeat_interleave(times, 0)
         shape = [rows.shape[0], *(1,) * (values.dim() - 1)]
         shape[self.dimension] = rows.shape[1]
@@ -223,23 +208,23 @@ class SelfModulatedNorm(NormModule):
 
 
 def _channels(norm: nn.Module, place: NormPlace) -> tuple[int, int]:
-    """The number of a norm's channels, and which dimension they are: of several that are normed the first."""
+    """The number of a norm's channels and their dimension, the first of several that are normed."""
     if isinstance(norm, _CHANNELS_FIRST):
         return int(norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features), 1
     if isinstance(norm, nn.LayerNorm):
         return int(norm.normalized_shape[0]), -len(norm.normalized_shape)
     raise ConfigError(
-        f"SelfModulation: {place.path} is a {type(norm).__name__}, of which it is not known how it standardises; it stands in "
-        "for torch's batch, layer, group and instance norms: leave this one out of SiteMap((), norms=[...])"
+        f"SelfModulation: {place.path} is a {type(norm).__name__}, of which it is not known how it standardises; it replaces "
+        "torch's batch, layer, group and instance norms: leave this one out of SiteMap((), norms=[...])"
     )
 
 
 def _standardise(norm: nn.Module, *, keep_affine: bool, dtype: torch.dtype) -> nn.Module:
     """A copy of a norm without its weights, or with them fixed; running statistics no narrower than trained weights."""
-    mine = copy.deepcopy(norm)
+    copied = copy.deepcopy(norm)
     for name in ("weight", "bias"):
-        own = mine._parameters.pop(name, None)
-        mine.register_buffer(name, own.detach().clone() if keep_affine and own is not None else None)
-    if isinstance(mine, nn.modules.batchnorm._NormBase) and mine.running_mean is not None:
-        mine.to(torch.promote_types(mine.running_mean.dtype, dtype))
-    return mine
+        own = copied._parameters.pop(name, None)
+        copied.register_buffer(name, own.detach().clone() if keep_affine and own is not None else None)
+    if isinstance(copied, nn.modules.batchnorm._NormBase) and copied.running_mean is not None:
+        copied.to(torch.promote_types(copied.running_mean.dtype, dtype))
+    return copied

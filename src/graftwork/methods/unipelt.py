@@ -1,16 +1,16 @@
-"""UniPELT: a prefix, LoRA and an adapter, each behind a learned gate (Mao et al. 2021, arXiv:2110.07577).
+"""UniPELT: a prefix, LoRA and an adapter, each with a trainable gate (Mao et al. 2021, arXiv:2110.07577).
 
-    K, V ← [G_P P_K ; K], [G_P P_V ; V]        a prefix of l tokens in front of every attention
+    K, V ← [G_P P_K ; K], [G_P P_V ; V]        a prefix of l tokens before the keys and values of every attention
     q ← W_q x + G_q (α / r) B_q A_q x        and v likewise: LoRA, with α = r
-    y ← y + G_A(h) (U relu(D h + b_D) + b_U)        a Pfeiffer adapter behind every feed-forward
+    y ← y + G_A(h) (U relu(D h + b_D) + b_U)        a Pfeiffer adapter after every feed-forward
 
-G is the mean over the positions that are not padding of sigmoid(w · h + b), h being what enters the layer (for the prefix), the
-linear map (for LoRA), or the adapter; every layer, and there each of q and v, has a w and a b of its own. In a decoder each
-position has a gate of its own. A prefix cannot have that: all positions of a layer attend to the same keys and values, so that one
-number would look ahead. There `gated=("lora", "adapter")` leaves its gate out, and with the prefix's gate UniPELT is refused.
+G is the mean over the positions that are not padding of sigmoid(w · h + b), where h is the input of the layer (for the prefix), of
+the linear map (for LoRA), or of the adapter; every layer, and there each of q and v, has a w and a b of its own. In a decoder each
+position has a gate of its own. A prefix cannot have that: all positions of a layer attend to the same keys and values, so that
+their one gate would depend on later positions. So a decoder refuses the prefix's gate; `gated=("lora", "adapter")` is without it.
 
-LoRA's own factor is 1 (α = r): in the authors' code the gate takes the place of LoRA's factor, so that the α = 16 that it is given
-has no effect. AdapterHub's UniPELT has α = r too.
+LoRA's own factor is 1 (α = r): in the authors' code the gate replaces LoRA's factor, so that their α = 16 has no effect.
+AdapterHub's UniPELT has α = r too.
 """
 
 from __future__ import annotations
@@ -36,21 +36,24 @@ PARTS = ("prefix", "lora", "adapter")
 class UniPELT(UnionBase):
     """A prefix of 10 tokens, LoRA of rank 8 and a Pfeiffer adapter of reduction 16, each with a gate a layer.
 
-    The prefix and LoRA are peft's. The prefix goes in front of the keys and values of every attention.
+    The prefix and LoRA are peft's.
 
     Attributes:
         prefix_tokens: Number of the prefix's tokens, l; 0 for no prefix.
-        prefix_size: Width of the network that makes the prefix, ``None`` for one that is learned itself.
+        prefix_size: Width of the network that makes the prefix; ``None`` for a prefix whose values are the weights.
         lora_rank: Rank r of LoRA; 0 for no LoRA.
-        lora_alpha: Its α; ``None`` for r, as the authors' code computes it.
-        lora_dropout: On what LoRA reads, while it learns.
-        lora_targets: Names of the linear maps that it stands around; by default those that peft knows for the model: the
-            queries and values, in most.
+        lora_alpha: LoRA's α; ``None`` for r, as the authors' code computes it.
+        lora_dropout: Dropout on LoRA's input, while the adapter is trained.
+        lora_targets: Names of the linear maps with LoRA; by default those that peft knows for the model, in most the queries
+            and values.
         reduction_factor: Width of the model over that of the adapter.
-        gated: What has a gate, of ``"prefix"``, ``"lora"`` and ``"adapter"``.
+        gated: The parts with a gate, of ``"prefix"``, ``"lora"`` and ``"adapter"``.
 
     Raises:
         ConfigError: If a value is refused, or peft is not installed.
+
+    Example:
+        >>> adapters.add("c", gw.UniPELT(prefix_tokens=4, prefix_size=None, lora_rank=2, reduction_factor=8))
     """
 
     method: ClassVar[str] = "unipelt"
@@ -75,12 +78,11 @@ class UniPELT(UnionBase):
         within(self, "lora_dropout", 0.0, 0.999)
         for field in ("lora_targets", "gated"):
             value = getattr(self, field)
-            object.__setattr__(
-                self, field, (value,) if isinstance(value, str) else None if value is None else tuple(value)
-            )
+            if value is not None:
+                object.__setattr__(self, field, (value,) if isinstance(value, str) else tuple(value))
         if self.gated is None or any(part not in PARTS for part in self.gated):
             raise ConfigError(f"UniPELT: gated is {self.gated!r}; name some of {', '.join(map(repr, PARTS))}")
-        assert self.made_of  # the parts refuse what is theirs
+        assert self.made_of  # the parts check their own options
 
     @functools.cached_property
     def made_of(self) -> tuple[AdapterConfig, ...]:
@@ -88,16 +90,14 @@ class UniPELT(UnionBase):
         if self.prefix_tokens:
             parts.append(prefix(self.prefix_tokens, self.prefix_size, gate="prefix" in self.gated))
         if self.lora_rank:
-            parts.append(Peft(peft=self._lora(), gate="lora" in self.gated))
+            lora: dict[str, Any] = {
+                "peft_type": "LORA",
+                "r": int(self.lora_rank),
+                "lora_alpha": self.lora_rank if self.lora_alpha is None else self.lora_alpha,
+                "lora_dropout": self.lora_dropout,
+                "target_modules": None if self.lora_targets is None else list(self.lora_targets),
+            }
+            parts.append(Peft(peft=lora, gate="lora" in self.gated))
         gate = "adapter" in self.gated
         parts.append(Pfeiffer(reduction_factor=self.reduction_factor, gate=gate, norms=self.norms, dtype=self.dtype))
         return tuple(parts)
-
-    def _lora(self) -> dict[str, Any]:
-        return {
-            "peft_type": "LORA",
-            "r": int(self.lora_rank),
-            "lora_alpha": self.lora_rank if self.lora_alpha is None else self.lora_alpha,
-            "lora_dropout": self.lora_dropout,
-            "target_modules": None if self.lora_targets is None else list(self.lora_targets),
-        }

@@ -1,4 +1,4 @@
-"""Adapters that another library computes: peft's modules under names of ours."""
+"""Adapters that another library computes: peft's modules, by the names that users give them."""
 
 from graftwork.peft_bridge.peft_adapters import PeftAdapters
 from graftwork.peft_bridge.weights import together

@@ -1,8 +1,8 @@
-"""Which of peft's modules compute now: what peft keeps as a state of its layers is read off the forward pass under way.
+"""Which of peft's layers compute: a state of the layer in peft, here read from the forward pass under way.
 
-A layer of peft has the names of its active adapters in an attribute, for all threads. In their place stand these two
-objects, a list of names and a truth value that ask the frame of the thread that looks: so `using` in another thread, a
-recomputation in the backward pass and a copy of the model each see their own, and nothing has to be set or set back.
+A layer of peft has the names of its active adapters in an attribute, for all threads. Two objects replace it, a list of names and
+a truth value that read the frame of their thread: so `using` in another thread, a recomputation in the backward pass and a copy
+of the model each see their own, and nothing has to be set or reset.
 """
 
 from __future__ import annotations
@@ -16,23 +16,15 @@ from graftwork.forward.runtime import Runtime
 
 
 class Active:
-    """The active adapters of one adapter's layers, as peft reads them: its own key, or nothing.
-
-    Args:
-        runtime: The state that the model's hooks share.
-        name: The adapter's name.
-        key: What peft calls it.
-        beneath: What the layers ask that this one stands around.
-        strict: Whether being asked outside a forward pass that computes it is an error; not so for peft's wrappers that
-            ask when an attribute is read.
-    """
+    """The active adapters of one adapter's layers, as peft reads them: its own key, or nothing."""
 
     def __init__(self, runtime: Runtime, name: str, key: str, strict: bool = True) -> None:
         self.runtime = runtime
         self.name = name
-        self.key = key
+        self.key = key  # the adapter's name in peft
+        # Whether to refuse use outside the model's forward; peft's wrappers read this whenever an attribute is read.
         self.strict = strict
-        self.beneath: list[Active] = []
+        self.beneath: list[Active] = []  # those of the layers that this one wraps
 
     def on(self) -> bool:
         """Whether the forward pass under way in this thread computes the adapter.
@@ -44,7 +36,7 @@ class Active:
         if frame is not None:
             active = self.name in frame.plan.injected
             if active and len(frame.plan.injected) > 1 and not torch.compiler.is_compiling():
-                frame.asked[id(self)] = self
+                frame.computed[id(self)] = self
             return active
         if not self.strict:
             return False
@@ -57,17 +49,17 @@ class Active:
             )
         return False
 
-    def require_beneath(self, asked: Mapping[int, Active], composition: object) -> None:
-        """Refuse a layer that was computed without those which it stands around.
+    def require_beneath(self, computed: Mapping[int, Active], composition: object) -> None:
+        """Refuse a layer that was computed without those which it wraps.
 
         Raises:
-            CompositionError: If its method works on the base's weight alone, past an active adapter beneath.
+            CompositionError: If its method uses the base's weight directly, without an active adapter that it wraps.
         """
         for other in self.beneath:
-            if other.name in self.runtime.frame.plan.injected and id(other) not in asked:  # type: ignore[union-attr]
+            if other.name in self.runtime.frame.plan.injected and id(other) not in computed:  # type: ignore[union-attr]
                 raise CompositionError(
-                    f"{composition!r}: the layers of {self.name!r} stand around those of {other.name!r} and compute without "
-                    f"them; add {self.name!r} first (in a union, name that part first), or let the two stand around other modules"
+                    f"{composition!r}: the layers of {self.name!r} wrap those of {other.name!r} and compute without them; add "
+                    f"{self.name!r} first (in a union, name that part first), or let the two wrap other modules"
                 )
 
     def __len__(self) -> int:

@@ -1,8 +1,8 @@
 """Keys and values in front of those that an attention computes itself: o = softmax(q [P_k; K]ᵀ · c + [0; mask]) [P_v; V].
 
-They enter where a layer multiplies, whatever module it has for that: torch's fused attention, or the product of queries and
-keys, a softmax, and the product with the values. So the queries, their positions, a cache and the attention's own mask stay as
-they are, and what is in front is seen by every query.
+They enter where a layer multiplies, whatever module it uses: torch's fused attention, or the product of queries and keys, a
+softmax, and the product with the values. So the queries, their positions, a cache and the attention's own mask stay as they are,
+and every query sees what is in front.
 """
 
 from __future__ import annotations
@@ -27,22 +27,17 @@ _CHOSEN = (torch.where, Tensor.where)
 
 
 class InFront(TorchFunctionMode):
-    """While a module runs: what its attentions compute, each with the next of some keys and values in front.
-
-    Args:
-        block: Its path, for messages.
-        fronts: For each attention, in the order in which they run, what makes its keys and values
-            ``(1 or batch, heads, tokens, size)``.
-    """
+    """While a module runs, gives each of its attentions the next of some keys and values in front."""
 
     def __init__(self, block: str, fronts: list[Callable[[], Pair]]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.block = block
+        self.block = block  # the module's path, for messages
+        # For each attention, in the order in which they run, what makes its keys and values (1 or batch, heads, tokens, size).
         self.fronts = fronts
-        self.done = 0
+        self.done = 0  # how many attentions were seen
         self.columns = 0  # the keys of the attention under way, without those in front
-        self.weighed = False
-        self.waiting: Tensor | None = None  # the values of the attention under way
+        self.weighed = False  # whether its softmax was seen
+        self.waiting: Tensor | None = None  # its values in front
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -94,7 +89,7 @@ class InFront(TorchFunctionMode):
             if not self.weighed or right.dim() != 4 or left.shape[-1] != right.shape[-2] + values.shape[-2]:
                 self.require_done()
                 raise AttachError(
-                    f"the attention of {self.block!r} is none that a prefix can enter; use LoRA or an adapter there"
+                    f"the attention of {self.block!r} is of a form that takes no prefix; use LoRA or an adapter there"
                 )
             return func(left, torch.cat([values, right], dim=-2))
         activations = isinstance(left, Tensor) and isinstance(right, Tensor) and not isinstance(right, nn.Parameter)
@@ -121,13 +116,13 @@ class InFront(TorchFunctionMode):
         return keys.expand(key.shape[0], -1, -1, -1), values.expand(key.shape[0], -1, -1, -1)
 
     def _widened(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Arguments with columns for what is in front, where they have none beside scores that do."""
+        """Arguments with columns for what is in front, where the scores among them have these columns already."""
         assert self.waiting is not None
         many = self.waiting.shape[-2]
         wide = [isinstance(a, Tensor) and a.dim() == 4 and a.shape[-1] == self.columns + many for a in args]
         if not any(wide):
             return args
-        # A condition takes the scores that are in front.
+        # A condition is to choose the scores for the columns in front.
         value = func in _CHOSEN and (wide[0] if func is Tensor.where else len(wide) > 1 and wide[1])
         return tuple(
             _widen(a, many, value) if isinstance(a, Tensor) and a.dim() > 1 and a.shape[-1] == self.columns else a
@@ -142,26 +137,18 @@ def _widen(mask: Tensor, many: int, value: bool) -> Tensor:
 
 
 class Attending:
-    """A module's forward, with keys and values in front of its attentions where something active has them.
+    """A module's forward, with keys and values in front of its attentions where an active adapter has them.
 
-    It is the ``forward`` of the module itself, so that hooks and wrappers stand around it, and a block's recomputation runs it.
-
-    Attributes:
-        module: A module with attentions in it.
-        path: Where it is in the model.
-        number: Tells these modules of a model apart.
-        runtime: The state that the model's hooks share.
-        inner: The forward that was there, ``None`` for that of its class.
-        users: How many adapters have keys and values for it.
+    It is the ``forward`` of the module itself, so that hooks and wrappers run around it, and a block's recomputation runs it.
     """
 
     def __init__(self, module: nn.Module, path: str, number: int, runtime: Any) -> None:
         self.module = module
         self.path = path
-        self.number = number
+        self.number = number  # among these modules of the model
         self.runtime = runtime
-        self.inner = module.__dict__.get("forward")
-        self.users = 0
+        self.inner = module.__dict__.get("forward")  # the forward that was there, None for that of its class
+        self.users = 0  # how many adapters have keys and values for it
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -190,7 +177,7 @@ class Attending:
 
 
 def open_blocks(model: nn.Module, paths: list[str], runtime: Any) -> None:
-    """Have modules take keys and values in front."""
+    """Make modules take keys and values in front."""
     for number, path in enumerate(paths):
         module = model.get_submodule(path)
         if not isinstance(module.__dict__.get("forward"), Attending):
@@ -199,7 +186,7 @@ def open_blocks(model: nn.Module, paths: list[str], runtime: Any) -> None:
 
 
 def close_blocks(model: nn.Module, paths: list[str]) -> None:
-    """The same undone, where nothing else needs it."""
+    """Undo `open_blocks` where no other adapter needs it."""
     for path in paths:
         module = model.get_submodule(path)
         attending = module.__dict__.get("forward")

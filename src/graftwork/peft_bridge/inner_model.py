@@ -1,54 +1,50 @@
-"""The model inside, below heads: where virtual tokens enter, and where their positions are cut off what it returns.
+"""The model inside, below heads: where virtual tokens enter, and where their positions are cut from what it returns.
 
-So whatever stands around it (a head, a loss, a pooling by the padding, `generate`) sees the positions of the text alone.
+So whatever uses its output (a head, a loss, a pooling by the padding, `generate`) sees the positions of the text alone.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from torch import Tensor, nn
 
 from graftwork.forward.call_inputs import Call, parameter_names
 from graftwork.forward.frame import Frame
+from graftwork.forward.ports import remove_hooks
 from graftwork.forward.runtime import Runtime
 
 INLET = "_graftwork_inlet"
 
 
+@dataclasses.dataclass(eq=False)
 class Inlet:
     """What the model inside has to know: the shared state, its parameters' names, and how many adapters enter here."""
 
-    def __init__(self, runtime: Runtime, names: tuple[str, ...]) -> None:
-        self.runtime = runtime
-        self.names = names
-        self.users = 0
+    runtime: Runtime
+    names: tuple[str, ...]
+    users: int = 0
 
 
 class Longer(Call):
-    """The call as the layers see it, with virtual tokens in front.
+    """The call as the layers see it, with virtual tokens in front."""
 
-    Attributes:
-        outer: The call without.
-        many: How many there are.
-        positions: How many positions there are with them.
-    """
-
-    def __init__(self, outer: Call, mask: Tensor | None, many: int, positions: int) -> None:
+    def __init__(self, outer: Call, mask: Tensor | None, tokens: int, positions: int) -> None:
         self.__dict__.update(outer.__dict__)
-        self.outer = outer
+        self.outer = outer  # the call without virtual tokens
         self.mask = mask
-        self.many = many
-        self.positions = positions
+        self.tokens = tokens  # the number of virtual tokens
+        self.positions = positions  # the number of positions with them
 
 
 def open_inlet(inner: nn.Module, runtime: Runtime) -> None:
-    """Have a model take virtual tokens."""
+    """Make a model take virtual tokens."""
     inlet = inner.__dict__.get(INLET)
     if inlet is None:
         inlet = inner.__dict__[INLET] = Inlet(runtime, parameter_names(inner))
         inner.register_forward_pre_hook(_enter, with_kwargs=True)
-        inner.register_forward_hook(_leave, with_kwargs=True, prepend=True)  # the frame is open still
+        inner.register_forward_hook(_leave, with_kwargs=True, prepend=True)  # before the frame is closed
         pooler = inner._modules.get("pooler")
         if pooler is not None:
             pooler.__dict__[INLET] = inlet
@@ -57,7 +53,7 @@ def open_inlet(inner: nn.Module, runtime: Runtime) -> None:
 
 
 def close_inlet(inner: nn.Module) -> None:
-    """The same undone, where nothing else needs it."""
+    """Undo `open_inlet` where no other adapter needs it."""
     inlet = inner.__dict__.get(INLET)
     if inlet is None:
         return
@@ -67,16 +63,7 @@ def close_inlet(inner: nn.Module) -> None:
     for module in (inner, inner._modules.get("pooler")):
         if module is not None:
             module.__dict__.pop(INLET, None)
-            _unhook(module)
-
-
-def _unhook(module: nn.Module) -> None:
-    ours = (_enter, _leave, _pool)
-    for table in ("_forward_pre_hooks", "_forward_hooks"):
-        hooks = getattr(module, table)
-        for key in [key for key, hook in hooks.items() if hook in ours]:
-            del hooks[key]
-            getattr(module, f"{table}_with_kwargs").pop(key, None)
+            remove_hooks(module, (__name__,))
 
 
 def _enter(
@@ -92,7 +79,7 @@ def _enter(
 
 
 def _leave(inner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    """Forward hook of the model inside: what it returns, the positions in front cut off."""
+    """Forward hook of the model inside: what it returns, without the positions in front."""
     frame: Frame | None = inner.__dict__[INLET].runtime.frame
     if frame is None or not isinstance(frame.call, Longer):
         return None
@@ -109,7 +96,7 @@ def _leave(inner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
 def _pool(
     pooler: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Forward pre-hook of the pooler of the model inside, which takes the text's own first position."""
+    """Forward pre-hook of the pooler of the model inside, which is to take the text's own first position."""
     frame: Frame | None = pooler.__dict__[INLET].runtime.frame
     if frame is None or not isinstance(frame.call, Longer):
         return None
@@ -118,9 +105,9 @@ def _pool(
 
 
 def _cut(part: Any, call: Longer) -> Any:
-    """States ``(batch, positions, width)``, one or several, without the positions in front; all else as it is."""
+    """States ``(batch, positions, width)``, one or several, without the positions in front; anything else as it is."""
     if isinstance(part, Tensor):
-        return part[:, call.many :] if part.dim() == 3 and part.shape[1] == call.positions else part
+        return part[:, call.tokens :] if part.dim() == 3 and part.shape[1] == call.positions else part
     if isinstance(part, tuple) and part and all(isinstance(one, Tensor) for one in part):
         return tuple(_cut(one, call) for one in part)
     return part

@@ -1,14 +1,13 @@
-"""Methods of peft that stand around modules of the base: LoRA, DoRA, (IA)³, OFT and the many like them.
+"""Methods of peft that wrap modules of the base: LoRA, DoRA, (IA)³, OFT and the many like them.
 
-peft makes its layers on the plain model, one adapter at a time; then they are put around what stands there by now. So no
-adapter knows of another: layers of one place lie around each other in the order in which they were added, and each asks
-`switch` whether it computes.
+peft makes its layers on the model without other adapters, one adapter at a time; then they are put around what is there by now.
+So no adapter depends on another: layers of one place wrap each other in the order in which they were added, and each reads from
+`active_names` whether it computes.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 from torch import nn
@@ -19,59 +18,22 @@ from graftwork.forward.runtime import Runtime
 from graftwork.methods import Peft
 from graftwork.peft_bridge.active_names import Active, Disabled
 from graftwork.peft_bridge.gates import add_gate, connect
-from graftwork.peft_bridge.unwrapped_model import Change, plain_model
-from graftwork.peft_bridge.weights import Spot, Weights, spots
+from graftwork.peft_bridge.unwrapped_model import Layer, plain_model
+from graftwork.peft_bridge.weights import Injected, Spot, spots
 from graftwork.sites import SiteMap
 from graftwork.weights.names import encode
 
 
-@dataclasses.dataclass
-class Layer:
-    """One layer of an adapter: a wrapper, and where it stands."""
-
-    path: str
-    parent: nn.Module
-    child: str
-    wrapper: nn.Module
-    slot: str
-
-    @property
-    def inner(self) -> nn.Module:
-        """What the wrapper stands around."""
-        found = self.wrapper._modules[self.slot]
-        assert found is not None
-        return found
-
-    @inner.setter
-    def inner(self, module: nn.Module) -> None:
-        self.wrapper._modules[self.slot] = module
-
-
-class Wrapped:
-    """One adapter of layers of peft.
-
-    Attributes:
-        layers: Its layers.
-        tuner: peft's own object, without the model: layers of some methods share tensors that it has.
-        spots: Where its tensors are, by their name in a file.
-        learns: The names of those that are trained.
-    """
+class Wrapped(Injected):
+    """One adapter of layers of peft; some methods' layers share tensors, which the tuner has."""
 
     def __init__(self, layers: list[Layer], tuner: nn.Module, found: dict[str, Spot]) -> None:
+        super().__init__(tuner, found)
         self.layers = layers
-        self.tuner = tuner
-        self.spots = found
-        self.learns = [name for name, spot in found.items() if spot.tensor.requires_grad]
         self._modules = [m for layer in layers for m in _own(layer)]
-        for spot in found.values():
-            spot.tensor.requires_grad_(False)
-
-    def weights(self) -> Weights:
-        """Its weights as one module."""
-        return Weights({name: spot.tensor for name, spot in self.spots.items()}, self.learns)
 
     def put_in(self) -> None:
-        """Put every layer around what stands at its place."""
+        """Put every layer around the module that is at its place."""
         for layer in self.layers:
             now = layer.parent._modules[layer.child]
             assert now is not None
@@ -83,27 +45,27 @@ class Wrapped:
             layer.parent._modules[layer.child] = layer.wrapper
 
     def take_out(self) -> None:
-        """Take every layer out, wherever it stands by now: others may have been put around it."""
+        """Take every layer out, also where others have been put around it since."""
         for layer in self.layers:
             top = layer.parent._modules[layer.child]
-            _forget(top, layer.wrapper.__dict__.get("_active_adapter"))
+            gone = layer.wrapper.__dict__.get("_active_adapter")
+            for module in () if top is None else top.modules():
+                active = module.__dict__.get("_active_adapter")
+                if isinstance(active, Active):
+                    active.beneath = [one for one in active.beneath if one is not gone]
             holders = [(layer.parent, layer.child)]
             if top is not layer.wrapper and top is not None:
                 holders = [(m, n) for m in top.modules() for n, c in m._modules.items() if c is layer.wrapper]
             for owner, name in holders:
                 owner._modules[name] = layer.inner
 
-    def follow(self, learning: bool) -> None:
-        """Have its dropout on only while it learns."""
+    def follow(self, trained: bool) -> None:
+        """Switch its dropout on while it is trained, off otherwise."""
         for module in self._modules:
-            module.training = learning
+            module.training = trained
 
     def require_ours(self, name: str) -> None:
-        """Refuse layers whose state something else has set.
-
-        Raises:
-            AttachError: If peft was told of other active adapters, or merged them.
-        """
+        """Refuse layers whose state peft has set: other active adapters, or merged ones."""
         for layer in self.layers:
             state = layer.wrapper.__dict__
             if not isinstance(state.get("_active_adapter"), Active) or state.get("merged_adapters"):
@@ -116,18 +78,13 @@ class Wrapped:
 def wrapped(
     model: nn.Module, name: str, config: Peft, runtime: Runtime, others: Sequence[Wrapped], sites: SiteMap
 ) -> Wrapped:
-    """Have peft make the layers of an adapter; they stand nowhere yet.
+    """Have peft make the layers of an adapter; they are not in the model yet.
 
-    Args:
-        model: The model.
-        name: The adapter's name.
-        config: Its configuration.
-        runtime: The state that the model's hooks share.
-        others: The adapters that stand around modules already.
-        sites: The model's sites: in what stack a path is, and the path of the base model, which a file does not say.
+    ``others`` are the adapters whose layers are in the model. The sites give the stack that a path is in, and the path of the base
+    model, which is no part of a name in a file.
 
     Raises:
-        ConfigError: If peft refuses the configuration, or it does what cannot be taken back.
+        ConfigError: If peft refuses the configuration, or does what cannot be undone.
         AttachError: If the model carries adapters that peft put there without graftwork.
     """
     key = encode(name)
@@ -137,14 +94,13 @@ def wrapped(
         known = {id(m) for m in plain.modules.values()}
         try:
             tuner = _inject(model, key, config)
-            changes = plain.changes()
+            layers = plain.layers()
         except (ConfigError, AttachError):
             raise
-        except Exception as error:  # peft raises what it likes, and everything is put back
+        except Exception as error:  # peft raises errors of many types, and everything is put back
             raise ConfigError(f"peft refuses {config.peft!r}: {error}") from error
-        if not changes:
-            raise ConfigError(f"{type(config.peft).__name__} stands around no module of this {type(model).__name__}")
-        layers = [_layer(change, config) for change in changes]
+        if not layers:
+            raise ConfigError(f"{type(config.peft).__name__} wraps no module of this {type(model).__name__}")
         for layer in layers if config.gate else ():
             add_gate(model, sites, layer.wrapper, key, layer.path, config.torch_dtype)
         found = spots(tuner, "tuner", key, known)
@@ -205,35 +161,18 @@ def _refuse_foreign(modules: Mapping[str, nn.Module]) -> None:
             )
 
 
-def _layer(change: Change, config: Peft) -> Layer:
-    slots = [name for name, child in change.wrapper._modules.items() if child is change.plain]
-    if len(slots) != 1:
-        raise ConfigError(
-            f"peft's {config.kind} replaces the module {change.path!r} instead of standing around it; use peft.get_peft_model"
-        )
-    return Layer(change.path, change.parent, change.child, change.wrapper, slots[0])
-
-
-def _forget(top: nn.Module | None, gone: object) -> None:
-    """Take what a layer asks off the lists of those that stand around it."""
-    for module in () if top is None else top.modules():
-        asks = module.__dict__.get("_active_adapter")
-        if isinstance(asks, Active):
-            asks.beneath = [one for one in asks.beneath if one is not gone]
-
-
 def _own(layer: Layer) -> list[nn.Module]:
-    """The modules of a layer without what it stands around."""
+    """The modules of a layer without the module that it wraps."""
     inner = {id(m) for m in layer.inner.modules()}
     return [m for m in layer.wrapper.modules() if id(m) not in inner]
 
 
 def _settle(layer: Layer, active: Active) -> None:
-    """Have peft's layers ask us, and take off what was copied with a module of the base."""
+    """Give peft's layers their `Active` and `Disabled`, and take off the hooks that were copied with a module of the base."""
     for module in _own(layer):
         uninstall(module)
         if hasattr(type(module), "disable_adapters"):
-            # peft's wrappers of whole modules ask whenever an attribute is read, in a forward pass or not.
-            asks = Active(active.runtime, active.name, active.key, strict="original_module" not in module._modules)
-            module.__dict__["_active_adapter"] = asks
-            module.__dict__["_disable_adapters"] = Disabled(asks)
+            # peft's wrappers of whole modules read it with every attribute, in a forward pass or not.
+            own = Active(active.runtime, active.name, active.key, strict="original_module" not in module._modules)
+            module.__dict__["_active_adapter"] = own
+            module.__dict__["_disable_adapters"] = Disabled(own)

@@ -1,8 +1,8 @@
-"""The model as it is without anything of ours, for as long as another library works on it.
+"""The model without anything of graftwork, for as long as another library changes it.
 
-Every module's tables are exchanged for copies without our children and without wrappers that stand around a module of the
-base. What the other library does shows as a difference between the copy and the original, which is put back afterwards,
-whatever happened: nothing is left half-done.
+Every module's tables are replaced by copies without graftwork's children and without layers that wrap a module of the base. What
+the other library does is the difference between the copy and what it was at first. The originals are put back at the end, also
+after an error: nothing is left half done.
 """
 
 from __future__ import annotations
@@ -23,32 +23,36 @@ from graftwork.weights.names import RESERVED
 _TABLES = ("_modules", "_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks")
 
 
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """A module that another one stands in for now.
+@dataclasses.dataclass
+class Layer:
+    """One layer of an adapter: a module that wraps one of the base."""
 
-    Attributes:
-        path: Where in the model.
-        parent: The module around it.
-        child: Its name there.
-        plain: The module itself.
-        wrapper: What stands in for it.
-    """
-
-    path: str
+    path: str  # of the base's module in the model
     parent: nn.Module
-    child: str
-    plain: nn.Module
+    child: str  # its name in the parent
     wrapper: nn.Module
+    slot: str  # its name in the wrapper
+
+    @property
+    def inner(self) -> nn.Module:
+        """The module that the wrapper wraps."""
+        found = self.wrapper._modules[self.slot]
+        assert found is not None
+        return found
+
+    @inner.setter
+    def inner(self, module: nn.Module) -> None:
+        self.wrapper._modules[self.slot] = module
 
 
 class Plain:
-    """The plain model while it is worked on; `changes` says what was done."""
+    """The model without anything of graftwork; `layers` returns what was put into it."""
 
     def __init__(self, model: nn.Module, inside: Mapping[int, nn.Module]) -> None:
         self.modules = dict(_walk(model, "", inside, set()))
         self._tables = {id(m): {t: m.__dict__[t] for t in _TABLES} for m in self.modules.values()}
-        self._weights = {id(p): (p, p.requires_grad, p.detach(), _version(p)) for p in self._parameters()}
+        weights = (p for m in self.modules.values() for p in m._parameters.values() if p is not None)
+        self._weights = {id(p): (p, p.requires_grad, p.detach(), _version(p)) for p in weights}
         for module in self.modules.values():
             for table in _TABLES:
                 module.__dict__[table] = copy.copy(module.__dict__[table])
@@ -58,28 +62,42 @@ class Plain:
                 children[name] = _inmost(child, inside)
         self._seen = {id(m): {t: dict(m.__dict__[t]) for t in _TABLES} for m in self.modules.values()}
 
-    def changes(self) -> list[Change]:
-        """The modules of the base that something stands in for.
+    def layers(self) -> list[Layer]:
+        """The layers that wrap modules of the base now.
 
         Raises:
-            ConfigError: If anything else of the base was changed: that could not be taken back.
+            ConfigError: If anything else of the base was changed: that could not be undone.
         """
-        found = []
+        changed: list[tuple[str, nn.Module, str, nn.Module]] = []
         for path, module in self.modules.items():
             for table in _TABLES:
                 before, now = self._seen[id(module)][table], module.__dict__[table]
                 if table == "_modules" and before.keys() == now.keys():
-                    found += [
-                        Change(f"{path}.{name}" if path else name, module, name, child, now[name])
+                    changed += [
+                        (f"{path}.{name}" if path else name, module, name, child)
                         for name, child in before.items()
                         if now[name] is not child
                     ]
                 elif before.keys() != now.keys() or any(before[k] is not now[k] for k in before):
                     raise ConfigError(
-                        f"it changes the model itself (the {type(module).__name__} at {path!r}), and not only what "
-                        "stands around the base's modules"
+                        f"the configuration changes the model itself (the {type(module).__name__} at {path!r}), and does not "
+                        "only wrap the base's modules"
                     )
-        self._require_untouched()
+        for path, module in self.modules.items():
+            for name, p in module._parameters.items():
+                if p is not None:
+                    _, _, value, version = self._weights[id(p)]
+                    if p.data_ptr() != value.data_ptr() or _version(p) != version or p.dtype != value.dtype:
+                        raise _changes_the_base(f"{path}.{name}")
+        found = []
+        for path, parent, name, plain in changed:
+            wrapper = parent._modules[name]
+            slots = [slot for slot, child in wrapper._modules.items() if child is plain] if wrapper is not None else []
+            if wrapper is None or len(slots) != 1:
+                raise ConfigError(
+                    f"the configuration replaces the module {path!r} and does not wrap it; use peft.get_peft_model"
+                )
+            found.append(Layer(path, parent, name, wrapper, slots[0]))
         return found
 
     def restore(self) -> None:
@@ -92,15 +110,6 @@ class Plain:
                 p.data = value
             p.requires_grad_(flag)
 
-    def _require_untouched(self) -> None:
-        for path, module in self.modules.items():
-            for name, p in module._parameters.items():
-                if p is None:
-                    continue
-                _, _, value, version = self._weights[id(p)]
-                if p.data_ptr() != value.data_ptr() or _version(p) != version or p.dtype != value.dtype:
-                    raise _changes_the_base(f"{path}.{name}")
-
     def names(self) -> dict[int, str]:
         """The base's parameters and buffers by the memory that they are in."""
         found = {}
@@ -110,13 +119,9 @@ class Plain:
                     found[memory] = f"{path}.{name}" if path else name
         return found
 
-    def _parameters(self) -> Iterator[nn.Parameter]:
-        for module in self.modules.values():
-            yield from (p for p in module._parameters.values() if p is not None)
-
 
 class _Untouched(TorchDispatchMode):
-    """Refuses an operation that would write into some tensors, before it does: also through ``.data``, which no version shows."""
+    """Refuses an operation before it writes into some tensors, also through ``.data``, which does not change their version."""
 
     def __init__(self, names: Mapping[int, str]) -> None:
         super().__init__()
@@ -132,14 +137,14 @@ class _Untouched(TorchDispatchMode):
 
 def _changes_the_base(path: str) -> ConfigError:
     return ConfigError(
-        f"it changes the base's own weights ({path}), which all other adapters are trained for; choose initial values that leave "
-        "the base as it is (init_lora_weights=True, 'gaussian' or 'orthogonal'), or save the changed base first, by "
-        "peft.get_peft_model(model, config).unload(), and attach to that"
+        f"the configuration changes the base's own weights ({path}), which all other adapters are trained for; choose initial "
+        "values that leave the base as it is (init_lora_weights=True, 'gaussian' or 'orthogonal'), or save the changed base first, "
+        "by peft.get_peft_model(model, config).unload(), and attach to that"
     )
 
 
 def _memory(tensor: Tensor) -> int:
-    """Where a tensor's values lie, 0 where it has none."""
+    """The address of a tensor's storage, 0 where it has none."""
     try:
         return tensor.untyped_storage().data_ptr()
     except (NotImplementedError, RuntimeError):  # of a subclass without storage, or a meta tensor
@@ -148,11 +153,11 @@ def _memory(tensor: Tensor) -> int:
 
 @contextlib.contextmanager
 def plain_model(model: nn.Module, inside: Mapping[int, nn.Module]) -> Iterator[Plain]:
-    """The model without our modules and without wrappers, restored at the end.
+    """Inside, the model has none of graftwork's modules and no layers that wrap the base's; restored at the end.
 
     Args:
         model: The model.
-        inside: For each wrapper, by identity, what it stands around.
+        inside: For each wrapper, by identity, the module that it wraps.
     """
     plain = Plain(model, inside)
     attributes = dict(model.__dict__)

@@ -1,38 +1,19 @@
-"""The weights that another library put into the model for one adapter, under names that are the same in every model."""
+"""The weights that another library put into the model for one adapter, by names that are the same in every model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 
-class Weights(nn.Module):
-    """Tensors of other modules, seen as one module: what learns are its parameters, what is fixed its buffers.
-
-    It is part of no model and keeps nothing: it is made when asked for, so that it has the tensors that are there now.
-    """
-
-    def __init__(self, tensors: Mapping[str, Tensor], learning: Iterable[str]) -> None:
-        super().__init__()
-        learns = set(learning)
-        for name, tensor in tensors.items():
-            (self._parameters if name in learns else self._buffers)[name] = tensor  # type: ignore[assignment]
-
-
-def together(parts: Mapping[str, nn.Module]) -> nn.Module:
-    """Modules as the children of one, which is part of no model either."""
-    whole = nn.Module()
-    whole._modules.update(parts)
-    return whole
-
-
+@dataclasses.dataclass
 class Spot:
     """Where one tensor is: a module and the name it has there. The tensor itself may be replaced by a move."""
 
-    def __init__(self, owner: nn.Module, name: str) -> None:
-        self.owner = owner
-        self.name = name
+    owner: nn.Module
+    name: str
 
     @property
     def tensor(self) -> Tensor:
@@ -41,8 +22,36 @@ class Spot:
         return found
 
 
+class Injected:
+    """One adapter that another library made: its own module, and where its tensors are, by their name in a file."""
+
+    def __init__(self, tuner: nn.Module, found: Mapping[str, Spot]) -> None:
+        self.tuner = tuner
+        self.spots = found
+        self.trained = {name for name, spot in found.items() if spot.tensor.requires_grad}
+        for spot in found.values():
+            spot.tensor.requires_grad_(False)
+
+    def weights(self) -> nn.Module:
+        """Return its tensors as one module: the trained ones as parameters, the others as buffers.
+
+        The module is part of no model. It is made at each call, so that it has the tensors that are there now.
+        """
+        whole = nn.Module()
+        for name, spot in self.spots.items():
+            (whole._parameters if name in self.trained else whole._buffers)[name] = spot.tensor  # type: ignore[assignment]
+        return whole
+
+
+def together(parts: Mapping[str, nn.Module]) -> nn.Module:
+    """Return a module with some modules as its children; it is part of no model either."""
+    whole = nn.Module()
+    whole._modules.update(parts)
+    return whole
+
+
 def spots(module: nn.Module, path: str, key: str, known: set[int]) -> dict[str, Spot]:
-    """Every tensor in a module that is not known yet, by its path without ``key``, those that are not saved left out.
+    """Return every tensor in a module that is saved and not known yet, by its path without ``key``.
 
     Args:
         module: The module.

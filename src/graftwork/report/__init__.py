@@ -1,14 +1,13 @@
-"""What a run shows: a view while it is trained, and tables, plots and files of what came out."""
+"""Reports of a run: a live view while it is trained, and tables, plots and files of its results."""
 
 from graftwork.report.comparison import comparison_tables
 from graftwork.report.files import print_all, print_files, print_next, print_tables, state, write_report
 from graftwork.report.formatting import printable
 from graftwork.report.live import Live
 from graftwork.report.method_docs.block_facts import BlockFacts, all_blocks
-from graftwork.report.method_docs.block_pages import block_pages, block_table
 from graftwork.report.method_docs.method_facts import MethodFacts, all_facts
 from graftwork.report.method_docs.method_list import methods_as_json, print_methods
-from graftwork.report.method_docs.method_pages import pages as method_pages
+from graftwork.report.method_docs.pages import block_pages, block_table, method_pages
 from graftwork.report.page import write_page
 from graftwork.report.plots import can_plot
 from graftwork.report.run_data import Gathered, gather

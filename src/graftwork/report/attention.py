@@ -1,4 +1,4 @@
-"""Where the fusions of a run look, as an array, a table and a picture: sites × adapters, the mean over the seeds."""
+"""The attention of a run's fusions as an array, a table and a plot: sites × adapters, the mean over the seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graftwork.report.plots import heat, panels
 from graftwork.report.table import Table
 from graftwork.sites.site import KINDS
 
-_FIRST = "fusion"  # what a run is for; other kinds are held against it
+_FIRST = "fusion"  # the kind that the others are compared with
 _SHORT = {"attention": "attn", "cross_attention": "cross", "feed_forward": "ffn", "embedding": "emb"}
 _KEY = re.compile(rf"(?:(.+)\.)?(\d+)\.({'|'.join(KINDS)})(?:_(\d+))?")
 
@@ -28,11 +28,11 @@ class Attention:
     Attributes:
         target: The task.
         sites: Labels of the rows.
-        adapters: Of the columns.
-        own: Which of them is the target's own.
-        weights: Each row is one in all.
-        seeds: Over how many it is the mean.
-        kind: Of the fusion.
+        adapters: Labels of the columns.
+        own: The index of the target's own adapter, if there is one.
+        weights: The attention, sites × adapters; each row adds up to 1.
+        seeds: The number of seeds.
+        kind: The kind of fusion.
     """
 
     target: str
@@ -45,42 +45,36 @@ class Attention:
 
     @property
     def name(self) -> str:
-        """What its picture's file begins with."""
+        """The beginning of its plot's file name."""
         return "attention" if self.kind == _FIRST else f"attention_{self.kind}"
 
     @property
     def heading(self) -> str:
-        """What it is called where nothing else says what it is."""
+        """Its heading on a page."""
         return f"Where the fusion for {self.target} looks: {kind_label(self.kind, len(self.adapters))}"
 
     @property
     def caption(self) -> str:
-        """How its picture is read."""
+        """How to read its plot."""
         mean = f", the mean of {self.seeds} seeds" if self.seeds > 1 else ""
         own = "; the target's own adapter is framed" if self.own is not None else ""
         return f"Attention on the dev rows{mean}; each row adds up to 1{own}."
 
     @property
     def title(self) -> str:
-        """The target, with the kind of fusion where it is none of all adapters."""
+        """The target, with the kind of fusion if that is not the one over all adapters."""
         return self.target if self.kind == _FIRST else f"{self.target}, {UNIT_KINDS[self.kind].title}"
 
 
 def attention_of(results: Mapping[str, Any], target: str, kind: str = _FIRST) -> Attention | None:
-    """What the fusions of a target look at; ``None`` where none is done.
-
-    Args:
-        results: What ``results.json`` says.
-        target: The task.
-        kind: One that fuses: ``fusion``, ``fusion_mt``, ``own`` or ``copies``.
-    """
-    units = [unit for unit in results["units"] if (unit["kind"], unit["task"]) == (kind, target)]
-    units = [unit for unit in units if unit.get("attention", {}).get("sites")]
-    found = [unit["attention"] for unit in units]
-    if not found:
+    """The attention of a target's fusions of one kind in ``results.json``; ``None`` if none is done."""
+    of_target = [unit for unit in results["units"] if (unit["kind"], unit["task"]) == (kind, target)]
+    units = [unit for unit in of_target if unit.get("attention", {}).get("sites")]
+    if not units:
         return None
+    found = [unit["attention"] for unit in units]
     adapters = found[0]["adapters"]
-    # seeds see the same adapters and sites, but for copies, which are others for each: of those the first seed's are shown
+    # seeds have the same adapters and sites, except for copies, of which each seed has its own: the first seed's are shown
     found = [one for one in found if one["adapters"] == adapters and set(one["sites"]) == set(found[0]["sites"])]
     labels = in_order(found[0]["sites"])
     weights = np.mean([[one["sites"][site] for site in labels] for one in found], axis=0)
@@ -89,12 +83,7 @@ def attention_of(results: Mapping[str, Any], target: str, kind: str = _FIRST) ->
 
 
 def attentions(results: Mapping[str, Any], targets: Sequence[str]) -> list[Attention]:
-    """What all fusions look at that have a choice, over two adapters or more: by kind, `fusion` first, and by target.
-
-    Args:
-        results: What ``results.json`` says.
-        targets: The tasks.
-    """
+    """The attention of all fusions over two adapters or more in ``results.json``: by kind, `fusion` first, and by target."""
     kinds = sorted((kind.name for kind in UNIT_KINDS.values() if kind.fuses), key=lambda kind: kind != _FIRST)
     seen = [attention_of(results, target, kind) for kind in kinds for target in targets]
     return [one for one in seen if one is not None and len(one.adapters) > 1]
@@ -108,19 +97,12 @@ def attention_table(one: Attention) -> Table:
 
 
 def heat_maps(targets: Sequence[Attention]) -> Any:
-    """A figure of some targets, on one scale of colours.
-
-    Args:
-        targets: One or more.
-
-    Raises:
-        GraftworkError: If matplotlib is not installed.
-    """
+    """A figure of one target or more on one colour scale."""
     rows, widest = max(len(one.sites) for one in targets), max(len(one.adapters) for one in targets)
     width, height = max(0.55 * widest + 1.4, 3.0), max(0.32 * rows + 1.4, 2.4)
     title = f"where the fusion {f'for {targets[0].target}' if len(targets) == 1 else 'of a target'} looks"
     figure, axes = panels(len(targets), width, height, title, columns=4, margin=0.8)
-    from matplotlib.patches import Rectangle  # after `panels`, which says what to install
+    from matplotlib.patches import Rectangle  # after `panels`, whose error says what to install
 
     for ax, one in zip(axes, targets, strict=True):
         texts = [[f"{weight:.2f}" for weight in row] for row in one.weights]
@@ -140,7 +122,7 @@ def _names(one: Attention) -> list[str]:
 
 
 def _own(unit: Mapping[str, Any], target: str) -> int | None:
-    """Which adapter of a fusion is the target's: the one of its name, among copies that of the fusion's own seed."""
+    """The index of the target's adapter in a fusion: the one of its name; among copies that of the fusion's seed."""
     adapters, members = unit["attention"]["adapters"], unit.get("members", [])
     if target in adapters:
         return int(adapters.index(target))
@@ -149,10 +131,9 @@ def _own(unit: Mapping[str, Any], target: str) -> int | None:
 
 
 def in_order(keys: Iterable[str]) -> dict[str, str]:
-    """Keys by stack and layer, each with its label: what is the same in all of them is left out.
+    """Keys of sites by stack and layer, each with a label without the parts that all have in common.
 
-    Stacks keep the order in which they come, which is that of the model: encoder before decoder. Keys of another form come
-    last, as they are.
+    Stacks keep their order, which is the model's: encoder before decoder. Keys of another form are last and unchanged.
     """
     keys = list(keys)
     sites = {
@@ -169,7 +150,7 @@ def in_order(keys: Iterable[str]) -> dict[str, str]:
 
 
 def _shortened(stacks: list[str]) -> dict[str, str]:
-    """What tells stacks apart: ``encoder.block`` and ``decoder.block`` are encoder and decoder; one alone needs no name."""
+    """The parts of names that tell stacks apart, such as encoder and decoder of ``encoder.block`` and ``decoder.block``."""
     if len(stacks) < 2:
         return dict.fromkeys(stacks, "")
     split = [stack.split(".") for stack in stacks]

@@ -1,4 +1,4 @@
-"""The picture of a run in a terminal: the plan, the unit in hand, the time."""
+"""A picture of a run for the terminal: the plan, the unit in training, the time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from graftwork.experiments.kinds import KINDS
 from graftwork.report.formatting import duration, named_score, score
 from graftwork.report.progress import InHand, Progress
 
-_AROUND = 10  # lines that are not tasks
+_AROUND = 10  # lines other than tasks
 _MOST_MARKS = 3
 
 
 def board(progress: Progress, console: Console) -> RenderableType:
-    """Everything at a glance, no higher than the terminal."""
+    """The picture, no higher than the terminal."""
     parts: list[RenderableType] = [_plan(progress, console)]
     if progress.now is not None:
         parts += _in_hand(progress, progress.now)
@@ -27,7 +27,7 @@ def board(progress: Progress, console: Console) -> RenderableType:
 
 
 def run_line(progress: Progress) -> str:
-    """How far the run is, and how long it takes: never more than is known."""
+    """A line with how far the run is, and how much time is left as far as that is known."""
     parts = [f"{len(progress.results)} of {len(progress.units)} done", f"{duration(progress.elapsed())} so far"]
     seconds, unknown = progress.left()
     if seconds:
@@ -39,7 +39,7 @@ def run_line(progress: Progress) -> str:
 
 
 def _plan(progress: Progress, console: Console) -> Table:
-    """Tasks × kinds, a mark for each seed and the mean score of those that are done."""
+    """A table of tasks × kinds, with a mark for each seed and the mean score of those that are done."""
     in_order = sorted(progress.units, key=lambda unit: KINDS.index(unit.kind))
     kinds = list(dict.fromkeys(unit.label for unit in in_order))
     tasks = list(dict.fromkeys(unit.task for unit in progress.units))
@@ -56,7 +56,7 @@ def _plan(progress: Progress, console: Console) -> Table:
 
 
 def _window(tasks: list[str], now: InHand | None, room: int) -> list[str]:
-    """The tasks that there is room for, the one in hand among them."""
+    """The tasks that fit the terminal, with the one in training among them."""
     room = max(room, 2)
     if len(tasks) <= room:
         return tasks
@@ -94,8 +94,8 @@ def _in_hand(progress: Progress, now: InHand) -> list[RenderableType]:
         line.add_row(f"step {now.step} of {now.steps}", bar, f"epoch {epochs * now.step / now.steps:.1f} of {epochs}")
     else:
         line.add_row("no step yet")
-    known = [] if now.loss is None else [f"loss {now.loss:.4f}"]
+    values = [] if now.loss is None else [f"loss {now.loss:.4f}"]
     if now.scores:
         since = " since it was resumed" if now.resumed else ""
-        known.append(f"{named_score(now.scores[-1], now.metric)}, best{since} {score(max(now.scores), now.metric)}")
-    return [title, line, Text(" · ".join(known) or "no loss yet")]
+        values.append(f"{named_score(now.scores[-1], now.metric)}, best{since} {score(max(now.scores), now.metric)}")
+    return [title, line, Text(" · ".join(values) or "no loss yet")]

@@ -1,4 +1,4 @@
-"""Methods beside one another: a table for each target, one of their mean, one of what can be told apart, one of costs."""
+"""Tables that compare methods: the scores of each target and of their mean, what can be told apart, and costs."""
 
 from __future__ import annotations
 
@@ -15,29 +15,15 @@ _UNKNOWN = "–"
 
 
 def comparison_tables(comparison: Mapping[str, Any] | None) -> list[Table]:
-    """Every table of a comparison; none where nothing was compared.
-
-    Args:
-        comparison: What ``comparison.json`` says.
-    """
+    """Every table of a comparison, which is the content of ``comparison.json``; none without one."""
     if comparison is None:
         return []
-    found = [table for part in parts(comparison) for table in part.tables]
-    return [*found, *costs_tables(comparison)]
+    return [*(table for part in parts(comparison) for table in part.tables), *costs_tables(comparison)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A target, or the mean of all: what is said of it.
-
-    Attributes:
-        title: What it is called.
-        metric: Of its scores.
-        label: The metric as it is shown.
-        rows: Its rows.
-        comparison: What it is a part of.
-        notes: What is to be said of its scores.
-    """
+    """A target of a comparison, or the mean of all: its title, the metric of its scores and how that is shown, and notes."""
 
     title: str
     metric: str
@@ -48,7 +34,7 @@ class Part:
 
     @property
     def tables(self) -> list[Table]:
-        """Scores with costs, and what can be told apart."""
+        """The table of scores with costs, and that of what can be told apart."""
         return [self._scores(), self._apart()]
 
     def _scores(self) -> Table:
@@ -57,7 +43,7 @@ class Part:
         apart = any(row["weights_a_task"] != row["trained_weights"] for row in self.rows)
         lines = [
             [
-                _name(row),
+                column_label(row),
                 score(row["mean"], self.metric, row["sd"]),
                 interval(row["against_full"], self.metric),
                 f"{row['trained_weights']:,}",
@@ -71,8 +57,8 @@ class Part:
         counts = ["weights", "% of full", *(["a task"] if apart else []), "file"]
         columns = ["", self.label, "to full [95 %]", *counts, *ratios.values()]
         several = len(self.comparison["seeds"]) > 1
-        title = f"{self.title}{', mean ± sd over the seeds' if several else ''}"
-        said = {
+        title = self.title + (", mean ± sd over the seeds" if several else "")
+        notes = {
             "What is trained on all tasks is counted whole; a task: its share.": apart,
             "Weights and file are a row's own, without the adapters that it uses.": any(
                 r["members"] for r in self.rows
@@ -84,14 +70,14 @@ class Part:
                 row["against_full"] is None and row["kind"] != "full" for row in self.rows
             ),
         }
-        notes = [*self.notes, "Weights: what is trained, the head with it; % of full: of those of full fine-tuning."]
-        return Table(title, columns, lines, [*notes, *(note for note, holds in said.items() if holds)])
+        weights = "Weights: what is trained, the head with it; % of full: of those of full fine-tuning."
+        return Table(title, columns, lines, [*self.notes, weights, *(note for note, holds in notes.items() if holds)])
 
     def _apart(self) -> Table:
-        names = {row["line"]: _name(row) for row in self.rows}
+        names = {row["line"]: column_label(row) for row in self.rows}
         lines = [
             [
-                _name(row),
+                column_label(row),
                 *_verdict(row["against_full"]),
                 names.get(row["best_other"], _UNKNOWN),
                 interval(row["against_best"], self.metric),
@@ -105,18 +91,19 @@ class Part:
 
 
 def parts(comparison: Mapping[str, Any]) -> list[Part]:
-    """The mean of all targets where there are several, and every target."""
+    """The mean of all targets, if there are several, and every target."""
     targets = comparison["targets"]
     found: list[Part] = []
     if comparison["mean"]:
         metrics = list(dict.fromkeys(target["metric"] for target in targets))
         shares = all(map(is_share, metrics))
         metric = metrics[0] if len(metrics) == 1 else "accuracy" if shares else "mean"
-        said = f"The mean of {len(targets)} targets, rows drawn anew of each."
-        mixed = [f"Of different metrics: {', '.join(metrics)}."] if len(metrics) > 1 else []
+        notes = [f"The mean of {len(targets)} targets, rows drawn anew of each."]
+        if len(metrics) > 1:
+            notes.append(f"Of different metrics: {', '.join(metrics)}.")
         title = f"all targets: mean {' and '.join(metrics)}"
         label = "mean, %" if is_share(metric) else "mean"
-        found.append(Part(title, metric, label, comparison["mean"], comparison, [said, *mixed]))
+        found.append(Part(title, metric, label, comparison["mean"], comparison, notes))
     for target in targets:
         rows = f"{target['rows_scored']:,} rows of {target['scored_on']}"
         notes = [f"Intervals: paired bootstrap over {rows}, {target['draws']:,} draws."] if target["draws"] else []
@@ -127,11 +114,11 @@ def parts(comparison: Mapping[str, Any]) -> list[Part]:
 
 
 def costs_tables(comparison: Mapping[str, Any]) -> list[Table]:
-    """Times and memory of one batch; none where they were not measured."""
+    """The table of times and memory of one batch; none if they were not measured."""
     costs = comparison["costs"]
     if costs is None:
         return []
-    names = {row["line"]: _name(row) for target in comparison["targets"] for row in target["rows"]}
+    names = {row["line"]: column_label(row) for target in comparison["targets"] for row in target["rows"]}
     lines = [
         [
             names.get(line, line),
@@ -164,21 +151,17 @@ def interval(difference: Mapping[str, Any] | None, metric: str) -> str:
 
 def _signed(value: float, metric: str) -> str:
     text = change(value, metric)
-    return text if float(text) else text[1:]  # nothing has no sign
+    return text if float(text) else text[1:]  # zero has no sign
 
 
 def _verdict(difference: Mapping[str, Any] | None) -> tuple[str, str]:
-    """In words, and the p."""
+    """A difference in words, and its p value."""
     if difference is None:
         return "", ""
     p = f"{difference['p']:.2g}" if difference["p"] >= 0.001 else "< 0.001"
     if not difference["clear"]:
         return "cannot be told apart", p
     return "better" if difference["value"] > 0 else "worse", p
-
-
-def _name(row: Row) -> str:
-    return column_label(row["kind"], row.get("method", ""))
 
 
 def _ratio(value: float | None) -> str:

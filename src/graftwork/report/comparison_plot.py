@@ -1,4 +1,4 @@
-"""The picture of a comparison: score by the number of trained weights, a panel for each target and one for their mean."""
+"""The plot of a comparison: scores by the number of trained weights, a panel for each target and one for their mean."""
 
 from __future__ import annotations
 
@@ -14,42 +14,35 @@ from graftwork.report.formatting import column_label, is_share
 from graftwork.report.plots import keep_text, panels
 
 _WEIGHTS = "trained weights a task"
-_GAP = 7.0  # points of a picture between a point and its name
+_GAP = 7.0  # typographic points between a data point and its name
 _TRIES = 8  # half lines up and down
 
 
 def comparison_plot(parts: Sequence[Part]) -> Any:
-    """A figure of the scores of some parts of a comparison: a panel each.
-
-    Args:
-        parts: One or more (see `graftwork.report.comparison.parts`).
-
-    Raises:
-        GraftworkError: If matplotlib is not installed.
-    """
+    """A figure with a panel for each of one part or more of a comparison."""
     y = parts[0].label if len(parts) == 1 else "score"
     figure, axes = panels(len(parts), 5.5, 3.6, f"{y} by {_WEIGHTS}")
     drawn = [_draw(ax, part) for ax, part in zip(axes, parts, strict=True)]
     keep_text(figure)
-    figure.draw_without_rendering()  # places everything, so that it is known where there is room for names
+    figure.draw_without_rendering()  # lays everything out, so that free places for the names can be found
     for ax, points in zip(axes, drawn, strict=True):
         _place(figure, ax, points)
     return figure
 
 
 def decades(counts: Sequence[float]) -> tuple[float, float]:
-    """The powers of ten below the least count and above the largest."""
+    """The powers of ten below the smallest count and above the largest."""
     low, high = math.floor(math.log10(min(counts))), math.ceil(math.log10(max(counts)))
     return 10.0**low, 10.0 ** max(high, low + 1)
 
 
 def _draw(ax: Any, part: Part) -> list[tuple[Any, Any]]:
-    """Each name, which is still on its point, with the point."""
+    """Draw a part; return each name, which is still at its point, with the point."""
     from matplotlib.ticker import EngFormatter
 
     factor, methods, names = 100 if is_share(part.metric) else 1, methods_in(part.rows), []
     for row in part.rows:
-        name, x, y = column_label(row["kind"], row.get("method", "")), row["weights_a_task"], factor * row["mean"]
+        name, x, y = column_label(row), row["weights_a_task"], factor * row["mean"]
         paint = colour(row, methods)
         point = ax.errorbar(x, y, factor * (row["sd"] or 0) or None, fmt="o", markersize=6, color=paint)
         point.lines[0].set_gid(f"{name}: {x:,.0f} weights, {y:.3g}")
@@ -66,13 +59,13 @@ def _draw(ax: Any, part: Part) -> list[tuple[Any, Any]]:
 
 
 def _place(figure: Any, ax: Any, drawn: Sequence[tuple[Any, Any]]) -> None:
-    """Move names beside their points, in the frame and over no other name and no point as far as there is room."""
+    """Move names next to their points, where they cover no name and no point and are in the frame, if there is room."""
     unit = figure.dpi / 72
     gap = _GAP * unit
     boxes = [ax.get_window_extent().extents, *(point.get_window_extent().padded(gap / 3).extents for _, point in drawn)]
 
     def hidden(box: Any) -> float:
-        """How much of a name is outside, or on something else."""
+        """The area of a name that is outside the frame or on something else."""
         low, high = np.maximum(box[:2], np.array(boxes)[:, :2]), np.minimum(box[2:], np.array(boxes)[:, 2:])
         inside, *shared = np.prod(np.clip(high - low, 0, None), axis=1)
         return round(np.prod(box[2:] - box[:2]) - inside + sum(shared), 6)
@@ -87,7 +80,7 @@ def _place(figure: Any, ax: Any, drawn: Sequence[tuple[Any, Any]]) -> None:
 
 
 def _moves(width: float, height: float, gap: float) -> Iterator[tuple[float, float]]:
-    """Where a name may go from its point, the nearest places first: right and left of it, a little above and below."""
+    """The places for a name relative to its point, nearest first: right and left of it, a little above and below."""
     for step in sorted(range(-_TRIES, _TRIES + 1), key=abs):
         for across in (gap, -gap - width):
             yield across, step * height / 2

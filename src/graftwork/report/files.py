@@ -1,4 +1,4 @@
-"""The report of a run: as files in its folder, and printed by a command with what can be done next."""
+"""The report of a run: files in its folder, and what a command prints."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ MARKDOWN, TEXT, PLOTS = "results.md", "results.txt", "plots"
 
 
 def write_report(run: str | Path, *, plots: bool | None = None) -> list[Path]:
-    """Write tables and plots of a run into its folder, of what is done so far.
+    """Write tables and plots of a run's results so far into its folder.
 
     Args:
         run: The folder.
-        plots: Whether to draw; by default where matplotlib is installed.
+        plots: Whether to draw plots; by default if matplotlib is installed.
 
     Returns:
-        What was written.
+        The files.
 
     Raises:
-        RecipeError: If the folder is none of a run.
-        GraftworkError: If plots are asked for and matplotlib is not installed; the tables are written all the same.
+        RecipeError: If the folder is not a run's.
+        GraftworkError: If plots are asked for and matplotlib is not installed; the tables are written nevertheless.
     """
     found = gather(run)
     _write_tables(found, [])
@@ -53,33 +53,33 @@ def write_report(run: str | Path, *, plots: bool | None = None) -> list[Path]:
 
 
 def state(found: Gathered) -> str:
-    """How far a run is, in a sentence."""
+    """How far a run is, in words."""
     done, planned = len(found.results["units"]), len(found.units)
-    failed = [f"{one['unit']} failed ({one['why']})" for one in found.results.get("failed", [])]
-    said = f"All {planned} trainings are done." if done == planned else f"{done} of {planned} trainings are done."
-    return printable(" ".join([said, *(f"{one}." for one in failed)]))
+    failed = [f"{one['unit']} failed ({one['why']})." for one in found.results.get("failed", [])]
+    number = f"All {planned}" if done == planned else f"{done} of {planned}"
+    return printable(" ".join([f"{number} trainings are done.", *failed]))
 
 
 def _write_tables(found: Gathered, plots: list[Path]) -> None:
     made = _tables(found)
     links = [f"![{as_markdown(path.stem)}]({PLOTS}/{quote(path.name)})\n" for path in plots]
-    title, said = as_markdown(found.run.resolve().name), as_markdown(state(found))
-    page = [f"# {title}\n", f"{said}\n", *(table.markdown() for table in made), *links]
+    head = [f"# {as_markdown(found.run.resolve().name)}\n", f"{as_markdown(state(found))}\n"]
+    page = [*head, *(table.markdown() for table in made), *links]
     text = [f"{state(found)}\n", *(table.text() for table in made)]
     replace_file(found.run / MARKDOWN, "\n".join(page).encode())
     replace_file(found.run / TEXT, "\n".join(text).encode())
 
 
 def _figures(found: Gathered) -> Iterator[tuple[str, Any]]:
-    """Every picture that has a file, with its name."""
+    """The name and figure of every plot that has a file."""
     for picture in itertools.chain.from_iterable(pictures(found).values()):
         if picture.name:
             yield picture.name, picture.draw()
 
 
 def print_all(run: Path, console: Console) -> None:
-    """Write the report of a run that has ended, and print its tables, its files, and what can be done with it."""
-    written = write_report(run)  # before anything is printed: who reads the output may be gone
+    """Write the report of a run that has ended, and print its tables, files, and the commands to type next."""
+    written = write_report(run)  # before anything is printed: the reader of the output may be gone
     found = gather(run)
     print_tables(found, console)
     print_files(written, console)
@@ -89,7 +89,7 @@ def print_all(run: Path, console: Console) -> None:
 
 
 def print_tables(found: Gathered, console: Console) -> None:
-    """Print every table, for a terminal or for a pipe, and how far the run is."""
+    """Print every table for a terminal or a pipe, and how far the run is."""
     for table in _tables(found):
         if console.is_terminal:
             console.print()
@@ -100,13 +100,13 @@ def print_tables(found: Gathered, console: Console) -> None:
 
 
 def print_files(written: Sequence[Path], console: Console) -> None:
-    """Print where files are, those of a folder on one line."""
+    """Print the paths of files, a line for each folder."""
     for folder, paths in itertools.groupby(written, key=lambda path: path.parent):
         print_text(f"  {folder}: {', '.join(path.name for path in paths)}", console)
 
 
 def print_next(found: Gathered, console: Console) -> None:
-    """Print what to type next; a question names the columns that a row of the task has to have."""
+    """Print the commands to type next; the one to predict names the columns that a row needs."""
     run, tasks = shlex.quote(str(found.run)), [*found.recipe.targets, *found.recipe.tasks]
     lines = ["", "Next:", f"  graftwork show {run}"]
     if found.comparison is not None:
@@ -114,8 +114,8 @@ def print_next(found: Gathered, console: Console) -> None:
     if tasks and any(unit.kind in PREFERRED and unit.task == tasks[0] for unit in found.units):
         spec = found.recipe.tasks[tasks[0]]
         columns = kinds[spec.kind].columns(spec, train=False)
-        asked = " ".join(f'"<{c}>"' if re.fullmatch(r"[\w -]+", c) else shlex.quote(f"<{c}>") for c in columns)
-        lines.append(f"  graftwork predict {run} --task {shlex.quote(tasks[0])} {asked}")
+        row = " ".join(f'"<{c}>"' if re.fullmatch(r"[\w -]+", c) else shlex.quote(f"<{c}>") for c in columns)
+        lines.append(f"  graftwork predict {run} --task {shlex.quote(tasks[0])} {row}")
     print_text("\n".join(lines), console)
 
 

@@ -1,4 +1,4 @@
-"""A run while it is trained: one live view in a terminal, plain lines elsewhere."""
+"""A view of a run while it is trained: live in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from graftwork.report.progress import Progress
 from graftwork.report.tables import data_table
 from graftwork.tasks import Survey
 
-_PAUSE = 0.25  # seconds between two pictures, at least
-_SHARE = 50  # and so many times what one takes: no more than 2 % of the time
-_SILENCE = 5.0  # seconds without a line, at most, where there are lines
-_LONG = 50  # and of a long run such a part: a log of hours stays one that can be read
+_PAUSE = 0.25  # the fewest seconds between two pictures
+_SHARE = 50  # the fewest times that drawing one takes, so that it is no more than 2 % of the time
+_SILENCE = 5.0  # the most seconds without a line, if there are lines
+_LONG = 50  # or this part of a long run, so that the log of hours stays readable
 
 
 class Live(Watcher):
-    """Shows a run: ``with Live(recipe) as live: run(recipe, folder, watcher=live)``.
+    """A view of a run: ``with Live(recipe) as live: run(recipe, folder, watcher=live)``.
 
-    Everything happens in the thread that trains; there is no other. A view that cannot be shown any more (the terminal is
-    gone) is given up, and the training goes on.
+    It starts no thread. A view that can no longer be shown, because the terminal is gone, is given up, and the training
+    continues.
 
     Args:
         recipe: The recipe of the run.
-        console: Where to; by default the standard output.
-        plain: Lines in a terminal too.
-        clock: Gives the time in seconds.
+        console: Where it is shown; by default on the standard output.
+        plain: Whether to write lines in a terminal too.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Live(Watcher):
         self.progress, self._clock = Progress(recipe, clock), clock
         self._view: rich.live.Live | None = None
         self._next = 0.0  # when the next picture may be drawn
-        self._silent_until = 0.0  # when a line may say how far a unit is, if nothing else was to be said
+        self._silent_until = 0.0  # when a line may say how far a unit is, if no other line was written
         self._gone = False
 
     def __enter__(self) -> Live:
-        """Begin to show."""
+        """Begin to show the run."""
         if not self.plain:
             self._view = rich.live.Live(
                 console=self.console,
@@ -72,7 +72,7 @@ class Live(Watcher):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Draw the last picture, and give the terminal back as it was."""
+        """Draw the last picture, and restore the terminal."""
         view, self._view = self._view, None
         if view is not None:
             with self._given_up():
@@ -109,8 +109,8 @@ class Live(Watcher):
         self.progress.ended(unit, result)
         seconds, scored = result["timings"]["train_seconds"], named_score(result["score"], result["metric"])
         best = f"epoch {result['best_epoch']} of {result['epochs']}"
-        said = f"ended {unit.id}: {scored} on {result['scored_on']}, {best}, {duration(seconds)}"
-        self._show(said, f"  {run_line(self.progress)}")
+        ended = f"ended {unit.id}: {scored} on {result['scored_on']}, {best}, {duration(seconds)}"
+        self._show(ended, f"  {run_line(self.progress)}")
 
     def failed(self, unit: Unit, why: str) -> None:
         self.progress.failed(unit)
@@ -121,7 +121,7 @@ class Live(Watcher):
         self._above(Text(printable(text, keep="\n")), [text])
 
     def _above(self, shown: RenderableType, lines: Sequence[str]) -> None:
-        """Put something above the view, a text whole however wide the terminal is; lines where there is no view."""
+        """Print something above the view, a text without cutting it to the width; write lines if there is no view."""
         if self._view is None:
             self._show(*lines)
         elif not self._gone:
@@ -129,23 +129,22 @@ class Live(Watcher):
                 self.console.print(shown, soft_wrap=isinstance(shown, Text))
 
     def _show(self, *lines: str, now: bool = True) -> None:
-        """Draw a picture in a terminal, at once or when the next one may be drawn; write lines elsewhere."""
-        for line in lines:
-            self._line(line)
-        self._draw(now)
-
-    def _draw(self, now: bool) -> None:
+        """Draw a picture in a terminal, at once or when the next one is due; write lines elsewhere."""
+        if self._view is None:
+            for line in lines:
+                self._write(line)
+            return
         began = self._clock()
-        if self._view is None or self._gone or (began < self._next and not now):
+        if self._gone or (began < self._next and not now):
             return
         with self._given_up():
             self._view.refresh()
         ended = self._clock()
         self._next = ended + max(_PAUSE, _SHARE * (ended - began))
 
-    def _line(self, text: str) -> None:
-        """One line without anything in it that moves a cursor, written through at once."""
-        if self._view is not None or self._gone:
+    def _write(self, text: str) -> None:
+        """Write and flush one line, without anything in it that moves a cursor."""
+        if self._gone:
             return
         file = self.console.file
         line = printable(" ".join(text.splitlines()))
@@ -157,8 +156,8 @@ class Live(Watcher):
 
     @contextlib.contextmanager
     def _given_up(self) -> Iterator[None]:
-        """Hours of training do not end because nobody looks on any more: a closed pipe, a terminal that is gone."""
+        """Give the view up on an error of its output, such as a closed pipe, so that the training continues."""
         try:
             yield
-        except (OSError, ValueError, SystemExit):  # a closed file; and rich exits where a pipe is broken
+        except (OSError, ValueError, SystemExit):  # a closed file; and rich exits on a broken pipe
             self._gone = True

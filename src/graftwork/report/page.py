@@ -1,4 +1,4 @@
-"""A run as one page of HTML that needs nothing else: tables that sort, pictures, the recipe, the versions."""
+"""A run as one page of HTML that needs no other file: sortable tables, plots, the recipe, the versions."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from graftwork.report.tables import tables
 PAGE = "report.html"
 _UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _NUMBER = re.compile(r"([+-]?[\d,]*\.?\d+)(?: ± [\d.]+)?(?: (KB|MB|GB|TB))?\*?(?: of \d+)?(?: \[[^]]*\])?")
-_IN_ORDER = ("forgetting", "attention", "of_each_task", "of_all_tasks")  # pictures behind the tables
+_IN_ORDER = ("forgetting", "attention", "of_each_task", "of_all_tasks")  # plots after the tables
 _PACKAGES = ("graftwork", "torch", "transformers", "accelerate", "safetensors")
 
 
 def write_page(run: str | Path, to: str | Path | None = None) -> Path:
-    """Write the page of a run, of what is done so far.
+    """Write the page of a run, with the results so far.
 
     Args:
         run: The run's folder.
@@ -44,7 +44,7 @@ def write_page(run: str | Path, to: str | Path | None = None) -> Path:
         The file.
 
     Raises:
-        RecipeError: If the folder is none of a run.
+        RecipeError: If the folder is not a run's.
     """
     found = gather(run)
     path = found.run / PAGE if to is None else Path(to)
@@ -53,7 +53,7 @@ def write_page(run: str | Path, to: str | Path | None = None) -> Path:
 
 
 def page(found: Gathered) -> str:
-    """The page as text; where matplotlib is not installed, with its tables alone."""
+    """The page as text; without plots if matplotlib is not installed."""
     pages = Environment(
         loader=PackageLoader("graftwork", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -68,7 +68,7 @@ def page(found: Gathered) -> str:
 
 
 def _sections(found: Gathered) -> Iterator[dict[str, Any]]:
-    """What is under each heading of the page, in order."""
+    """The sections of the page, in order."""
     compared = [] if found.comparison is None else parts(found.comparison)
     for part in compared:
         scores, apart = part.tables
@@ -92,7 +92,7 @@ def _section(title: str, table: Table | None = None, picture: Picture | None = N
 
 
 def versions() -> str:
-    """Python and the packages that matter, a line each."""
+    """The versions of Python and the main packages, a line each."""
     lines = [f"python {platform.python_version()}"]
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -101,7 +101,7 @@ def versions() -> str:
 
 
 def sort_key(text: str) -> str:
-    """What a cell is sorted by: its number, sizes in bytes, else its text; nothing where it is not done yet."""
+    """The key that a cell is sorted by: its number, of a size the bytes, else its text; empty if it is not done yet."""
     number = _NUMBER.fullmatch(text)
     if number is None:
         return "" if MISSING in text else text

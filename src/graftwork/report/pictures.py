@@ -1,4 +1,4 @@
-"""The pictures of a run, of all that something is known for."""
+"""The plots of a run's results."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from graftwork.report.table import Table
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """One, which is drawn when it is wanted; the texts are printable.
+    """A plot that is drawn when needed; the texts are made printable.
 
     Attributes:
-        name: Of its file, without the ending; empty where it has none.
+        name: The name of its file without the ending; empty for none.
         draw: Makes the figure.
-        title: Of its section on the page; empty where it has none.
-        caption: Below it on the page.
-        notes: Below that.
-        table: The same as numbers, where no other table has them.
+        title: The title of its section on the page; empty for none.
+        caption: The text below it on the page.
+        notes: Lines below that.
+        table: The same as numbers, if no other table has them.
     """
 
     name: str
@@ -45,9 +45,14 @@ class Picture:
 
 
 def pictures(found: Gathered) -> dict[str, list[Picture]]:
-    """The pictures of a run by what they show, in the order of their files."""
-    shown = (_comparison, _attention, _forgetting, _of_all_tasks, _of_each_task)
-    return {one.__name__.lstrip("_"): list(one(found)) for one in shown}
+    """The plots of a run by what they show, in the order of their files."""
+    return {
+        "comparison": list(_comparison(found)),
+        "attention": list(_attention(found)),
+        "forgetting": list(_forgetting(found)),
+        "of_all_tasks": list(_of_all_tasks(found)),
+        "of_each_task": list(_of_each_task(found)),
+    }
 
 
 def _comparison(found: Gathered) -> Iterator[Picture]:
@@ -56,9 +61,9 @@ def _comparison(found: Gathered) -> Iterator[Picture]:
 
 
 def picture_of_part(part: Part) -> Picture:
-    """That of one target of a comparison, or of their mean, which is below its scores on the page and has no file."""
-    said = "Score by trained weights a task; where there are several seeds, with their sd."
-    return Picture("", partial(comparison_plot, [part]), part.tables[0].title, said)
+    """The plot of one part of a comparison, which is below its scores on the page and has no file."""
+    caption = "Score by trained weights a task; where there are several seeds, with their sd."
+    return Picture("", partial(comparison_plot, [part]), part.tables[0].title, caption)
 
 
 def _attention(found: Gathered) -> Iterator[Picture]:
@@ -88,9 +93,9 @@ def _of_all_tasks(found: Gathered) -> Iterator[Picture]:
         x, dotted = "epoch", "; the epoch that was kept is dotted"
         if "sequence" in units[0]:
             x, dotted = "tasks learnt", ""
-        said = _read(units, f"the score of each task by {x}{dotted}")
+        text = _caption(units, f"the score of each task by {x}{dotted}")
         draw = partial(by_task_figure, units, f"all tasks: {title}")
-        yield Picture(f"tasks-{label}", draw, f"All tasks: {title}", said)
+        yield Picture(f"tasks-{label}", draw, f"All tasks: {title}", text)
 
 
 def _of_each_task(found: Gathered) -> Iterator[Picture]:
@@ -100,12 +105,12 @@ def _of_each_task(found: Gathered) -> Iterator[Picture]:
             kind = units[0]["kind"]
             what = "its trainings" if task in found.recipe.targets else "a source" if kind == "adapter" else kind
             title, metrics = f"{task}: {what}", ", ".join(sorted({metric_label(unit["metric"]) for unit in units}))
-            said = _read(units, f"{metrics} on the dev rows; the best epoch is dotted")
-            yield Picture(f"curves-{task}", partial(curves, units, title), title, said)
+            text = _caption(units, f"{metrics} on the dev rows; the best epoch is dotted")
+            yield Picture(f"curves-{task}", partial(curves, units, title), title, text)
 
 
-def _read(units: Sequence[Mapping[str, Any]], scores: str) -> str:
-    """How a picture of curves is read, which has no losses where none are known."""
+def _caption(units: Sequence[Mapping[str, Any]], scores: str) -> str:
+    """The caption of a plot of curves, with or without losses."""
     if any(unit["curves"]["loss"] for unit in units):
         return f"Left the loss, right {scores}."
     return f"{scores[0].upper()}{scores[1:]}."

@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn by matplotlib. It is imported when one is drawn, and no window is opened."""
+"""Drawing with matplotlib, which is imported when the first plot is drawn; no window is opened."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 from graftwork.errors import GraftworkError
 from graftwork.report.formatting import printable
 
-_READABLE = 600  # cells with a number in them
+_READABLE = 600  # the most cells that have a number in them
 _DPI = 120
-_PIXELS = 80  # of a page for an inch: as large as its small print
-# Text stays text, in one font; and a picture is the same whenever it is drawn.
+_PIXELS = 80  # of a page for an inch, so that text is as large as the page's small print
+# Text stays text, in one font; and drawing a figure again gives the same file.
 _ON_A_PAGE = {"svg.fonttype": "none", "svg.hashsalt": "graftwork", "font.sans-serif": ["DejaVu Sans"]}
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _GROUP = re.compile(r'<g id="(?:shown-(\d+)|[^"]*)">')
-_DARK = "#1a1a1a"  # no black, which a page in dark colours turns white
+_DARK = "#1a1a1a"  # not black, which a page in dark colours turns white
 
 
 def can_plot() -> bool:
@@ -33,15 +33,15 @@ def can_plot() -> bool:
 def panels(
     number: int, width: float, height: float, title: str, *, columns: int = 3, margin: float = 0.0
 ) -> tuple[Any, list[Any]]:
-    """A figure of some panels, without a window and kept to what can be looked at; and the axes of each panel.
+    """A figure of some panels, of a limited size, and the axes of each panel.
 
     Args:
-        number: Of the panels.
-        width: Of each, in inches.
-        height: Of each.
-        title: Above them; on a page, what the picture is called.
-        columns: The most panels beside each other.
-        margin: What the figure is wider and higher by.
+        number: The number of panels.
+        width: The width of each, in inches.
+        height: The height of each, in inches.
+        title: The title above them; on a page, the label of the plot.
+        columns: The most panels in a row.
+        margin: Inches that are added to the figure's width and height.
 
     Raises:
         GraftworkError: If matplotlib is not installed.
@@ -63,21 +63,12 @@ def panels(
 def heat(
     ax: Any, values: Any, texts: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str], **colours: Any
 ) -> Any:
-    """Draw a matrix as colours with a text in each cell, as far as there is room for texts.
+    """Draw a matrix as colours with a text in each cell, if they are not too many; return the image for a colour bar.
 
-    Args:
-        ax: The axes.
-        values: The matrix.
-        texts: Of its cells.
-        rows: What they are called.
-        columns: What they are called.
-        colours: Colormap and its ends, as ``imshow`` takes them.
-
-    Returns:
-        The image, for a bar of its colours.
+    ``rows`` and ``columns`` are the labels, ``colours`` is the colormap and its limits as ``imshow`` takes them.
     """
     image = ax.imshow(values, aspect="auto", interpolation="nearest", **colours)
-    # the axes make their labels anew from these names whenever they are drawn
+    # printable here already: the axes make their labels anew whenever they are drawn
     rows, columns = [*map(printable, rows)], [*map(printable, columns)]
     ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(rows)), rows)
@@ -90,7 +81,7 @@ def heat(
 
 
 def png(figure: Any) -> bytes:
-    """A figure as the bytes of a file."""
+    """A figure as the bytes of a PNG file."""
     keep_text(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -98,15 +89,15 @@ def png(figure: Any) -> bytes:
 
 
 def svg(figure: Any) -> str:
-    """A figure as an element of a page, without its title, which is what it is called for who cannot see it.
+    """A figure as an SVG element, with its title as the label for screen readers.
 
-    The ``gid`` of an artist is shown where the pointer rests on it.
+    The ``gid`` of an artist is shown when the pointer is on it.
     """
     import matplotlib
 
     keep_text(figure)
     named, shown = figure.findobj(lambda artist: artist.get_gid() is not None), []
-    for n, artist in enumerate(named):  # a number in its place: no name from a file stands in an attribute
+    for n, artist in enumerate(named):  # replaced by a number, so that no name from a file is in an attribute
         shown.append(escape(printable(artist.get_gid())))
         artist.set_gid(f"shown-{n}")
     label, (width, height) = escape(figure.get_suptitle()), figure.get_size_inches()
@@ -123,7 +114,7 @@ def svg(figure: Any) -> str:
 
 
 def keep_text(figure: Any) -> None:
-    """Make every text of a figure one, and no formula, whatever stands in it."""
+    """Make every text of a figure printable, and none a formula, whatever is in it."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):

@@ -1,4 +1,4 @@
-"""All that a run's folder knows, whether the run is done or not."""
+"""The contents of a run's folder, whether the run is done or not."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from graftwork.experiments.running.results import summarize
 
 @dataclasses.dataclass(frozen=True)
 class Gathered:
-    """A run: what was planned, and what is done of it.
+    """A run: what was planned, and the results so far.
 
     Attributes:
-        run: Its folder.
-        recipe: Its recipe.
-        units: All its units.
-        results: What ``results.json`` says (see `graftwork.experiments.running.results.summarize`).
-        comparison: What ``comparison.json`` says (see `graftwork.experiments.comparing.compare.compared`), where there is one.
+        run: The folder.
+        recipe: The recipe.
+        units: All units of the recipe.
+        results: The content of ``results.json`` (see `graftwork.experiments.running.results.summarize`).
+        comparison: The content of ``comparison.json`` (see `graftwork.experiments.comparing.compare.compared`), if there is one.
     """
 
     run: Path
@@ -34,12 +34,12 @@ class Gathered:
 
 
 def gather(run: str | Path) -> Gathered:
-    """Look into a run's folder, also while another process trains in it.
+    """Read a run's folder, also while another process trains in it.
 
-    The units' own results are read, not ``results.json``: that one is behind by a unit where a run was killed.
+    The units' own results are read, not ``results.json``, which lacks a unit if the run was killed.
 
     Raises:
-        RecipeError: If the folder is none of a run, or a file of it is damaged.
+        RecipeError: If the folder is not a run's, or a file of it is damaged.
     """
     run = Path(run)
     recipe = recipe_of(run)

@@ -1,4 +1,4 @@
-"""What sequences of tasks forget, the mean over the seeds: figures, a table and a picture for each kind of training."""
+"""What trainings on tasks in sequence forget, as the mean over the seeds: figures, a table and a plot for each kind."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from graftwork.report.table import Table
 from graftwork.training.scores import mean_metric
 
 BEST = "*"
-_LEAST = 5  # points: so that a change by chance is not painted as a loss
-_NOTHING = "#dcdcdc"  # where a task is not learnt yet, which is not white as what has not changed is
-# How each figure of `graftwork.experiments.running.forgetting` is called, is printed, and what it says.
+_LEAST = 5  # points that have the full colour at least, so that a change by chance has a pale one
+_NOTHING = "#dcdcdc"  # the colour of a task that is not learnt yet; white is a score that has not changed
+# The name, the format and the meaning of each figure of `graftwork.experiments.running.forgetting`.
 _FIGURES = {
     "average_forgetting": ("Average forgetting", score, "how far the tasks but the last fell from their best"),
     "backward_transfer": ("Backward transfer", change, "how the tasks but the last changed since each was learnt"),
@@ -34,16 +34,16 @@ _FIGURES = {
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """The scores of the sequences of one kind.
+    """The scores of one kind of training in sequence.
 
     Attributes:
-        kind: Of training.
+        kind: The kind of training.
         order: The tasks in the order in which they were learnt.
-        scores: ``scores[i, j]`` of task j after step i, the mean over the seeds; not a number where j is not learnt yet.
-        metrics: Of the tasks, in that order.
-        seeds: Over how many it is the mean.
-        figures: By name, of each seed the value; without those that no seed has.
-        scored_on: On what rows.
+        scores: ``scores[i, j]`` is the score of task j after step i, the mean over the seeds; NaN if j is not learnt yet.
+        metrics: The tasks' metrics, in that order.
+        seeds: The number of seeds.
+        figures: The value of each seed by the figure's name; without those that no seed has.
+        scored_on: The split that it was scored on.
     """
 
     kind: str
@@ -56,27 +56,23 @@ class Matrix:
 
     @property
     def title(self) -> str:
-        """What it is called."""
+        """The kind of training, with the number of seeds if there are several."""
         return f"{UNIT_KINDS[self.kind].title}{f' (mean of {self.seeds} seeds)' if self.seeds > 1 else ''}"
 
     @property
     def changes(self) -> NDArray[np.float64]:
-        """How much each score has changed since its task was learnt, in points of a hundred."""
+        """The change of each score since its task was learnt, in points of a hundred."""
         hundred = [1.0 if is_of_hundred(metric) else 100.0 for metric in self.metrics]
         return (self.scores - np.diag(self.scores)) * np.array(hundred)
 
     def shown(self, step: int, task: int) -> str:
-        """A score as it is read; nothing where the task is not learnt yet."""
+        """A score as it is shown; empty if the task is not learnt yet."""
         value = float(self.scores[step, task])
         return "" if math.isnan(value) else score(value, self.metrics[task])
 
 
 def matrices(results: Mapping[str, Any]) -> list[Matrix]:
-    """One for each kind of sequence of which something is done, in the order of the kinds.
-
-    Args:
-        results: What ``results.json`` says.
-    """
+    """A matrix for each kind of sequence in ``results.json``, in the order of the kinds."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(results.get("sequences", []), key=lambda row: KINDS.index(row["kind"])):
         of_kind = found.setdefault(row["kind"], [])
@@ -86,26 +82,18 @@ def matrices(results: Mapping[str, Any]) -> list[Matrix]:
 
 
 def forgetting_tables(results: Mapping[str, Any]) -> list[Table]:
-    """A table for each kind of sequence: a line after each step, a column for each task.
-
-    Args:
-        results: What ``results.json`` says.
-    """
+    """A table for each kind of sequence in ``results.json``: a line for each step, a column for each task."""
     return [_table(one) for one in matrices(results)]
 
 
 def full_colour(seen: Sequence[Matrix]) -> int:
-    """The change, in points, that has the full colour in pictures of some matrices side by side."""
+    """The change, in points, that has the full colour in plots of some matrices."""
     largest = max(float(np.nanmax(np.abs(one.changes))) for one in seen)
     return max(_LEAST, math.ceil(largest - 1e-9))
 
 
 def caption(full: int) -> str:
-    """How a picture of matrices is read.
-
-    Args:
-        full: The change that has the full colour.
-    """
+    """How to read a plot of matrices in which a change of ``full`` points has the full colour."""
     return (
         "A row is the model after one more task, a column a task. The number is its score, the colour how that changed since "
         f"the task was learnt (on the diagonal): red is forgotten, blue is won, in full from {full} points on. Where nothing is "
@@ -114,20 +102,13 @@ def caption(full: int) -> str:
 
 
 def forgetting_figure(seen: Sequence[Matrix]) -> Any:
-    """A figure of some matrices, on one scale of colours: each score on how it changed since its task was learnt.
-
-    Args:
-        seen: One or more.
-
-    Raises:
-        GraftworkError: If matplotlib is not installed.
-    """
+    """A figure of one matrix or more on one colour scale: scores, coloured by their change since the task was learnt."""
     full, most = full_colour(seen), max(len(one.order) for one in seen)
     title = "what is forgotten: scores of tasks, task after task"
     figure, axes = panels(
         len(seen), max(0.75 * most + 1.6, 3.6), max(0.45 * most + 1.4, 2.4), title, columns=len(seen), margin=0.8
     )
-    from matplotlib import colormaps  # after `panels`, which says what to install
+    from matplotlib import colormaps  # after `panels`, whose error says what to install
 
     colours = {"cmap": colormaps["RdBu"].with_extremes(bad=_NOTHING), "vmin": -full, "vmax": full}
     for ax, one in zip(axes, seen, strict=True):
@@ -171,18 +152,18 @@ def _table(one: Matrix) -> Table:
     title = f"What is forgotten: {UNIT_KINDS[one.kind].title} ({measured}{one.scored_on}{mean})"
     each = ", in each seed from its own" if one.seeds > 1 else ""
     best = f"{BEST} the best of a task before the last step; forgetting is counted from it{each}."
-    said = [f"{figure}: {meaning}." for figure, meaning in figures(one)]
-    return Table(title, ["step", "learnt", *heads], lines, [*said, best])
+    notes = [f"{figure}: {meaning}." for figure, meaning in figures(one)]
+    return Table(title, ["step", "learnt", *heads], lines, [*notes, best])
 
 
 def _is_best(one: Matrix, step: int, task: int) -> bool:
-    """Whether a score is its task's best before the last step; the first such where several are."""
+    """Whether a score is its task's best before the last step; of equal ones the first is."""
     earlier = one.scores[task:-1, task]
     return bool(earlier.size) and step == task + int(np.argmax(earlier))
 
 
 def figures(one: Matrix) -> list[tuple[str, str]]:
-    """The figures of a matrix, each as it is read, the mean and the spread over the seeds; and what it says."""
+    """The figures of a matrix as they are shown, with the mean and spread over the seeds, and their meanings."""
     metric, found = mean_metric(one.metrics), []
     for name, values in one.figures.items():
         title, printed, meaning = _FIGURES[name]

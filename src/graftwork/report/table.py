@@ -1,4 +1,4 @@
-"""A table: for a terminal, a page, or plain text; whatever names are in it, it is nothing but text there."""
+"""A table for a terminal, Markdown or plain text; names in it are shown as text and never read as markup."""
 
 from __future__ import annotations
 
@@ -20,14 +20,7 @@ _MARKUP = re.compile(r"[\\`*|]|(?<=\])\(|^#")  # a link is known by its ](
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Text in rows and columns, the first column to the left and the others to the right; all of it printable.
-
-    Attributes:
-        title: Above it.
-        columns: Their heads.
-        rows: Each with a cell for every column.
-        notes: Below it.
-    """
+    """A title, the heads of the columns, rows with a cell for every column, and notes below; all text is made printable."""
 
     title: str
     columns: list[str]
@@ -35,13 +28,13 @@ class Table:
     notes: list[str]
 
     def __post_init__(self) -> None:
-        seen = [[printable(cell) for cell in line] for line in (self.columns, self.notes, *self.rows)]
-        for field, value in zip(("columns", "notes", "rows"), (seen[0], seen[1], seen[2:]), strict=True):
-            object.__setattr__(self, field, value)
         object.__setattr__(self, "title", printable(self.title))
+        object.__setattr__(self, "columns", [*map(printable, self.columns)])
+        object.__setattr__(self, "rows", [[*map(printable, row)] for row in self.rows])
+        object.__setattr__(self, "notes", [*map(printable, self.notes)])
 
     def rich(self) -> rich.table.Table:
-        """For a terminal; a name is shown as it is, whatever brackets are in it."""
+        """The table for a terminal; brackets in names are no markup."""
         table = rich.table.Table(
             title=Text(self.title),
             title_justify="left",
@@ -60,14 +53,14 @@ class Table:
         return table
 
     def markdown(self) -> str:
-        """For a page."""
+        """The table as a section of Markdown."""
         ruler = ["---", *["---:"] * (len(self.columns) - 1)]
-        lines = [[as_markdown(cell) for cell in self.columns], ruler, *([*map(as_markdown, row)] for row in self.rows)]
+        lines = [[*map(as_markdown, self.columns)], ruler, *([*map(as_markdown, row)] for row in self.rows)]
         body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
         return "\n".join([f"## {as_markdown(self.title)}\n", body, *(f"{as_markdown(note)}\n" for note in self.notes)])
 
     def text(self) -> str:
-        """For a file or a pipe: aligned by spaces."""
+        """The table for a file or a pipe, aligned by spaces."""
         lines = [self.columns, *self.rows]
         widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
         body = ["  ".join(_filled(cell, widths, n) for n, cell in enumerate(line)).rstrip() for line in lines]
@@ -76,17 +69,17 @@ class Table:
 
 
 def as_markdown(text: str) -> str:
-    """A text for a page of Markdown, where it is no link, no HTML and no other markup."""
+    """A text for Markdown, escaped so that nothing in it is a link, HTML or other markup."""
     plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKUP.sub(lambda found: f"\\{found[0]}", plain)
 
 
 def print_text(text: str, console: Console, style: str = "") -> None:
-    """Print a text of one line or more, whole however wide the terminal is, with nothing in it that a terminal obeys."""
+    """Print a text, not cut to the terminal's width, with nothing in it that a terminal obeys."""
     console.print(Text(printable(text, keep="\n"), style), soft_wrap=True)
 
 
 def _filled(cell: str, widths: Sequence[int], place: int) -> str:
-    """A cell as wide as its column, counted in what a terminal shows."""
-    room = " " * (widths[place] - cell_len(cell))
-    return room + cell if place else cell + room
+    """A cell padded to its column's width as a terminal shows it."""
+    spaces = " " * (widths[place] - cell_len(cell))
+    return spaces + cell if place else cell + spaces

@@ -1,4 +1,4 @@
-"""Tables of a run: what its tasks are made of, and its results for each target, for the sources, and so on."""
+"""Tables of a run: its data, and its results for each target, for the sources, and so on."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from graftwork.report.transfer import cloze_tables, elsewhere_tables
 from graftwork.tasks import Survey
 from graftwork.tasks.survey import percent
 
-# Kinds of adapters that stand under others, and what they are called together, in the results too.
+# Kinds of adapters that others are stacked on, and the title of their table; in lower case their key in the results.
 PRETRAINED = {"language": "Languages", "knowledge": "Knowledge"}
 _FOR_SOURCES = ("language", "knowledge", "trunk", *OF_SOURCES)
-# Kinds that are trained for targets alone: who has one is a target.
+# Kinds that are trained for targets alone: a task with such a unit is a target.
 FOR_TARGETS = tuple(k.name for k in UNIT_KINDS.values() if k.name not in _FOR_SOURCES and not k.of_all)
-# Together with the rest as wide as a terminal of 80 columns.
+# With these the table of a target fits 80 columns.
 _COSTS = ["trained", "file", "seconds", "ms/row"]
 _OF_DATA = ["task", "train", "dev", "test", "labels", "largest", "cut", "in train and dev", "empty"]
 
 
 def tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> list[Table]:
-    """A table for each target, one of the sources, and what there is besides: of other languages, of many tasks, of knowledge.
+    """A table for each target, one of the sources, and those of other languages, many tasks and knowledge, if any.
 
     Args:
-        results: What ``results.json`` says.
-        units: All that were planned; what is not done of them is marked so. By default only what is done is shown.
+        results: The content of ``results.json``.
+        units: All planned units; those that are not done are marked so. By default only results are shown.
     """
     rows = [*results["targets"]]
     targets = dict.fromkeys([*(u.task for u in units if u.kind in FOR_TARGETS), *(row["task"] for row in rows)])
@@ -47,18 +47,13 @@ def tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> list[Table
 
 
 def target_table(target: str, rows: Sequence[Mapping[str, Any]], units: Sequence[Unit] = ()) -> Table:
-    """What was compared on a target.
-
-    Args:
-        target: The task.
-        rows: Its rows of the results, of each kind one.
-        units: All that were planned, of this and other tasks.
-    """
+    """The table of a target: a line for each kind of training, from its row of the results if it has one."""
     by_kind = {(row["kind"], row.get("method", "")): row for row in rows}
-    asked = dict.fromkeys([*((u.kind, u.method) for u in units if target in (u.task, *u.tasks)), *by_kind])
+    of_target = [unit for unit in units if target in (unit.task, *unit.tasks)]
+    kinds = dict.fromkeys([*((unit.kind, unit.method) for unit in of_target), *by_kind])
     lines = []
-    for kind, method in sorted(asked, key=lambda one: KINDS.index(one[0])):
-        planned = [u for u in units if (u.kind, u.method) == (kind, method) and target in (u.task, *u.tasks)]
+    for kind, method in sorted(kinds, key=lambda one: KINDS.index(one[0])):
+        planned = [unit for unit in of_target if (unit.kind, unit.method) == (kind, method)]
         row = by_kind.get((kind, method))
         if row is None:
             members, done, cells = planned[0].members, 0, (MISSING, [""] * len(_COSTS))
@@ -76,13 +71,7 @@ def target_table(target: str, rows: Sequence[Mapping[str, Any]], units: Sequence
 
 
 def source_table(rows: Sequence[Mapping[str, Any]], units: Sequence[Unit] = (), title: str = "Sources") -> Table:
-    """The adapters of the tasks that are no targets; or those of languages, or of knowledge.
-
-    Args:
-        rows: The sources of the results.
-        units: All that were planned.
-        title: What they are.
-    """
+    """The table of adapters of one kind, a line for each task: the sources, languages or knowledge of the results."""
     by_task = {row["task"]: row for row in rows}
     lines = []
     for task in dict.fromkeys([*(unit.task for unit in units), *by_task]):
@@ -115,7 +104,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def data_table(surveys: Sequence[Survey]) -> Table:
-    """What tasks are made of: a row each, and below the table its labels and what should be known before it is trained."""
+    """The table of the tasks' data, a row each; the notes below have its labels and what to know before training."""
     several = len(surveys) > 1
     notes = [f"{one.task.name}: {note}" if several else note for one in surveys for note in one.notes()]
     return Table("Data", _OF_DATA, [_data_row(one) for one in surveys], notes)

@@ -1,4 +1,4 @@
-"""What is trained on all tasks at once, held against what is trained on each alone, as a table."""
+"""A table that compares training on all tasks at once with training on each alone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ from graftwork.training.scores import mean_metric
 
 
 def together_tables(results: Mapping[str, Any]) -> list[Table]:
-    """A line for each task and kind of training; none where nothing was trained together.
-
-    Args:
-        results: What ``results.json`` says.
-    """
+    """The table from ``results.json``, a line for each task and kind of training; none if nothing was trained together."""
     rows = results.get("together", [])
     if not rows:
         return []
@@ -41,11 +37,11 @@ def _title(row: Mapping[str, Any]) -> str:
 
 
 def _notes(row: Mapping[str, Any]) -> list[str]:
-    """What a kind is held against, and how it comes out in the mean."""
-    kind, against, held = _title(row), UNIT_KINDS[row["against"]].title, row["interference"]
-    if not held:
+    """A note on what a kind of training is compared with, and the mean difference."""
+    kind, against, differences = _title(row), UNIT_KINDS[row["against"]].title, row["interference"]
+    if not differences:
         return []
-    metric = mean_metric(row["scores"][task]["metric"] for task in held)
-    mean = f"{change(statistics.fmean(held.values()), metric)}{points(metric)}"
-    over = "1 task" if len(held) == 1 else f"{len(held)} tasks"
+    metric = mean_metric(row["scores"][task]["metric"] for task in differences)
+    mean = f"{change(statistics.fmean(differences.values()), metric)}{points(metric)}"
+    over = "1 task" if len(differences) == 1 else f"{len(differences)} tasks"
     return [f"{kind}, against {against}: {mean} in the mean of {over}; negative where the others do harm."]

@@ -1,4 +1,4 @@
-"""What went further than a task's own rows, as tables: its scores in other languages, and what an adapter knows."""
+"""Tables of what goes beyond a task's own rows: its scores in other languages, and the knowledge of an adapter."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from typing import Any
 from graftwork.report.formatting import kind_label, metric_label, score
 from graftwork.report.table import Table
 
-PARTS = {"told": "told", "held_out": "held out"}
-MOMENTS = ("before", "after")
-
 
 def elsewhere_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """A table for each task that was scored elsewhere: a line for each way of training it, a column for each place.
-
-    Args:
-        rows: The sources and targets of the results.
-    """
+    """A table for each task that was also scored elsewhere, from the sources and targets of the results."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row.get("elsewhere"):
@@ -26,17 +19,17 @@ def elsewhere_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 
 def cloze_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """How well the objects of triples are known: a line for what was told and one for what was held out, by knowledge.
-
-    Args:
-        rows: The knowledge of the results.
-    """
+    """The table of how well the objects of triples are predicted, from the knowledge of the results; none without rows."""
     lines = [
         [
-            f"{row['task']}, {PARTS[part]}",
+            f"{row['task']}, {part.replace('_', ' ')}",
             str(cloze["after"]["count"]),
             _percent(cloze["commonest"]),
-            *(_percent(cloze[moment][key]) for key in ("accuracy", "mean_reciprocal_rank") for moment in MOMENTS),
+            *(
+                _percent(cloze[moment][key])
+                for key in ("accuracy", "mean_reciprocal_rank")
+                for moment in ("before", "after")
+            ),
         ]
         for row in rows
         for part, cloze in row["cloze"].items()
@@ -52,6 +45,7 @@ def cloze_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 
 def _elsewhere(task: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A line for each way of training a task, a column for each place."""
     first = rows[0]
     metric, own = first["metric"], first["language"]
     places = list(first["elsewhere"])
@@ -65,11 +59,8 @@ def _elsewhere(task: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     ]
     here = f"{own or 'its own'} ({first['scored_on']})"
     trained = f", learnt in {own}" if own else ""
-    notes = []
-    if any(row.get("under") for row in rows):
-        notes.append(
-            "Adapters of tasks are stacked on the adapter of the language that is read; nothing else was learnt in it."
-        )
+    note = "Adapters of tasks are stacked on the adapter of the language that is read; nothing else was trained in it."
+    notes = [note] if any(row.get("under") for row in rows) else []
     columns = ["", here, *(f"→ {place}" for place in places)]
     return Table(f"{task}: {metric_label(metric)} elsewhere{trained}", columns, lines, notes)
 

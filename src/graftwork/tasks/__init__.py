@@ -1,12 +1,11 @@
-"""Tasks: data, what is asked of it, and how well it is answered."""
+"""Tasks: rows of data, the kinds of tasks, and metrics."""
 
 from graftwork.errors import TaskError
 from graftwork.tasks.kind import Kind, kinds
 from graftwork.tasks.knowledge import Knowledge, KnowledgeSpec, read_knowledge
 from graftwork.tasks.languages import LanguageSpec, language_task
-from graftwork.tasks.prediction import Prediction
 from graftwork.tasks.reading import read_rows
-from graftwork.tasks.rows import Place, Rows
+from graftwork.tasks.rows import Place, Prediction, Rows
 from graftwork.tasks.scoring import Metric, metrics
 from graftwork.tasks.spec import TaskSpec
 from graftwork.tasks.survey import Survey, survey

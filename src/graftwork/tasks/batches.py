@@ -19,14 +19,14 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """Rows of numbers as a tensor ``(rows, longest)``.
 
     Padded on the right whatever the tokenizer prefers: positions of a row then have the same number in every batch, and
-    padding on the left only matters to a model that goes on writing behind its input.
+    padding on the left only matters to a model that continues its input.
     """
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], dtype=torch.long)
 
 
 def pad_tokens(features: Sequence[dict[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
-    """The inputs that a tokenizer makes, each ``(features, longest)``; what else is in the features is left out."""
+    """The inputs that a tokenizer makes, each ``(features, longest)``; anything else in the features is left out."""
     padded = {}
     for key in tokenizer.model_input_names:
         if all(key in feature for feature in features):
@@ -37,13 +37,19 @@ def pad_tokens(features: Sequence[dict[str, Any]], tokenizer: Any) -> dict[str, 
     return padded
 
 
+def _padding(key: str, tokenizer: Any) -> int:
+    if key == "input_ids":
+        return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+    return int(getattr(tokenizer, "pad_token_type_id", 0)) if key == "token_type_ids" else 0
+
+
 def labelled(features: Sequence[dict[str, Any]]) -> bool:
     """Whether all features have labels: a batch has them for every row or for none."""
     return all("labels" in feature for feature in features)
 
 
 def taken(batch: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
-    """What a model's ``forward`` takes of a batch, by its name; everything where that cannot be told."""
+    """The part of a batch that a model's ``forward`` takes by name; everything where that is not known."""
     if model is None:
         return batch
     parameters = inspect.signature(model.forward).parameters
@@ -55,13 +61,9 @@ def taken(batch: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
 def finished(
     batch: dict[str, Tensor], features: Sequence[dict[str, Any]], model: Any, *, padded: bool = False
 ) -> dict[str, Tensor]:
-    """A batch of inputs with the labels of its features, where all have some; of it what a model takes.
+    """A batch of inputs with the labels of its features, if all have labels; without the keys that a model does not take.
 
-    Args:
-        batch: The inputs.
-        features: Those that it was made of.
-        model: As `taken` is given it.
-        padded: Whether labels are of every position, and those of shorter features are padded so as not to count.
+    Where labels are lists of several lengths they are ``padded`` with a number that losses ignore.
     """
     if labelled(features):
         labels = [feature["labels"] for feature in features]
@@ -70,7 +72,7 @@ def finished(
 
 
 def array(output: Any) -> np.ndarray:
-    """A model's output as an array in double precision, or of whole numbers where it is."""
+    """A model's output as an array in double precision, or of whole numbers if it has these."""
     if isinstance(output, Tensor):
         output = output.detach().cpu()
         output = output.double().numpy() if output.is_floating_point() else output.numpy()
@@ -79,22 +81,12 @@ def array(output: Any) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
+    """The softmax over the last axis."""
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
 
 def same_count(outputs: Sequence[Any], features: Sequence[Any], what: str = "features") -> None:
-    """Refuse outputs that are not one for each.
-
-    Raises:
-        TaskError: If so.
-    """
+    """Refuse outputs that are not one for each feature or row."""
     if len(outputs) != len(features):
         raise TaskError(f"{len(outputs)} outputs for {len(features)} {what}; give one for each, cut out of its batch")
-
-
-def _padding(key: str, tokenizer: Any) -> int:
-    if key == "input_ids":
-        return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
-    return int(getattr(tokenizer, "pad_token_type_id", 0)) if key == "token_type_ids" else 0

@@ -1,4 +1,4 @@
-"""The cells of one row, as what they must be; what is not says where it stands and what to do about it."""
+"""The cells of one row, read as text, number or list; errors name the place of the row, the value and a way out."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import json
 import math
 from typing import Any
 
-import numpy as np
-
 from graftwork.errors import TaskError
 from graftwork.options import hint
-from graftwork.tasks.rows import Place, Row, shown_column
+from graftwork.tasks.rows import Place, Row, is_index
 from graftwork.tasks.spec import TaskSpec
 
 
 class Cells:
-    """One row, read by the roles that a `TaskSpec` gives to columns.
+    """One row, read by the roles that a `TaskSpec` gives to columns; a cell that does not fit raises a `TaskError`.
 
     Args:
         row: The row.
@@ -37,16 +35,13 @@ class Cells:
         return None if isinstance(value, float) and math.isnan(value) and role != "label" else value
 
     def value(self, role: str) -> Any:
-        """The value of a role.
-
-        Raises:
-            TaskError: If the row has no such column, or nothing in it.
-        """
+        """The value of a role, which must be there."""
         column = self.column(role)
         if column not in self.row:
             near = hint(column, self.row)
+            there = [f"{name!r}{' (the index that pandas writes)' * is_index(name)}" for name in self.row]
             raise TaskError(
-                f"{self.place}: no column {column!r}; the row has {', '.join(map(shown_column, self.row)) or 'none'}; "
+                f"{self.place}: no column {column!r}; the row has {', '.join(there) or 'none'}; "
                 f'name the column of the {role} in the task, {role} = "COLUMN"' + (f" ({near})" if near else "")
             )
         if self.get(role) is None:
@@ -54,22 +49,14 @@ class Cells:
         return self.row[column]
 
     def text(self, role: str) -> str:
-        """A text.
-
-        Raises:
-            TaskError: If it is none.
-        """
+        """A text."""
         value = self.value(role)
         if not isinstance(value, str):
             raise self.wrong(role, "it must be a text; write it in quotes, or name another column")
         return value
 
     def number(self, role: str) -> float:
-        """A finite number; one that is written out, as in CSV, too.
-
-        Raises:
-            TaskError: If it is none.
-        """
+        """A finite number, also one that is written as text, as in CSV."""
         value = self.value(role)
         try:
             found = math.nan if isinstance(value, bool) else float(value)
@@ -80,26 +67,23 @@ class Cells:
         return found
 
     def several(self, role: str) -> list[Any]:
-        """A list that is not empty; a cell of a table may have it as JSON.
-
-        Raises:
-            TaskError: If it is none.
-        """
-        value = self.value(role)
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            value = self.json(role)
-        if isinstance(value, (tuple, np.ndarray)):
-            value = list(value)
+        """A list that is not empty; a cell of a table may have it as JSON."""
+        value = self.listed(role)
         if not isinstance(value, list) or not value:
             raise self.wrong(role, 'it must be a list that is not empty; in a table, written as ["one", "two"]')
         return value
 
-    def texts(self, role: str) -> list[str]:
-        """A list of texts.
+    def listed(self, role: str) -> Any:
+        """The value of a role: JSON of a list, a tuple or an array as a list, anything else as it is."""
+        value = self.value(role)
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            value = self.json(role)
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        return list(value) if isinstance(value, tuple) else value
 
-        Raises:
-            TaskError: If it is none.
-        """
+    def texts(self, role: str) -> list[str]:
+        """A list of texts that is not empty."""
         values = self.several(role)
         for number, value in enumerate(values, 1):
             if not isinstance(value, str):
@@ -107,23 +91,19 @@ class Cells:
         return values
 
     def json(self, role: str) -> Any:
-        """A value that a table has written out as JSON.
-
-        Raises:
-            TaskError: If it does not parse.
-        """
+        """A value that a table has as JSON."""
         try:
             return json.loads(self.value(role))
         except (ValueError, RecursionError) as error:
             raise self.wrong(role, f"it is not JSON ({error}); mend it") from error
 
     def wrong(self, role: str, way_out: str) -> TaskError:
-        """A complaint about the value of a role: what it is, where it stands, what to do."""
+        """The error that a role's value is wrong: the place of the row, the value, and what to do."""
         return TaskError(f"{self.place}: {self.column(role)!r} is {shown(self.row.get(self.column(role)))}; {way_out}")
 
 
 def shown(value: object) -> str:
-    """A value for a message, whatever it is: on one line, and not long."""
+    """Any value for a message, on one line and at most 80 characters long."""
     try:
         text = " ".join(repr(value[:200] if isinstance(value, (str, bytes, list, tuple)) else value).split())
     except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits

@@ -1,4 +1,4 @@
-"""Images: from whatever a row has to what a model is given, with a processor of transformers or without one."""
+"""Images: from the value of a row to the input of a model, with a processor of transformers or without one."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # none that sta
 
 @dataclasses.dataclass(frozen=True)
 class PlainImages:
-    """A processor for a base without one: resize, then bring 0 to 1 onto -1 to 1.
+    """A processor for a base without one: it resizes, and scales 0 to 1 to -1 to 1.
 
     Attributes:
-        size: Height and width that the base wants; ``None`` where it takes any.
+        size: Height and width that the base needs; ``None`` where it takes any.
         channels: 1 for grey, 3 for colours.
     """
 
@@ -37,7 +37,7 @@ class PlainImages:
 
     @classmethod
     def for_model(cls, model: Any) -> PlainImages:
-        """What a model's configuration asks for."""
+        """The processor for a model, by its configuration."""
         config = getattr(model, "config", model)
         size = getattr(config, "image_size", None)
         if isinstance(size, int):
@@ -46,8 +46,8 @@ class PlainImages:
 
     def __call__(self, images: list[Tensor]) -> Tensor:
         """Images ``(channels, height, width)`` of 0 to 1, in grey or in colours, as one batch."""
-        alike = {image.shape[1:] for image in images}
-        size = self.size or (None if len(alike) == 1 else (_DEFAULT_SIZE, _DEFAULT_SIZE))
+        one_size = len({image.shape[1:] for image in images}) == 1
+        size = self.size or (None if one_size else (_DEFAULT_SIZE, _DEFAULT_SIZE))
         return torch.stack([self._one(image, size) for image in images])
 
     def _one(self, image: Tensor, size: tuple[int, int] | None) -> Tensor:
@@ -63,11 +63,8 @@ class PlainImages:
 def read_image(cells: Cells) -> Tensor:
     """The image of a row, ``(channels, height, width)`` with one or three channels of 0 to 1.
 
-    A row has a path, which is relative to the file that the row stands in, an image of Pillow, or numbers ``(height,
-    width)``, ``(height, width, channels)`` or ``(channels, height, width)``.
-
-    Raises:
-        TaskError: If it is something else, or cannot be read.
+    A row has a path, which is relative to the file of the row, an image of Pillow, or numbers ``(height, width)``,
+    ``(height, width, channels)`` or ``(channels, height, width)``.
     """
     value = _value(cells)
     if isinstance(value, (str, os.PathLike, bytes)):
@@ -82,11 +79,7 @@ def read_image(cells: Cells) -> Tensor:
 
 
 def image_path(cells: Cells) -> Path:
-    """Where the file of a row's image is.
-
-    Raises:
-        TaskError: If it is not there.
-    """
+    """The file of a row's image, which must be there."""
     path = path_of(os.fspath(_value(cells)), Path(cells.place.file).parent)
     if not path.is_file():
         raise cells.wrong("image", f"there is no file {path}; correct the path, which is relative to the rows' file")
@@ -94,16 +87,16 @@ def image_path(cells: Cells) -> Path:
 
 
 def as_picture(image: Tensor) -> np.ndarray:
-    """An image as processors of transformers take it: bytes ``(height, width, 3)``."""
+    """An image as bytes ``(height, width, 3)``, as processors of transformers take it."""
     colours = image.expand(3, -1, -1) if image.shape[0] == 1 else image
     return (colours * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 def _value(cells: Cells) -> Any:
     value = cells.value("image")
-    return (
-        value.get("bytes") or value.get("path") if isinstance(value, dict) else value
-    )  # as the library `datasets` has it
+    if isinstance(value, dict):  # as the library `datasets` has it
+        return value.get("bytes") or value.get("path")
+    return value
 
 
 def _opened(source: str | os.PathLike[str] | bytes, cells: Cells) -> Any:
@@ -124,15 +117,10 @@ def _opened(source: str | os.PathLike[str] | bytes, cells: Cells) -> Any:
 def _numbers(value: Any, cells: Cells) -> tuple[np.ndarray, float]:
     try:
         numbers = np.asarray(value.numpy() if isinstance(value, Tensor) else value)
-        numeric = (
-            numbers.dtype.kind in "iufb"
-            and numbers.ndim in (2, 3)
-            and numbers.size > 0
-            and bool(np.isfinite(numbers).all())
-        )
+        fits = numbers.dtype.kind in "iufb" and numbers.ndim in (2, 3) and numbers.size and np.isfinite(numbers).all()
     except (TypeError, ValueError):
-        numeric = False
-    if not numeric:
+        fits = False
+    if not fits:
         raise cells.wrong(
             "image", "it must be a path, an image, or finite numbers in two or three dimensions; give one"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy as np
 from graftwork.errors import TaskError
 from graftwork.options import hint
 from graftwork.tasks.cells import Cells, shown
+from graftwork.tasks.rows import Rows
+from graftwork.tasks.spec import TaskSpec
 
-_LONGEST_LIST = 1000
+_MOST_LABELS = 1000
 _NUMBER = re.compile(r"(-?[0-9]{1,4000})(\.0+)?")  # Python reads no longer ones
 
 
@@ -25,44 +27,35 @@ def name_of(value: Any) -> str | None:
     return str(value) if isinstance(value, (str, int, np.integer)) and str(value) != "" else None
 
 
-def names_in(values: Iterable[tuple[Any, Cells, str]]) -> tuple[str, ...]:
-    """The names of all labels that are met, sorted: numbers by their size, names by their letters.
+def names_in(rows: Rows, spec: TaskSpec, role: str, values: Callable[[Cells], Iterable[Any]]) -> tuple[str, ...]:
+    """The names of all labels in some rows, sorted: numbers by their size, names by their letters.
 
-    Args:
-        values: Each label, with the cells it is in and its role, for complaints.
-
-    Raises:
-        TaskError: If one can be no label, or they are too many to be labels, or some are names and some numbers.
+    ``values`` gives the labels of one row, from the column of ``role``. A `TaskError` is raised if a value can be no label, there
+    are too many, or some are names and some are numbers.
     """
-    found: dict[str, tuple[Cells, str]] = {}
-    for value, cells, role in values:
-        name = name_of(value)
-        if name is None:
-            raise cells.wrong(
-                role, f"the label {shown(value)} must be a name or a whole number; correct it or take the row out"
-            )
-        found.setdefault(name, (cells, role))
-        if len(found) > _LONGEST_LIST:
-            raise cells.wrong(role, f"more than {_LONGEST_LIST} labels; name another column, or give labels = [...]")
+    found: dict[str, Cells] = {}
+    for row, place in rows.placed():
+        cells = Cells(row, place, spec)
+        for value in values(cells):
+            name = name_of(value)
+            if name is None:
+                raise cells.wrong(
+                    role, f"the label {shown(value)} must be a name or a whole number; correct it or take the row out"
+                )
+            found.setdefault(name, cells)
+            if len(found) > _MOST_LABELS:
+                raise cells.wrong(role, f"more than {_MOST_LABELS} labels; name another column, or give labels = [...]")
     numbers = [name for name in found if number_of(name) is not None]
     if 0 < len(numbers) < len(found):
-        cells, role = found[numbers[0]]
-        raise cells.wrong(role, _unordered(numbers[0], [name for name in found if name not in numbers]))
+        words = [name for name in found if name not in numbers]
+        raise found[numbers[0]].wrong(role, _mixed(numbers[0], words))
     return tuple(sorted(found, key=lambda name: (number_of(name) or 0, name)))
 
 
 def resolve(value: Any, names: tuple[str, ...], cells: Cells, role: str, numbered: bool) -> int:
-    """The number of the label that a cell means: its name, or its number where the names are not numbers themselves.
+    """The number of the label that a cell has, as its name, or as its number where the names are not numbers themselves.
 
-    Args:
-        value: What stands in the cell.
-        names: The names of the labels in order.
-        cells: The row, for complaints.
-        role: The cell's.
-        numbered: Whether somebody has given that order, so that numbers mean something.
-
-    Raises:
-        TaskError: If it is not one of the labels.
+    A number is allowed only where the user or the data gives the order of the names (``numbered``).
     """
     if type(value) is str and value in names:  # nearly always, and for every word of a tagged text
         return names.index(value)
@@ -71,7 +64,7 @@ def resolve(value: Any, names: tuple[str, ...], cells: Cells, role: str, numbere
         return names.index(name)
     number = None if name is None or all(number_of(one) is not None for one in names) else number_of(name)
     if number is not None and not numbered:
-        raise cells.wrong(role, _unordered(str(name), names))
+        raise cells.wrong(role, _mixed(str(name), names))
     if number is not None and 0 <= number < len(names):
         return number
     near = hint(name, names)
@@ -90,11 +83,7 @@ def missing(value: Any) -> bool:
 
 
 def enough(names: tuple[str, ...], least: int, where: str) -> tuple[str, ...]:
-    """Refuse fewer labels than can be learnt.
-
-    Raises:
-        TaskError: If so.
-    """
+    """The names, if there are at least that many; else a `TaskError`."""
     if len(names) < least:
         raise TaskError(f"{where}: the only label is {', '.join(names)!r}; {least} are needed; give labels = [...]")
     return names
@@ -106,7 +95,7 @@ def number_of(name: str) -> int | None:
     return None if found is None else int(found[1])
 
 
-def _unordered(number: str, names: Sequence[str]) -> str:
+def _mixed(number: str, names: Sequence[str]) -> str:
     return (
         f"the label {number!r} is a number, other rows have names ({_listed(names)}), and nobody has said which name is which "
         "number; give labels = [...], the names in the order of the numbers, or write the same in all rows"

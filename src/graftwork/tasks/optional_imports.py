@@ -1,4 +1,4 @@
-"""Libraries that only some tasks need: imported when they are, with the way out where they are not there."""
+"""Libraries that only some tasks need, imported when a task needs them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,7 @@ from graftwork.errors import TaskError
 
 
 def needed(module: str, what: str) -> Any:
-    """Import a module of the extra ``tasks``.
-
-    Args:
-        module: Its name.
-        what: What needs it, for the message.
-
-    Raises:
-        TaskError: If it is not installed.
-    """
+    """Import a module of the extra ``tasks``, or name what needs it in a `TaskError`."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

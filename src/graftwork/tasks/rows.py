@@ -1,26 +1,21 @@
-"""Rows that remember where they came from, so that every complaint can say file and line."""
+"""Rows that remember where they came from, so that every error can name file and line; and predictions for them."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
 Row = dict[str, Any]
 
-
 # what pandas calls the column of its index where it has no name: in CSV, in CSV that was read again, in Parquet
 _INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
 
 def is_index(column: str) -> bool:
-    """Whether a column is an index that pandas has written beside the data."""
+    """Whether a column is an index that pandas has written with the data."""
     return _INDEX.fullmatch(column) is not None
-
-
-def shown_column(column: str) -> str:
-    """A column's name for a message, said where it is an index of pandas."""
-    return f"{column!r} (the index that pandas writes)" if is_index(column) else repr(column)
 
 
 class Place(NamedTuple):
@@ -43,8 +38,8 @@ class Rows(Sequence[Row]):
 
     Args:
         rows: Mappings from columns to values.
-        places: One for each row; by default they are numbered.
-        source: What they are numbered in.
+        places: One for each row; by default the rows are numbered.
+        source: The name that goes with these numbers.
     """
 
     __slots__ = ("_places", "_rows")
@@ -61,6 +56,12 @@ class Rows(Sequence[Row]):
         self._places = tuple(counted if places is None else places)
         if len(self._places) != len(self._rows):
             raise ValueError(f"{len(self._rows)} rows and {len(self._places)} places")
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[Row, Place]]) -> Rows:
+        """Rows from pairs of a row and its place, as `placed` gives them."""
+        found = list(pairs)
+        return cls([row for row, _ in found], [place for _, place in found])
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -83,7 +84,7 @@ class Rows(Sequence[Row]):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column that some row has, in the order in which they are met."""
+        """Every column that some row has, in the order in which they occur."""
         return tuple(dict.fromkeys(column for row in self._rows for column in row))
 
     def place(self, index: int) -> Place:
@@ -95,6 +96,29 @@ class Rows(Sequence[Row]):
         return zip(self._rows, self._places, strict=True)
 
     def take(self, indices: Iterable[int]) -> Rows:
-        """Some of the rows, in the order asked for."""
-        chosen = tuple(indices)
-        return Rows([self._rows[i] for i in chosen], [self._places[i] for i in chosen])
+        """Some of the rows, in the order of the indices."""
+        return Rows.from_pairs((self._rows[i], self._places[i]) for i in indices)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a task predicts for one row.
+
+    Attributes:
+        value: A label's name, a list of names, a number, a list of tags, a text, or the number of a choice.
+        probabilities: The probability of each label, where the kind has labels.
+        extra: More that the kind gives; see the kinds.
+    """
+
+    value: Any
+    probabilities: dict[str, float] | None = None
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The prediction as JSON values, without the parts that are missing."""
+        found: dict[str, Any] = {"value": list(self.value) if isinstance(self.value, tuple) else self.value}
+        if self.probabilities is not None:
+            found["probabilities"] = dict(self.probabilities)
+        if self.extra:
+            found["extra"] = dict(self.extra)
+        return found

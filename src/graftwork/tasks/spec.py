@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Length = Annotated[int, Field(ge=4, le=10**6)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# one text may be given in place of a list of one
+LISTED = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+Texts = Annotated[tuple[str, ...], LISTED]
 
 
 class TaskSpec(BaseModel):
     """Data, kind, labels and metrics of a task; paths are relative to the recipe's folder.
 
     Attributes:
-        kind: What is asked of a row, one of `kinds`.
+        kind: The kind of the task, one of `kinds`.
         data: A folder with ``train``, ``dev`` and ``test`` files (of the forms that `read_rows` takes) and perhaps a
             ``meta.json`` with ``{"labels": [...]}``; a folder of images (``train/LABEL/*.png``); a folder that
             ``save_to_disk`` of the library `datasets` has written; or a data set of the Hub, ``"owner/name"`` or
             ``"owner/name/configuration"``.
-        train: A file of rows to learn from, in place of the folder's.
+        train: A file of rows to train on, in place of the folder's.
         dev: A file of rows that decide which epoch is the best. Where there is none, a share of ``train`` is held out.
         test: A file of rows that nothing is decided by; they may be without answers.
-        dev_share: How much of ``train`` is held out where there is no ``dev``, of each label the same share.
-        language: The language of its rows, a ``[languages.NAME]`` of the recipe: its adapter is stacked on that language's.
-        evaluate_in: More data that it is only scored on, by name: a file, or a folder of which the ``test`` rows are taken,
-            or where it has none the ``dev`` rows. Where ``language`` is given the names are languages too, and each is
-            scored with that language's adapter in the place of its own.
-        knowledge: Knowledge of the recipe (``[knowledge.NAME]``) over whose adapters its own stands.
-        beside: Knowledge whose adapters are fused with it, where it is a target.
-        base: ``"trained"``: the base is tuned on the task over the adapters of its ``knowledge``, which gets no adapter of its
-            own (the second stage of arXiv:2002.01808 and 2005.11787); ``"frozen"``: an adapter of the task is stacked on them.
-        adapters: Of its knowledge, while the base is tuned: ``"fixed"``, or ``"trained"`` with it.
-        description: What the task is, in a sentence: a text is held against it where nothing says which task is asked for.
+        dev_share: The share of ``train`` that is held out where there is no ``dev``, the same for each label.
+        language: The language of its rows, a ``[languages.NAME]`` of the recipe: the task's adapter is stacked on that
+            language's.
+        evaluate_in: More data that the task is only scored on, by name: a file, or a folder of which the ``test`` rows are
+            taken, or where it has none the ``dev`` rows. Where ``language`` is given the names are languages too, and each
+            is scored with that language's adapter in place of the task's.
+        knowledge: Knowledge of the recipe (``[knowledge.NAME]``) on whose adapters the task's adapter is stacked.
+        beside: Knowledge whose adapters are fused with the task's, where it is a target.
+        base: ``"trained"``: the base is tuned on the task on top of the adapters of its ``knowledge``, and the task gets no
+            adapter of its own (the second stage of arXiv:2002.01808 and 2005.11787); ``"frozen"``: an adapter of the task is
+            stacked on them.
+        adapters: The adapters of its knowledge while the base is tuned: ``"fixed"``, or ``"trained"`` with it.
+        description: What the task is, in a sentence: texts are compared with it to find the task of a text.
         prompts: Texts that ask for the task, for the same purpose.
         text: Column of the text.
         pair: Column of a second text; not used where no row has it.
@@ -46,27 +52,27 @@ class TaskSpec(BaseModel):
         context: Column of the text that holds the answer.
         answers: Column of the answers: ``{"text": [...], "answer_start": [...]}``, or one text.
         answer_start: Column of where the answer starts, where the answer is one text.
-        target: Column of the text to write, or of a list of right ones, of which the first is learnt.
+        target: Column of the text to write, or of a list of right ones, of which the first is trained on.
         image: Column of the image: a path relative to the file, an image, or numbers.
-        labels: Names of the labels in order, so that rows may have their numbers. By default those of ``meta.json``, else what
-            stands in ``train``, sorted; rows may not mix names and numbers then.
-        positive: Which of two labels the metric ``f1`` is of. By default the second of ``labels``; where these are names in no
-            order that anybody gave, it has to be said.
-        class_weights: How much a row of each label counts in the loss of the training: ``"balanced"`` (every label as much as
+        labels: Names of the labels in order, so that rows may have their numbers. By default those of ``meta.json``, else the
+            labels of ``train``, sorted; then rows may not mix names and numbers.
+        positive: Which of two labels the metric ``f1`` is of. By default the second of ``labels``; must be given where neither
+            the task nor the data gives an order of the labels.
+        class_weights: The weight of a row of each label in the training loss: ``"balanced"`` (every label counts as much as
             any other, however many rows it has), a table of weights by label (the others 1), or a list in the order of
             ``labels``. Scores do not change by it.
-        rows: At most so many training rows, drawn once and for all.
-        scored_rows: At most so many dev rows, and so many test rows, drawn once and for all: less to wait for, and less sure.
-        max_length: In tokens; by default the recipe's.
-        max_target_length: In tokens, of what is to be written.
+        rows: The most training rows; more are left out by one fixed draw.
+        scored_rows: The most dev rows and the most test rows, drawn likewise: scores are faster and less certain.
+        max_length: The most tokens of a text; by default the recipe's.
+        max_target_length: The most tokens of a text to write.
         metrics: By default those of the kind. The first one decides the best epoch; higher is better for each.
         pooling: ``"first"``, ``"last"`` or ``"mean"``; by default what suits the base.
         prefix: Put in front of every text, for text to text.
         stride: How many tokens two windows of a long context share.
         no_answer: Whether a question may have no answer in its context.
-        white: What white is, in images given as numbers: by default 255 for whole numbers, else 1.
-        num_beams: For generation.
-        max_new_tokens: For generation.
+        white: The number that is white, in images given as numbers: by default 255 for whole numbers, else 1.
+        num_beams: The beams of the generation.
+        max_new_tokens: The most tokens that are generated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,12 +86,12 @@ class TaskSpec(BaseModel):
 
     language: str | None = None
     evaluate_in: dict[str, str] = {}
-    knowledge: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
+    knowledge: Texts = ()
+    beside: Texts = ()
     base: Literal["frozen", "trained"] = "frozen"
     adapters: Literal["fixed", "trained"] = "fixed"
     description: str | None = None
-    prompts: tuple[str, ...] = ()
+    prompts: Texts = ()
 
     text: str = "text"
     pair: str = "text_pair"
@@ -107,7 +113,7 @@ class TaskSpec(BaseModel):
     scored_rows: Positive | None = None
     max_length: Length | None = None
     max_target_length: Positive | None = None
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    metrics: Annotated[tuple[str, ...], Field(min_length=1), LISTED] | None = None
     pooling: str | None = None
     prefix: str | None = None
     stride: Annotated[int, Field(ge=0, le=10**6)] = 128
@@ -119,20 +125,14 @@ class TaskSpec(BaseModel):
     @property
     def described(self) -> tuple[str, ...]:
         """The description and the prompts."""
-        return (*(() if self.description is None else (self.description,)), *self.prompts)
+        return self.prompts if self.description is None else (self.description, *self.prompts)
 
     @field_validator("description", "prompts")
     @classmethod
-    def _words(cls, value: Any) -> Any:
-        for text in (value,) if isinstance(value, str) else value or ():
-            if not text.strip():
-                raise ValueError("an empty text describes nothing; give some words, or leave it out")
+    def _not_empty(cls, value: Any) -> Any:
+        if not all(text.strip() for text in ([value] if isinstance(value, str) else value or ())):
+            raise ValueError("an empty text describes nothing; give some words, or leave it out")
         return value
-
-    @field_validator("metrics", "knowledge", "beside", "prompts", mode="before")
-    @classmethod
-    def _one(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
     @field_validator("class_weights", mode="wrap")
     @classmethod
@@ -140,20 +140,19 @@ class TaskSpec(BaseModel):
         try:
             return handler(value)
         except ValidationError:  # it would say what is wrong for each of the three forms
-            raise ValueError(
-                'give "balanced", a table {label = weight} or a list of weights, numbers above 0'
-            ) from None
+            form = 'give "balanced", a table {label = weight} or a list of weights, numbers above 0'
+            raise ValueError(form) from None
 
     @field_validator("labels")
     @classmethod
     def _each_label_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        twice = sorted({name for name in value or () if (value or ()).count(name) > 1})
+        twice = sorted(name for name, times in Counter(value or ()).items() if times > 1)
         if twice:
             raise ValueError(f"the label {twice[0]!r} stands there twice; give each name once")
         return value
 
     @model_validator(mode="after")
-    def _some_columns_apart(self) -> TaskSpec:
+    def _two_columns(self) -> TaskSpec:
         if self.text == self.pair:
             raise ValueError(f"text and pair are both the column {self.text!r}; name two columns")
         return self

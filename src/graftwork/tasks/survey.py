@@ -1,11 +1,11 @@
-"""A task's data at a glance: how many rows and labels there are, and what of it makes scores mean less than they seem to."""
+"""A survey of a task's data: the counts of rows and labels, and notes on what makes its scores misleading."""
 
 from __future__ import annotations
 
 import dataclasses
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from graftwork.tasks.reading import draw
@@ -23,17 +23,17 @@ _SHOWN = 12
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What a task's rows are.
+    """Counts of a task's rows.
 
     Attributes:
         task: The task.
-        counts: How many train rows have each label, in the labels' order.
-        dev_counts: How many dev rows have it.
-        encoded: Of how many train and dev rows it is known whether they are cut; 0 where the kind cuts none.
-        cut: How many of these have more tokens than are read.
-        limit: How many are read; ``None`` for all.
-        repeated: How many dev rows ask what a train row asks.
-        empty: Where the rows are that have an empty text.
+        counts: The number of train rows with each label, in the labels' order.
+        dev_counts: The number of dev rows with each label.
+        encoded: The number of train and dev rows that were encoded to see whether they are cut; 0 where the kind cuts none.
+        cut: The number of these that have more tokens than the limit.
+        limit: The most tokens of a row; ``None`` for any.
+        repeated: The number of dev rows with the same input as a train row.
+        empty: The places of rows that have an empty text.
     """
 
     task: Task
@@ -47,13 +47,13 @@ class Survey:
 
     @property
     def largest(self) -> float | None:
-        """The share of the label that most train rows have; ``None`` where a row has not one label."""
+        """The share of the label that most train rows have; ``None`` where rows do not have one label each."""
         if self.task.kind.form != LABEL or not self.counts:
             return None
         return max(self.counts.values()) / len(self.task.train)
 
     def notes(self) -> Iterator[str]:
-        """The labels and their numbers, then what should be known before the task is trained; a sentence each."""
+        """The labels and their numbers, then what should be known before the training, one sentence each."""
         if self.task.labels and self.counts:
             yield self._mapping()
             yield from self._about_labels()
@@ -63,20 +63,21 @@ class Survey:
         if self.repeated:
             yield f"{self.repeated} of {len(self.task.dev)} dev rows are train rows too, so that their scores are too good"
         if self.empty:
-            yield f"{_rows(len(self.empty))} an empty text, the first at {self.empty[0]}"
+            rows = "1 row has" if len(self.empty) == 1 else f"{len(self.empty)} rows have"
+            yield f"{rows} an empty text, the first at {self.empty[0]}"
         index = next((column for column in self.task.train[0] if is_index(column)), None)
         if index is not None:
             yield f"the column {index!r} is the index that pandas writes; nothing is read from it"
 
     def _mapping(self) -> str:
         rows, weights = len(self.task.train), self.task.class_weights
-        told = []
+        labels = []
         for number, (label, count) in enumerate(self.counts.items()):
             weight = "" if weights is None else f", weight {weights[number]:.3g}"
-            told.append(f"{number} = {label!r} ({percent(count / rows)}{weight})")
-        more = f", ... ({len(told)} labels)" if len(told) > _SHOWN else ""
+            labels.append(f"{number} = {label!r} ({percent(count / rows)}{weight})")
+        more = f", ... ({len(labels)} labels)" if len(labels) > _SHOWN else ""
         positive = "" if self.task.kind.positive is None else f"; f1 is that of {self.task.kind.positive!r}"
-        return f"labels: {', '.join(told[:_SHOWN])}{more}{positive}"
+        return f"labels: {', '.join(labels[:_SHOWN])}{more}{positive}"
 
     def _about_labels(self) -> Iterator[str]:
         alike: dict[str, list[str]] = {}
@@ -100,14 +101,14 @@ class Survey:
 
 
 def survey(task: Task, processor: Any, max_length: int | None) -> Survey:
-    """Look a task's data over before anything is trained, in seconds however many rows there are.
+    """The survey of a task's data before it is trained; it takes seconds however many rows there are.
 
-    Some of the rows are encoded, those with an empty text among them, so that what cannot be encoded is met here.
+    Some of the rows are encoded, those with an empty text among them, so that a row that cannot be encoded fails here.
 
     Args:
         task: The task.
         processor: Its tokenizer, or its processor of images.
-        max_length: In tokens, where the task does not say.
+        max_length: The most tokens, where the task does not say.
 
     Raises:
         TaskError: If a row cannot be encoded, or a library is not installed that a metric needs.
@@ -116,16 +117,16 @@ def survey(task: Task, processor: Any, max_length: int | None) -> Survey:
         find_metric(metric, task.kind.form, f"task {task.name!r}").require()
     parts = [task.train, task.dev, *(() if task.test is None else (task.test,)), *task.elsewhere.values()]
     empty = [(row, place) for rows in parts for row, place in rows.placed() if _is_empty(task, row)]
-    seen = {_asked(task, row) for row in task.train}
+    seen = {_input_hash(task, row) for row in task.train}
     limit, encoded, cut = None, 0, 0
-    learnt = _joined([*task.train.placed(), *task.dev.placed()])
+    both = Rows.from_pairs((*task.train.placed(), *task.dev.placed()))
     if task.kind.cuts:
         limit = longest(task.spec, max_length, processor)
-        some = draw(learnt, _ENCODED)
+        some = draw(both, _ENCODED)
         encoded, cut = len(some), _longer(task, some, processor, limit)
     else:
-        task.features(draw(learnt, _TRIED), processor, max_length=max_length)
-    task.features(_joined(empty[:_TRIED]), processor, max_length=max_length)
+        task.features(draw(both, _TRIED), processor, max_length=max_length)
+    task.features(Rows.from_pairs(empty[:_TRIED]), processor, max_length=max_length)
     return Survey(
         task,
         _counts(task, task.train),
@@ -133,13 +134,13 @@ def survey(task: Task, processor: Any, max_length: int | None) -> Survey:
         encoded,
         cut,
         limit,
-        sum(_asked(task, row) in seen for row in task.dev),
+        sum(_input_hash(task, row) in seen for row in task.dev),
         tuple(place for _, place in empty),
     )
 
 
 def _longer(task: Task, rows: Rows, processor: Any, limit: int | None) -> int:
-    """How many rows are longer than a limit: with room for one token more they take it."""
+    """How many rows are longer than a limit: they use a limit of one token more."""
     if limit is None:
         task.features(rows, processor)
         return 0
@@ -155,33 +156,24 @@ def _counts(task: Task, rows: Rows) -> dict[str, int]:
     return {label: counts[label] for label in task.labels} if counts else {}
 
 
-def _texts(task: Task, row: Row) -> list[Any]:
+def _inputs(task: Task, row: Row) -> list[Any]:
     roles = (*task.kind.reads, *(("pair",) if "pair" in task.kind.options else ()))
     return [row.get(getattr(task.spec, role)) for role in roles]
 
 
 def _is_empty(task: Task, row: Row) -> bool:
-    return any(isinstance(text, str) and not text.strip() for text in _texts(task, row))
+    return any(isinstance(text, str) and not text.strip() for text in _inputs(task, row))
 
 
-def _asked(task: Task, row: Row) -> int:
-    """A hash of what a row asks; of an image that is in memory, one that no other row has."""
+def _input_hash(task: Task, row: Row) -> int:
+    """A hash of a row's input; for an image that is in memory, one that no other row has."""
     plain = (str, list, tuple, dict)
-    return hash(tuple(repr(value) if isinstance(value, plain) else id(value) for value in _texts(task, row)))
-
-
-def _joined(placed: Iterable[tuple[Row, Place]]) -> Rows:
-    found = list(placed)
-    return Rows([row for row, _ in found], [place for _, place in found])
+    return hash(tuple(repr(value) if isinstance(value, plain) else id(value) for value in _inputs(task, row)))
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share as it is read."""
+    """A share as a percentage."""
     return f"{100 * share:.{digits}f} %"
-
-
-def _rows(count: int) -> str:
-    return "1 row has" if count == 1 else f"{count} rows have"
 
 
 def _listed(labels: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""A task: data, what is asked of it, and how well it is answered."""
+"""A task: its rows, its kind, and its scores."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from torch import Tensor
 from graftwork.errors import TaskError
 from graftwork.heads import HeadConfig
 from graftwork.tasks.kind import Feature, Kind, find_kind
-from graftwork.tasks.prediction import Prediction
 from graftwork.tasks.reading import Splits, draw, hold_out, read_elsewhere, read_splits
-from graftwork.tasks.rows import Rows
+from graftwork.tasks.rows import Prediction, Rows
 from graftwork.tasks.scoring import find_metric
 from graftwork.tasks.spec import TaskSpec
 
@@ -26,16 +25,16 @@ class Task:
     """A task with its rows, made by `Task.read` or `Task.from_rows`.
 
     Attributes:
-        name: What the recipe calls it.
-        spec: What it was made by.
-        kind: What it knows of its kind.
+        name: Its name in the recipe.
+        spec: What it was made from.
+        kind: Its kind, made for this task.
         labels: The names of the labels in order, empty where the kind has none.
-        train: The rows to learn from.
+        train: The rows to train on.
         dev: The rows that decide which epoch is the best.
-        test: Rows that nothing is decided by, perhaps without answers; ``None`` where there are none.
-        elsewhere: More rows that it is only scored on, by name: other languages, say.
+        test: Rows that decide nothing, perhaps without answers; ``None`` where there are none.
+        elsewhere: More rows that it is only scored on, by name, such as those of other languages.
         held_out: Whether ``dev`` is a share of ``train``, held out.
-        class_weights: How much a row of each label counts in the loss; ``None`` where all count alike.
+        class_weights: The weight of a row of each label in the loss; ``None`` where all count the same.
     """
 
     name: str
@@ -51,24 +50,22 @@ class Task:
 
     @classmethod
     def read(cls, name: str, spec: TaskSpec, root: str | Path = ".") -> Task:
-        """Read a task's rows, and check every one.
+        """A task with its rows from files, every row checked.
 
         Args:
-            name: What it is called.
-            spec: What it is.
-            root: What relative paths are relative to: the recipe's folder.
+            name: Its name.
+            spec: What it is made from.
+            root: The folder that relative paths start from: the recipe's.
 
         Raises:
-            TaskError: If something of it cannot be used.
+            TaskError: If an option, a file or a row cannot be used.
         """
-        kind = find_kind(spec.kind, f"task {name!r}")
-        kind.check_spec(name, spec)
-        _check_metrics(name, kind, spec)
-        made = _made(name, spec, kind, read_splits(name, spec, Path(root)))
-        elsewhere = {place: read_elsewhere(name, spec, at, Path(root)) for place, at in spec.evaluate_in.items()}
+        kind = _checked_kind(name, spec)
+        task = _made(name, spec, kind, read_splits(name, spec, Path(root)))
+        elsewhere = {other: read_elsewhere(name, spec, path, Path(root)) for other, path in spec.evaluate_in.items()}
         for rows in elsewhere.values():
-            made.kind.check(rows, answered=True)
-        return dataclasses.replace(made, elsewhere=elsewhere)
+            task.kind.check(rows, answered=True)
+        return dataclasses.replace(task, elsewhere=elsewhere)
 
     @classmethod
     def from_rows(
@@ -79,21 +76,19 @@ class Task:
         dev: GivenRows | None = None,
         test: GivenRows | None = None,
     ) -> Task:
-        """A task of rows that are in memory.
+        """A task with rows that are in memory.
 
         Args:
-            name: What it is called.
-            spec: What it is; where it says files, they are not read.
-            train: The rows to learn from.
-            dev: By default a share of ``train``.
-            test: If there are any.
+            name: Its name.
+            spec: What it is made from; the files that it names are not read.
+            train: The rows to train on.
+            dev: The rows that decide which epoch is the best; by default a share of ``train``.
+            test: Rows that decide nothing, if there are any.
 
         Raises:
-            TaskError: If something of it cannot be used.
+            TaskError: If an option or a row cannot be used.
         """
-        kind = find_kind(spec.kind, f"task {name!r}")
-        kind.check_spec(name, spec)
-        _check_metrics(name, kind, spec)
+        kind = _checked_kind(name, spec)
         splits = Splits(
             _rows(train, f"{name}, train row"),
             None if dev is None else _rows(dev, f"{name}, dev row"),
@@ -112,14 +107,14 @@ class Task:
         return self.metrics[0]
 
     def head(self) -> HeadConfig:
-        """The head that fits."""
+        """The configuration of the head that the task needs."""
         weights: dict[str, Any] = {} if self.class_weights is None else {"class_weights": self.class_weights}
         return dataclasses.replace(self.kind.head(), **weights)
 
     def features(
         self, rows: Rows, processor: Any, *, max_length: int | None = None, train: bool = False
     ) -> list[Feature]:
-        """What a model is given for each row (see `Kind.features`)."""
+        """The input of a model for each row (see `Kind.features`)."""
         return self.kind.features(rows, processor, max_length=max_length, train=train)
 
     def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
@@ -136,14 +131,12 @@ class Task:
         """Every metric of the task, the main one first; higher is better for each.
 
         Raises:
-            TaskError: If a row does not say what is right.
+            TaskError: If a row has no right answer.
         """
-        if len(predictions) != len(rows):
-            raise TaskError(
-                f"task {self.name!r}: {len(predictions)} predictions for {len(rows)} rows; give one for each"
-            )
-        predicted, gold = self.kind.pairs(predictions, rows)
         where = f"task {self.name!r}"
+        if len(predictions) != len(rows):
+            raise TaskError(f"{where}: {len(predictions)} predictions for {len(rows)} rows; give one for each")
+        predicted, gold = self.kind.pairs(predictions, rows)
         return {
             name: find_metric(name, self.kind.form, where)(predicted, gold, self.kind.scored_labels)
             for name in self.metrics
@@ -154,40 +147,35 @@ class Task:
         return self.kind.lengths(features)
 
 
-def _made(name: str, spec: TaskSpec, kind: type[Kind], splits: Splits) -> Task:
-    for split, rows in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
+def _checked_kind(name: str, spec: TaskSpec) -> type[Kind]:
+    """The class of a task's kind, after a check that the options and metrics of the task fit it."""
+    kind = find_kind(spec.kind, f"task {name!r}")
+    kind.check_spec(name, spec)
+    for metric in spec.metrics or ():
+        find_metric(metric, kind.form, f"task {name!r}")
+    return kind
+
+
+def _made(name: str, spec: TaskSpec, kind_type: type[Kind], splits: Splits) -> Task:
+    train, dev, test = splits.train, splits.dev, splits.test
+    for split, rows in (("train", train), ("dev", dev), ("test", test)):
         if rows is not None and not rows:
             raise TaskError(f"task {name!r}: there are no {split} rows; give some")
-    labels = kind.find_labels(name, spec, splits.train, splits.labels)
-    asked = kind(spec, labels, name, numbered=bool(spec.labels or splits.labels))
-    asked.check(splits.train, answered=True)
-    train, dev = splits.train, splits.dev
+    labels = kind_type.find_labels(name, spec, train, splits.labels)
+    kind = kind_type(spec, labels, name, numbered=bool(spec.labels or splits.labels))
+    kind.check(train, answered=True)
     if dev is None:
         group = getattr(spec, kind.group) if kind.group else None
-        train, dev = hold_out(train, spec.dev_share, group, [asked.labels_of(cells) for cells in asked.cells(train)])
+        train, dev = hold_out(train, spec.dev_share, group, [kind.labels_of(cells) for cells in kind.cells(train)])
     else:
-        asked.check(dev, answered=True)
-    if splits.test is not None:
-        asked.check(splits.test, answered=False)
-    test = None if splits.test is None else draw(splits.test, spec.scored_rows)
-    train = draw(train, spec.rows)
-    return Task(
-        name,
-        spec,
-        asked,
-        labels,
-        train,
-        draw(dev, spec.scored_rows),
-        test,
-        held_out=splits.dev is None,
-        class_weights=asked.class_weights(train),
-    )
+        kind.check(dev, answered=True)
+    if test is not None:
+        kind.check(test, answered=False)
+        test = draw(test, spec.scored_rows)
+    train, dev = draw(train, spec.rows), draw(dev, spec.scored_rows)
+    held_out, weights = splits.dev is None, kind.class_weights(train)
+    return Task(name, spec, kind, labels, train, dev, test, held_out=held_out, class_weights=weights)
 
 
 def _rows(given: GivenRows, source: str) -> Rows:
     return given if isinstance(given, Rows) else Rows(given, source=source)
-
-
-def _check_metrics(name: str, kind: type[Kind], spec: TaskSpec) -> None:
-    for metric in spec.metrics or ():
-        find_metric(metric, kind.form, f"task {name!r}")

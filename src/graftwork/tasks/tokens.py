@@ -15,69 +15,47 @@ _ENDLESS = 1_000_000
 
 
 def longest(spec: TaskSpec, max_length: int | None, tokenizer: Any) -> int | None:
-    """How many tokens there may be: the task's own number, the recipe's, the tokenizer's; ``None`` for any."""
+    """The most tokens: the number of the task, of the recipe or of the tokenizer; ``None`` for any."""
     found = spec.max_length or max_length
     own = getattr(tokenizer, "model_max_length", None) or _ENDLESS
     return found if found is not None else (int(own) if own < _ENDLESS else None)
 
 
+def truncation(limit: int | None) -> dict[str, Any]:
+    """The arguments of a tokenizer that cut a text off at a limit."""
+    return {} if limit is None else {"truncation": True, "max_length": limit}
+
+
 def encode(
-    texts: Sequence[str], pairs: Sequence[str] | None, tokenizer: Any, limit: int | None, rows: Rows
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    tokenizer: Any,
+    limit: int | None,
+    rows: Rows,
+    *,
+    pieces: bool = False,
 ) -> list[dict[str, Any]]:
-    """Tokens of each text, or of each pair of texts, cut off at a limit.
+    """Tokens of each text of the rows, or of each pair of texts, cut off at a limit; a text must have some.
 
-    Args:
-        texts: One for each row.
-        pairs: The second texts, if there are any.
-        tokenizer: A tokenizer of transformers.
-        limit: How many tokens there may be.
-        rows: Where the texts come from, for complaints.
-
-    Raises:
-        TaskError: If a text has no tokens at all.
+    With ``pieces`` the rest of a text becomes further features, if the tokenizer is fast; otherwise it is lost.
     """
     if not texts:
         return []
-    cut = {"truncation": True, "max_length": limit} if limit is not None else {}
-    tokens = tokenizer(list(texts), None if pairs is None else list(pairs), **cut)
-    features = [{key: tokens[key][n] for key in tokens} for n in range(len(texts))]
-    for n, feature in enumerate(features):
+    options = truncation(limit)
+    pieces = pieces and limit is not None and getattr(tokenizer, "is_fast", False)
+    if pieces:
+        options["return_overflowing_tokens"] = True
+    tokens = tokenizer(list(texts), None if pairs is None else list(pairs), **options)
+    numbers = tokens.pop("overflow_to_sample_mapping") if pieces else range(len(texts))
+    features = [{key: tokens[key][n] for key in tokens} for n in range(len(numbers))]
+    for number, feature in zip(numbers, features, strict=True):
         if not feature["input_ids"]:
-            raise TaskError(f"{rows.place(n)}: {texts[n]!r} has no tokens at all; take the row out")
+            raise TaskError(f"{rows.place(number)}: {texts[number]!r} has no tokens at all; take the row out")
     return features
 
 
-def encode_whole(texts: Sequence[str], tokenizer: Any, limit: int | None, rows: Rows) -> list[dict[str, Any]]:
-    """Tokens of each text, in as many pieces as the limit makes of it, so that none is lost.
-
-    A tokenizer that is not fast cannot say what it cuts off; it is lost then.
-
-    Args:
-        texts: One for each row.
-        tokenizer: A tokenizer of transformers.
-        limit: How many tokens a piece may have.
-        rows: Where the texts come from, for complaints.
-
-    Raises:
-        TaskError: If a text has no tokens at all.
-    """
-    if not texts or limit is None or not getattr(tokenizer, "is_fast", False):
-        return encode(texts, None, tokenizer, limit, rows)
-    tokens = tokenizer(list(texts), truncation=True, max_length=limit, return_overflowing_tokens=True)
-    whose = tokens.pop("overflow_to_sample_mapping")
-    pieces = [{key: tokens[key][n] for key in tokens} for n in range(len(whose))]
-    for row, piece in zip(whose, pieces, strict=True):
-        if not piece["input_ids"]:
-            raise TaskError(f"{rows.place(row)}: {texts[row]!r} has no tokens at all; take the row out")
-    return pieces
-
-
-def fast(tokenizer: Any, what: str) -> None:
-    """Refuse a tokenizer that cannot say which token comes from where.
-
-    Raises:
-        TaskError: If so.
-    """
+def require_fast(tokenizer: Any, what: str) -> None:
+    """Refuse a tokenizer that cannot say which token comes from where."""
     if not getattr(tokenizer, "is_fast", False):
         raise TaskError(
             f"{what} has to know which token comes from where in the text, and {type(tokenizer).__name__} cannot say; "
@@ -88,18 +66,3 @@ def fast(tokenizer: Any, what: str) -> None:
 def two_texts(cells: Cells) -> tuple[str, str | None]:
     """A row's text, and its second text where it has one."""
     return cells.text("text"), None if cells.get("pair") is None else cells.text("pair")
-
-
-def same_pairs(rows: Rows, texts: Sequence[tuple[str, str | None]], column: str) -> list[str] | None:
-    """The second texts, or ``None`` where no row has one.
-
-    Raises:
-        TaskError: If some rows have one and others do not.
-    """
-    pairs = [pair for _, pair in texts if pair is not None]
-    if pairs and len(pairs) < len(texts):
-        without = next(n for n, (_, pair) in enumerate(texts) if pair is None)
-        raise TaskError(
-            f"{rows.place(without)}: no second text in {column!r}, and other rows have one; give it to every row or to none"
-        )
-    return pairs or None

@@ -1,4 +1,4 @@
-"""One of several adapters that learn at once: its rows, its optimiser, its schedule, and its best weights so far."""
+"""One of several adapters that are trained at once: its rows, optimiser, schedule, and best weights so far."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from graftwork.training.encoding import Encoded, Feature
 from graftwork.training.recipe_trainer import run_out
 from graftwork.training.task_trainer import ByLength
 
-# the weights that Trainer spares from decay
-_SPARED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+# names of the weights that Trainer does not decay
+_NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 
 
 @dataclasses.dataclass
 class Learner:
-    """What one adapter learns from, and how far it is; nothing in it depends on the others.
+    """The training of one adapter: its task and budget, and how far it is; it does not depend on the other adapters.
 
     Attributes:
         name: The adapter, which is on the model with a head of its own.
         encoded: Its task.
-        budget: Of its training.
-        seed: Of the order of its rows.
+        budget: The budget of its training.
+        seed: Seed of the order of its rows.
         steps: Optimiser steps so far.
-        scores: On the dev rows, for each epoch so far.
-        losses: Step and mean loss since the one before, for each epoch so far.
+        scores: The score on the dev rows after each epoch so far.
+        losses: The number of steps after each epoch so far, and the epoch's mean loss.
     """
 
     name: str
@@ -45,10 +45,14 @@ class Learner:
     losses: list[tuple[int, float]] = dataclasses.field(default_factory=list, init=False)
 
     def begin(self, model: nn.Module, weights: Sequence[Tensor]) -> None:
-        """Make optimiser and schedule for the adapter's weights, as a Trainer of its own would.
+        """Make the optimiser and schedule for the adapter's weights, as a Trainer for it alone would.
+
+        Args:
+            model: The model that the adapter is on.
+            weights: The adapter's trainable weights.
 
         Raises:
-            TrainingError: If the budget asks for what a shared pass cannot give.
+            TrainingError: If the budget accumulates gradients.
         """
         if self.budget.accumulation != 1:
             raise TrainingError(
@@ -57,7 +61,7 @@ class Learner:
             )
         self.weights = list(weights)
         wanted = {id(weight) for weight in weights}
-        decayed = set(get_parameter_names(model, [nn.LayerNorm], _SPARED))
+        decayed = set(get_parameter_names(model, [nn.LayerNorm], _NOT_DECAYED))
         named = [(name, p) for name, p in model.named_parameters() if id(p) in wanted]
         groups = [
             {"params": [p for name, p in named if name in decayed], "weight_decay": self.budget.weight_decay},
@@ -72,37 +76,36 @@ class Learner:
 
     @property
     def train(self) -> list[Feature]:
-        """What it learns from."""
+        """The features of its training rows."""
         return self.encoded.features(self.encoded.task.train, train=True)
 
     @property
     def steps_an_epoch(self) -> int:
-        """Batches of its rows."""
+        """The number of batches of its training rows."""
         return math.ceil(len(self.train) / self.budget.batch_size)
 
     @property
     def epoch(self) -> int:
-        """The epoch under way, from 0."""
+        """The current epoch, counted from 0."""
         return self.steps // self.steps_an_epoch
 
     @property
     def ended(self) -> bool:
-        """Whether all epochs are over, or the best one is too old."""
+        """Whether all epochs are over, or there was no better score for too long."""
         return len(self.scores) >= self.budget.epochs or run_out(self.scores, self.budget.patience)
 
     def next_batch(self) -> list[Feature]:
-        """The next rows, a function of seed and step alone."""
+        """The features of the next batch, which depends on the seed and the step alone."""
         if self._batches is None:
-            lengths = self.encoded.task.lengths(self.train)
-            order = list(ByLength(lengths, self.budget.batch_size, self.seed, lambda: float(self.epoch)))
-            size, done = self.budget.batch_size, self.steps % self.steps_an_epoch
+            train, size, done = self.train, self.budget.batch_size, self.steps % self.steps_an_epoch
+            order = list(ByLength(self.encoded.task.lengths(train), size, self.seed, lambda: float(self.epoch)))
             self._batches = iter(
-                [[self.train[i] for i in order[n : n + size]] for n in range(done * size, len(order), size)]
+                [[train[i] for i in order[n : n + size]] for n in range(done * size, len(order), size)]
             )
         return next(self._batches)
 
     def step(self, loss: Tensor) -> bool:
-        """One step of the optimiser, gradients there already; whether an epoch ends with it.
+        """Make one step of the optimiser, once the gradients are there; return whether an epoch ends with it.
 
         Raises:
             TrainingError: If the loss is not a number.
@@ -126,19 +129,19 @@ class Learner:
         return True
 
     def scored(self, score: float) -> None:
-        """Remember the score of an epoch, and the weights where it is the best."""
+        """Note the score of an epoch, and keep the weights if it is the best."""
         if not self.scores or score > max(self.scores):
             self.best = [weight.detach().clone() for weight in self.weights]
         self.scores.append(score)
 
     @torch.no_grad()
     def keep_best(self) -> None:
-        """Put the best weights in place."""
+        """Load the best weights into the adapter."""
         for weight, best in zip(self.weights, self.best, strict=True):
             weight.copy_(best)
 
     def state(self) -> dict[str, Any]:
-        """How far it is, for a checkpoint."""
+        """The state of the training, for a checkpoint."""
         return {
             "weights": [weight.detach() for weight in self.weights],
             "best": self.best,
@@ -152,7 +155,7 @@ class Learner:
 
     @torch.no_grad()
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         for weight, saved in zip(self.weights, state["weights"], strict=True):
             weight.copy_(saved)
         self.best = [best.to(weight.device) for best, weight in zip(state["best"], self.weights, strict=True)]

@@ -1,4 +1,4 @@
-"""How long and how fast one training learns."""
+"""The budget of one training: epochs, learning rate, batches, precision."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class StageBudget(BaseModel):
     """The budget of one training.
 
     Attributes:
-        epochs: At most.
+        epochs: The most epochs.
         patience: Epochs without a better score before it stops; ``None``: never.
-        learning_rate: At its highest.
-        weight_decay: Of the optimiser.
-        warmup: Share of all steps in which the rate rises.
-        schedule: How the rate falls.
-        batch_size: Rows a step (questions, for multiple choice), before accumulation.
-        accumulation: Batches a step.
-        max_grad_norm: Gradients are cut to it.
+        learning_rate: The highest learning rate.
+        weight_decay: Weight decay of the optimiser.
+        warmup: Share of all steps in which the learning rate rises.
+        schedule: How the learning rate falls.
+        batch_size: Rows a batch (questions, for multiple choice), before accumulation.
+        accumulation: Batches a step of the optimiser.
+        max_grad_norm: The norm that gradients are clipped to.
         bf16: Compute in bfloat16 (autocast).
         gradient_checkpointing: Less memory, more time.
-        eval_batch_size: Rows a batch when nothing is learnt.
+        eval_batch_size: Rows a batch in evaluation.
         tensorboard: Write logs for TensorBoard into the run's folder ``tensorboard``.
     """
 

@@ -1,4 +1,4 @@
-"""Batches of several tasks as one, for one pass of a model over the rows of all."""
+"""Batches of several tasks concatenated, for one forward pass over the rows of all."""
 
 from __future__ import annotations
 
@@ -10,55 +10,50 @@ from torch import Tensor, nn
 
 from graftwork.errors import TrainingError
 
-_IGNORED = -100  # what losses pass over
+_IGNORED = -100  # the label that losses ignore
 
 
 def merged(
     batches: Mapping[str, Mapping[str, Tensor]], padding: Mapping[str, int]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Batches of several tasks as one, and the labels of each by its name.
+    """The inputs of several tasks' batches as one batch, and the labels of each task.
 
     Args:
-        batches: Of each task: inputs ``(rows, positions, …)``, and ``"labels"`` where there are some.
-        padding: What an input is filled up with where its positions are fewer; 0 where not said.
+        batches: The batch of each task: inputs ``(rows, positions, …)``, and perhaps ``"labels"``.
+        padding: The value that each input is padded with to the most positions; 0 by default.
 
     Raises:
         TrainingError: If the tasks give the model different inputs.
     """
-    given = {name: set(batch) - {"labels"} for name, batch in batches.items()}
-    first, *others = given
+    keys = {name: set(batch) - {"labels"} for name, batch in batches.items()}
+    first, *others = keys
     for other in others:
-        if given[other] != given[first]:
-            ones, theirs = (", ".join(sorted(given[name])) for name in (first, other))
+        if keys[other] != keys[first]:
+            one, two = (", ".join(sorted(keys[name])) for name in (first, other))
             raise TrainingError(
-                f"{first!r} and {other!r} cannot be computed in one pass: the model is given {ones} for the one and {theirs} for "
+                f"{first!r} and {other!r} cannot be computed in one pass: the model is given {one} for the one and {two} for "
                 "the other"
             )
     inputs = {}
-    for key in sorted(given[first]):
-        longest = max(batch[key].shape[1] for batch in batches.values()) if _has_positions(batches, key) else None
-        inputs[key] = torch.cat([_filled(batch[key], longest, padding.get(key, 0)) for batch in batches.values()])
-    length = max(batch["input_ids"].shape[1] for batch in batches.values()) if "input_ids" in inputs else None
-    labels = {}
-    for name, batch in batches.items():
-        if "labels" not in batch:
-            continue
-        found = batch["labels"]
-        by_position = "input_ids" in batch and found.shape == batch["input_ids"].shape
-        labels[name] = _filled(found, length, _IGNORED) if by_position else found
+    for key in sorted(keys[first]):
+        parts = [batch[key] for batch in batches.values()]
+        if all(part.dim() == 2 for part in parts):
+            longest = max(part.shape[1] for part in parts)
+            parts = [_padded(part, longest, padding.get(key, 0)) for part in parts]
+        inputs[key] = torch.cat(parts)
+    labels = {name: batch["labels"] for name, batch in batches.items() if "labels" in batch}
+    for name, values in labels.items():
+        if "input_ids" in inputs and values.shape == batches[name]["input_ids"].shape:  # a label for each position
+            labels[name] = _padded(values, inputs["input_ids"].shape[1], _IGNORED)
     return inputs, labels
 
 
-def _has_positions(batches: Mapping[str, Mapping[str, Tensor]], key: str) -> bool:
-    return all(batch[key].dim() == 2 for batch in batches.values())
-
-
-def _filled(values: Tensor, length: int | None, padding: int) -> Tensor:
-    short = 0 if length is None else length - values.shape[1]
-    return nn.functional.pad(values, (0, short), value=padding) if short else values
+def _padded(values: Tensor, length: int, padding: int) -> Tensor:
+    missing = length - values.shape[1]
+    return nn.functional.pad(values, (0, missing), value=padding) if missing else values
 
 
 def padding_of(processor: Any) -> dict[str, int]:
-    """What inputs are filled up with, by their names."""
+    """The value that each input is padded with, by the input's name."""
     number = getattr(processor, "pad_token_id", None)
     return {"input_ids": 0 if number is None else int(number)}

@@ -1,4 +1,4 @@
-"""A Trainer for several tasks on one model: each batch goes through what its task has of it, and every task is scored."""
+"""A Trainer for several tasks on one model, each with a composition and a head; every task is scored."""
 
 from __future__ import annotations
 
@@ -25,33 +25,21 @@ Row = tuple[str, int]
 
 
 class TaskRoute(NamedTuple):
-    """How a task goes through the model.
-
-    Attributes:
-        composition: What is active.
-        head: The head in use.
-    """
+    """The composition that is active for a task, and the name of its head."""
 
     composition: Composition
     head: str
 
     def on(self, adapters: Handle) -> AbstractContextManager[None]:
-        """A model with the task on its route."""
+        """A context with the composition active in a model and the head in use."""
         return adapters.using(self.composition, head=self.head)
 
 
 class JointTrainer(RecipeTrainer):
-    """Trains what learns on the rows of several tasks; the best epoch is that of the best mean of their main metrics.
+    """A Trainer of the attached model on the rows of several tasks, which are given by name.
 
-    The loss of a batch is the mean over its rows, each by its own task's head.
-
-    Args:
-        model: The attached model.
-        args: Arguments of the Trainer.
-        encoded: The tasks with their features, by name.
-        routes: How each goes through the model.
-        batches: What is drawn.
-        callbacks: More of them.
+    The loss of a batch is the mean over its rows, each by its task's head. The best epoch is the one with the best mean of
+    the tasks' main metrics.
 
     Raises:
         AttachError: If nothing is attached to the model.
@@ -70,22 +58,22 @@ class JointTrainer(RecipeTrainer):
         super().__init__(
             model=model,
             args=args,
-            train_dataset=_Everything(encoded),
-            eval_dataset=_Everything({}),
+            train_dataset=_Rows(encoded),
+            eval_dataset=_Rows({}),
             data_collator=self._parts,
             callbacks=[FreshEpochs(args.seed), *callbacks],
         )
 
     def get_train_dataloader(self) -> DataLoader:
-        """The batches that are drawn, from the epoch that the training is in."""
+        """The batches that are drawn, from the current epoch on."""
         self.batches.epoch = lambda: self.state.epoch or 0.0
-        everything: Any = self.train_dataset
-        return DataLoader(everything, batch_sampler=self.batches, collate_fn=self._parts)
+        rows: Any = self.train_dataset
+        return DataLoader(rows, batch_sampler=self.batches, collate_fn=self._parts)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of a batch: of each task's part, weighed by its rows."""
+        """The sum of the losses of the tasks in a batch, each weighted by its share of the rows."""
         losses = []
         for task, share, batch in inputs["parts"]:
             with self.routes[task].on(self.adapters):
@@ -96,53 +84,52 @@ class JointTrainer(RecipeTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Score every task on its dev rows, and say the mean of the main metrics."""
-        of_tasks: dict[str, float] = {}
-        for task, encoded in self.encoded.items():
-            scores, _ = self.measured(task, encoded.task.dev)
-            of_tasks[f"{metric_key_prefix}_of_{task}"] = scores[encoded.task.metric]
-        mean, named = statistics.fmean(of_tasks.values()), mean_metric(one.task.metric for one in self.encoded.values())
-        # its name first: whoever looks on takes it from there
-        metrics = {f"{metric_key_prefix}_{named}": mean, **of_tasks, f"{metric_key_prefix}_score": mean}
+        """The main metric of every task on its dev rows, and their mean."""
+        of_tasks = {
+            f"{metric_key_prefix}_of_{task}": self.measured(task, encoded.task.dev)[0][encoded.task.metric]
+            for task, encoded in self.encoded.items()
+        }
+        mean, name = statistics.fmean(of_tasks.values()), mean_metric(one.task.metric for one in self.encoded.values())
+        # the main metric comes first: a listener takes its name from there
+        metrics = {f"{metric_key_prefix}_{name}": mean, **of_tasks, f"{metric_key_prefix}_score": mean}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def measured(self, task: str, rows: Rows) -> tuple[dict[str, float], list[Prediction]]:
-        """A task's metrics on some rows of it, and what it says of each.
+        """A task's metrics on some rows of it, and the prediction of each row.
 
         Raises:
             TrainingError: If the loss is not a number.
         """
         encoded = self.encoded[task]
         with self.routes[task].on(self.adapters):
-            found, loss = predictions_of(self._headed, encoded, rows, self.args.eval_batch_size, self.autocast)
+            predictions, loss = predictions_of(self._headed, encoded, rows, self.args.eval_batch_size, self.autocast)
         if loss is not None:
             self.require_finite(torch.tensor(loss), f"the loss on rows of {task}")
-        return scored(encoded.task, found, rows), found
+        return scored(encoded.task, predictions, rows), predictions
 
     def _parts(self, rows: Sequence[tuple[str, Feature]]) -> dict[str, Any]:
-        """A batch as one part a task: its name, its share of the rows, its own batch."""
+        """A batch as one part a task: its name, its share of the rows, its batch."""
         parts: list[tuple[str, float, dict[str, Tensor]]] = []
-        base = self._headed.base
         for task in dict.fromkeys(task for task, _ in rows):
             features = [feature for other, feature in rows if other == task]
             encoded = self.encoded[task]
-            batch = encoded.task.collate(features, encoded.processor, for_model=base)
+            batch = encoded.task.collate(features, encoded.processor, for_model=self._headed.base)
             parts.append((task, len(features) / len(rows), batch))
         return {"parts": parts}
 
 
 class JointBatches:
-    """The batches of several tasks, a function of the seed and the step alone: a training that is resumed draws the same.
+    """A sampler of batches of several tasks that depends on the seed and the step alone: a resumed training draws the same.
 
     Args:
         sizes: The number of rows of each task.
         batch_size: Rows a batch.
         mixing: How often each task is drawn.
-        mixed: Whether every row of a batch is drawn by itself; else all rows of a batch are of one task.
-        epochs: How many epochs there are. An epoch has as many batches as it takes to see all rows once.
-        seed: Of what is drawn.
+        mixed: Whether the task is drawn for every row; else all rows of a batch are of one task.
+        epochs: The number of epochs. An epoch has as many batches as there are in one pass over every task.
+        seed: Seed of what is drawn.
     """
 
     def __init__(
@@ -155,7 +142,7 @@ class JointBatches:
         self._sampler = TaskSampler(sizes, size, mixing=mixing, epochs=epochs, steps=steps, seed=seed)
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """The number of batches of an epoch."""
         return self._sampler.steps // self.batch_size if self.mixed else self._sampler.steps
 
     def __iter__(self) -> Iterator[list[Row]]:
@@ -169,8 +156,8 @@ class JointBatches:
                 batch = []
 
 
-class _Everything(Dataset):
-    """The rows of all tasks, by task and number."""
+class _Rows(Dataset):
+    """The features of all tasks' training rows, by task and row number."""
 
     def __init__(self, encoded: Mapping[str, Encoded]) -> None:
         self.features = {task: one.features(one.task.train, train=True) for task, one in encoded.items()}

@@ -1,4 +1,4 @@
-"""Running a model over features: batches of a like length, one output a feature, in the features' order."""
+"""Running a model over features, in batches of similar lengths; the outputs are in the features' order."""
 
 from __future__ import annotations
 
@@ -13,26 +13,17 @@ from torch import Tensor, nn
 
 from graftwork.attach import ModelWithHeads
 from graftwork.tasks import Kind, Prediction, Rows, Task
-from graftwork.training.encoding import Encoded, batch_of
+from graftwork.training.encoding import Encoded, Feature, batch_of
+
+Autocast = Callable[[], Any]  # makes the context that a model runs in
 
 
 def outputs_of(
-    model: ModelWithHeads,
-    kind: Kind,
-    features: Sequence[dict[str, Any]],
-    processor: Any,
-    batch_size: int,
-    autocast: Callable[[], Any] = contextlib.nullcontext,
+    model: ModelWithHeads, kind: Kind, features: Sequence[Feature], processor: Any, batch_size: int, autocast: Autocast
 ) -> tuple[list[Any], float | None]:
     """The model's output for each feature, as `Kind.decode` takes them, and the mean loss where there are labels.
 
-    Args:
-        model: The model, with what is to be computed active.
-        kind: Of the task; says whether tokens are generated or logits are read.
-        features: What `Kind.features` made.
-        processor: The same one.
-        batch_size: Features a batch.
-        autocast: Makes the context that the model runs in.
+    What is active in the model is computed; the task's kind decides whether tokens are generated or logits are read.
     """
     lengths = kind.lengths(features)
     order = sorted(range(len(features)), key=lambda n: -lengths[n])
@@ -51,26 +42,10 @@ def outputs_of(
     return found, total / counted if counted else None
 
 
-def measure(
-    model: ModelWithHeads,
-    encoded: Encoded,
-    rows: Rows,
-    batch_size: int,
-    autocast: Callable[[], Any] = contextlib.nullcontext,
-) -> tuple[dict[str, float], float | None]:
-    """A task's metrics on some rows of it, and the mean loss; with what is active."""
-    predictions, loss = predictions_of(model, encoded, rows, batch_size, autocast)
-    return scored(encoded.task, predictions, rows), loss
-
-
 def predictions_of(
-    model: ModelWithHeads,
-    encoded: Encoded,
-    rows: Rows,
-    batch_size: int,
-    autocast: Callable[[], Any] = contextlib.nullcontext,
+    model: ModelWithHeads, encoded: Encoded, rows: Rows, batch_size: int, autocast: Autocast
 ) -> tuple[list[Prediction], float | None]:
-    """What a task says of some rows of it, and the mean loss; with what is active."""
+    """The predictions for some rows of a task by what is active in a model, and the mean loss."""
     task, features = encoded.task, encoded.features(rows)
     outputs, loss = outputs_of(model, task.kind, features, encoded.processor, batch_size, autocast)
     return task.decode(outputs, features, rows, encoded.processor), loss
@@ -82,13 +57,13 @@ def scored(task: Task, predictions: Sequence[Prediction], rows: Rows) -> dict[st
 
 
 def number(score: float) -> float:
-    """A score; a correlation of constants, which is no number, is the worst there is."""
+    """A score; -1, the worst, for a correlation of constants, which is not a number."""
     return score if math.isfinite(score) else -1.0
 
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and afterwards as it was."""
+    """A context with the model in eval mode; afterwards it is in the mode that it was in."""
     training = model.training
     model.eval()
     try:
@@ -97,8 +72,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def autocast_as(model: ModelWithHeads, bf16: bool) -> Callable[[], Any]:
-    """Makes the context of bfloat16 where a budget says so, of nothing where it does not."""
+def autocast_as(model: ModelWithHeads, bf16: bool) -> Autocast:
+    """The context of bfloat16 on a model's device, or of nothing."""
     if not bf16:
         return contextlib.nullcontext
     return functools.partial(torch.autocast, model.device.type, dtype=torch.bfloat16)
@@ -106,9 +81,9 @@ def autocast_as(model: ModelWithHeads, bf16: bool) -> Callable[[], Any]:
 
 def _run(model: ModelWithHeads, kind: Kind, batch: dict[str, Tensor]) -> tuple[Sequence[Any], float | None]:
     if kind.generates:
-        given = {key: value for key, value in batch.items() if key != "labels"}
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
         loss = float(model(**batch).loss) if "labels" in batch else None
-        return list(model.generate(**given, **kind.generation()).cpu()), loss
+        return list(model.generate(**inputs, **kind.generation()).cpu()), loss
     output = model(**batch)
     logits = kind.reduce(output.logits, batch.get("labels"))
     return list(logits.float().cpu()), None if output.loss is None else float(output.loss)

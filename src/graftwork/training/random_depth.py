@@ -2,7 +2,7 @@
 
     n ~ uniform {0, …, most}
 
-One set of weights then serves every depth: `Drop` leaves out as many first layers at inference as time asks for.
+The same weights then serve every depth: at inference `Drop` leaves out as many first layers as the time allows.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from graftwork.errors import ConfigError
 
 
 def depth_at(step: int, most: int, seed: int = 0) -> int:
-    """How many first layers have no adapters at a step: the same on every process, and after an interruption."""
+    """The number of first layers without adapters at a step: the same on every process, and after an interruption."""
     return random.Random(f"{seed}, {step}").randint(0, most)
 
 
 class RandomDepth(TrainerCallback):
     """Draws, for every step of the optimiser, how many first layers have no adapters.
 
-    What is active when the training begins is active at full depth again behind every step, so that evaluation and
-    checkpoints know nothing of it. Data-parallel training has to expect weights without a gradient
-    (``ddp_find_unused_parameters=True``).
+    After every step, what was active when the training began is active again in all layers, so that evaluation and
+    checkpoints are as without it. Data-parallel training needs ``ddp_find_unused_parameters=True``: some weights have no
+    gradient.
 
     Args:
-        most: The largest number of layers left out; by default all but one. With all of them a step trains nothing but the
+        most: The largest number of layers left out; by default all but one. A step that leaves out all trains only the
             head.
-        seed: Of the numbers drawn; by default the training's.
+        seed: Seed of the numbers drawn; by default the training's.
 
     Raises:
-        ConfigError: If there are not so many layers (when the training begins).
+        ConfigError: If the model has fewer layers (when the training begins).
     """
 
     def __init__(self, most: int | None = None, seed: int | None = None) -> None:
@@ -59,13 +59,13 @@ class RandomDepth(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Leave out the first layers, as many as drawn."""
+        """Leave out the number of first layers that is drawn."""
         seed = args.seed if self.seed is None else self.seed
         composition, head = self._whole
         _handle(kwargs).activate(Drop(composition, layers=depth_at(state.global_step, self._range, seed)), head=head)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """The whole depth again."""
+        """Activate all layers again."""
         composition, head = self._whole
         _handle(kwargs).activate(composition, head=head)
 

@@ -1,4 +1,4 @@
-"""What the Trainers of a recipe have in common: exact when interrupted and resumed, stopped where a loss is no number."""
+"""What the Trainers of a recipe share: they resume exactly, and stop at a loss that is not a number."""
 
 from __future__ import annotations
 
@@ -17,25 +17,21 @@ from graftwork.training.trainer import AdapterTrainer
 
 
 class RecipeTrainer(AdapterTrainer):
-    """A Trainer whose checkpoints stand at the ends of epochs; `FreshEpochs` is to be among its callbacks."""
+    """A Trainer that saves checkpoints at the ends of epochs; it needs `FreshEpochs` among its callbacks."""
 
     def autocast(self) -> Any:
-        """The precision that the model is trained in."""
+        """The context of the precision that the model is trained in."""
         return self.compute_loss_context_manager()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """One step, refused where the loss is not a number: what was learnt so far would be lost with the next one."""
+        """Make one step; refuse a loss that is not a number, which would destroy the weights."""
         loss = super().training_step(*args, **kwargs)
         if self.state.global_step % max(int(self.args.logging_steps), 1) == 0 or loss.device.type == "cpu":
             self.require_finite(loss, "the loss")
         return loss
 
     def require_finite(self, loss: Tensor, what: str) -> None:
-        """Stop a training that has gone astray.
-
-        Raises:
-            TrainingError: If the value is not finite.
-        """
+        """Raise a `TrainingError` if a loss is not finite; ``what`` says which loss it is."""
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
                 f"{what} is {float(loss)} at step {self.state.global_step + 1} of {self.state.max_steps} (epoch "
@@ -44,26 +40,26 @@ class RecipeTrainer(AdapterTrainer):
             )
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Write a checkpoint; torch says of a full disk only that it could not write."""
+        """Write a checkpoint; a failure to write is an OSError whatever torch raises."""
         try:
             super()._save_checkpoint(*args, **kwargs)
         except GraftworkError:
             raise
         except (RuntimeError, SafetensorError) as error:
-            said = str(error).strip().splitlines()[0]
-            raise OSError(errno.EIO, f"the checkpoint could not be written: {said}") from error
+            reason = str(error).strip().splitlines()[0]
+            raise OSError(errno.EIO, f"the checkpoint could not be written: {reason}") from error
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Nothing: checkpoints stand at the ends of epochs, and `FreshEpochs` seeds every epoch by its number."""
+        """Do nothing: checkpoints are at the ends of epochs, and `FreshEpochs` seeds every epoch."""
 
     @property
     def _headed(self) -> ModelWithHeads:
-        model: Any = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
-        return model  # type: ignore[no-any-return]
+        model: ModelWithHeads = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
+        return model
 
 
 class FreshEpochs(TrainerCallback):
-    """Seeds everything random at the start of an epoch by its number: a run resumed there goes on as it would have."""
+    """A callback that seeds all random numbers by the epoch's number when it begins, so that a resumed run draws the same."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -77,18 +73,21 @@ class FreshEpochs(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Say the loss of the steps since it was said last: a resumed run could not count them."""
+        """Log the mean loss since the last log: a resumed run would not have those steps."""
         control.should_log = True
 
 
 class Patience(TrainerCallback):
-    """Stops when the best score is some evaluations old; reads it all off the history, so that resuming changes nothing."""
+    """A callback that stops when the best score is ``patience`` evaluations old.
+
+    It reads the scores from the Trainer's history, so that resuming changes nothing.
+    """
 
     def __init__(self, patience: int | None) -> None:
         self.patience = patience
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Look at the scores so far."""
+        """Stop if there was no better score for too long."""
         if run_out(scores_of(state), self.patience):
             control.should_training_stop = True
 
@@ -99,7 +98,7 @@ def scores_of(state: TrainerState) -> list[float]:
 
 
 def learnt(state: TrainerState) -> dict[str, Any]:
-    """What a training that has ended says of itself: its epochs and steps, the best epoch, and the curves of loss and score."""
+    """The facts of a training that has ended: its epochs and steps, the best epoch, and the curves of loss and score."""
     curve = scores_of(state)
     return {
         "epochs": len(curve),
@@ -113,5 +112,5 @@ def learnt(state: TrainerState) -> dict[str, Any]:
 
 
 def run_out(scores: Sequence[float], patience: int | None) -> bool:
-    """Whether the best score is so many epochs old."""
+    """Whether the best score is ``patience`` epochs old or more."""
     return patience is not None and bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= patience

@@ -1,4 +1,4 @@
-"""Which task a batch is of, where several are trained at once: with what probability, and which rows.
+"""Which task each batch is of when several are trained at once: the probabilities, and the rows.
 
     p_i ∝ n_i^α            n_i rows of task i
 
@@ -26,8 +26,8 @@ class TaskMixing(Options):
 
     Attributes:
         kind: ``"proportional"`` to the number of its rows, ``"uniform"``, ``"temperature"``, or ``"annealed"``.
-        temperature: T of the second to last: 1 is proportional, endless is uniform.
-        fall: How far α falls from 1 to the last epoch, where it is annealed.
+        temperature: T of ``"temperature"``: 1 is proportional, and the larger it is, the nearer to uniform.
+        fall: How far α falls from 1 to the last epoch, if ``"annealed"``.
 
     Raises:
         ConfigError: If a value is refused.
@@ -43,7 +43,7 @@ class TaskMixing(Options):
         within(self, "fall", 0.0, 1.0)
 
     def exponent(self, epoch: int = 1, epochs: int = 1) -> float:
-        """α in an epoch, the first being 1."""
+        """α in an epoch, counted from 1."""
         if self.kind == "annealed":
             return 1.0 - self.fall * (epoch - 1) / (epochs - 1) if epochs > 1 else 1.0
         return {"proportional": 1.0, "uniform": 0.0, "temperature": 1.0 / self.temperature}[self.kind]
@@ -53,8 +53,8 @@ class TaskMixing(Options):
 
         Args:
             sizes: The number of rows of each task.
-            epoch: Which one, from 1.
-            epochs: How many there are.
+            epoch: The epoch, counted from 1.
+            epochs: The number of epochs.
         """
         exponent, most = self.exponent(epoch, epochs), max(sizes.values())
         shares = {task: (size / most) ** exponent for task, size in sizes.items()}
@@ -66,7 +66,7 @@ class TaskBatch(NamedTuple):
     """The rows of one batch.
 
     Attributes:
-        task: Whose.
+        task: The task that they are of.
         rows: Their numbers in the task.
     """
 
@@ -77,16 +77,16 @@ class TaskBatch(NamedTuple):
 class TaskSampler:
     """Batches of several tasks, one task a batch; what is drawn depends on the seed and the step alone.
 
-    Each task is gone through in passes, every row once a pass, in an order of the pass's own; the last batch of a pass may
-    be smaller. Iterating goes on behind the batch that was handed out last, also after `load_state_dict`.
+    The rows of a task come in passes: every row once a pass, in another order each pass; the last batch of a pass may be
+    smaller. Iterating continues after the batch that was given last, also after `load_state_dict`.
 
     Args:
         sizes: The number of rows of each task.
         batch_size: Rows a batch; one number for all tasks, or one for each.
         mixing: How often each task is drawn.
-        epochs: How many epochs there are, as annealing counts them.
-        steps: Batches an epoch; by default as many as it takes to see all rows of all tasks once.
-        seed: Of everything that is drawn.
+        epochs: The number of epochs, for annealing.
+        steps: Batches an epoch; by default as many as there are in one pass over every task.
+        seed: Seed of everything that is drawn.
 
     Raises:
         ConfigError: If a task has no rows, or a number is refused.
@@ -105,12 +105,12 @@ class TaskSampler:
         if not sizes:
             raise ConfigError("TaskSampler: there are no tasks; give the number of rows of each")
         self.sizes = {task: _count(f"sizes[{task!r}]", size) for task, size in sizes.items()}
-        given = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(sizes, batch_size)
-        if set(given) != set(sizes):
+        by_task = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(sizes, batch_size)
+        if set(by_task) != set(sizes):
             raise ConfigError(
-                f"TaskSampler: batch_size is for {list(given)}, and the tasks are {list(sizes)}; give each one"
+                f"TaskSampler: batch_size is for {list(by_task)}, and the tasks are {list(sizes)}; give each one"
             )
-        self.batch_size = {task: _count(f"batch_size[{task!r}]", given[task]) for task in sizes}
+        self.batch_size = {task: _count(f"batch_size[{task!r}]", by_task[task]) for task in sizes}
         self.mixing = TaskMixing() if mixing is None else mixing
         self.epochs = _count("epochs", epochs)
         once = sum(self._batches(task) for task in sizes)
@@ -121,7 +121,7 @@ class TaskSampler:
         self._order: dict[str, tuple[int, list[int]]] = {}
 
     def __len__(self) -> int:
-        """Batches in all epochs together."""
+        """The number of batches in all epochs."""
         return self.epochs * self.steps
 
     def __iter__(self) -> Iterator[TaskBatch]:
@@ -133,27 +133,29 @@ class TaskSampler:
             yield TaskBatch(task, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands, as JSON values."""
+        """How far it is, as JSON values."""
         return {"step": self._step, "drawn": dict(self._drawn), "of": self._identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Stand where another sampler of the same tasks, batches and seed stood.
+        """Continue where another sampler of the same tasks, batches and seed was.
+
+        Args:
+            state: What its `state_dict` returned.
 
         Raises:
-            ConfigError: If the other one was made otherwise.
+            ConfigError: If the other sampler had other arguments.
         """
-        mine, theirs = self._identity(), state["of"]
-        differ = [key for key in mine if mine[key] != theirs.get(key)]
+        now, saved = self._identity(), state["of"]
+        differ = [f"{key} was {saved.get(key)!r} and is {now[key]!r}" for key in now if now[key] != saved.get(key)]
         if differ:
-            said = "; ".join(f"{key} was {theirs.get(key)!r} and is {mine[key]!r}" for key in differ)
-            raise ConfigError(f"TaskSampler: this is the state of another one: {said}")
+            raise ConfigError(f"TaskSampler: this is the state of another one: {'; '.join(differ)}")
         self._step, self._drawn = state["step"], dict(state["drawn"])
 
     def seek(self, step: int) -> None:
-        """Stand behind the first ``step`` batches, whatever was handed out: what is loaded ahead was not trained on.
+        """Continue after the first ``step`` batches, however many were given: some may have been loaded ahead.
 
         Raises:
-            ConfigError: If there are not so many.
+            ConfigError: If there are fewer.
         """
         if type(step) is not int or not 0 <= step <= len(self):
             raise ConfigError(f"TaskSampler: step is {step!r}; give a whole number from 0 to {len(self)}")
@@ -176,19 +178,13 @@ class TaskSampler:
         return tuple(self._order[task][1][batch * size : (batch + 1) * size])
 
     def _batches(self, task: str) -> int:
-        """Batches of a pass over a task."""
+        """The number of batches of a pass over a task."""
         return -(-self.sizes[task] // self.batch_size[task])
 
     def _identity(self) -> dict[str, Any]:
-        """What decides on what is drawn."""
-        return {
-            "sizes": self.sizes,
-            "batch_size": self.batch_size,
-            "mixing": dataclasses.asdict(self.mixing),
-            "epochs": self.epochs,
-            "steps": self.steps,
-            "seed": self.seed,
-        }
+        """The arguments that decide what is drawn."""
+        arguments = {key: getattr(self, key) for key in ("sizes", "batch_size", "mixing", "epochs", "steps", "seed")}
+        return {**arguments, "mixing": dataclasses.asdict(self.mixing)}
 
 
 def _count(what: str, value: Any) -> int:

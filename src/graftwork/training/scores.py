@@ -1,4 +1,4 @@
-"""What a task is scored on, and how what was trained does there."""
+"""The rows that a task is scored on, and its scores there."""
 
 from __future__ import annotations
 
@@ -13,25 +13,18 @@ _MEAN, _AND = "mean of ", " and "
 
 
 def mean_metric(metrics: Iterable[str]) -> str:
-    """What the mean of the scores of several tasks is called: ``mean of accuracy and f1``."""
+    """The name of the mean of several tasks' scores: ``mean of accuracy and f1``."""
     return _MEAN + _AND.join(dict.fromkeys(metrics))
 
 
 def metrics_in(metric: str) -> list[str]:
-    """The metrics that one is the mean of: those of `mean_metric`; of any other, itself."""
+    """The metrics that a name of `mean_metric` is made of; any other metric alone."""
     return metric.removeprefix(_MEAN).split(_AND) if metric.startswith(_MEAN) else [metric]
 
 
 def scored_task(task: Task, measure: Measure) -> tuple[Result, list[Any]]:
-    """A task's scores on every split, and its predictions on the one that counts.
-
-    Args:
-        task: The task.
-        measure: Gives metrics and predictions for rows.
-    """
-    found: dict[str, tuple[dict[str, float], list[Prediction]]] = {
-        split: measure(rows) for split, rows in splits_of(task).items()
-    }
+    """A task's scores on every split, and its predictions on the last: test, or dev where test has no answers."""
+    found = {split: measure(rows) for split, rows in splits_of(task).items()}
     on = "test" if "test" in found else "dev"
     scores = {split: metrics for split, (metrics, _) in found.items()}
     result = {
@@ -46,7 +39,7 @@ def scored_task(task: Task, measure: Measure) -> tuple[Result, list[Any]]:
 
 
 def splits_of(task: Task) -> dict[str, Rows]:
-    """The rows that a task is scored on: its dev rows, and its test rows where they have answers."""
+    """The rows that a task is scored on by split: its dev rows, and its test rows if all of them have answers."""
     splits: dict[str, Rows] = {"dev": task.dev}
     if task.test is not None and all(task.kind.answer(cells) is not None for cells in task.kind.cells(task.test)):
         splits["test"] = task.test

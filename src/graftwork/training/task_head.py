@@ -1,11 +1,11 @@
-"""Which of several tasks a text belongs to: a logistic regression over states of the frozen base, that knows its limits.
+"""Which of several tasks a text belongs to: a calibrated logistic regression over states of the frozen base.
 
-    p(task | e) = softmax((W e + b) / T)            e the text's state at length one
+    p(task | e) = softmax((W e + b) / T)            e the text's state, normalised to length one
     d(task, e)  = (e − m_task)ᵀ (C + εI)⁻¹ (e − m_task)
 
-W and b are fitted with a pull to zero; m are the tasks' means and C the covariance around them (Lee et al. 2018,
-arXiv:1807.03888), shrunk by ε. The temperature T, and how far from its mean a task's texts lie, are set on texts that were left
-out of the fit, a fifth at a time: what is fitted says nothing of how sure it may be.
+W and b are fitted with weight decay; m are the tasks' means and C the covariance around them (Lee et al. 2018,
+arXiv:1807.03888), shrunk by ε. The temperature T, and the distance of a task's texts from its mean, are computed on texts that
+were left out of the fit, a fifth at a time: on the fitted texts they would be too confident.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from graftwork.errors import ConfigError
 
 FEWEST = 5  # texts of a task: one for each part that is left out
 _PARTS = 5
-_PULL = 1e-3  # of the weights to zero; states have length one
+_DECAY = 1e-3  # of the weights to zero; states have length one
 _SHRINK = 0.1  # of the covariance to a multiple of the identity
-_DIRECTIONS = 256  # of the covariance that are kept: a square of the width would be large for a wide base
-_WITHIN = 0.95  # the share of a task's own texts that lie within its reach
+_DIRECTIONS = 256  # of the covariance that are kept: a width × width matrix would be large for a wide base
+_WITHIN = 0.95  # the share of a task's own texts that are within its reach
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +31,13 @@ class TaskHead:
     """Scores of tasks for states of texts, fitted by `TaskHead.fit`.
 
     Attributes:
-        weight: ``(tasks, width)``, the temperature in it.
-        bias: ``(tasks,)``, the same.
+        weight: W / T, ``(tasks, width)``.
+        bias: b / T, ``(tasks,)``.
         means: The tasks' mean states, ``(tasks, width)``.
         directions: The largest eigenvectors of the covariance around them, ``(directions, width)``.
         spread: Their eigenvalues, ``(directions,)``.
-        rest: What is added to each eigenvalue, ``(1,)``.
-        reach: The distance within which 95 % of a task's own texts lie, ``(tasks,)``.
+        rest: ε, which is added to each eigenvalue, ``(1,)``.
+        reach: The distance within which 95 % of a task's own texts are, ``(tasks,)``.
     """
 
     weight: Tensor
@@ -50,18 +50,18 @@ class TaskHead:
 
     @classmethod
     def fit(cls, states: Mapping[str, Tensor]) -> TaskHead:
-        """The head of some tasks, the same for the same states.
+        """The head of some tasks; equal states give an equal head.
 
         Args:
-            states: For each task those of its texts, ``(texts, width)``, about as many for each.
+            states: The states of each task's texts, ``(texts, width)``, about as many for each task.
 
         Raises:
             ConfigError: If there are fewer than two tasks, or fewer than five texts of one.
         """
         few = [name for name, rows in states.items() if len(rows) < FEWEST]
         if len(states) < 2 or few:
-            said = f"{few[0]!r} has {len(states[few[0]])} texts" if few else f"there are {len(states)} tasks"
-            raise ConfigError(f"{said}; give two tasks or more, with {FEWEST} texts or more each")
+            problem = f"{few[0]!r} has {len(states[few[0]])} texts" if few else f"there are {len(states)} tasks"
+            raise ConfigError(f"{problem}; give two tasks or more, with {FEWEST} texts or more each")
         rows = _unit(torch.cat([*states.values()]))
         counts = [len(one) for one in states.values()]
         tasks = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
@@ -86,22 +86,22 @@ class TaskHead:
         return cls(weight, bias, means, vectors[:_DIRECTIONS], spread[:_DIRECTIONS], rest, torch.zeros(count).double())
 
     def logits(self, states: Tensor) -> Tensor:
-        """Of each task for each state: ``(texts, tasks)``."""
+        """The logit of each task for each state: ``(texts, tasks)``."""
         return _unit(states) @ self.weight.T + self.bias
 
     def distances(self, states: Tensor) -> Tensor:
-        """From each state to each task's mean, in units of how texts vary: ``(texts, tasks)``."""
+        """The squared Mahalanobis distance of each state from each task's mean: ``(texts, tasks)``."""
         apart = _unit(states)[:, None] - self.means
         along = (apart @ self.directions.T).square() * (self.spread / (self.spread + self.rest))
         return (apart.square().sum(-1) - along.sum(-1)) / self.rest
 
     def probabilities(self, states: Tensor) -> Tensor:
-        """Of each task for each state: ``(texts, tasks)``."""
+        """The probability of each task for each state: ``(texts, tasks)``."""
         return self.logits(states).softmax(-1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What it is made of, by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """Its tensors by name."""
+        return dict(vars(self))
 
 
 def _unit(states: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def _unit(states: Tensor) -> Tensor:
 
 
 def _regression(rows: Tensor, tasks: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Multinomial logistic regression from zero, by all rows at once: nothing is drawn."""
+    """The weight and bias of a multinomial logistic regression, which starts at zero and sees all rows at once."""
     with torch.enable_grad():
         weight = torch.zeros(count, rows.shape[1], dtype=torch.double, requires_grad=True)
         bias = torch.zeros(count, dtype=torch.double, requires_grad=True)
@@ -117,7 +117,7 @@ def _regression(rows: Tensor, tasks: Tensor, count: int) -> tuple[Tensor, Tensor
 
         def loss() -> Tensor:
             steps.zero_grad()
-            value = nn.functional.cross_entropy(rows @ weight.T + bias, tasks) + _PULL / 2 * weight.square().sum()
+            value = nn.functional.cross_entropy(rows @ weight.T + bias, tasks) + _DECAY / 2 * weight.square().sum()
             value.backward()  # type: ignore[no-untyped-call]  # torch's own method has no annotations
             return value
 
@@ -126,7 +126,7 @@ def _regression(rows: Tensor, tasks: Tensor, count: int) -> tuple[Tensor, Tensor
 
 
 def _temperature(logits: Tensor, tasks: Tensor) -> float:
-    """By which the logits are divided, so that the probabilities of texts left out fit best (Guo et al. 2017)."""
+    """The temperature that fits the logits of texts left out best (Guo et al. 2017)."""
     tried = torch.logspace(-2, 2, 161, dtype=torch.double)
     losses = [nn.functional.cross_entropy(logits / temperature, tasks) for temperature in tried]
     return float(tried[torch.stack(losses).argmin()])

@@ -1,4 +1,4 @@
-"""A Trainer for one task: it scores by the task's own metrics, and is exact when it is interrupted and resumed."""
+"""A Trainer for one task: it scores by the task's own metrics, and resumes exactly after an interruption."""
 
 from __future__ import annotations
 
@@ -13,20 +13,14 @@ from transformers import TrainerCallback, TrainingArguments
 from graftwork.attach import ModelWithHeads
 from graftwork.tasks import Prediction, Rows
 from graftwork.training.encoding import Encoded
-from graftwork.training.outputs import measure, predictions_of, scored
+from graftwork.training.outputs import predictions_of, scored
 from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
 
 _CHUNK = 50  # batches whose rows are sorted by length together
 
 
 class TaskTrainer(RecipeTrainer):
-    """Trains what learns on a task's rows, and scores on its dev rows at every evaluation.
-
-    Args:
-        model: The attached model.
-        args: Arguments of the Trainer.
-        encoded: The task and its features.
-        callbacks: More of them.
+    """A Trainer of the attached model on a task's rows; every evaluation scores its dev rows.
 
     Raises:
         AttachError: If nothing is attached to the model.
@@ -53,7 +47,7 @@ class TaskTrainer(RecipeTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Score on the dev rows, as `Task.score` does, and say the loss.
+        """The scores on the dev rows, as `Task.score` gives them, and the loss.
 
         Raises:
             TrainingError: If the loss or the score is not a number.
@@ -70,12 +64,16 @@ class TaskTrainer(RecipeTrainer):
 
     def measure(self, rows: Rows) -> tuple[dict[str, float], float | None]:
         """The task's metrics on some rows of it, and the mean loss."""
-        return measure(self._headed, self._encoded, rows, self.args.eval_batch_size, self.autocast)
+        predictions, loss = self._predictions(rows)
+        return scored(self.task, predictions, rows), loss
 
     def measured(self, rows: Rows) -> tuple[dict[str, float], list[Prediction]]:
-        """The task's metrics on some rows of it, and what it says of each."""
-        found, _ = predictions_of(self._headed, self._encoded, rows, self.args.eval_batch_size, self.autocast)
-        return scored(self.task, found, rows), found
+        """The task's metrics on some rows of it, and the prediction of each row."""
+        predictions, _ = self._predictions(rows)
+        return scored(self.task, predictions, rows), predictions
+
+    def _predictions(self, rows: Rows) -> tuple[list[Prediction], float | None]:
+        return predictions_of(self._headed, self._encoded, rows, self.args.eval_batch_size, self.autocast)
 
     def _batch(self, features: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         model: Any = self.model
@@ -84,12 +82,15 @@ class TaskTrainer(RecipeTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         features = self.features(self.task.train, train=True)
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        # asked for anew: a resumed training puts another state in its place
+        # a function, because a resumed training replaces the state
         return ByLength(self.task.lengths(features), size, self.args.seed, lambda: self.state.epoch or 0.0)
 
 
 class ByLength(Sampler[int]):
-    """Rows in a random order in which neighbours have a like length; a function of the seed and the epoch alone."""
+    """A sampler of rows in a random order in which the rows of a batch have similar lengths.
+
+    The order depends on the seed and the epoch alone.
+    """
 
     def __init__(self, lengths: Sequence[int], batch: int, seed: int, epoch: Callable[[], float]) -> None:
         self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, epoch
@@ -104,9 +105,8 @@ class ByLength(Sampler[int]):
         size = self.batch * _CHUNK
         chunks = [sorted(order[n : n + size], key=lambda i: -self.lengths[i]) for n in range(0, len(order), size)]
         batches = [chunk[n : n + self.batch] for chunk in chunks for n in range(0, len(chunk), self.batch)]
-        # the last batch may be a smaller one, and has to stay the last: a resumed run counts whole batches
-        whole = [b for b in batches if len(b) == self.batch]
-        rest = [i for b in batches if len(b) < self.batch for i in b]
-        shuffled = torch.randperm(len(whole), generator=generator).tolist()
-        yield from (i for n in shuffled for i in whole[n])
-        yield from rest
+        # a smaller last batch stays the last one: a resumed run counts whole batches
+        smaller = batches.pop() if len(order) % self.batch else []
+        for n in torch.randperm(len(batches), generator=generator).tolist():
+            yield from batches[n]
+        yield from smaller

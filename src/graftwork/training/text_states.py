@@ -1,4 +1,4 @@
-"""What the plain base makes of texts: the mean of its last hidden states, the features that texts are compared by."""
+"""Texts as vectors to compare them by: the mean of the plain base's last hidden states."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graftwork.errors import ConfigError
 from graftwork.heads.pooling import pool
 from graftwork.training.outputs import evaluating
 
-_ENDLESS = 1_000_000  # tokenizers that do not know a model's length say a number like 10^30
+_ENDLESS = 1_000_000  # tokenizers that do not know the model's length have a number like 10^30
 
 
 @torch.no_grad()
@@ -23,11 +23,11 @@ def text_states(
     """The plain base's last hidden states (its encoder's, where it has one), averaged over each text: ``(texts, width)``.
 
     Args:
-        adapters: The handle; nothing is active while the base reads.
+        adapters: The handle of the model; no adapter is active in the pass.
         texts: The texts.
-        tokenizer: Of the base.
+        tokenizer: The base's tokenizer.
         batch_size: Texts a batch.
-        max_length: In tokens, where that is less than the tokenizer's own limit; longer texts are cut.
+        max_length: The most tokens of a text, if less than the tokenizer's own limit; longer texts are cut.
 
     Raises:
         ConfigError: If there are no texts, or the tokenizer cannot pad them.
@@ -39,18 +39,13 @@ def text_states(
     own = getattr(tokenizer, "model_max_length", None) or _ENDLESS
     limits = [int(limit) for limit in (own, max_length) if limit is not None and limit < _ENDLESS]
     limit = min(limits, default=None)
+    options = {"padding": True, "truncation": limit is not None, "max_length": limit, "return_tensors": "pt"}
     every, found = list(texts), []
     model = _bare(adapters.model)
     device = next(adapters.model.parameters()).device
     with evaluating(adapters.model), adapters.using(None):
         for start in range(0, len(every), batch_size):
-            batch = tokenizer(
-                every[start : start + batch_size],
-                padding=True,
-                truncation=limit is not None,
-                max_length=limit,
-                return_tensors="pt",
-            ).to(device)
+            batch = tokenizer(every[start : start + batch_size], **options).to(device)
             outputs = model(**batch)
             states = outputs["last_hidden_state"] if hasattr(outputs, "keys") else outputs[0]
             found.append(pool(states.float(), batch, "mean").cpu())
@@ -58,7 +53,7 @@ def text_states(
 
 
 def _bare(model: nn.Module) -> nn.Module:
-    """The model inside that ends with states: without heads, the encoder alone where there is one."""
+    """The model without its head; only the encoder of an encoder-decoder."""
     inner: Any = model
     while isinstance(base := getattr(inner, "base_model", None), nn.Module) and base is not inner:
         inner = base

@@ -1,8 +1,8 @@
-"""Several adapters learnt at once on one frozen model: one pass over the rows of all tasks, each adapter for itself.
+"""Training several adapters at once on one frozen model, in one forward pass over the rows of all tasks.
 
-A frozen model's adapters have no weight in common, so the gradient of the sum of their losses is, for each, the gradient of
-its own. Each has its own rows, loss, clipping, schedule, optimiser, seed and early stopping, and comes out as if it had
-been trained alone; only what is random in a forward pass (dropout) is drawn in another order.
+The adapters have no weight in common, so the gradient of the sum of their losses is, for each, the gradient of its own
+loss. Each has its own rows, loss, clipping, schedule, optimiser, seed and early stopping, and comes out as if it had been
+trained alone; only what is random in a forward pass (dropout) is drawn in another order.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from graftwork.errors import TrainingError
 from graftwork.training.adapter_learner import Learner
 from graftwork.training.concatenated_batches import merged, padding_of
 from graftwork.training.encoding import batch_of
-from graftwork.training.outputs import autocast_as, measure
+from graftwork.training.outputs import autocast_as, predictions_of, scored
 
-CHECKPOINT = "together.pt"  # behind the SHA-256 of its content
+CHECKPOINT = "together.pt"  # the SHA-256 of its content, then the content
 _DIGEST = hashlib.sha256().digest_size
 
 OnEpoch = Callable[[Learner, int, float], None]
@@ -45,22 +45,21 @@ def train_together(
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Train several adapters, each with its own task; they end with their best weights.
+    """Train several adapters, each on its own task; they end with their best weights.
 
     Args:
         adapters: The handle of a `ModelWithHeads` model that has the adapters, each with its head.
-        learners: What each learns from.
-        seed: Of what is random in the passes.
-        folder: Where checkpoints are kept, at every end of an epoch; a training that was interrupted goes on from there.
-        on_epoch: Is called with the learner, the epoch and the score whenever one has ended an epoch.
-        on_step: Is called with the learner whenever one has made a step.
+        learners: The adapters' tasks and budgets.
+        seed: Seed of what is random in the forward passes.
+        folder: Where a checkpoint is written at every end of an epoch; an interrupted training resumes from there.
+        on_epoch: Called with the learner, the epoch and the score whenever a learner has ended an epoch.
+        on_step: Called with the learner whenever a learner has made a step.
 
     Returns:
-        For each adapter its scores on its dev rows.
+        The scores of each adapter on its dev rows.
 
     Raises:
-        TrainingError: If two share a name or weights, a loss is not a number, or the adapters compute in different
-            precisions.
+        TrainingError: If two have the same name, a loss is not a number, or the budgets ask for different precisions.
     """
     learn_together(adapters, learners, seed=seed, folder=folder, on_epoch=on_epoch, on_step=on_step)
     return {learner.name: _scores(adapters, learner) for learner in learners}
@@ -75,12 +74,13 @@ def learn_together(
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
 ) -> None:
-    """What `train_together` does, without scoring the best weights once more: for one who measures them by itself."""
+    """Do what `train_together` does, without scoring the best weights at the end."""
     _refuse(adapters, learners)
     names = [learner.name for learner in learners]
     adapters.train_only(names, active=BatchSplit(*names, batch_sizes=[1] * len(names)))
     for learner in learners:
-        learner.begin(adapters.model, _weights(adapters, learner.name))
+        weights = [tensor for tensor in tensors_of(adapters, learner.name).values() if tensor.requires_grad]
+        learner.begin(adapters.model, weights)
     rounds = _resume(learners, folder)
     autocast = autocast_as(adapters.model, learners[0].budget.bf16)  # type: ignore[arg-type]
     adapters.model.train()
@@ -88,16 +88,21 @@ def learn_together(
         set_seed((seed * 100_003 + rounds + 1) % 2**31)
         with autocast():
             losses = _losses(adapters, live)
-        extra = adapters.auxiliary_loss_or_none() if len(live) > 1 else None  # one head's loss has it already
+        extra = adapters.auxiliary_loss_or_none() if len(live) > 1 else None  # the loss of one head includes it
         summed = [*losses, *([] if extra is None else [extra.to(losses[0].device)])]
         torch.stack([loss.float() if loss.dtype != torch.float64 else loss for loss in summed]).sum().backward()
         rounds += 1
-        over = [learner for learner, loss in zip(live, losses, strict=True) if _step(learner, loss, on_step)]
-        for learner in over:
+        at_epoch_end = []
+        for learner, loss in zip(live, losses, strict=True):
+            if learner.step(loss):
+                at_epoch_end.append(learner)
+            if on_step is not None:
+                on_step(learner)
+        for learner in at_epoch_end:
             learner.scored(_scores(adapters, learner)[learner.encoded.task.metric])
             if on_epoch is not None:
                 on_epoch(learner, len(learner.scores), learner.scores[-1])
-        if over and folder is not None:
+        if at_epoch_end and folder is not None:
             _keep(learners, rounds, folder)
     for learner in learners:
         learner.keep_best()
@@ -119,58 +124,47 @@ def _refuse(adapters: Adapters, learners: Sequence[Learner]) -> None:
         raise TrainingError("bf16 differs between the adapters; they are computed in one pass, so give all the same")
 
 
-def _weights(adapters: Adapters, name: str) -> list[Tensor]:
-    return [tensor for tensor in tensors_of(adapters, name).values() if tensor.requires_grad]
-
-
 def _losses(adapters: Adapters, live: Sequence[Learner]) -> list[Tensor]:
     """The loss of each learner over its own rows, in one pass."""
     model: Any = adapters.model
-    chosen = [learner.next_batch() for learner in live]
-    batches = [
-        batch_of(model, learner.encoded.task.kind, features, learner.encoded.processor)
-        for learner, features in zip(live, chosen, strict=True)
-    ]
-    names = [learner.name for learner in live]
-    inputs, labels = merged(dict(zip(names, batches, strict=True)), padding_of(live[0].encoded.processor))
-    sizes = [len(next(iter(batch.values()))) for batch in batches]
-    with adapters.using(BatchSplit(*names, batch_sizes=sizes)):
+    batches = {
+        learner.name: batch_of(model, learner.encoded.task.kind, learner.next_batch(), learner.encoded.processor)
+        for learner in live
+    }
+    inputs, labels = merged(batches, padding_of(live[0].encoded.processor))
+    sizes = [len(next(iter(batch.values()))) for batch in batches.values()]
+    with adapters.using(BatchSplit(*batches, batch_sizes=sizes)):
         output = model(**inputs, labels=labels)
-    return [output.loss] if len(live) == 1 else [output.by_head[name].loss for name in names]
-
-
-def _step(learner: Learner, loss: Tensor, on_step: OnStep | None) -> bool:
-    ended = learner.step(loss)
-    if on_step is not None:
-        on_step(learner)
-    return ended
+    return [output.loss] if len(live) == 1 else [output.by_head[name].loss for name in batches]
 
 
 def _scores(adapters: Adapters, learner: Learner) -> dict[str, float]:
+    """The metrics of a learner's adapter on its dev rows."""
     model: Any = adapters.model
-    budget = learner.budget
+    encoded, budget = learner.encoded, learner.budget
+    autocast = autocast_as(model, budget.bf16)
     with adapters.using(learner.name):
-        autocast = autocast_as(model, budget.bf16)
-        return measure(model, learner.encoded, learner.encoded.task.dev, budget.eval_batch_size, autocast)[0]
+        predictions, _ = predictions_of(model, encoded, encoded.task.dev, budget.eval_batch_size, autocast)
+    return scored(encoded.task, predictions, encoded.task.dev)
 
 
 def _keep(learners: Sequence[Learner], rounds: int, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    made = io.BytesIO()
-    torch.save({"rounds": rounds, "learners": {learner.name: learner.state() for learner in learners}}, made)
-    data = made.getvalue()
+    buffer = io.BytesIO()
+    torch.save({"rounds": rounds, "learners": {learner.name: learner.state() for learner in learners}}, buffer)
+    data = buffer.getvalue()
     replace_file(folder / CHECKPOINT, hashlib.sha256(data).digest() + data)
 
 
 def _resume(learners: Sequence[Learner], folder: Path | None) -> int:
-    """Go on from a checkpoint where there is one that is whole; the number of rounds so far."""
+    """Resume from the checkpoint if there is one that is undamaged; return the number of rounds so far."""
     path = None if folder is None else folder / CHECKPOINT
     if path is None or not path.is_file():
         return 0
     whole = path.read_bytes()
     digest, data = whole[:_DIGEST], whole[_DIGEST:]
     if hashlib.sha256(data).digest() != digest:
-        warnings.warn(f"{path} is damaged, and left out; the training begins anew", stacklevel=3)
+        warnings.warn(f"{path} is damaged and is ignored; the training begins anew", stacklevel=3)
         return 0
     saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     if set(saved["learners"]) != {learner.name for learner in learners}:

@@ -1,4 +1,4 @@
-"""A Trainer whose checkpoints hold what learns and nothing of the frozen base."""
+"""A Trainer whose checkpoints hold the trained weights and nothing of the frozen base, and the callback that it has."""
 
 from __future__ import annotations
 
@@ -7,28 +7,40 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from graftwork.attach import Handle, added_apart, handle_of
 from graftwork.checkpoint import has_progress, restore_progress, save_progress
 from graftwork.errors import AttachError
-from graftwork.training.callback import AdapterCallback
 
-_ARGUMENTS = "training_args.bin"
+
+class AdapterCallback(TrainerCallback):
+    """A callback that counts the optimiser's steps for an attached model, by which a fusion's temperature falls.
+
+    `AdapterTrainer` has one; give one to a `transformers.Trainer` that trains a fusion with a temperature.
+    """
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count a step, if the optimiser made one: mixed precision skips some."""
+        if not getattr(kwargs.get("optimizer"), "step_was_skipped", False):
+            model = kwargs["model"]
+            handle_of(getattr(model, "module", model)).on_optimizer_step()
 
 
 class AdapterTrainer(Trainer):
-    """A `transformers.Trainer` for an attached model: checkpoints of adapters alone.
+    """A `transformers.Trainer` for an attached model: its checkpoints hold the adapters and not the base.
 
-    Use it as any Trainer, after `train_only`. A checkpoint holds the adapters and fusions that learn with their heads,
-    and whatever else learns; with Trainer's own files beside them ``resume_from_checkpoint`` continues exactly, on a
-    model that was attached and given the same adapters and the same `train_only` as when the training began.
+    Use it as any Trainer, after `train_only`. A checkpoint holds the adapters and fusions that are trained, their heads,
+    and any other trainable weights, next to Trainer's own files. ``resume_from_checkpoint`` continues exactly, on a model
+    that was attached and given the same adapters and the same `train_only` as when the training began.
     ``load_best_model_at_end`` works. ``<checkpoint>/graftwork`` is a folder that `Adapters.load` reads.
 
-    Checkpoints of a plain Trainer, with the base in them, can be resumed too.
+    A checkpoint of a plain Trainer, which holds the base, can be resumed too.
 
-    In front of another Trainer it does the same for that: ``class Both(AdapterTrainer, SentenceTransformerTrainer)`` loads the
-    best adapters at the end, where a SentenceTransformerTrainer alone cannot load them, says so in its log, and keeps the last.
+    As a mixin it does the same for another Trainer: ``class Both(AdapterTrainer, SentenceTransformerTrainer)`` loads the
+    best adapters at the end. A SentenceTransformerTrainer alone cannot: it logs that, and keeps the last ones.
 
     Raises:
         AttachError: If nothing is attached to the model, or its weights are sharded (FSDP, DeepSpeed).
@@ -36,7 +48,7 @@ class AdapterTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.adapters  # noqa: B018  # nothing attached is an error now, not at the first checkpoint
+        self.adapters  # noqa: B018  # raises now, not at the first checkpoint, where nothing is attached
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise AttachError(
                 "AdapterTrainer does not gather sharded weights; use transformers.Trainer with FSDP or DeepSpeed"
@@ -53,24 +65,24 @@ class AdapterTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Trainer's loss, and in training the extra losses of what learns, however the loss is made of the outputs."""
+        """Trainer's loss, plus in training the extra losses of what is trained, however the loss is computed."""
         adapters = self.adapters
         with added_apart(adapters.runtime):
-            found: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            result: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         extra = adapters.auxiliary_loss_or_none() if model.training else None
         if extra is None:
-            return found
-        loss, outputs = found if return_outputs else (found, None)
+            return result
+        loss, outputs = result if return_outputs else (result, None)
         if self._is_scaled(num_items_in_batch):
             extra = extra / getattr(self, "current_gradient_accumulation_steps", 1)
         loss = loss + extra.to(loss.device)
         return (loss, outputs) if return_outputs else loss
 
     def _is_scaled(self, num_items_in_batch: Any) -> bool:
-        """Whether the loss of a micro-batch is a part of the step's already; Trainer divides any other by their number."""
-        said: bool | None = getattr(self, "loss_is_scaled_for_ga", None)  # not in the oldest transformers
-        if said is not None:
-            return said
+        """Whether the loss of a micro-batch is already divided by their number; else Trainer does that afterwards."""
+        scaled: bool | None = getattr(self, "loss_is_scaled_for_ga", None)  # not in the oldest transformers
+        if scaled is not None:
+            return scaled
         return self.compute_loss_func is not None or (self.model_accepts_loss_kwargs and num_items_in_batch is not None)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -81,7 +93,7 @@ class AdapterTrainer(Trainer):
         tokenizer = self.processing_class or getattr(self.data_collator, "tokenizer", None)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
-        torch.save(self.args, folder / _ARGUMENTS)
+        torch.save(self.args, folder / "training_args.bin")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if has_progress(Path(resume_from_checkpoint)):

@@ -1,1 +1,1 @@
-"""Where the weights of adapters live in a model, and in what form the base keeps its own."""
+"""Where the weights of adapters are in a model, and how the base keeps its own."""

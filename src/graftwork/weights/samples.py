@@ -1,4 +1,4 @@
-"""A few values of a weight, by which it is known again; and which weights can be looked at."""
+"""A few values of each weight, by which a base is recognised; and which weights have values that can be read."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PRECISIONS = (*_HALVES, torch.float32, torch.float64)
 
 
 def samples(tensors: Mapping[str, Tensor]) -> dict[str, Sample]:
-    """A few values of each of some tensors."""
+    """A few values of each tensor, by name."""
     return {name: sampled(tensor) for name, tensor in tensors.items()}
 
 
 def sampled(tensor: Tensor) -> Sample:
-    """A few values of a tensor, evenly spread, exact; none of one that is quantised, of integers, or without values."""
+    """A few values of a tensor, exact and evenly spaced; empty for one whose values cannot be read (`has_values`)."""
     if not has_values(tensor):
         return ()
     last = tensor.numel() - 1
@@ -31,7 +31,7 @@ def sampled(tensor: Tensor) -> Sample:
 
 
 def same(one: Sample, other: Sample) -> bool:
-    """Whether two samples are of one weight, one of them perhaps rounded to half precision."""
+    """Whether two samples are of the same weight, one of them possibly rounded to half precision."""
     if one == other:
         return True
     if len(one) != len(other):
@@ -45,25 +45,23 @@ def same(one: Sample, other: Sample) -> bool:
 
 
 def has_values(tensor: Tensor) -> bool:
-    """Whether the values of a weight can be looked at: not of one without storage, of integers, or quantised."""
-    if tensor.is_meta or not tensor.is_floating_point() or not tensor.numel():
-        return False
-    return not is_quantised(tensor)
+    """Whether a tensor has float values that can be read: none if it is empty, quantised, or on the meta device."""
+    return not tensor.is_meta and tensor.is_floating_point() and tensor.numel() > 0 and not is_quantised(tensor)
 
 
 def is_quantised(tensor: Tensor) -> bool:
-    """Whether a tensor stands for values that it keeps as other tensors, as one of torchao does; one that is sharded does not."""
+    """Whether a tensor keeps its values in other tensors, as those of torchao do; a sharded one (a DTensor) does not count."""
     return is_traceable_wrapper_subclass(tensor) and not hasattr(tensor, "full_tensor")
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that is sharded over processes, each of which has to ask for it; every other tensor itself."""
-    gather = getattr(tensor, "full_tensor", None)  # a DTensor; to import its class takes a second
+    """The whole of a sharded tensor, for which every process must call this; any other tensor itself."""
+    gather = getattr(tensor, "full_tensor", None)  # of a DTensor; importing its class takes a second
     return tensor if gather is None else gather()
 
 
 def _precision(values: Tensor) -> torch.dtype:
-    """The narrowest dtype that holds all of some values."""
+    """The narrowest dtype that represents all values exactly."""
     return next(d for d in _PRECISIONS if torch.equal(values.to(d).double().nan_to_num(), values.nan_to_num()))
 
 

@@ -1,6 +1,6 @@
-"""Tied weights in a ``state_dict``: each once when it is written, under all its names when it is read.
+"""Tied weights in a ``state_dict``: written once, read under all their names.
 
-A plain Trainer writes the tensors of a model that is not of transformers by safetensors, which takes none twice.
+A Trainer writes a model that is not of transformers with safetensors, which refuses a tensor under two names.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from torch import nn
 
 
 def each_once(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-    """Leave out every further name of a tied weight; a hook of ``state_dict``."""
+    """Keep one name of each tied weight; a hook of ``state_dict``."""
     for names in _tied(module):
         for name in names[1:]:
             state.pop(prefix + name, None)
 
 
 def all_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Give a tied weight under all its names, whichever is there; a hook of ``load_state_dict``."""
+    """Add a tied weight under all its names, whichever of them is in the file; a hook of ``load_state_dict``."""
     for names in _tied(module):
-        there = next((state[prefix + name] for name in names if prefix + name in state), None)
-        for name in names if there is not None else ():
-            state.setdefault(prefix + name, there)
+        tensor = next((state[prefix + name] for name in names if prefix + name in state), None)
+        for name in names if tensor is not None else ():
+            state.setdefault(prefix + name, tensor)
 
 
 def _tied(module: nn.Module) -> Iterator[list[str]]:
-    """The names of each weight that has several."""
+    """The names of each weight that has more than one."""
     names: dict[int, list[str]] = {}
     for name, p in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(p), []).append(name)
-    yield from (several for several in names.values() if len(several) > 1)
+    yield from (tied for tied in names.values() if len(tied) > 1)

@@ -13,7 +13,7 @@ from transformers import ViTConfig, ViTImageProcessor
 from graftwork.errors import TaskError
 from graftwork.tasks import Task, TaskSpec
 from graftwork.tasks.images import PlainImages
-from graftwork.tasks.reading.image_folder import IMAGES
+from graftwork.tasks.reading.splits import IMAGES
 
 pillow = pytest.importorskip("PIL.Image")
 

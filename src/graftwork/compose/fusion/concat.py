@@ -24,7 +24,11 @@ from graftwork.methods.layers.contract import cast
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConcatConfig(LearnedConfig):
-    """How a Concat is made; it has no options but the dtype of its weights."""
+    """How a Concat is made; it has no options but the dtype of its weights.
+
+    Example:
+        >>> adapters.add_fusion(gw.Concat("a", "b", name="ab"), gw.ConcatConfig(dtype="float32"))
+    """
 
     def build(self, block: Learned, place: Place, shared: nn.Module | None = None) -> ConcatModule:
         return ConcatModule(block, place.site.width, self.torch_dtype)

@@ -43,6 +43,9 @@ class FusionConfig(LearnedConfig):
 
     Raises:
         ConfigError: If a value is refused.
+
+    Example:
+        >>> adapters.add_fusion(gw.Fuse("a", "b", name="ab"), gw.FusionConfig(value=False))
     """
 
     query: str = "normed"

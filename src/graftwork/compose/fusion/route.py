@@ -41,6 +41,10 @@ class Route(Learned):
         *children: The pool, in no particular order.
         name: The name of the gate. By default made of the children.
         norms: ``"base"`` uses the base's norms where the children's own differ; without it that is an error.
+
+    Example:
+        >>> adapters.add_fusion(gw.Route("a", "b", name="ab"))
+        >>> adapters.train_only("ab")
     """
 
     kind = "route"
@@ -64,6 +68,9 @@ class RouteConfig(LearnedConfig):
 
     Raises:
         ConfigError: If a value is refused.
+
+    Example:
+        >>> adapters.add_fusion(gw.Route("a", "b", name="ab"), gw.RouteConfig(top_k=1))
     """
 
     top_k: int = 2

@@ -42,6 +42,10 @@ class ScaLearn(Learned):
         *children: The pool, in no particular order.
         name: The name of the scales. By default made of the children.
         norms: ``"base"`` uses the base's norms where the children's own differ; without it that is an error.
+
+    Example:
+        >>> adapters.add_fusion(gw.ScaLearn("a", "b", name="ab"))
+        >>> adapters.train_only("ab")
     """
 
     kind = "scalearn"
@@ -60,6 +64,9 @@ class ScaLearnConfig(LearnedConfig):
 
     Raises:
         ConfigError: If a value is refused.
+
+    Example:
+        >>> adapters.add_fusion(gw.ScaLearn("a", "b", name="ab"), gw.ScaLearnConfig(across_layers=True))
     """
 
     uniform: bool = False

@@ -1,1 +1,1 @@
-"""Methods held against each other: what is trained for it, and how sure a difference is."""
+"""Comparisons of methods: what is trained for them, and how certain a difference is."""

@@ -1,4 +1,4 @@
-"""Methods on the same tasks, seeds and budget: trained, their costs measured, and how sure their differences are.
+"""Methods on the same tasks, seeds and budget: trained, their costs measured, and how certain their differences are.
 
 comparison(recipe, names) ── run ── results, predictions ──┬── comparison.json
                              costs ── costs.json ──────────┘
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.errors import TrainingError
-from graftwork.experiments.comparing.bootstrap import Difference, Drawn, Resampling, difference, mean_difference
+from graftwork.experiments.comparing.bootstrap import Drawn, Resampling, mean_difference
 from graftwork.experiments.comparing.selection import comparison, grown
 from graftwork.experiments.costing.costs import measure_costs, read_costs
 from graftwork.experiments.kinds import REFERENCE, Unit
@@ -24,11 +24,11 @@ from graftwork.experiments.running.records import Comparison, read_record
 from graftwork.experiments.running.results import read_results
 from graftwork.experiments.running.run import read_tasks
 from graftwork.experiments.running.run import run as train
-from graftwork.tasks import Task
+from graftwork.tasks import Rows, Task
 from graftwork.training.scores import splits_of
 
 Row = dict[str, Any]
-# Of each line of a task, for each seed, the score with all its draws.
+# For each line of a task, by seed, the score with all its draws.
 Draws = Mapping[str, Mapping[int, Drawn]]
 
 
@@ -51,12 +51,12 @@ def compare(
         names: What is compared (see `comparison`).
         run: The folder for its files; made where it is not there.
         root: What the recipe's paths are relative to: its own folder.
-        watcher: Is told of everything that happens.
+        watcher: A listener that is called with everything that happens.
         costs: Whether time and memory are measured. That starts processes: call it under ``if __name__ == "__main__"``.
         redo: As for `run`.
 
     Returns:
-        What ``comparison.json`` says (see `compared`).
+        The content of ``comparison.json`` (see `compared`).
 
     Raises:
         RecipeError: If a name is not known, the folder is in use, or was begun with another recipe.
@@ -64,30 +64,30 @@ def compare(
         TrainingError: If trainings failed, when the others are compared; or at once where nothing can be written.
     """
     folder, at = Path(run), Path(root)
-    asked, failed = grown(comparison(recipe, names), folder), None
+    recipe, failed = grown(comparison(recipe, names), folder), None
     try:
-        results = train(asked, folder, root=root, watcher=watcher, redo=redo)
+        results = train(recipe, folder, root=root, watcher=watcher, redo=redo)
     except TrainingError as error:
         if not (folder / RESULTS).is_file():
             raise
         failed, results = error, read_results(folder)
         full = {row["task"] for row in results["targets"] if row["kind"] == REFERENCE}
-        if not results["failed"] or full != {*asked.targets}:
+        if not results["failed"] or full != {*recipe.targets}:
             raise
-    tasks = read_tasks(asked, at)
+    tasks = read_tasks(recipe, at)
     with claimed(folder):
-        found = compared(asked, results, folder, tasks)
-        _write(folder, found)  # before anything is measured: it may be interrupted there too
+        found = compared(recipe, results, folder, tasks)
+        write_json(folder / COMPARISON, found)  # before anything is measured, which may be interrupted
         if failed is not None:
             raise failed
         if costs:
-            found["costs"] = measure_costs(asked, folder, tasks, at, watcher)
-            _write(folder, found)
+            found["costs"] = measure_costs(recipe, folder, tasks, at, watcher)
+            write_json(folder / COMPARISON, found)
     return found
 
 
 def read_comparison(run: str | Path) -> dict[str, Any] | None:
-    """What a folder's ``comparison.json`` says; ``None`` where nothing was compared in it.
+    """The content of a folder's ``comparison.json``; ``None`` where nothing was compared in it.
 
     Raises:
         RecipeError: If it is damaged.
@@ -97,26 +97,27 @@ def read_comparison(run: str | Path) -> dict[str, Any] | None:
 
 
 def compared(recipe: Recipe, results: Mapping[str, Any], run: Path, tasks: Mapping[str, Task]) -> dict[str, Any]:
-    """What ``comparison.json`` says.
+    """The content of ``comparison.json``.
 
     Args:
         recipe: The comparison.
-        results: What ``results.json`` says.
+        results: The content of ``results.json``.
         run: The run's folder, with the predictions of its units.
         tasks: Its tasks, read.
 
     Returns:
         ``targets``: of each ``{"task", "metric", "scored_on", "rows_scored", "draws", "rows"}``, each row a line of the
         results with ``line`` (its name in the folder), ``weights_a_task``, ``share`` (of the weights of full fine-tuning),
-        ``against_full`` and ``against_best`` (a `Difference`, or ``null`` where it cannot be told) and ``best_other``.
-        ``mean`` is the same over all targets; ``costs`` what ``costs.json`` says, or ``null``.
+        ``against_full`` and ``against_best`` (a `Difference`, or ``null`` where it is not known) and ``best_other``.
+        ``mean`` is the same over all targets; ``costs`` the content of ``costs.json``, or ``null``.
     """
     units = {(u.kind, u.method, target, u.seed): u for u in plan(recipe) for target in (u.task, *u.tasks)}
-    targets, draws = [], {}
+    targets, draws = [], []
     for number, target in enumerate(recipe.targets):
         rows = [dict(row) for row in results["targets"] if row["task"] == target]
-        draws[target] = _draws(rows, units, run, tasks[target], number)
-        targets.append(_target(target, rows, draws[target], units, len(_rows_of(tasks[target], rows))))
+        scored = splits_of(tasks[target])[rows[0]["scored_on"]]
+        draws.append(_draws(rows, units, run, Resampling(tasks[target], scored, seed=number)))
+        targets.append(_target(target, rows, draws[-1], units, scored))
     return {
         "format": 1,
         "reference": REFERENCE,
@@ -127,62 +128,44 @@ def compared(recipe: Recipe, results: Mapping[str, Any], run: Path, tasks: Mappi
     }
 
 
-def _rows_of(task: Task, rows: Sequence[Row]) -> Any:
-    return splits_of(task)[rows[0]["scored_on"]]
-
-
-def _draws(rows: Sequence[Row], units: Mapping[Any, Unit], run: Path, task: Task, number: int) -> Draws:
-    """Every line's scores, on the rows and on every draw of them; without those that predictions do not tell."""
-    resample = Resampling(task, _rows_of(task, rows), seed=number)
+def _draws(rows: Sequence[Row], units: Mapping[Any, Unit], run: Path, resample: Resampling) -> Draws:
+    """Every line's scores, on the rows and on every draw of them; without those that predictions alone do not give."""
     found: dict[str, dict[int, Drawn]] = {}
     for row in rows:
         of_line = found.setdefault(_line(row), {})
         for seed, score in zip(row["seeds"], row["scores"], strict=True):
             unit = units[row["kind"], row.get("method", ""), row["task"], seed]
             drawn = resample(read_predictions(unit.folder(run)).get(row["task"], []))
-            if drawn is not None and abs(drawn.score - score) < 1e-6:  # else what was kept is not what was scored
+            if (
+                drawn is not None and abs(drawn.score - score) < 1e-6
+            ):  # else other predictions were kept than were scored
                 of_line[seed] = drawn
     return found
 
 
-def _target(target: str, rows: list[Row], draws: Draws, units: Mapping[Any, Unit], count: int) -> dict[str, Any]:
+def _target(target: str, rows: list[Row], draws: Draws, units: Mapping[Any, Unit], scored: Rows) -> dict[str, Any]:
     full = next(row for row in rows if row["kind"] == REFERENCE)
     means = {_line(row): row["mean"] for row in rows}
     for row in rows:
-        line = _line(row)
         unit = units[row["kind"], row.get("method", ""), target, row["seeds"][0]]
-        best = _best_other(line, means)
         row |= {
-            "line": line,
+            "line": _line(row),
             "weights_a_task": round(row["trained_weights"] / max(len(unit.tasks), 1)),
             "share": row["trained_weights"] / full["trained_weights"],
-            "against_full": None if line == REFERENCE else _told(difference(draws[line], draws[REFERENCE])),
-            "best_other": best,
-            "against_best": None if best is None else _told(difference(draws[line], draws[best])),
+            **_differences(_line(row), means, [draws]),
         }
-    told = {key: full[key] for key in ("metric", "scored_on")}
+    facts = {"task": target, "metric": full["metric"], "scored_on": full["scored_on"], "rows_scored": len(scored)}
     drawn = [len(one.draws) for of_line in draws.values() for one in of_line.values()]
-    return {"task": target, **told, "rows_scored": count, "draws": min(drawn, default=0), "rows": rows}
+    return {**facts, "draws": min(drawn, default=0), "rows": rows}
 
 
-def _mean(targets: Sequence[Mapping[str, Any]], draws: Mapping[str, Draws]) -> list[Row]:
+def _mean(targets: Sequence[Mapping[str, Any]], draws: Sequence[Draws]) -> list[Row]:
     """The mean over all targets of each line that all of them have."""
     tables = [{row["line"]: row for row in target["rows"]} for target in targets]
     lines = [line for line in tables[0] if all(line in table for table in tables)]
     found = [_mean_row(line, [table[line] for table in tables]) for line in lines]
     means = {row["line"]: row["mean"] for row in found}
-
-    def against(line: str, other: str) -> Any:
-        return _told(mean_difference([(one[line], one[other]) for one in draws.values()]))
-
-    for row in found:
-        line, best = row["line"], _best_other(row["line"], means)
-        row |= {
-            "against_full": None if line == REFERENCE else against(line, REFERENCE),
-            "best_other": best,
-            "against_best": None if best is None else against(line, best),
-        }
-    return found
+    return [{**row, **_differences(row["line"], means, draws)} for row in found]
 
 
 def _mean_row(line: str, rows: Sequence[Row]) -> Row:
@@ -203,20 +186,18 @@ def _mean_row(line: str, rows: Sequence[Row]) -> Row:
     }
 
 
-def _best_other(line: str, means: Mapping[str, float]) -> str | None:
-    """The best of the others, full fine-tuning aside."""
+def _differences(line: str, means: Mapping[str, float], draws: Sequence[Draws]) -> Row:
+    """The mean difference over some tasks from full fine-tuning, and from the best other line."""
     others = [other for other in means if other not in (line, REFERENCE)]
-    return max(others, key=lambda other: means[other]) if others else None
+    best = max(others, key=lambda other: means[other]) if others else None
+
+    def against(other: str | None) -> dict[str, Any] | None:
+        found = None if other is None or other == line else mean_difference([(one[line], one[other]) for one in draws])
+        return None if found is None else found.to_dict()
+
+    return {"against_full": against(REFERENCE), "best_other": best, "against_best": against(best)}
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    """What a line is called in the folder, as `Unit.label` does."""
+    """The name of a line in the folder, as `Unit.label` gives it."""
     return f"{row['kind']}-{row['method']}" if row.get("method") else str(row["kind"])
-
-
-def _told(found: Difference | None) -> dict[str, Any] | None:
-    return None if found is None else found.to_dict()
-
-
-def _write(run: Path, found: Mapping[str, Any]) -> None:
-    write_json(run / COMPARISON, found)

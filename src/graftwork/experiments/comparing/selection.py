@@ -1,4 +1,4 @@
-"""What is compared: from a recipe and some names to a recipe that trains those, and nothing else, for every target."""
+"""What is compared: from a recipe and some names to a recipe that trains only those for every target."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from graftwork.options import hint
 
 COMPARABLE: tuple[str, ...] = get_args(Control)
 _PEFT = "peft:"
-_USUAL = ("pfeiffer", "houlsby", "compacter")
 
 
 def comparison(recipe: Recipe, names: Sequence[str] | None = None) -> Recipe:
@@ -27,7 +26,7 @@ def comparison(recipe: Recipe, names: Sequence[str] | None = None) -> Recipe:
         recipe: Base, tasks, seeds and budget.
         names: What is compared: a ``[methods.NAME]`` of the recipe, a kind of training (``"head"``, ``"fusion"``, ...), a
             registered method with its default options (``"houlsby"``), or a method of peft (``"peft:lora"``). By default
-            what `usual` gives. Full fine-tuning is always there: everything else is measured against it.
+            what `usual` gives. Full fine-tuning is always added: everything else is compared with it.
 
     Raises:
         RecipeError: If a name is not known, or the recipe cannot train it.
@@ -49,36 +48,31 @@ def comparison(recipe: Recipe, names: Sequence[str] | None = None) -> Recipe:
 
 
 def usual(recipe: Recipe) -> list[str]:
-    """What is compared where nothing is named.
+    """What is compared by default.
 
-    The head alone, and every ``[methods.NAME]`` of the recipe with the controls that it says; where it has no such table,
-    Pfeiffer, Houlsby, Compacter, and peft's LoRA where peft is installed.
+    The controls of the recipe, or the head alone, and every ``[methods.NAME]``; where it has no such table, Pfeiffer, Houlsby,
+    Compacter, and peft's LoRA if peft is installed.
     """
     controls = list(recipe.controls) if "controls" in recipe.model_fields_set else ["head"]
-    lora = [f"{_PEFT}lora"] * (importlib.util.find_spec("peft") is not None)
-    return [*controls, *(recipe.methods or [*_USUAL, *lora])]
+    lora = [f"{_PEFT}lora"] if importlib.util.find_spec("peft") is not None else []
+    return [*controls, *(recipe.methods or ["pfeiffer", "houlsby", "compacter", *lora])]
 
 
 def grown(recipe: Recipe, run: Path) -> Recipe:
-    """A comparison with all that an earlier one in the same folder has: what is trained there stays in it."""
+    """A comparison with all that an earlier one in the same folder has, so that nothing is lost from it."""
     if not (run / RECIPE).is_file():
         return recipe
     before = recipe_of(run)
-    if before.fuse:  # not begun by a comparison: `settle_recipe` says so
+    if before.fuse:  # not begun by a comparison: `settle_recipe` refuses it
         return recipe
     controls, methods = [*before.controls, *recipe.controls], {**before.methods, **recipe.methods}
     return _amended(recipe, recipe.targets, controls, methods)
 
 
 def _amended(recipe: Recipe, targets: Sequence[str], controls: Sequence[str], methods: dict[str, Any]) -> Recipe:
-    said = recipe.model_dump(mode="json", exclude_unset=True)
-    said |= {
-        "fuse": False,
-        "targets": list(targets),
-        "controls": list(dict.fromkeys(controls)),
-        "methods": dict(methods),
-    }
-    return Recipe.make(said, "the comparison")
+    tables = recipe.model_dump(mode="json", exclude_unset=True)
+    tables |= {"fuse": False, "targets": list(targets), "controls": list(dict.fromkeys(controls)), "methods": methods}
+    return Recipe.make(tables, "the comparison")
 
 
 def _options(name: str, recipe: Recipe) -> dict[str, Any]:

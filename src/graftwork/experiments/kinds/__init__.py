@@ -1,14 +1,13 @@
 """The kinds of trainings that a recipe knows, one file a kind, in the order in which tables show them.
 
-A new kind is a file here, with a class that says its facts, what it puts on the base and how it is loaded again, and its name in
-`UNIT_KINDS`.
+A new kind is a file here, with a class that says its facts, what it puts on the base and how it is loaded again, and an entry
+of `UNIT_KINDS`.
 """
 
-from graftwork.experiments.kinds.adapter import ADAPTER, KNOWLEDGE, LANGUAGE, LONGER, METHOD
+from graftwork.experiments.kinds.adapter import ADAPTER, INTERMEDIATE, KNOWLEDGE, LANGUAGE, LONGER, METHOD
 from graftwork.experiments.kinds.contract import SetUp, Stage, UnitKind
 from graftwork.experiments.kinds.full import FULL, INTERMEDIATE_FULL, REFERENCE, SOURCE
 from graftwork.experiments.kinds.head import HEAD
-from graftwork.experiments.kinds.intermediate import INTERMEDIATE
 from graftwork.experiments.kinds.joint import ALL, FUSION_MT, MT_JOINT, MT_SHARED, MULTITASK, SHARED, JointKind
 from graftwork.experiments.kinds.new_task import NEW_TASK
 from graftwork.experiments.kinds.pooled import AVERAGE, COPIES, FUSION, OWN, SCALEARN, fusion_name
@@ -45,7 +44,7 @@ UNIT_KINDS = {
     )
 }
 KINDS = tuple(UNIT_KINDS)
-OF_SOURCES = ("adapter", "new_task", "tuned")  # what a task that is no target gets for itself
+OF_SOURCES = ("adapter", "new_task", "tuned")  # the kinds of a task that is not a target
 
 __all__ = [
     "ALL",

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from graftwork.api import Adapters
 from graftwork.compose import Composition, FusionConfig, ScaLearnConfig
-from graftwork.experiments.kinds.sizes import size_of, trained_bytes
 from graftwork.experiments.kinds.unit import Unit
 from graftwork.methods import AdapterConfig
 from graftwork.training.joint_trainer import TaskRoute
 
 
 class Plans(Protocol):
-    """What a recipe says of the units that a kind needs."""
+    """The units that a kind needs, according to a recipe."""
 
-    @property
-    def first_seed(self) -> int:
-        """The seed of units that are trained once for all targets."""
-
-    @property
-    def source(self) -> str | None:
-        """The task that intermediate training starts with."""
-
-    @property
-    def sequence(self) -> tuple[str, ...]:
-        """The tasks in the order in which a sequence learns them."""
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The target tasks."""
+    first_seed: int  # of units that are trained once for all targets
+    source: str | None  # the task that intermediate training starts with
+    sequence: tuple[str, ...]  # the tasks in the order in which a sequence is trained on them
+    targets: tuple[str, ...]
 
     def adapter(self, task: str, seed: int) -> Unit:
         """The unit of a task's own adapter."""
@@ -47,30 +36,24 @@ class Plans(Protocol):
 
 
 class UnitFiles(Protocol):
-    """What is known of a run, and where its files are."""
+    """Where the files of a run are, and the configurations of its adapters."""
 
     def folder(self, unit: Unit) -> Path:
         """The folder of a unit."""
 
     def adapter_folder(self, unit: Unit) -> Path:
-        """Where the adapter of a unit is: in the run, or where the recipe says that it is trained already."""
+        """The folder of a unit's adapter: in the run, or where the recipe says that it is trained already."""
 
     def adapter_config(self, unit: Unit) -> AdapterConfig:
         """The configuration of a unit's adapter."""
 
 
 class SetUp(UnitFiles, Protocol):
-    """What units are set up from, beside the files of others."""
+    """What units are set up from: the files of others, heads and configurations."""
 
     from_files: bool  # what a unit needs of others is read from their files; else it is made anew, to measure times
-
-    @property
-    def fusion_config(self) -> FusionConfig:
-        """The configuration of every fusion."""
-
-    @property
-    def scalearn_config(self) -> ScaLearnConfig:
-        """The configuration of learned scales."""
+    fusion_config: FusionConfig
+    scalearn_config: ScaLearnConfig
 
     def trains_adapters_below(self, task: str) -> bool:
         """Whether the adapters that a task is stacked on are trained again together with the base."""
@@ -82,19 +65,19 @@ class SetUp(UnitFiles, Protocol):
         """Put on the model what another unit has trained."""
 
     def is_given(self, unit: Unit) -> bool:
-        """Whether a unit's adapter is given by the recipe, trained elsewhere."""
+        """Whether the recipe names a folder for a unit's adapter, which was trained elsewhere."""
 
 
 class Stage(NamedTuple):
     """What was put on the model.
 
     Attributes:
-        saves: The name of what is kept of it, ``None`` for a whole base.
-        folder: The name of the folder in the unit's that it is kept in; of a whole base ``"base"`` where it is kept.
+        saves: The name of the adapter, fusion or head that is kept, ``None`` for a whole base.
+        folder: The folder that it is kept in, inside the unit's; for a whole base ``"base"`` if it is kept.
         top: What it trains or weighs, without what that is stacked on; ``None`` where no adapter is active.
         head: The head in use.
         base: Whether the base is trained with it and kept in ``"base"``.
-        retrained: The adapters below it that are trained with the base: kept in ``"adapters"``, since theirs is another base now.
+        retrained: The adapters below it that are trained with the base. They are kept in ``"adapters"``: they fit that base alone.
     """
 
     saves: str | None
@@ -110,15 +93,15 @@ class UnitKind:
     """A kind of training.
 
     Attributes:
-        name: In recipes, folders and results.
-        title: What a column or a legend says.
-        row: What a row of a target's table says, ``{}`` the number of its adapters; by default the title.
-        budget: The tables of ``[training]`` that it follows, the last one first.
+        name: Its name in recipes, folders and results.
+        title: Its name in columns and legends.
+        row: Its name in the rows of a target's table, with ``{}`` for the number of its adapters; by default the title.
+        budget: The tables of ``[training]`` that apply to it; a later one overrides an earlier one.
         trained_on: ``"task"``, ``"all"`` tasks at once, or a ``"sequence"`` of them.
         control: Whether a recipe's ``controls`` may name it.
-        of_single: Whether it makes adapters of single tasks, or weighs such.
-        weighs: Whether it weighs adapters against one another, whose norms therefore have to be the base's.
-        fuses: Whether it does so by an attention that can be looked at.
+        of_single: Whether it makes or weighs adapters of single tasks.
+        weighs: Whether it weighs adapters against one another, so that their norms have to be the base's.
+        fuses: Whether it does so by an attention, which is then reported.
         trains_base: Whether the base itself is trained.
         predicts: Whether its files are enough to predict with.
     """
@@ -142,7 +125,7 @@ class UnitKind:
 
     @property
     def alone(self) -> str:
-        """The kind that trains as much of the model on a task by itself."""
+        """The kind that trains the same part of the model on one task alone."""
         return "full" if self.trains_base else "adapter"
 
     def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
@@ -155,12 +138,12 @@ class UnitKind:
         Args:
             unit: The unit.
             adapters: The handle of a base with the adapters that the unit is stacked on, and nothing else of this unit.
-            context: Where what it needs is found.
+            context: The files, heads and configurations that it needs.
         """
         raise NotImplementedError
 
     def keep(self, unit: Unit, adapters: Adapters, stage: Stage, folder: Path) -> int:
-        """Save what a unit is for; returns the bytes on disk, for a whole base that is not kept those that it would have."""
+        """Save what a unit has trained; returns the bytes on disk, or those of a whole base that is measured and not kept."""
         if stage.folder == "base":
             return size_of(adapters.save_base(folder / stage.folder))
         if stage.saves is None:
@@ -169,18 +152,16 @@ class UnitKind:
         size += sum(size_of(adapters.save(name, folder / "adapters" / name)) for name in stage.retrained)
         return size + (size_of(adapters.save_base(folder / "base")) if stage.base else 0)
 
-    def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
-    ) -> TaskRoute:
+    def load(self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None) -> TaskRoute:
         """Put what a unit has trained on the model, to predict with it.
 
         Args:
             unit: The unit.
             task: The task that is predicted, one of the unit's.
-            adapters: The handle of the base with the adapters that the unit is stacked on; what has a name already is not read
-                again.
-            files: The run's.
-            language: Whose adapter is below it in the place of the unit's own language.
+            adapters: The handle of the base with the adapters that the unit is stacked on. An adapter that is on it already is
+                not read again.
+            files: The files of the run.
+            language: The language whose adapter replaces that of the unit's own language, if there is one.
 
         Returns:
             The composition that computes it, and the head in use.
@@ -194,8 +175,8 @@ class UnitKind:
             unit: The unit.
             name: The name of its adapter there.
             adapters: The handle of the model.
-            context: Where its files are.
-            head: With its head.
+            context: The files and configurations of the run.
+            head: Whether to put its head there too.
         """
         if context.from_files or context.is_given(unit):
             adapters.load(context.adapter_folder(unit), name, head=head)
@@ -205,8 +186,27 @@ class UnitKind:
             context.add_head(adapters, name, unit.task)
 
 
-def from_source(kind: str, target: str, seed: int, plans: Plans, source: Unit) -> tuple[Unit, ...]:
-    """The unit of a target that starts from what a source has trained; none for the source itself."""
+def from_source(
+    kind: str, target: str, seed: int, plans: Plans, unit_of: Callable[[str, int], Unit]
+) -> tuple[Unit, ...]:
+    """The unit of a target that starts from the recipe's source, trained as ``unit_of(task, seed)``; none for the source itself."""
+    assert plans.source is not None  # the recipe was refused otherwise
     if target == plans.source:
         return ()
+    source = unit_of(plans.source, plans.first_seed)
     return (Unit(kind, target, seed, (source,), plans.adapter(target, seed).stacked_on),)
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def trained_weights(adapters: Adapters) -> int:
+    """The number of trainable weights."""
+    return sum(p.numel() for p in adapters.trainable_parameters())
+
+
+def trained_bytes(adapters: Adapters) -> int:
+    """The bytes of all trainable weights."""
+    return sum(p.numel() * p.element_size() for p in adapters.trainable_parameters())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 from graftwork.api import Adapters
 from graftwork.experiments.kinds.contract import Plans, SetUp, Stage, UnitKind, from_source
 from graftwork.experiments.kinds.unit import Unit
 
-REFERENCE = "full"  # the kind that costs and scores are held against
+REFERENCE = "full"  # the kind that costs and scores are compared with
 
 
 class FullKind(UnitKind):
@@ -39,9 +41,7 @@ class FromSourceKind(FullKind):
 
     def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
         """For every target but the source itself."""
-        assert plans.source is not None
-        source = Unit(SOURCE.name, plans.source, plans.first_seed)
-        return from_source(self.name, target, seed, plans, source)
+        return from_source(self.name, target, seed, plans, functools.partial(Unit, SOURCE.name))
 
 
 SOURCE = SourceKind("trunk", "fine-tuned source", budget=("full",), trains_base=True, predicts=False)

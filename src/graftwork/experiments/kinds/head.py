@@ -17,9 +17,7 @@ class HeadKind(UnitKind):
         adapters.train_only(unit.task)
         return Stage(unit.task, "head", None, unit.task)
 
-    def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
-    ) -> TaskRoute:
+    def load(self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None) -> TaskRoute:
         """The head."""
         return TaskRoute(None, str(adapters.load(files.folder(unit) / "head")))
 

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from graftwork.api import Adapters
 from graftwork.errors import RecipeError
-from graftwork.experiments.kinds.contract import Plans, SetUp, Stage, UnitFiles, UnitKind
+from graftwork.experiments.kinds.contract import Plans, SetUp, Stage, UnitFiles, UnitKind, size_of, trained_bytes
 from graftwork.experiments.kinds.pooled import FusionKind
-from graftwork.experiments.kinds.sizes import size_of, trained_bytes
 from graftwork.experiments.kinds.unit import Unit
 from graftwork.methods import AdapterConfig
 from graftwork.training.joint_trainer import TaskRoute
@@ -36,13 +35,13 @@ class JointKind(UnitKind):
         return (Unit(self.name, ALL, seed, tasks=tasks),) if target in tasks else ()
 
     def route(self, unit: Unit, task: str, files: UnitFiles) -> TaskRoute:
-        """What a task goes through: its own adapter, or its member of a shared one; and its head."""
+        """The adapter and the head of a task: its own adapter, or its member of a shared one."""
         if files.adapter_config(unit).members:
             return TaskRoute(full_name(SHARED, task), full_name(SHARED, task))
         return TaskRoute(task, task)
 
     def routes(self, unit: Unit, files: UnitFiles) -> dict[str, TaskRoute]:
-        """What each task goes through."""
+        """The adapter and the head of each task."""
         return {task: self.route(unit, task, files) for task in unit.tasks}
 
     def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
@@ -54,14 +53,15 @@ class JointKind(UnitKind):
             if route.composition == task:
                 adapters.add(task, context.adapter_config(unit))
             context.add_head(adapters, route.head, task)
-        trained = [*adapters.names, *(head for head in adapters.lone_heads if head not in adapters.names)]
-        base = "trained" if self.trains_base else "frozen"
-        first = routes[unit.tasks[0]]
+        first, base = routes[unit.tasks[0]], "trained" if self.trains_base else "frozen"
+        trained = [*adapters.names, *adapters.lone_heads]
         adapters.train_only(trained, active=first.composition, head=first.head, base=base)
         return Stage(None, "base")
 
     def keep(self, unit: Unit, adapters: Adapters, stage: Stage, folder: Path) -> int:
-        """Save adapters, heads, and the base where it was trained with adapters."""
+        """Save adapters, heads, and the base where it was trained with adapters; returns the bytes."""
+        if not self.predicts:
+            return trained_bytes(adapters)
         size = 0
         for name in (*adapters.names, *adapters.lone_heads):
             if name != SHARED:
@@ -71,9 +71,7 @@ class JointKind(UnitKind):
             size += size_of(adapters.save(SHARED, folder / "adapter"))
         return size + (size_of(adapters.save_base(folder / "base")) if self.trains_base else 0)
 
-    def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
-    ) -> TaskRoute:
+    def load(self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None) -> TaskRoute:
         """The base where it was trained, the task's adapter or the shared one, and its head."""
         self.load_tasks(unit, [task], adapters, files)
         return self.route(unit, task, files)
@@ -121,10 +119,6 @@ class MultitaskKind(JointKind):
         """The base with the task's head."""
         return TaskRoute(None, task)
 
-    def keep(self, unit: Unit, adapters: Adapters, stage: Stage, folder: Path) -> int:
-        """Nothing is kept; returns the bytes that it would have."""
-        return trained_bytes(adapters)
-
 
 class SharedKind(JointKind):
     """One adapter for all tasks and a head a task, on the frozen base."""
@@ -151,10 +145,9 @@ def _shared_config(unit: Unit, files: UnitFiles) -> AdapterConfig:
 class FusionOfJointKind(FusionKind):
     """A fusion of adapters that were trained together with the base, on that base."""
 
-    def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
-        """Over the adapters of one joint unit."""
-        joint = Unit(MT_JOINT.name, ALL, seed, tasks=plans.tasks_of(MT_JOINT.name))
-        return (Unit(self.name, target, seed, (joint,), plans.adapter(target, seed).stacked_on),)
+    def pool(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
+        """The joint unit of all adapters."""
+        return (Unit(MT_JOINT.name, ALL, seed, tasks=plans.tasks_of(MT_JOINT.name)),)
 
     def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
         """The base and its adapters, and the fusion."""

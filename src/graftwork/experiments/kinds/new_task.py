@@ -1,4 +1,4 @@
-"""One more task of an adapter that serves several: only what is the new task's own is trained."""
+"""One more task of an adapter that serves several: only the new task's own weights are trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graftwork.weights.names import full_name
 
 
 class NewTaskKind(AdapterKind):
-    """A member more of a shared adapter; the other tasks' parts are not kept with it."""
+    """One more member of a shared adapter; the parts of the other tasks are not kept with it."""
 
     def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
         """The shared adapter with the new task's part alone."""
@@ -24,9 +24,7 @@ class NewTaskKind(AdapterKind):
         adapters.train_only(new)
         return Stage(unit.task, "adapter", new, new)
 
-    def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
-    ) -> TaskRoute:
+    def load(self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None) -> TaskRoute:
         """The adapter with the new task's part, whose head it has."""
         return super().load(unit, task, adapters, files, language)._replace(head=full_name(task, task))
 

@@ -1,4 +1,4 @@
-"""What is learned over a pool of trained adapters: an attention (AdapterFusion), scales (ScaLearn), or a head over their mean."""
+"""What is trained on top of a pool of adapters: an attention (AdapterFusion), scales (ScaLearn), or a head on their mean."""
 
 from __future__ import annotations
 
@@ -18,34 +18,39 @@ def fusion_name(unit: Unit) -> str:
 
 
 class PooledKind(UnitKind):
-    """Trained over adapters of the pool, which are frozen."""
+    """Trained on top of the adapters of the pool, which are frozen."""
 
     def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
-        """Over the adapters of all tasks."""
-        return (Unit(self.name, target, seed, plans.pool(target, seed), plans.adapter(target, seed).stacked_on),)
+        """One unit on top of the adapters of the pool."""
+        pool, below = self.pool(target, seed, plans), plans.adapter(target, seed).stacked_on
+        return (Unit(self.name, target, seed, pool, below),)
+
+    def pool(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
+        """The units of the pool, by default the adapters of all tasks."""
+        return plans.pool(target, seed)
 
     def child_name(self, member: Unit) -> str:
-        """The name of an adapter in the pool."""
+        """The name of a member's adapter on the model."""
         return member.task
 
     def put_pool(self, unit: Unit, adapters: Adapters, context: SetUp) -> dict[str, Unit]:
-        """The adapters of the pool on the model, by their names there."""
+        """Put the adapters of the pool on the model; returns their units by name."""
         names = {self.child_name(member): member for member in unit.members}
         for name, member in names.items():
             context.load_dependency(adapters, member, name, head=member.kind == "adapter")  # knowledge has no head
         return names
 
     def load_pool(self, unit: Unit, adapters: Adapters, files: UnitFiles) -> list[str]:
-        """The same from the files of a run, to predict."""
-        for member in unit.members:
-            name = self.child_name(member)
+        """Put the adapters of the pool on the model from the files of a run, to predict; returns their names."""
+        names = {self.child_name(member): member for member in unit.members}
+        for name, member in names.items():
             if name not in adapters.names:
                 adapters.load(files.adapter_folder(member), name, head=member.kind == "adapter")
-        return [self.child_name(member) for member in unit.members]
+        return list(names)
 
 
 class FusionKind(PooledKind):
-    """A learned block over the pool."""
+    """A trainable block over the pool."""
 
     def block(self, unit: Unit, names: Sequence[str]) -> Learned:
         """The block over adapters of some names."""
@@ -65,9 +70,7 @@ class FusionKind(PooledKind):
         adapters.train_only(block, active=unit.stack(block))
         return Stage(block.name, "fusion", block, block.name)
 
-    def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
-    ) -> TaskRoute:
+    def load(self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None) -> TaskRoute:
         """The pool and the block with its head."""
         block = self.block(unit, self.load_pool(unit, adapters, files))
         adapters.load(files.folder(unit) / "fusion", head=True)
@@ -75,7 +78,7 @@ class FusionKind(PooledKind):
 
 
 class ScaLearnKind(FusionKind):
-    """Learned scales in the place of the attention."""
+    """Trained scales instead of the attention."""
 
     def block(self, unit: Unit, names: Sequence[str]) -> Learned:
         """The block over adapters of some names."""
@@ -85,19 +88,17 @@ class ScaLearnKind(FusionKind):
 class OwnKind(FusionKind):
     """A control: the fusion of the target's own adapter alone."""
 
-    def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
-        """Over one adapter."""
-        own = plans.adapter(target, seed)
-        return (Unit(self.name, target, seed, (own,), own.stacked_on),)
+    def pool(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
+        """The target's own adapter."""
+        return (plans.adapter(target, seed),)
 
 
 class CopiesKind(FusionKind):
     """A control: the fusion of copies of the target's adapter, trained with other seeds."""
 
-    def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
-        """Over copies."""
-        copies = tuple(plans.adapter(target, other) for other in plans.copies(seed))
-        return (Unit(self.name, target, seed, copies, plans.adapter(target, seed).stacked_on),)
+    def pool(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
+        """The copies."""
+        return tuple(plans.adapter(target, other) for other in plans.copies(seed))
 
     def child_name(self, member: Unit) -> str:
         """The task with the seed."""
@@ -119,9 +120,7 @@ class AverageKind(PooledKind):
         adapters.train_only(head, active=unit.stack(mean), head=head)
         return Stage(head, "head", mean, head)
 
-    def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
-    ) -> TaskRoute:
+    def load(self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None) -> TaskRoute:
         """The pool and the head."""
         mean = Average(*self.load_pool(unit, adapters, files))
         return TaskRoute(unit.stack(mean, language), str(adapters.load(files.folder(unit) / "head")))

@@ -1,4 +1,4 @@
-"""The base with the head of a task, trained over adapters of what the task knows, which stay as they are or are trained too."""
+"""The base and the head of a task, trained on top of the adapters of its knowledge, which are frozen or trained too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from graftwork.training.joint_trainer import TaskRoute
 
 
 class SecondStageKind(UnitKind):
-    """The whole base, over the adapters that the unit is stacked on."""
+    """The whole base, with the adapters that the unit is stacked on."""
 
     def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
         """A head, the base, and the adapters below where the recipe says so."""
@@ -19,9 +19,7 @@ class SecondStageKind(UnitKind):
         adapters.train_only([*retrained, unit.task], active=unit.stack(None), head=unit.task, base="trained")
         return Stage(unit.task, "head", None, unit.task, base=True, retrained=retrained)
 
-    def load(
-        self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None = None
-    ) -> TaskRoute:
+    def load(self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None) -> TaskRoute:
         """The trained base, its head, and the adapters that were trained with it."""
         folder = files.folder(unit)
         adapters.load_base(folder / "base")

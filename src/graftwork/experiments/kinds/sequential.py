@@ -1,4 +1,4 @@
-"""Task after task: the base fine-tuned further on each, or an adapter added for each. `running/sequence.py` trains them."""
+"""Task after task: the base fine-tuned further on each, or an adapter added for each; `running/sequence.py` trains them."""
 
 from __future__ import annotations
 

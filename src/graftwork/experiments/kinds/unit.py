@@ -18,8 +18,8 @@ class Unit:
         seed: Of everything random in it.
         members: The units whose results it starts from, in order: adapters that it fuses or averages, what was trained before.
         stacked_on: The units whose adapters are stacked below what it trains, the lowest first.
-        method: Whose table makes its adapter, where that is not ``[adapter]``.
-        tasks: For what is trained on all tasks, those, in order.
+        method: The name of the table ``[methods.NAME]`` that configures its adapter; empty for ``[adapter]``.
+        tasks: The tasks of a unit that is trained on all of them, in order.
     """
 
     kind: str
@@ -32,8 +32,13 @@ class Unit:
 
     @property
     def label(self) -> str:
-        """Its kind, with the method where it is one of several."""
+        """Its kind, with the method where it has one."""
         return f"{self.kind}-{self.method}" if self.method else self.kind
+
+    @property
+    def language(self) -> Unit | None:
+        """The unit of the language adapter that it is stacked on, if there is one."""
+        return next((unit for unit in self.stacked_on if unit.kind == "language"), None)
 
     @property
     def id(self) -> str:
@@ -41,11 +46,11 @@ class Unit:
         return f"{self.label}/{self.task}/{self.seed}"
 
     def step(self, task: str) -> Unit:
-        """What one step of a sequence trains: its adapter where it uses trained ones, else the whole base."""
+        """The unit of one step of a sequence: an adapter where the sequence adds trained adapters, else the whole base."""
         return Unit("adapter" if self.members else "full", task, self.seed)
 
     def folder(self, run: Path) -> Path:
-        """Where its files are in a run."""
+        """The folder of its files in a run."""
         return run / "units" / self.label / self.task / str(self.seed)
 
     def stack(self, top: Composition, language: str | None = None) -> Composition:
@@ -53,7 +58,7 @@ class Unit:
 
         Args:
             top: What is on top, ``None`` for nothing.
-            language: In the place of the unit's own language.
+            language: The language whose adapter replaces that of the unit's own language.
         """
         below = [language if language and one.kind == "language" else one.task for one in self.stacked_on]
         if top is None and len(below) == 1:

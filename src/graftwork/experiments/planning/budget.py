@@ -1,4 +1,4 @@
-"""How long and how fast each kind of training learns."""
+"""The budget of each kind of training: how long and how fast."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from graftwork.experiments.kinds import UNIT_KINDS
 from graftwork.training.budget import Count, Decay, Rate, Share, StageBudget
 
-# What a kind does otherwise where its own table does not say, whatever [training] says.
-_DEFAULTS = {
-    "fusion": {"learning_rate": 5e-5},
-    "full": {"learning_rate": 2e-5},
-    "scalearn": {"learning_rate": 6e-3},
-}
+# The defaults of a kind whose own table does not say; [training] does not change them.
+_DEFAULTS = {"fusion": {"learning_rate": 5e-5}, "full": {"learning_rate": 2e-5}, "scalearn": {"learning_rate": 6e-3}}
 
 
 class Changes(BaseModel):
-    """What one kind of training does otherwise; the keys are those of ``[training]``."""
+    """What one kind of training changes; the keys are those of ``[training]``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,29 +33,29 @@ class Changes(BaseModel):
 
 
 class Budget(StageBudget):
-    """``[training]``, with ``[training.adapter]`` and so on for what differs.
+    """``[training]``, with ``[training.adapter]`` and so on for what one kind of training changes.
 
     The defaults are those of the papers where they have some (arXiv:2005.00247, 2310.01217): 1e-4 for adapters, 5e-5 for
     fusions, 6e-3 for ScaLearn. The learning rates of fusions, of ScaLearn and of full fine-tuning (2e-5) are changed in their
     own tables alone.
 
     Attributes:
-        adapter: Adapters of tasks, all that is alike too.
-        fusion: Fusions, those of the controls too.
+        adapter: Adapters of tasks, and every kind that says so below.
+        fusion: Fusions, also those of the controls.
         scalearn: ScaLearn.
-        average: The head over a uniform mean.
+        average: The head on a uniform mean.
         head: The head only.
-        full: Full fine-tuning, all that is alike too.
-        longer: What a longer training does otherwise than ``adapter``.
-        intermediate: What an adapter that starts from a source's does otherwise than ``adapter``.
-        intermediate_full: The same of full fine-tuning.
-        sequential: What each step of a sequence does otherwise than ``full``.
-        multitask: What full fine-tuning on all tasks does otherwise than ``full``.
-        mt_shared: What a shared adapter does otherwise than ``adapter``.
-        tuned: What a base over the adapters of what a task knows does otherwise than ``full``.
-        new_task: What a task that joins a shared adapter later does otherwise than ``adapter``.
-        mt_joint: What adapters trained with the base do otherwise than ``full``.
-        fusion_mt: What a fusion of those does otherwise than ``fusion``.
+        full: Full fine-tuning, and every kind that says so below.
+        longer: A longer training; otherwise ``adapter``.
+        intermediate: An adapter that starts from a source's; otherwise ``adapter``.
+        intermediate_full: Full fine-tuning that starts from a source's; otherwise ``full``.
+        sequential: Each step of a sequence; otherwise ``full``.
+        multitask: Full fine-tuning on all tasks; otherwise ``full``.
+        mt_shared: A shared adapter; otherwise ``adapter``.
+        tuned: A base trained on top of the adapters of a task's knowledge; otherwise ``full``.
+        new_task: A task that joins a shared adapter later; otherwise ``adapter``.
+        mt_joint: Adapters trained with the base; otherwise ``full``.
+        fusion_mt: A fusion of those; otherwise ``fusion``.
         language: Adapters of languages.
         knowledge: Adapters of knowledge.
     """
@@ -88,12 +84,12 @@ class Budget(StageBudget):
 
         Args:
             kind: The kind of unit.
-            changes: What one method does otherwise; the kind's own table comes after it.
+            changes: What one method changes; the kind's own table overrides it.
         """
         values = {name: getattr(self, name) for name in StageBudget.model_fields}
         for number, table in enumerate(UNIT_KINDS[kind].budget):
             values |= _DEFAULTS.get(table, {})
-            if table == "longer":  # as many steps as both stages together, none of them saved
+            if table == "longer":  # as many steps as both stages together, without early stopping
                 values |= {"epochs": values["epochs"] + self.of("fusion").epochs, "patience": None}
             values |= getattr(self, table).model_dump(exclude_none=True)
             if number == 0 and changes is not None:

@@ -1,4 +1,4 @@
-"""What is looked at before anything is read: that the base fits the tasks, by its configuration alone."""
+"""Checks before anything is read: that the base fits the tasks, by its configuration alone."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from graftwork.experiments.planning.recipe import Recipe
 from graftwork.methods import Peft
 from graftwork.tasks import kinds
 
-# What a class of transformers is given first, and what a configuration of several parts calls the part that takes it.
+# The first input of a class of transformers, and the name of the part that takes it in a configuration of several parts.
 _READS = {"input_ids": "texts", "pixel_values": "images"}
 _PARTS = {"texts": "text_config", "images": "vision_config"}
-# How configurations call the number of positions, and modules the table of them.
+# The names of the number of positions in configurations, and of the table of them in modules.
 _NUMBERS = (
     "max_position_embeddings",
     "n_positions",
@@ -30,17 +30,22 @@ _TABLES = ("position_embeddings", "position_embedding", "embed_positions", "posi
 
 
 def check_before(recipe: Recipe, where: str) -> None:
-    """Refuse a base that reads something else than the tasks have, or has positions for fewer tokens than are asked for.
+    """Refuse a base that reads another kind of input than the tasks have, or has positions for too few tokens.
 
     Args:
         recipe: The recipe.
-        where: The base, as transformers finds it; where its configuration cannot be read, loading it says so.
+        where: The base, as transformers finds it. A configuration that cannot be read is refused later, by loading the base.
 
     Raises:
-        RecipeError: Naming the key; also that of a library that is not installed.
+        RecipeError: Naming the key; also if a library is not installed.
     """
     if recipe.training.tensorboard:
-        require_tensorboard()
+        try:
+            importlib.import_module("torch.utils.tensorboard")
+        except ImportError as error:
+            raise RecipeError(
+                "training.tensorboard needs TensorBoard: pip install 'graftwork[reports]', or say tensorboard = false"
+            ) from error
     try:
         config = transformers.AutoConfig.from_pretrained(where, revision=recipe.base.revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError):
@@ -48,20 +53,6 @@ def check_before(recipe: Recipe, where: str) -> None:
     _check_modality(recipe, config)
     if any(kind.processor == "tokenizer" for kind in recipe.kinds):
         _check_positions(recipe, config)
-
-
-def require_tensorboard() -> None:
-    """Refuse where TensorBoard is not installed.
-
-    Raises:
-        RecipeError: If so.
-    """
-    try:
-        importlib.import_module("torch.utils.tensorboard")
-    except ImportError as error:
-        raise RecipeError(
-            "training.tensorboard needs TensorBoard: pip install 'graftwork[reports]', or say tensorboard = false"
-        ) from error
 
 
 def _check_modality(recipe: Recipe, config: Any) -> None:
@@ -78,14 +69,13 @@ def _check_modality(recipe: Recipe, config: Any) -> None:
 
 
 def _check_positions(recipe: Recipe, config: Any) -> None:
-    asked = list(_lengths(recipe))
+    lengths = list(_lengths(recipe))
     numbers = [value for name in _NUMBERS if isinstance(value := getattr(config, name, None), int) and value > 0]
-    if not numbers or max(length for _, length, _ in asked) + 8 < min(
-        numbers
-    ):  # some tables have rows that no token uses
+    longest = max(length for _, length, _ in lengths) + 8  # some tables have rows that no token uses
+    if not numbers or longest < min(numbers):
         return
     inputs, outputs = _positions(config)
-    for key, length, written in asked:
+    for key, length, written in lengths:
         most = outputs if written else inputs
         if most is not None and length > most:
             raise RecipeError(
@@ -94,34 +84,31 @@ def _check_positions(recipe: Recipe, config: Any) -> None:
 
 
 def _lengths(recipe: Recipe) -> Iterator[tuple[str, int, bool]]:
-    """The key of each length that is asked for, the length with virtual tokens in front, and whether it is of what is written."""
+    """The key of each length in the recipe, the length with virtual tokens in front, and whether it is that of an output."""
     virtual = max((_virtual(recipe, method) for method in ("", *recipe.methods)), default=0)
-    tables: dict[str, Any] = {"tasks": recipe.tasks, "languages": recipe.languages, "knowledge": recipe.knowledge}
-    behind = f" (with {virtual} virtual tokens in front)" if virtual else ""
-    for table, entries in tables.items():
-        for name, entry in entries.items():
+    note = f" (with {virtual} virtual tokens in front)" if virtual else ""
+    for table in ("tasks", "languages", "knowledge"):
+        for name, entry in getattr(recipe, table).items():
             where = f"{table}.{name}.max_length" if entry.max_length else "base.max_length"
-            yield f"{where}{behind}", (entry.max_length or recipe.base.max_length) + virtual, False
+            yield f"{where}{note}", (entry.max_length or recipe.base.max_length) + virtual, False
             if getattr(entry, "kind", "") == "text_to_text":
                 yield f"{table}.{name}.max_new_tokens", entry.max_new_tokens, True
                 yield f"{table}.{name}.max_target_length", entry.max_target_length or 0, True
 
 
 def _virtual(recipe: Recipe, method: str) -> int:
-    """How many virtual tokens a method puts in front of a text."""
-    found = 0
-    for part in recipe.adapter_config(method=method).injected.values():
-        if isinstance(part, Peft) and part.kind in ("prompt_tuning", "p_tuning"):
-            found += part.peft.num_virtual_tokens or 0
-    return found
+    """The number of virtual tokens that a method puts in front of a text."""
+    parts = recipe.adapter_config(method=method).injected.values()
+    prompts = [part for part in parts if isinstance(part, Peft) and part.kind in ("prompt_tuning", "p_tuning")]
+    return sum(part.peft.num_virtual_tokens or 0 for part in prompts)
 
 
 def _positions(config: Any) -> tuple[int | None, int | None]:
-    """For how many tokens a base has positions, in what it reads and in what it writes; ``None`` where for any number."""
+    """The number of positions of a base for its inputs and for its outputs; ``None`` where there is no limit."""
     try:
         with torch.device("meta"):
             model = transformers.AutoModel.from_config(config)
-    except Exception:  # one that cannot be made without memory; too long a text is refused where it is met
+    except Exception:  # it cannot be built without memory; a text that is too long is refused when it is met
         return None, None
     read: list[int] = []
     written: list[int] = []

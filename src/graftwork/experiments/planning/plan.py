@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from graftwork.experiments.kinds import ALL, UNIT_KINDS, Unit
-from graftwork.experiments.planning.multi_task_adapters import served
 from graftwork.experiments.planning.recipe import Recipe
 
 
@@ -39,7 +38,7 @@ def plan(recipe: Recipe) -> tuple[Unit, ...]:
 
 
 class _Plans:
-    """What a recipe says of the units that a kind needs."""
+    """The `Plans` of a recipe: the units that kinds are made of."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -47,33 +46,31 @@ class _Plans:
         self.source, self.sequence, self.targets = recipe.source, recipe.sequence, recipe.targets
 
     def adapter(self, task: str, seed: int) -> Unit:
-        """The adapter of a task, on those of its language and of what it knows; or the base tuned over them."""
+        """The adapter of a task, stacked on those of its language and knowledge; or the base trained on top of them."""
         spec, first = self.recipe.tasks[task], self.first_seed
         language = () if spec.language is None else (Unit("language", spec.language, first),)
         kind = "tuned" if spec.base == "trained" else "adapter"
         return Unit(kind, task, seed, (), (*language, *(Unit("knowledge", one, first) for one in spec.knowledge)))
 
     def pool(self, target: str, seed: int) -> tuple[Unit, ...]:
-        """The adapters of all tasks, the target's own with the unit's seed, and the knowledge beside them."""
+        """The adapters of all tasks, the target's own with the unit's seed, and those of knowledge beside them."""
         seeds = {task: seed if task == target else self.first_seed for task in self.recipe.tasks}
         beside = (Unit("knowledge", one, self.first_seed) for one in self.recipe.tasks[target].beside)
         return (*(self.adapter(task, its) for task, its in seeds.items()), *beside)
 
     def tasks_of(self, kind: str) -> tuple[str, ...]:
         """The tasks that a kind trains at once."""
-        tasks = served(self.recipe) if kind in ("mt_shared", "mt_joint") else ()
+        tasks = self.recipe.served() if kind in ("mt_shared", "mt_joint") else ()
         return tasks or tuple(self.recipe.tasks)
 
     def copies(self, seed: int) -> list[int]:
-        """The seeds of the copies: the unit's own, then the recipe's others, then such as no other unit has."""
-        others = [s for s in self.recipe.seeds if s != seed]
-        more = max((*self.recipe.seeds, 0)) + 1
-        found = [seed, *others, *range(more, more + self.recipe.copies)]
-        return found[: self.recipe.copies]
+        """The seeds of the copies: the unit's own, then the recipe's others, then some that no other unit has."""
+        count, more = self.recipe.copies, max(self.recipe.seeds) + 1
+        return [seed, *(s for s in self.recipe.seeds if s != seed), *range(more, more + count)][:count]
 
     def shared(self, task: str, seed: int, method: str = "") -> Unit | None:
         """What trains a task's part of an adapter that serves several: with the others, or later; ``None`` for other adapters."""
-        tasks = served(self.recipe, method)
+        tasks = self.recipe.served(method)
         if not tasks:
             return None
         shared = Unit("mt_shared", ALL, seed, method=method, tasks=tasks)

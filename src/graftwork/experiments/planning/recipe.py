@@ -13,7 +13,7 @@ from graftwork.experiments.planning.budget import Budget
 from graftwork.experiments.planning.recipe_checks import check_recipe
 from graftwork.experiments.planning.recipe_tables import RecipeTables
 from graftwork.experiments.planning.tables import BaseTable
-from graftwork.experiments.planning.validation_messages import key_of, said_of
+from graftwork.experiments.planning.validation_messages import key_of, message_of
 from graftwork.tasks import TaskSpec
 
 if sys.version_info >= (3, 11):
@@ -21,7 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# Where a key that stands in the wrong place of a recipe may belong.
+# The tables that a key in the wrong place of a recipe may belong to.
 _TABLES: dict[str, type[BaseModel]] = {"base": BaseTable, "tasks.NAME": TaskSpec, "training": Budget}
 
 
@@ -61,7 +61,7 @@ class Recipe(RecipeTables):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            lines = [f"  {key_of(e['loc'])}: {said_of(e, cls, _TABLES)}" for e in error.errors()]
+            lines = [f"  {key_of(e['loc'])}: {message_of(e, cls, _TABLES)}" for e in error.errors()]
             raise RecipeError("\n".join([f"{where} has {len(lines)} mistake(s):", *lines])) from error
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The tables of a recipe as data, each right by itself; `recipe_checks` looks at what they say together."""
+"""The tables of a recipe as data, each checked by itself; `recipe_checks` looks at them together."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from graftwork.compose import FusionConfig, ScaLearnConfig
 from graftwork.errors import GraftworkError
 from graftwork.experiments.kinds import UNIT_KINDS
 from graftwork.experiments.planning.budget import Budget, Changes
-from graftwork.experiments.planning.names import check_name
-from graftwork.experiments.planning.tables import BaseTable, MixingTable, budget_of, method_of
-from graftwork.experiments.planning.validation_messages import key_of, said_of
+from graftwork.experiments.planning.tables import BaseTable, MixingTable, budget_of, check_name, method_of
+from graftwork.experiments.planning.validation_messages import key_of, message_of
 from graftwork.methods import AdapterConfig, config_from_dict
 from graftwork.tasks import Kind, TaskSpec, kinds
 from graftwork.tasks.knowledge import KnowledgeSpec
 from graftwork.tasks.languages import LanguageSpec
 from graftwork.training.budget import StageBudget
+from graftwork.training.sampling import TaskMixing
 
 if TYPE_CHECKING:
     Control = str
@@ -26,7 +26,7 @@ else:
     Control = Literal[tuple(kind.name for kind in UNIT_KINDS.values() if kind.control)]
 CONTROLS: tuple[Control, ...] = ("head", "full", "average", "own", "copies")
 
-# What a kind of adapter is where the recipe does not say: of arXiv:2005.00247, 2005.00052 and 2005.11787.
+# The adapters of a recipe that does not say: those of arXiv:2005.00247, 2005.00052 and 2005.11787.
 _ADAPTERS: dict[str, dict[str, Any]] = {
     "adapter": {"method": "pfeiffer"},
     "language_adapter": {"method": "invertible_pfeiffer"},
@@ -35,20 +35,21 @@ _ADAPTERS: dict[str, dict[str, Any]] = {
 
 
 class RecipeTables(BaseModel):
-    """What a recipe says.
+    """The tables and keys of a recipe.
 
     Attributes:
         base: The pretrained model.
         tasks: Every task by name: each gets an adapter, and is a source for every other that is a target.
-        languages: Text of languages by name: each gets an adapter, over which those of tasks may stand.
-        knowledge: Triples by name: each gets an adapter, over or beside which those of tasks may stand.
+        languages: Text of languages by name: each gets an adapter, on top of which those of tasks may be stacked.
+        knowledge: Triples by name: each gets an adapter, on top of which those of tasks may be stacked, or which may be fused
+            with them.
         trained: Adapters of languages or of knowledge that are there already: their folders by name, as another run of the
             same base has written them (``units/language/en/0/adapter``).
-        targets: The tasks that a fusion is learnt for; by default none, and only adapters are trained.
+        targets: The tasks that a fusion is trained for; by default none, and only adapters are trained.
         seeds: Every training for a target is repeated with each; sources use the first.
-        controls: What stands beside the fusion in the table: ``head`` (the head only), ``full`` (full fine-tuning),
+        controls: What is compared with the fusion in the table: ``head`` (the head only), ``full`` (full fine-tuning),
             ``average`` (a uniform mean of the same adapters), ``own`` (a fusion of the target's adapter alone), ``copies``
-            (a fusion of the target's adapter re-trained with other seeds), ``scalearn`` (learned scales of the same
+            (a fusion of the target's adapter re-trained with other seeds), ``scalearn`` (trained scales of the same
             adapters), ``longer`` (a single adapter with as many steps as both stages have), ``intermediate`` (a single adapter
             that starts from a source's) and ``intermediate_full`` (the same with the whole base).
 
@@ -57,21 +58,21 @@ class RecipeTables(BaseModel):
             (a fusion of those, on the base that was trained with them), ``sequential`` (full fine-tuning on task after task, all
             earlier ones scored after each) and ``sequential_adapters`` (adapters added task after task, the same scores).
         fuse: Whether every target gets its single adapter and its fusion; without, only what ``controls`` and ``methods`` name.
-        methods: Other adapters for the targets, one row each: ``[methods.houlsby]``, or ``[methods.small]`` with ``method =
-            "pfeiffer"`` and options; ``training = {learning_rate = 1e-3}`` in it is its own budget.
-        source: The task that ``intermediate`` and ``intermediate_full`` learn first.
+        methods: Other adapters for the targets, one row of the table each: ``[methods.houlsby]``, or ``[methods.small]`` with
+            ``method = "pfeiffer"`` and options; ``training = {learning_rate = 1e-3}`` in it is its own budget.
+        source: The task that ``intermediate`` and ``intermediate_full`` are trained on first.
         order: The order of the tasks in a sequence; by default that of the tasks with the targets last.
         mixing: How often each task is drawn where all are trained at once; for one adapter that serves several tasks by default
             ∝ n^(1/10), as in its paper.
         copies: How many adapters ``copies`` fuses.
-        together: How many adapters of tasks learn in one pass over the rows of all; each comes out as if it had been trained
-            alone, but for what dropout draws.
-        adapter: Of tasks: ``method`` and its options, such as ``{method = "pfeiffer", reduction_factor = 16}``. One that serves
-            several tasks (``method = "hyperformer_plus_plus"``), here or in ``methods``, is one adapter of all tasks, trained on
-            them at once over the frozen base; with ``tasks = [...]`` of those, and each other task joins by its embedding and
-            head alone.
-        language_adapter: The same, of languages.
-        knowledge_adapter: The same, of knowledge.
+        together: How many adapters of tasks are trained in one pass over the rows of all; each comes out as if it had been
+            trained alone, but for what dropout draws.
+        adapter: The adapters of tasks: ``method`` and its options, such as ``{method = "pfeiffer", reduction_factor = 16}``.
+            One that serves several tasks (``method = "hyperformer_plus_plus"``), here or in ``methods``, is one adapter of all
+            tasks, trained on them at once on the frozen base; with ``tasks = [...]`` of those, and each other task joins by its
+            embedding and head alone.
+        language_adapter: The adapters of languages, likewise.
+        knowledge_adapter: The adapters of knowledge, likewise.
         fusion: Options of the fusions (`graftwork.FusionConfig`).
         scalearn: Options of ``scalearn`` (`graftwork.ScaLearnConfig`).
         training: The budget of every training; tables inside it change that for one kind, such as ``[training.fusion]``.
@@ -106,7 +107,7 @@ class RecipeTables(BaseModel):
 
         Args:
             kind: The kind of unit.
-            method: Whose table says it, for the kind ``"method"``.
+            method: The name of its table ``[methods.NAME]``; empty for ``[adapter]``.
         """
         return method_of(method, self.methods[method]) if method else config_from_dict(getattr(self, table_of(kind)))
 
@@ -123,42 +124,55 @@ class RecipeTables(BaseModel):
 
     @property
     def scalearn_config(self) -> ScaLearnConfig:
-        """The configuration of the scales."""
+        """The configuration of learned scales."""
         return ScaLearnConfig(**self.scalearn)
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The kinds of units that every target gets, beside its methods."""
+        """The kinds of units that every target gets, in addition to its methods."""
         both = ("adapter", "fusion") if self.fuse else ()
         return tuple(dict.fromkeys([*both, *self.controls]))
 
     @property
     def sequence(self) -> tuple[str, ...]:
-        """The tasks in the order in which a sequence learns them."""
+        """The tasks in the order in which a sequence is trained on them."""
         return self.order or tuple(sorted(self.tasks, key=lambda task: task in self.targets))
 
     def budget(self, kind: str, method: str = "") -> StageBudget:
         """The budget of one kind of training, for one method where it is of a method."""
         return self.training.of(kind, budget_of(self.methods[method]) if method else None)
 
+    def served(self, method: str = "") -> tuple[str, ...]:
+        """The tasks that are trained together in one adapter of ``[methods.NAME]``, or of ``[adapter]``.
+
+        Empty where each task has its own adapter. Where the table names ``tasks``, it is those, and every other task joins
+        later by its own part of the adapter.
+        """
+        members = self.adapter_config(method=method).members
+        if not members or len(self.tasks) < 2:
+            return ()
+        table = self.methods[method] if method else self.adapter
+        return members if "tasks" in table else tuple(self.tasks)
+
+    def mixing_of(self, method: str = "") -> TaskMixing:
+        """How often each task is drawn: as ``[mixing]`` says, else by the paper's temperature for an adapter of several tasks."""
+        table = self.mixing
+        if "kind" not in table.model_fields_set and self.served(method):
+            return TaskMixing(kind="temperature", temperature=table.temperature)
+        return TaskMixing(kind=table.kind, temperature=table.temperature, fall=table.fall)
+
     @field_validator("adapter", "language_adapter", "knowledge_adapter")
     @classmethod
     def _adapter(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         default = _ADAPTERS[str(info.field_name)]
         whole = value if "method" in value else {**default, **value}
-        try:
-            config_from_dict(whole)
-        except GraftworkError as error:
-            raise ValueError(str(error)) from error
+        config_from_dict(whole)
         return whole
 
     @field_validator("fusion", "scalearn")
     @classmethod
     def _learned(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        try:
-            (FusionConfig if info.field_name == "fusion" else ScaLearnConfig)(**value)
-        except GraftworkError as error:
-            raise ValueError(str(error)) from error
+        (FusionConfig if info.field_name == "fusion" else ScaLearnConfig)(**value)
         return value
 
     @field_validator("methods")
@@ -178,7 +192,7 @@ class RecipeTables(BaseModel):
                 budget_of(table)
             except ValidationError as error:
                 first = error.errors()[0]
-                raise ValueError(f"{name}.training.{key_of(first['loc'])}: {said_of(first, Changes)}") from error
+                raise ValueError(f"{name}.training.{key_of(first['loc'])}: {message_of(first, Changes)}") from error
         return value
 
     @field_validator("seeds", "targets", "controls", "order")
@@ -191,5 +205,5 @@ class RecipeTables(BaseModel):
 
 
 def table_of(kind: str) -> str:
-    """The table that the adapters of a kind of unit are described in."""
+    """The name of the table that configures the adapters of a kind of unit."""
     return f"{kind}_adapter" if f"{kind}_adapter" in _ADAPTERS else "adapter"

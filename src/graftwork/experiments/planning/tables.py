@@ -1,7 +1,8 @@
-"""The tables of a recipe that stand for themselves: the base, the methods that are compared, how tasks are mixed."""
+"""The smaller tables of a recipe: the base, the methods that are compared, how tasks are mixed; and what names may be."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from graftwork.experiments.planning.budget import Changes
 from graftwork.methods import AdapterConfig, config_from_dict
 from graftwork.tasks.spec import Length
-from graftwork.training.sampling import TaskMixing
+
+LONGEST = 100  # bytes: files have more around it, and no name of a file may have more than 255
 
 
 class Table(BaseModel):
@@ -25,9 +27,9 @@ class BaseTable(Table):
     Attributes:
         model: A folder (relative to the recipe), an installed package that carries a model in ``model/``, or a name on the
             Hub.
-        revision: Of a model on the Hub.
-        dtype: Of its weights.
-        max_length: In tokens, where a task does not say.
+        revision: The revision of a model on the Hub.
+        dtype: The dtype of its weights.
+        max_length: The length of a text in tokens, for tasks that give none.
         tokenizer: Where the tokenizer is, if not with the model.
     """
 
@@ -43,8 +45,8 @@ class MixingTable(Table):
 
     Attributes:
         kind: ``"proportional"`` to the number of its rows, ``"uniform"``, ``"temperature"`` (∝ n^(1/T)), or ``"annealed"``.
-        temperature: T.
-        fall: How far the exponent falls from 1 to the last epoch, where it is annealed.
+        temperature: The temperature T.
+        fall: How far the exponent falls from 1 to the last epoch, if it is annealed.
         batches: ``"one"``: all rows of a batch are of one task; ``"mixed"``: each row is drawn by itself.
     """
 
@@ -53,14 +55,9 @@ class MixingTable(Table):
     fall: Annotated[float, Field(ge=0, le=1)] = 0.8
     batches: Literal["one", "mixed"] = "one"
 
-    @property
-    def mixing(self) -> TaskMixing:
-        """As a `TaskSampler` takes it."""
-        return TaskMixing(kind=self.kind, temperature=self.temperature, fall=self.fall)
-
 
 def method_of(name: str, table: Mapping[str, Any]) -> AdapterConfig:
-    """The adapter of one ``[methods.NAME]``: its options, and the name where it says no ``method``.
+    """The adapter of one ``[methods.NAME]``: its options, and ``NAME`` where it gives no ``method``.
 
     ``peft = {peft_type = "LORA", r = 8}`` in it is a configuration of peft.
 
@@ -72,9 +69,26 @@ def method_of(name: str, table: Mapping[str, Any]) -> AdapterConfig:
 
 
 def budget_of(table: Mapping[str, Any]) -> Changes:
-    """What one method's training does otherwise: ``training`` in its table.
+    """What the training of one method changes: ``training`` in its table.
 
     Raises:
         ValidationError: If a key is not known.
     """
     return Changes.model_validate(table.get("training", {}))
+
+
+def check_name(name: str, what: str) -> None:
+    """Refuse a name that could not be that of an adapter, a folder and files on every system; ``what`` begins the message.
+
+    Raises:
+        ValueError: If it is empty, has spaces around it, or characters that no folder's name may have, or is too long.
+    """
+    strange = next((c for c in name if c in "/\\:" or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
+    if strange is not None:
+        raise ValueError(f"{what} {name!r:.200}: its name is a folder's, which has no {strange!r}; leave it out")
+    if not name or name != name.strip() or name[0] == "." or name[-1] == ".":
+        raise ValueError(
+            f"{what} {name!r:.200}: its name is a folder's, so not empty, without spaces around it, and no dot at its ends"
+        )
+    if len(name.encode()) > LONGEST:
+        raise ValueError(f"{what} {name!r:.60}...: it has {len(name.encode())} bytes; give one of {LONGEST} or fewer")

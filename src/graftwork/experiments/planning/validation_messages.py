@@ -12,34 +12,34 @@ from graftwork.options import hint
 
 
 def key_of(location: tuple[int | str, ...]) -> str:
-    """Where in a recipe something stands."""
+    """The key of a place in a recipe, with dots."""
     return ".".join(str(part) for part in location) or "(the whole)"
 
 
-def said_of(error: Any, model: type[BaseModel], tables: Mapping[str, type[BaseModel]] | None = None) -> str:
-    """What is wrong there, and the way out.
+def message_of(error: Any, model: type[BaseModel], tables: Mapping[str, type[BaseModel]] | None = None) -> str:
+    """What is wrong, and the way out.
 
     Args:
-        error: As pydantic has it.
-        model: What was validated.
-        tables: For a whole recipe its tables, where a key that stands elsewhere may belong.
+        error: One of pydantic's errors.
+        model: The model that was validated.
+        tables: For a whole recipe, the tables that a misplaced key may belong to.
     """
     given = error["input"]
     if error["type"] == "extra_forbidden":
         return f"this key is not known; {_way_out(error['loc'], model, tables)}"
     if error["type"] == "missing":
         return "this key has to be given"
-    said = str(error["msg"]).removeprefix("Value error, ")
+    message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "literal_error":
         near = hint(given, re.findall("'([^']*)'", error["ctx"]["expected"]))
-        said += f"; {near}" if near else ""
-    return said if isinstance(given, (dict, list, BaseModel)) else f"{said} (it is {given!r:.200})"
+        message += f"; {near}" if near else ""
+    return message if isinstance(given, (dict, list, BaseModel)) else f"{message} (it is {given!r:.200})"
 
 
 def _way_out(
     location: tuple[int | str, ...], model: type[BaseModel], tables: Mapping[str, type[BaseModel]] | None
 ) -> str:
-    """What a key that is not known may be meant to be: one of another table, a near one of this, or any of this."""
+    """Which key may be meant by an unknown one: one of another table, a similar one of this, or any of this."""
     key = str(location[-1])
     if tables is not None:
         there = [f"[{table}]" for table, known in tables.items() if key in known.model_fields]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 
 from graftwork.api import Adapters
 from graftwork.experiments.kinds import Unit
-from graftwork.experiments.planning.checks import require_tensorboard
+from graftwork.experiments.running.folder import CHECKPOINTS
+from graftwork.experiments.running.run_context import RunContext
 from graftwork.training.budget import StageBudget
 from graftwork.training.encoding import Encoded
+from graftwork.training.joint_trainer import JointBatches, JointTrainer, TaskRoute
 from graftwork.training.recipe_trainer import Patience, RecipeTrainer
 from graftwork.training.task_trainer import TaskTrainer
 
@@ -24,10 +27,10 @@ def make_trainer(
     budget: StageBudget,
     adapters: Adapters,
     encoded: Encoded,
-    callbacks: list[TrainerCallback],
+    callbacks: Sequence[TrainerCallback],
     folder: Path | None = None,
 ) -> TaskTrainer:
-    """The Trainer of a unit.
+    """The Trainer of a unit of one task.
 
     Args:
         unit: The unit.
@@ -35,43 +38,65 @@ def make_trainer(
         budget: Its budget.
         adapters: The handle of the model that it trains.
         encoded: Its task.
-        callbacks: More of them.
-        folder: For its checkpoints; by default the unit's own.
+        callbacks: More callbacks.
+        folder: The folder of its checkpoints; by default one in the unit's folder.
     """
     model: Any = adapters.model
-    arguments = training_arguments(budget, unit.seed, folder or checkpoints_of(unit, run))
+    arguments = _arguments(budget, unit.seed, folder or unit.folder(run) / CHECKPOINTS)
     trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.patience), *callbacks])
     batches = math.ceil(len(encoded.features(encoded.task.train, train=True)) / budget.batch_size)
-    settle(trainer, budget, batches, run / "tensorboard" / unit.id)
+    _settle(trainer, budget, batches, run / "tensorboard" / unit.id)
     return trainer
 
 
-def checkpoints_of(unit: Unit, run: Path) -> Path:
-    """Where the checkpoints of a unit are while it is trained."""
-    return unit.folder(run) / "checkpoints"
+def make_joint_trainer(
+    unit: Unit,
+    context: RunContext,
+    adapters: Adapters,
+    routes: Mapping[str, TaskRoute],
+    callbacks: Sequence[TrainerCallback] = (),
+) -> JointTrainer:
+    """The Trainer of a unit of all tasks; ``routes`` gives the adapter and the head of each."""
+    model: Any = adapters.model
+    recipe, budget = context.recipe, context.recipe.budget(unit.kind, unit.method)
+    encoded = {task: context.encoded(task) for task in unit.tasks}
+    batches = JointBatches(
+        {task: len(one.features(one.task.train, train=True)) for task, one in encoded.items()},
+        budget.batch_size,
+        mixing=recipe.mixing_of(unit.method),
+        mixed=recipe.mixing.batches == "mixed",
+        epochs=budget.epochs,
+        seed=unit.seed,
+    )
+    arguments = _arguments(budget, unit.seed, context.folder(unit) / CHECKPOINTS)
+    trainer = JointTrainer(model, arguments, encoded, routes, batches, [Patience(budget.patience), *callbacks])
+    _settle(trainer, budget, len(batches), context.run / "tensorboard" / unit.id)
+    return trainer
 
 
-def settle(trainer: RecipeTrainer, budget: StageBudget, batches: int, logs: Path) -> None:
-    """What depends on the number of steps, and the listeners.
-
-    Args:
-        trainer: The Trainer.
-        budget: Its budget.
-        batches: Of an epoch.
-        logs: Where logs for TensorBoard go, if there are to be any.
-    """
+def _settle(trainer: RecipeTrainer, budget: StageBudget, batches: int, logs: Path) -> None:
+    """Set what depends on the number of batches of an epoch, and the callbacks that show the training."""
     steps = math.ceil(batches / budget.accumulation)
     trainer.args.warmup_steps = round(steps * budget.epochs * budget.warmup)
     trainer.args.logging_steps = max(1, min(50, steps // 10))
     if budget.tensorboard:
-        trainer.add_callback(_tensorboard(logs))
-    for callback in list(trainer.callback_handler.callbacks):  # they print every measurement; the watcher shows them
-        if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
-            trainer.remove_callback(callback)
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations.integration_utils import TensorBoardCallback
+
+        trainer.add_callback(
+            TensorBoardCallback(SummaryWriter(log_dir=str(logs)))
+        )  # its folder outlives the checkpoints
+    for printing in (PrinterCallback, ProgressCallback):  # the watcher shows what they would print
+        trainer.remove_callback(printing)
 
 
-def training_arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArguments:
-    """The arguments of a unit's Trainer, but for what `settle` knows."""
+def _arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArguments:
+    """The arguments of a Trainer, except for those that `_settle` sets."""
+    checkpointing: dict[str, Any] = {}
+    if (
+        budget.gradient_checkpointing
+    ):  # else left out: the newest transformers warns of the name, the oldest knows no other
+        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=budget.epochs,
@@ -83,7 +108,7 @@ def training_arguments(budget: StageBudget, seed: int, folder: Path) -> Training
         gradient_accumulation_steps=budget.accumulation,
         max_grad_norm=budget.max_grad_norm,
         bf16=budget.bf16,
-        **_checkpointing(budget),
+        **checkpointing,
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
@@ -99,23 +124,3 @@ def training_arguments(budget: StageBudget, seed: int, folder: Path) -> Training
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
     )
-
-
-def _tensorboard(folder: Path) -> TrainerCallback:
-    """Trainer's own callback, with a folder that outlives the unit's checkpoints.
-
-    Raises:
-        RecipeError: If TensorBoard is not installed.
-    """
-    require_tensorboard()
-    from torch.utils.tensorboard import SummaryWriter
-    from transformers.integrations.integration_utils import TensorBoardCallback
-
-    return TensorBoardCallback(SummaryWriter(log_dir=str(folder)))
-
-
-def _checkpointing(budget: StageBudget) -> dict[str, Any]:
-    """Only where it is asked for: the newest transformers warns of the name, the oldest knows no other."""
-    if not budget.gradient_checkpointing:
-        return {}
-    return {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}

@@ -1,4 +1,4 @@
-"""The base of a recipe: found, loaded with the class that its tasks need, and the processors beside it."""
+"""The base of a recipe: found, and loaded with the class and the processor that its tasks need."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from graftwork.tasks import Kind
 
 
 def find_model(name: str, root: Path) -> str:
-    """What transformers can load: a folder, the folder in an installed package, or a name on the Hub as it is.
+    """What transformers can load: a folder, the folder in an installed package, or the name itself for a model on the Hub.
 
     Raises:
-        RecipeError: If it can only be a folder, and is not there.
+        RecipeError: If the name can only be a folder, and there is none.
     """
     folder = root / Path(name).expanduser() if name.startswith("~/") else root / name
     if is_model(folder):
         return str(folder)
-    if re.fullmatch(r"[A-Za-z_][\w-]*", name):  # a dot would import what stands before it
+    if re.fullmatch(r"[A-Za-z_][\w-]*", name):  # with a dot, its first part would be imported
         try:
             spec = importlib.util.find_spec(name.replace("-", "_"))
         except (ImportError, ValueError):
@@ -34,7 +34,9 @@ def find_model(name: str, root: Path) -> str:
         for place in (spec.submodule_search_locations or ()) if spec is not None else ():
             if is_model(Path(place) / "model"):
                 return str(Path(place) / "model")
-    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:  # as no name on the Hub is
+    if (
+        Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    ):  # no name on the Hub is like that
         raise RecipeError(
             f"base: {name!r} is not there: {folder} has no config.json; correct it, or put the base there"
         )
@@ -70,7 +72,7 @@ def load_base(table: BaseTable, auto: str, root: Path) -> ModelWithHeads:
     where = find_model(table.model, root)
     make: Any = getattr(transformers, auto)
     try:
-        model, told = make.from_pretrained(
+        model, info = make.from_pretrained(
             where,
             revision=table.revision,
             dtype=getattr(torch, table.dtype),
@@ -82,7 +84,7 @@ def load_base(table: BaseTable, auto: str, root: Path) -> ModelWithHeads:
             f"base.model: {table.model!r} cannot be loaded as {auto}: {str(error).strip().splitlines()[0]} (give a folder "
             f"with a config.json, here relative to {root}, an installed package with a model in it, or a name on the Hub)"
         ) from error
-    lacking = [name for name in told["missing_keys"] if "pooler" not in name]
+    lacking = [name for name in info["missing_keys"] if "pooler" not in name]
     if lacking:
         raise RecipeError(
             f"base.model: {table.model!r} has no weights for {len(lacking)} tensors of {type(model).__name__}, such as "
@@ -92,7 +94,7 @@ def load_base(table: BaseTable, auto: str, root: Path) -> ModelWithHeads:
 
 
 def load_processor(table: BaseTable, kinds: Collection[type[Kind]], root: Path) -> Any:
-    """The tokenizer, or the processor of images, that the tasks need.
+    """The tokenizer that the tasks need, or the model's own processor of images, ``None`` if it has none.
 
     Raises:
         RecipeError: If it cannot be loaded, or texts and images are mixed.
@@ -102,7 +104,10 @@ def load_processor(table: BaseTable, kinds: Collection[type[Kind]], root: Path) 
         raise RecipeError("some tasks are of texts and some of images; put them into two recipes, one base each")
     where = find_model(table.tokenizer or table.model, root)
     if needed == {"image"}:
-        return _image_processor(where)
+        try:
+            return transformers.AutoImageProcessor.from_pretrained(where, trust_remote_code=False)
+        except (OSError, ValueError, KeyError, ImportError):  # it has none, or needs a library that is not installed
+            return None
     try:
         return transformers.AutoTokenizer.from_pretrained(where, revision=table.revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -110,11 +115,3 @@ def load_processor(table: BaseTable, kinds: Collection[type[Kind]], root: Path) 
             f"base.tokenizer: no tokenizer can be loaded from {table.tokenizer or table.model!r}: "
             f"{str(error).strip().splitlines()[0]}"
         ) from error
-
-
-def _image_processor(where: str) -> Any:
-    """The model's own processor of images; ``None`` where it has none, or needs a library that is not there."""
-    try:
-        return transformers.AutoImageProcessor.from_pretrained(where, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError):
-        return None

@@ -1,16 +1,16 @@
-"""A run's finder: which of its tasks a text belongs to, fitted on the tasks' own training texts, kept beside the units."""
+"""A run's finder, which tells the task of a text: fitted on the training texts of the tasks, kept in the run's folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import ConfigDict
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -18,7 +18,9 @@ from graftwork.api import Adapters
 from graftwork.checkpoint.folders import replace_file
 from graftwork.errors import RecipeError
 from graftwork.experiments.planning.recipe import Recipe
-from graftwork.experiments.running.records import read_record
+from graftwork.experiments.running.folder import write_json
+from graftwork.experiments.running.hashes import hash_json
+from graftwork.experiments.running.records import Shape, read_record
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.tasks import Kind, Task
 from graftwork.training.task_head import FEWEST, TaskHead
@@ -26,20 +28,28 @@ from graftwork.training.text_states import text_states
 
 FOLDER = "finder"
 _JSON, _TENSORS = "finder.json", "finder.safetensors"
-_VERSION = 1
-_ROWS = 256  # texts a task, drawn once and for all
+_ROWS = 256  # texts a task
 _PROBE = "What the base makes of this text tells it from another base."
-_SAME = 0.99  # the cosine of the probe's states that rounding and another device leave
+_SAME = 0.99  # the least cosine of the probe's states, which differ by rounding and device
+
+
+class _Record(Shape):
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1]
+    tasks: list[str]
+    texts: str
+    tensors: str
 
 
 @dataclasses.dataclass(frozen=True)
 class KeptFinder:
-    """What lies in a run's folder.
+    """The finder in a run's folder.
 
     Attributes:
-        tasks: The tasks, in the order of the head's.
-        head: The scores.
-        probe: The state of a text that is the same for all finders, ``(width,)``: it shows another base.
+        tasks: The tasks, in the order of the head.
+        head: The head that scores tasks.
+        probe: The state of a text that is the same for all finders, ``(width,)``: another base gives another one.
         texts: A hash of the texts that it was fitted on.
     """
 
@@ -49,10 +59,10 @@ class KeptFinder:
     texts: str
 
     def check_base(self, adapters: Adapters, tokenizer: Any, at: Path) -> None:
-        """Refuse a base that reads texts otherwise than the one that it was fitted on.
+        """Refuse another base than the one that it was fitted on.
 
         Raises:
-            RecipeError: If it does.
+            RecipeError: If the base or its tokenizer is another one.
         """
         now = text_states(adapters, [_PROBE], tokenizer)[0].double()
         same = now.shape == self.probe.shape and torch.cosine_similarity(now, self.probe, dim=0) >= _SAME
@@ -66,40 +76,40 @@ class KeptFinder:
 def keep_finder(context: RunContext) -> None:
     """Fit the finder of a run of two tasks of text or more, where there is none for these texts yet.
 
-    A task with fewer than five different texts has too few to say how far they reach: the run then has none.
+    A run has none if a task has fewer than five different texts, which are too few to know how far they spread.
     """
     texts = {name: _texts(context.tasks[name], context.recipe) for name in tasks_of_text(context.recipe)}
     at = context.run / FOLDER
     if len(texts) < 2 or min(map(len, texts.values())) < FEWEST:
         return
-    of = _hash(texts)
+    hashed = hash_json(texts)
     try:
         before = read_finder(at)
     except RecipeError:
         before = None
-    if before is not None and before.texts == of:
+    if before is not None and before.texts == hashed:
         return
     adapters, limit = context.fresh(), context.recipe.base.max_length
     states = {name: text_states(adapters, some, context.processor, max_length=limit) for name, some in texts.items()}
     probe = text_states(adapters, [_PROBE], context.processor)[0]
-    _write(at, KeptFinder(tuple(texts), TaskHead.fit(states), probe, of))
+    _write(at, KeptFinder(tuple(texts), TaskHead.fit(states), probe, hashed))
 
 
 def tasks_of_text(recipe: Recipe) -> tuple[str, ...]:
-    """The tasks that a text can ask for."""
-    words = {kind.name for kind in recipe.kinds if kind.processor == "tokenizer"}
-    return tuple(name for name, spec in recipe.tasks.items() if spec.kind in words)
+    """The tasks whose inputs are texts."""
+    kinds = {kind.name for kind in recipe.kinds if kind.processor == "tokenizer"}
+    return tuple(name for name, spec in recipe.tasks.items() if spec.kind in kinds)
 
 
 def _texts(task: Task, recipe: Recipe) -> list[str]:
-    """Some texts of a task, each once: what it is described by, and rows to learn from; the short ones first."""
+    """Some texts of a task, each once: its descriptions, and some of its training rows; the short ones first."""
     rows = dict.fromkeys(filter(None, (text_of(task.kind, row) for row in task.train)))
     drawn = random.Random(f"{recipe.seeds[0]} {task.name}").sample([*rows], min(_ROWS, len(rows)))
     return sorted({*task.spec.described, *drawn}, key=lambda text: (len(text), text))
 
 
 def text_of(kind: Kind, row: Mapping[str, Any]) -> str:
-    """All that a row gives to read, as one text; as one types it."""
+    """The inputs of a row as one text, as a user would type it."""
     first, *more = kind.reads
     roles = [first, *(["pair"] if "pair" in kind.options else []), *more]
     cells = [row.get(getattr(kind.spec, role)) for role in roles]
@@ -107,12 +117,12 @@ def text_of(kind: Kind, row: Mapping[str, Any]) -> str:
 
 
 def joined(texts: Sequence[Any]) -> str:
-    """Several texts as the one that is compared."""
+    """Several texts as one."""
     return " ".join(str(text).strip() for text in texts).strip()
 
 
 def read_finder(at: Path) -> KeptFinder | None:
-    """What lies in a folder; ``None`` where there is no such folder.
+    """The finder in a folder; ``None`` where there is no such folder.
 
     Raises:
         RecipeError: If it is damaged, or of another version.
@@ -120,26 +130,21 @@ def read_finder(at: Path) -> KeptFinder | None:
     if not at.is_dir():
         return None
     try:
-        told, data = read_record(at / _JSON, Any), (at / _TENSORS).read_bytes()
-        if not isinstance(told, dict) or told.get("version") != _VERSION:
-            raise ValueError(f"it must say version {_VERSION}")
-        if set(told) != {"version", "tasks", "texts", "tensors"} or not _names(told["tasks"]):
-            raise ValueError("it must have version, tasks, texts and tensors")
-        if told["tensors"] != hashlib.sha256(data).hexdigest():
+        record, data = read_record(at / _JSON, _Record), (at / _TENSORS).read_bytes()
+        tasks = record["tasks"]
+        if len(tasks) < 2 or len({*tasks}) < len(tasks):
+            raise ValueError("it must have two tasks or more, each once")
+        if record["tensors"] != hashlib.sha256(data).hexdigest():
             raise ValueError(f"{_TENSORS} is not what it was saved with")
         tensors = {name: tensor.double() for name, tensor in load(data).items()}
         probe = tensors.pop("probe")
         head = TaskHead(**tensors)
-        _check(head, probe, len(told["tasks"]))
+        _check(head, probe, len(tasks))
     except (OSError, KeyError, TypeError, ValueError, RecipeError) as error:
         raise RecipeError(
             f"{at} is damaged, or of another version ({error}); delete it, and the same `graftwork run` makes it again"
         ) from error
-    return KeptFinder(tuple(told["tasks"]), head, probe, str(told["texts"]))
-
-
-def _names(tasks: Any) -> bool:
-    return isinstance(tasks, list) and all(isinstance(t, str) for t in tasks) and len({*tasks}) == len(tasks) > 1
+    return KeptFinder(tuple(tasks), head, probe, record["texts"])
 
 
 def _check(head: TaskHead, probe: Tensor, tasks: int) -> None:
@@ -159,19 +164,11 @@ def _check(head: TaskHead, probe: Tensor, tasks: int) -> None:
 
 
 def _write(at: Path, finder: KeptFinder) -> None:
-    """The tensors first: the JSON that names their hash makes the two one."""
+    """Write a finder, the tensors first: the JSON has their hash."""
     tensors = {**finder.head.tensors(), "probe": finder.probe}
     data = save({name: tensor.float().contiguous() for name, tensor in tensors.items()})
-    told = {
-        "version": _VERSION,
-        "tasks": list(finder.tasks),
-        "texts": finder.texts,
-        "tensors": hashlib.sha256(data).hexdigest(),
-    }
+    hashed = hashlib.sha256(data).hexdigest()
+    record = {"version": 1, "tasks": list(finder.tasks), "texts": finder.texts, "tensors": hashed}
     at.mkdir(exist_ok=True)
     replace_file(at / _TENSORS, data)
-    replace_file(at / _JSON, (json.dumps(told, indent=1) + "\n").encode())
-
-
-def _hash(texts: Mapping[str, Sequence[str]]) -> str:
-    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
+    write_json(at / _JSON, record)

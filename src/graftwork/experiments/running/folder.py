@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time, one recipe for good; its files read and written."""
+"""The folder of a run: held by one process at a time, for one recipe; its files read and written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graftwork.errors import RecipeError
 from graftwork.experiments.kinds import Unit
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.base import is_model
-from graftwork.experiments.running.records import Predictions, Shape, UnitResult, damaged, read_record
+from graftwork.experiments.running.records import Shape, UnitResult, damaged, read_record
 
 RECIPE = "recipe.json"
 RESULTS, COMPARISON, COSTS = "results.json", "comparison.json", "costs.json"
@@ -27,7 +27,7 @@ RESULT, PREDICTIONS, MADE_WITH = "result.json", "predictions.json", "made_with.j
 # In the folder of a unit while it is trained.
 CHECKPOINTS, STEPS, STATE, CLOCK, ERROR = "checkpoints", "steps", "sequence.json", "seconds", "error.txt"
 _LOCK, _HOLDER, _ROOT = ".lock", ".holder.json", ".root"
-# What may grow in a run that has begun: what is done stays what it is.
+# The keys that may grow in a run that has begun; what is done stays as it is.
 _GROWING = ("targets", "seeds", "controls", "methods")
 
 
@@ -38,7 +38,7 @@ class _Holder(Shape):
 
 
 class _Root(Shape):
-    """Where the paths of a recipe begin: seen from the run's folder, and as a whole path; which of them are local bases."""
+    """What a recipe's paths are relative to, as a relative and as an absolute path; and which of them are local bases."""
 
     root: str
     was: str
@@ -47,10 +47,10 @@ class _Root(Shape):
 
 @contextlib.contextmanager
 def claimed(run: Path) -> Iterator[None]:
-    """Hold a run's folder, so that no two processes write into it; what a killed process left half written is removed.
+    """Hold a run's folder, so that no two processes write into it; files that a killed process left half written are removed.
 
     Raises:
-        RecipeError: If another process holds it, saying which; or the folder cannot be made.
+        RecipeError: If another process holds it, naming it; or if the folder cannot be made.
     """
     lock = FileLock(str(run / _LOCK))
     try:
@@ -64,27 +64,31 @@ def claimed(run: Path) -> Iterator[None]:
         raise RecipeError(f"{run} is no folder; give another --out") from error
     except (OSError, ValueError) as error:
         lock.release()
-        said = getattr(error, "strerror", None) or error
-        raise RecipeError(f"{str(run)!r:.200} cannot be written into ({said}); give another --out") from error
+        why = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{str(run)!r:.200} cannot be written into ({why}); give another --out") from error
     try:
-        for left in _half_written(run):
-            remove(left)
+        # half-written files, of those that only the holder of the folder writes
+        names = (RECIPE, RESULTS, COMPARISON, COSTS, _HOLDER, _ROOT)
+        left = [path for name in names for path in run.glob(f".{name}.graftwork.*.new")]
+        left += [path for name in ("units", "together", "finder") for path in (run / name).rglob(".*.graftwork.*.new")]
+        for path in left:
+            remove(path)
         yield
     finally:
         (run / _HOLDER).unlink(missing_ok=True)
         lock.release()
 
 
-def _half_written(run: Path) -> list[Path]:
-    """What a killed process has left of files that only the holder of the folder writes."""
-    ours = [RECIPE, RESULTS, COMPARISON, COSTS, _HOLDER, _ROOT]
-    found = [path for name in ours for path in run.glob(f".{name}.graftwork.*.new")]
-    inside = ("units", "together", "finder")
-    return [*found, *(path for name in inside for path in (run / name).rglob(".*.graftwork.*.new"))]
+def _holder(run: Path) -> str:
+    try:
+        holder = read_record(run / _HOLDER, _Holder)
+        return f"process {holder['process']} on {holder['host']} (since {holder['since']})"
+    except RecipeError:
+        return "another process"
 
 
 def settle_recipe(run: Path, recipe: Recipe, root: Path) -> None:
-    """Write the recipe, and where it lies, into a new run's folder; refuse another one in an old.
+    """Write the recipe, and where its file is, into a new run's folder; refuse another recipe in an old one.
 
     Raises:
         RecipeError: Naming the keys that differ, or the base that is not where it was.
@@ -102,7 +106,7 @@ def settle_recipe(run: Path, recipe: Recipe, root: Path) -> None:
         root_of(run, root)
     elif (run / "units").exists():
         raise RecipeError(f"{run} has units and no {RECIPE}; give another --out")
-    # what was not said stays unsaid: a task refuses options that mean nothing for its kind
+    # without defaults: a task refuses options that its kind does not have
     write_json(path, recipe.model_dump(mode="json", exclude_unset=True))
     bases = [name for name in (recipe.base.model, recipe.base.tokenizer) if name and is_model(root / name)]
     whole = root.resolve()
@@ -110,14 +114,14 @@ def settle_recipe(run: Path, recipe: Recipe, root: Path) -> None:
 
 
 def root_of(run: Path, root: str | Path | None = None) -> Path:
-    """What the paths of a run's recipe are relative to: the folder where it lay.
+    """The folder of a run's recipe, which its paths are relative to.
 
     Args:
-        run: The run's folder. Where it was moved, the recipe is looked for where it was then.
-        root: What it is instead.
+        run: The run's folder. If it was moved alone, the recipe is looked for at its former place too.
+        root: The folder to use instead.
 
     Raises:
-        RecipeError: If the base is a folder beside the recipe, and is not there: it is not looked for on the Hub.
+        RecipeError: If the base is a folder relative to the recipe, and is not there: it is not looked for on the Hub.
     """
     path = run / _ROOT
     if not path.is_file():
@@ -125,15 +129,15 @@ def root_of(run: Path, root: str | Path | None = None) -> Path:
     text = path.read_bytes()
     if not text.startswith(b"{"):  # version 0.1.0 wrote the path alone
         return run / os.fsdecode(text) if root is None else Path(root)
-    told = read_record(path, _Root, "delete it, and the same `graftwork run` writes it again")
-    places = [run / told["root"], Path(told["was"])] if root is None else [Path(root)]
+    record = read_record(path, _Root, "delete it, and the same `graftwork run` writes it again")
+    places = [run / record["root"], Path(record["was"])] if root is None else [Path(root)]
     for place in places:
-        if all(is_model(place / base) for base in told["bases"]):
+        if all(is_model(place / base) for base in record["bases"]):
             return place
     looked = " and in ".join(dict.fromkeys(str(place) for place in places))
     raise RecipeError(
-        f"{run} was trained on the base {told['bases'][0]!r}, a folder beside its recipe, which is not in {looked}; put it there, "
-        "or say where it is: root=FOLDER, or graftwork predict --root FOLDER"
+        f"{run} was trained on the base {record['bases'][0]!r}, a folder beside its recipe, which is not in {looked}; put it "
+        "there, or say where it is: root=FOLDER, or graftwork predict --root FOLDER"
     )
 
 
@@ -141,20 +145,12 @@ def recipe_of(run: Path) -> Recipe:
     """The recipe that a run was begun with.
 
     Raises:
-        RecipeError: If the folder is none of a run.
+        RecipeError: If the folder is not that of a run.
     """
     path = run / RECIPE
     if not path.is_file():
         raise RecipeError(f"{run} is no folder of a run: it has no {RECIPE}; give what `graftwork run` wrote into")
     return Recipe.make(read_record(path, Any, "put back what `graftwork run` wrote, or give another --out"), str(path))
-
-
-def _holder(run: Path) -> str:
-    try:
-        told = read_record(run / _HOLDER, _Holder)
-        return f"process {told['process']} on {told['host']} (since {told['since']})"
-    except RecipeError:
-        return "another process"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -180,32 +176,32 @@ def read_result(unit: Unit, run: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     way_out = "`graftwork run RECIPE --redo` trains it anew"
-    told: dict[str, Any] = read_record(path, UnitResult, way_out)
-    said = [*(told[key] for key in ("unit", "kind", "task", "seed")), told.get("method", ""), {*told.get("tasks", ())}]
-    if said != [unit.id, unit.kind, unit.task, unit.seed, unit.method, {*unit.tasks}]:
+    result: dict[str, Any] = read_record(path, UnitResult, way_out)
+    which = [*(result[key] for key in ("unit", "kind", "task", "seed")), result.get("method", "")]
+    if [*which, {*result.get("tasks", ())}] != [unit.id, unit.kind, unit.task, unit.seed, unit.method, {*unit.tasks}]:
         raise damaged(path, f"it is not that of {unit.id}", way_out)
-    return told
+    return result
 
 
-def write_error(folder: Path, why: str, told: str) -> None:
-    """Write down why a unit failed: what was said first, then where."""
-    replace_file(folder / ERROR, f"{why}\n\n{told}".encode("utf-8", "backslashreplace"))
+def write_error(folder: Path, why: str, traceback: str) -> None:
+    """Write down why a unit failed: the message first, then the traceback."""
+    replace_file(folder / ERROR, f"{why}\n\n{traceback}".encode("utf-8", "backslashreplace"))
 
 
 def read_error(folder: Path) -> str | None:
-    """Why a unit failed that was not tried again since, in a line; ``None`` where it did not."""
+    """The message of a unit that failed and was not tried again, in a line; ``None`` where it did not fail."""
     path = folder / ERROR
     return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0] if path.is_file() else None
 
 
 def read_predictions(folder: Path) -> dict[str, list[Any]]:
-    """What a unit that is done says of the rows that it was scored on, by task: a value a row."""
-    found: dict[str, list[Any]] = read_record(folder / PREDICTIONS, Predictions)
+    """The predictions of a finished unit for the rows that it was scored on, by task: a value for each row."""
+    found: dict[str, list[Any]] = read_record(folder / PREDICTIONS, dict[str, list[Any]])
     return found
 
 
 def _differences(one: Any, other: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Where two recipes differ: keys, and keys in tables."""
+    """The keys in which two recipes differ, with those of the tables that they are in."""
     if isinstance(one, dict) and isinstance(other, dict):
         keys = dict.fromkeys((*one, *other))
         missing = object()
@@ -214,10 +210,10 @@ def _differences(one: Any, other: Any, at: tuple[str, ...] = ()) -> list[tuple[s
 
 
 def _grown(at: tuple[str, ...], before: Any, now: Any) -> bool:
-    """Whether a list got more behind what was there, the first seed still the first; or a table one that was not there."""
+    """Whether a list has new entries at its end, or a table a new key."""
     key, *names = at
     if key == "tasks" and names[1:] in (["description"], ["prompts"]):
-        return True  # nothing is trained by them but the finder, which is fitted anew
+        return True  # only the finder uses them, and it is fitted anew
     if key not in _GROWING:
         return False
     if not names:

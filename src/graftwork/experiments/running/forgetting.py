@@ -1,14 +1,14 @@
-"""What a sequence of tasks does to the earlier ones: a matrix of scores, and the figures that are read off it.
+"""Forgetting and transfer in a sequence of tasks: a matrix of scores, and figures of it.
 
-    R[i][j]   score of task j when tasks 0 … i are learnt        T tasks
+    R[i][j]   score of task j after training on tasks 0 … i        T tasks
 
     forgetting  F = 1/(T−1) Σ_{j<T−1} ( max_{j≤i<T−1} R[i][j] − R[T−1][j] )       (Chaudhry et al. 2018, arXiv:1801.10112)
     backward    B = 1/(T−1) Σ_{j<T−1} ( R[T−1][j] − R[j][j] )                     (Lopez-Paz & Ranzato 2017, arXiv:1706.08840)
     forward     W = 1/(T−1) Σ_{0<j}   ( R[j][j] − S[j] )
 
-with S[j] the score of a training on task j alone: what the earlier tasks did for it. (The second paper measures a task before it
-is learnt; with a head a task, which is then random, there is nothing to measure.) All are in the unit of the scores; forgetting
-is bad where positive, the two transfers where negative.
+with S[j] the score of a training on task j alone. (The second paper measures forward transfer before a task is trained; with a
+head for each task, which is random until then, that measures nothing.) All are in the unit of the scores; forgetting is bad
+where positive, the two transfers where negative.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from graftwork.errors import ConfigError
@@ -27,8 +27,8 @@ class Forgetting:
     """The scores of a sequence.
 
     Attributes:
-        order: The tasks in the order in which they were learnt.
-        scores: ``scores[i][j]`` of task j behind step i, for all ``j ≤ i``.
+        order: The tasks in the order in which they were trained.
+        scores: ``scores[i][j]`` of task j after step i, for all ``j ≤ i``.
 
     Raises:
         ConfigError: If it is no triangle of finite numbers, a row a task, or of no task at all.
@@ -48,9 +48,7 @@ class Forgetting:
         for step, row in enumerate(self.scores):
             for task, score in zip(self.order, row, strict=False):
                 if not math.isfinite(score):
-                    raise ConfigError(
-                        f"the score of {task!r} after {self.order[step]!r} is {score}; give a finite number"
-                    )
+                    raise ConfigError(f"the score of {task!r} after {self.order[step]!r} is {score}; it must be finite")
 
     @property
     def forgotten(self) -> dict[str, float]:
@@ -77,7 +75,7 @@ class Forgetting:
         return _mean([self.scores[j][j] - alone[task] for j, task in enumerate(self.order) if j and task in alone])
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, with the figures."""
+        """The scores and their figures as JSON values."""
         return {
             "order": list(self.order),
             "scores": [list(row) for row in self.scores],
@@ -86,9 +84,9 @@ class Forgetting:
         }
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> Forgetting:
-        """What `to_dict` gave."""
-        return cls(tuple(told["order"]), tuple(tuple(row) for row in told["scores"]))
+    def from_dict(cls, data: Mapping[str, Any]) -> Forgetting:
+        """The scores that `to_dict` gave."""
+        return cls(tuple(data["order"]), tuple(tuple(row) for row in data["scores"]))
 
 
 def interference(alone: Mapping[str, float], together: Mapping[str, float]) -> dict[str, float]:
@@ -96,6 +94,5 @@ def interference(alone: Mapping[str, float], together: Mapping[str, float]) -> d
     return {task: together[task] - alone[task] for task in together if task in alone}
 
 
-def _mean(values: Sequence[float] | Any) -> float | None:
-    found = list(values)
-    return statistics.fmean(found) if found else None
+def _mean(values: Collection[float]) -> float | None:
+    return statistics.fmean(values) if values else None

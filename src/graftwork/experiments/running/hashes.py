@@ -1,4 +1,4 @@
-"""Hashes of what a training rests on: files, the rows of a task, the base and its tokenizer."""
+"""Hashes of what a training depends on: files, the rows of a task, the base and its tokenizer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def hash_files(folder: Path, paths: Iterable[Path] | None = None) -> dict[str, s
 
 
 def hash_rows(task: Task) -> str:
-    """The SHA-256 of all that a task has read: its labels and the cells of its rows; of an image its file's content."""
+    """The SHA-256 of a task's labels and the cells of its rows; of the content of images that are files."""
     found = hashlib.sha256(json.dumps(list(task.labels)).encode())
     splits = {"train": task.train, "dev": task.dev, "test": task.test, **task.elsewhere}
     for name, rows in splits.items():
@@ -85,12 +84,11 @@ def _folder(name: str, revision: str | None, root: Path, *files: str) -> Path:
 
 
 def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    files = (path for path in folder.glob("*") if path.is_file())
-    return sorted(path for path in files if any(fnmatch(path.name, pattern) for pattern in patterns))
+    return [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
 
 
 def _cells(task: Task, rows: Rows) -> Iterator[list[tuple[str, Any]]]:
-    """The cells of each row; of a path to an image the hash of the file, since the path may be another one elsewhere."""
+    """The cells of each row, with the hash of an image's file instead of its path, which may differ on another machine."""
     image = getattr(task.spec, "image", None) if task.kind.processor == "image" else None
     for row, place in rows.placed():
         value = row.get(image) if image is not None else None
@@ -100,7 +98,7 @@ def _cells(task: Task, rows: Rows) -> Iterator[list[tuple[str, Any]]]:
 
 
 def _plain(value: Any) -> str:
-    """A cell that is no JSON value: bytes, an array, an image, a tensor, a date."""
+    """A cell that is no JSON value (bytes, an array, an image, a tensor, a date), as text."""
     value = value.numpy() if hasattr(value, "numpy") else value
     if hasattr(value, "tobytes"):
         form = [str(getattr(value, key, "")) for key in ("mode", "size", "dtype", "shape")]

@@ -1,4 +1,4 @@
-"""Adapters of several tasks trained in one pass: what a recipe's ``together`` asks for.
+"""Adapters of several tasks trained in one pass, as a recipe's ``together`` says.
 
 The pass has a folder of its own in the run's, with the units in it and one checkpoint of them all; it is removed when the
 last of them is written.
@@ -17,15 +17,14 @@ from graftwork.api import Adapters
 from graftwork.errors import RecipeError
 from graftwork.experiments.kinds import UNIT_KINDS, Stage, Unit
 from graftwork.experiments.running.arguments import make_trainer
+from graftwork.experiments.running.checkpoints import Clock
 from graftwork.experiments.running.folder import CLOCK, write_json
 from graftwork.experiments.running.listeners import Watcher
-from graftwork.experiments.running.measuring import measured
+from graftwork.experiments.running.measuring import Measured, Result, measured
 from graftwork.experiments.running.provenance import note_begun
 from graftwork.experiments.running.records import read_record
-from graftwork.experiments.running.resume import Clock
 from graftwork.experiments.running.run_context import RunContext
-from graftwork.experiments.running.unit import Result, write_down
-from graftwork.experiments.running.work import Measured
+from graftwork.experiments.running.unit import write_down
 from graftwork.training.adapter_learner import Learner
 from graftwork.training.together import CHECKPOINT, learn_together
 
@@ -35,13 +34,13 @@ _FOLDER, _UNITS = "together", "units.json"
 def units_in_one_pass(
     unit: Unit, units: Sequence[Unit], done: Collection[str], context: RunContext
 ) -> tuple[Unit, ...]:
-    """The units that learn in one pass with a unit that is not done, itself among them.
+    """The units that are trained in one pass with a unit that is not done, itself among them.
 
     Args:
         unit: The unit.
-        units: All of the run, in their order.
+        units: All units of the run, in their order.
         done: The ids of those that are done.
-        context: Where they are trained.
+        context: The context that they are trained in.
     """
     if context.recipe.together < 2 or not _can_join(unit):
         return (unit,)
@@ -65,7 +64,7 @@ def begun_passes(run: Path) -> list[tuple[Path, list[str]]]:
 
 
 def discard_passes(run: Path, units: Collection[str] | None = None) -> None:
-    """Remove what is left of passes: of those with some units, by default of all, as a run does that is done."""
+    """Remove the folders of passes with some units; by default all of them, which a finished run does."""
     if units is None:
         shutil.rmtree(run / _FOLDER, ignore_errors=True)
     for folder, named in begun_passes(run):
@@ -74,7 +73,7 @@ def discard_passes(run: Path, units: Collection[str] | None = None) -> None:
 
 
 def _can_join(unit: Unit) -> bool:
-    """Whether it is the adapter of a task and is stacked on no other, which would be another one for every row."""
+    """Whether it is the adapter of a task that is stacked on no other adapter, which could differ from row to row."""
     return unit.kind == "adapter" and not unit.stacked_on
 
 
@@ -85,9 +84,9 @@ def train_in_one_pass(
 
     Args:
         units: Adapters of different tasks, of one seed.
-        done: The ids of units whose results are written already: an interrupted pass may have come so far.
-        context: Where they are trained.
-        watcher: Hears of everything.
+        done: The ids of units whose results are written already, by a pass that was interrupted after them.
+        context: The context that they are trained in.
+        watcher: The listener of the run.
 
     Yields:
         Each unit that was not done, with its result.
@@ -99,7 +98,12 @@ def train_in_one_pass(
     folder = context.run / _FOLDER / f"{first.task}-{first.seed}"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / _UNITS, [unit.id for unit in units])
-    adapters, stages, learners = _set_up(units, context)
+    set_seed(first.seed)
+    adapters, stages, learners = context.fresh(), [], []
+    for unit in units:  # each adapter and head as it would begin alone
+        set_seed(unit.seed)
+        stages.append(context.put(unit, adapters))
+        learners.append(Learner(unit.task, context.encoded(unit.task), context.recipe.budget(unit.kind), unit.seed))
     resumed = (folder / CHECKPOINT).is_file()
     for unit in units:
         if unit.id not in done:
@@ -119,17 +123,6 @@ def train_in_one_pass(
         watcher.ended(unit, result)
         yield unit, result
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _set_up(units: Sequence[Unit], context: RunContext) -> tuple[Adapters, list[Stage], list[Learner]]:
-    """A fresh base with all adapters and heads on it, each as it would begin alone."""
-    set_seed(units[0].seed)
-    adapters, stages, learners = context.fresh(), [], []
-    for unit in units:
-        set_seed(unit.seed)
-        stages.append(context.put(unit, adapters))
-        learners.append(Learner(unit.task, context.encoded(unit.task), context.recipe.budget(unit.kind), unit.seed))
-    return adapters, stages, learners
 
 
 def _train(

@@ -1,4 +1,4 @@
-"""Listeners of a run: what happens in it, as calls; `graftwork.report` shows it."""
+"""Listeners of a run, which are called with what happens in it; `graftwork.report` shows it."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Watcher:
         """A unit failed, or is left out because one did that it depends on."""
 
     def message(self, text: str) -> None:
-        """A message in words."""
+        """A message for the user."""
 
 
 class TrainerListener(TrainerCallback):
-    """Passes what a Trainer does to a listener of the run."""
+    """Passes the steps, losses and scores of a Trainer to a listener of the run."""
 
     def __init__(self, watcher: Watcher, unit: Unit) -> None:
         self.watcher, self.unit = watcher, unit
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Count."""
+        """Pass the number of the step."""
         self.watcher.stepped(self.unit, state.global_step, state.max_steps)
 
     def on_log(
@@ -60,11 +60,8 @@ class TrainerListener(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Losses and scores."""
-        values = {k: v for k, v in (logs or {}).items() if isinstance(v, (int, float)) and _is_shown(k)}
+        """Pass losses and scores."""
+        shown = {k: v for k, v in (logs or {}).items() if k in ("loss", "learning_rate") or k.startswith("eval_")}
+        values = {k: v for k, v in shown.items() if isinstance(v, (int, float))}
         if values:
             self.watcher.logged(self.unit, state.epoch or 0.0, values)
-
-
-def _is_shown(key: str) -> bool:
-    return key in ("loss", "learning_rate") or key.startswith("eval_")

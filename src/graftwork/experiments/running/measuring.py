@@ -1,4 +1,4 @@
-"""What is measured of a unit when it is trained: scores on every split, in other languages, of what it knows."""
+"""What is measured of a trained unit: scores on every split and in other languages, attention, and what it knows."""
 
 from __future__ import annotations
 
@@ -7,48 +7,50 @@ import dataclasses
 import functools
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from graftwork.api import Adapters
+from graftwork.attach import mean_attention
+from graftwork.compose import names_in
 from graftwork.experiments.kinds import UNIT_KINDS, Stage, Unit, fusion_name
-from graftwork.experiments.kinds.sizes import trained_weights
-from graftwork.experiments.running.attention import mean_attention
+from graftwork.experiments.kinds.contract import trained_weights
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.tasks import Rows
 from graftwork.tasks.knowledge import cloze_ranks, commonest, read_knowledge, scores_of_ranks
 from graftwork.tasks.reading import draw
+from graftwork.training.encoding import batch_of
 from graftwork.training.joint_trainer import JointTrainer
+from graftwork.training.outputs import evaluating
 from graftwork.training.recipe_trainer import learnt
 from graftwork.training.scores import mean_metric, scored_task, splits_of
 from graftwork.training.task_trainer import TaskTrainer
 
 Result = dict[str, Any]
-_MOST_ASKED = 500
+Measured = tuple[Result, dict[str, list[Any]]]  # the result, and the predictions by task
+_MOST_SEEN, _MOST_ASKED = 512, 500  # features for the attention, and triples for the cloze
 
 
-def measured(
-    unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Adapters, stage: Stage
-) -> tuple[Result, dict[str, list[Any]]]:
-    """Everything that ``result.json`` says, but for the time of training and the size of the file; and the predictions.
+def measured(unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Adapters, stage: Stage) -> Measured:
+    """The content of ``result.json``, except for the time of training and the size of the file; and the predictions.
 
     Args:
         unit: The unit, trained.
-        context: Where it was trained.
-        trainer: What trained it.
+        context: The context that it was trained in.
+        trainer: Its Trainer.
         adapters: The handle of its model.
         stage: What was put on the model.
     """
     task = context.tasks[unit.task]
     began = time.perf_counter()
     scores, predictions = scored_task(task, trainer.measured)
-    seconds = (time.perf_counter() - began) / sum(map(len, splits_of(task).values()))
+    milliseconds = milliseconds_a_row(began, [unit.task], context)
     result: Result = {
         **_which(unit),
         **scores,
         **learnt(trainer.state),
         "trained_weights": trained_weights(adapters),
-        "timings": {"milliseconds_a_row": round(1000 * seconds, 2)},
+        "timings": {"milliseconds_a_row": round(milliseconds, 2)},
     }
     if UNIT_KINDS[unit.kind].fuses:
         result["attention"] = _attention(unit, context, trainer, adapters)
@@ -60,32 +62,35 @@ def measured(
     return result, {task.name: predictions}
 
 
-def measured_joint(
-    unit: Unit, context: RunContext, trainer: JointTrainer, adapters: Adapters
-) -> tuple[Result, dict[str, list[Any]]]:
-    """Everything that ``result.json`` says, but for the time of training and the size of the file; and the predictions."""
+def measured_joint(unit: Unit, context: RunContext, trainer: JointTrainer, adapters: Adapters) -> Measured:
+    """The same of a unit of all tasks."""
     began = time.perf_counter()
     tasks, predictions = {}, {}
     for name in unit.tasks:
         tasks[name], predictions[name] = scored_task(context.tasks[name], functools.partial(trainer.measured, name))
-    seconds = time.perf_counter() - began
-    rows = sum(len(split) for name in unit.tasks for split in splits_of(context.tasks[name]).values())
-    said = learnt(trainer.state)
+    milliseconds = milliseconds_a_row(began, unit.tasks, context)
+    training = learnt(trainer.state)
     epochs = [entry for entry in trainer.state.log_history if "eval_score" in entry]
-    said["curves"]["tasks"] = {
+    training["curves"]["tasks"] = {
         name: [[n + 1, entry[f"eval_of_{name}"]] for n, entry in enumerate(epochs)] for name in unit.tasks
     }
     result = {
         **facts_of(unit, tasks),
-        **said,
+        **training,
         "trained_weights": trained_weights(adapters),
-        "timings": {"milliseconds_a_row": round(1000 * seconds / rows, 2)},
+        "timings": {"milliseconds_a_row": round(milliseconds, 2)},
     }
     return result, predictions
 
 
+def milliseconds_a_row(began: float, tasks: Iterable[str], context: RunContext) -> float:
+    """The milliseconds since ``began`` for each row that some tasks are scored on."""
+    milliseconds = 1000 * (time.perf_counter() - began)
+    return milliseconds / sum(len(rows) for task in tasks for rows in splits_of(context.tasks[task]).values())
+
+
 def facts_of(unit: Unit, tasks: Mapping[str, Result]) -> Result:
-    """What the result of every unit of all tasks says: which it is, and its scores by task."""
+    """The part that the results of all units of all tasks have: which unit it is, and its scores by task."""
     return {
         **_which(unit),
         "tasks": dict(tasks),
@@ -96,7 +101,7 @@ def facts_of(unit: Unit, tasks: Mapping[str, Result]) -> Result:
 
 
 def _which(unit: Unit) -> Result:
-    """Which unit a result is of."""
+    """The part of a result that says which unit it is of."""
     return {
         "unit": unit.id,
         "kind": unit.kind,
@@ -109,46 +114,45 @@ def _which(unit: Unit) -> Result:
 
 
 def _attention(unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Adapters) -> Result:
-    task = context.tasks[unit.task]
-    features, size = trainer.features(task.dev), trainer.args.eval_batch_size
-    return mean_attention(adapters, fusion_name(unit), task.kind, features, context.processor, size, trainer.autocast)
+    """The mean attention of the unit's fusion over unpadded positions: for each site a weight for each adapter, 1 in all."""
+    model: Any = adapters.model
+    fusion, kind, size = fusion_name(unit), trainer.task.kind, trainer.args.eval_batch_size
+    features = trainer.features(trainer.task.dev)
+    starts = range(0, min(len(features), _MOST_SEEN), size)
+    batches = (batch_of(model, kind, features[start : start + size], context.processor) for start in starts)
+    with evaluating(model), trainer.autocast():
+        mean = mean_attention(adapters, fusion, batches)
+    sites = {site: [round(float(v), 6) for v in weights] for site, weights in mean.items()}
+    return {"adapters": list(names_in(adapters.fusions[fusion])), "sites": sites}
 
 
 def _elsewhere(
     unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Adapters, stage: Stage
 ) -> dict[str, dict[str, float]]:
-    """The task's metrics on its other rows; a unit over a language's adapter gets that of the rows in its place."""
-    found = {}
-    for place, rows in context.tasks[unit.task].elsewhere.items():
-        with _speaking(place, unit, context, adapters, stage):
+    """The task's metrics on its other rows; the adapter of their language replaces that of the unit's language."""
+    found, own = {}, unit.language
+    for place, rows in trainer.task.elsewhere.items():
+        active: Any = contextlib.nullcontext()
+        if own is not None:
+            if place not in adapters.names:
+                adapters.load(context.adapter_folder(dataclasses.replace(own, task=place)), place, head=False)
+            active = adapters.using(unit.stack(stage.top, place), head=stage.head)
+        with active:
             found[place] = trainer.measure(rows)[0]
     return found
 
 
-@contextlib.contextmanager
-def _speaking(language: str, unit: Unit, context: RunContext, adapters: Adapters, stage: Stage) -> Iterator[None]:
-    own = next((member for member in unit.stacked_on if member.kind == "language"), None)
-    if own is None:
-        yield
-        return
-    if language not in adapters.names:
-        other = dataclasses.replace(own, task=language)
-        adapters.load(context.adapter_folder(other), language, head=False)
-    with adapters.using(unit.stack(stage.top, language), head=stage.head):
-        yield
-
-
 def _cloze(unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Adapters) -> Result:
-    """How well the objects are known, without the adapter and with it: of what was told, and of what was held out."""
+    """How well the objects are known, without the adapter and with it: of triples that were trained on, and held out."""
     knowledge = read_knowledge(unit.task, context.recipe.knowledge[unit.task], context.root)
     found: Result = {}
     for part, every in knowledge.clozes().items():
         chosen = draw(Rows([{"cloze": n} for n in range(len(every))]), _MOST_ASKED)
-        asked = [every[row["cloze"]] for row in chosen]
+        clozes = [every[row["cloze"]] for row in chosen]
         scores = {}
         for moment, composition in (("before", None), ("after", unit.task)):
             with adapters.using(composition), trainer.autocast():
-                ranks = cloze_ranks(adapters.model, asked, context.processor, batch_size=trainer.args.eval_batch_size)
+                ranks = cloze_ranks(adapters.model, clozes, context.processor, batch_size=trainer.args.eval_batch_size)
             scores[moment] = dataclasses.asdict(scores_of_ranks(ranks))
-        found[part] = {**scores, "commonest": commonest(asked, knowledge.told)}
+        found[part] = {**scores, "commonest": commonest(clozes, knowledge.told)}
     return found

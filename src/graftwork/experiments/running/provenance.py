@@ -1,4 +1,4 @@
-"""What a unit was made with: hashes of its rows, the base, the tokenizer, what it depends on, and of the files it made."""
+"""What a unit was made with: hashes of its rows, the base, the tokenizer, what it depends on, and its own files."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class MadeWith(Shape):
     """A unit's ``made_with.json``: written when it begins, and with its files when it is done.
 
     Attributes:
-        base: Hash of the base.
-        tokenizer: Hash of its tokenizer.
-        rows: By task, the hash of the rows as they were read.
-        over: By unit, or by name where it is trained elsewhere, the hash of the files that it depends on.
-        versions: Of the libraries that make a difference.
-        files: By path, the hashes of its own; ``None`` while it is trained.
+        base: The hash of the base.
+        tokenizer: The hash of its tokenizer.
+        rows: The hash of the rows as they were read, by task.
+        over: The hash of the files that it depends on, by unit, or by name where they are trained elsewhere.
+        versions: The versions of the libraries that make a difference.
+        files: The hashes of its own files by path; ``None`` while it is trained.
     """
 
     base: str
@@ -45,7 +45,7 @@ class MadeWith(Shape):
 
 
 def note_begun(unit: Unit, context: RunContext) -> None:
-    """Write down what a unit is made with; what it said when it failed the last time is forgotten."""
+    """Write down what a unit is made with, and remove the error of the last time."""
     folder = unit.folder(context.run)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / MADE_WITH, _now(unit, context))
@@ -53,12 +53,13 @@ def note_begun(unit: Unit, context: RunContext) -> None:
 
 
 def note_made(unit: Unit, context: RunContext) -> None:
-    """Write down what a unit was made with, and the files that it has."""
-    write_json(unit.folder(context.run) / MADE_WITH, {**_now(unit, context), "files": _made(unit.folder(context.run))})
+    """Write down what a unit was made with, and its files."""
+    folder = unit.folder(context.run)
+    write_json(folder / MADE_WITH, {**_now(unit, context), "files": _made(folder)})
 
 
 def read_made_with(unit: Unit, run: Path) -> Record | None:
-    """What a unit was made with; ``None`` where that is not known: versions before did not write it down.
+    """What a unit was made with; ``None`` where that is not known, because an earlier version did not write it down.
 
     Raises:
         RecipeError: If the file is damaged.
@@ -68,35 +69,25 @@ def read_made_with(unit: Unit, run: Path) -> Record | None:
 
 
 def misfits(unit: Unit, context: RunContext, record: Record) -> list[str]:
-    """In words, what is not as it was when a unit was made; versions are no matter here.
-
-    Args:
-        unit: The unit.
-        context: Where it was trained.
-        record: What it was made with.
-    """
-    base = context.recipe.base
-    said = [f"the base {base.model!r} has changed"] * (record["base"] != context.base_hash)
-    said += [f"the tokenizer of {base.tokenizer or base.model!r} has changed"] * (
-        record["tokenizer"] != context.tokenizer_hash
-    )
-    said += [
-        f"the rows of {task!r} have changed"
-        for task, was in record["rows"].items()
-        if task not in context.tasks or context.rows_hash(task) != was
-    ]
-    over = _over(unit, context)
-    said += [
-        f"{name}, which it depends on, has changed"
-        for name, was in record["over"].items()
-        if name in over and over[name] != was
-    ]
+    """The differences, in words, from what a unit was made with according to its record; versions do not count here."""
+    base, found = context.recipe.base, []
+    if record["base"] != context.base_hash:
+        found.append(f"the base {base.model!r} has changed")
+    if record["tokenizer"] != context.tokenizer_hash:
+        found.append(f"the tokenizer of {base.tokenizer or base.model!r} has changed")
+    for task, was in record["rows"].items():
+        if task not in context.tasks or context.rows_hash(task) != was:
+            found.append(f"the rows of {task!r} have changed")
+    below = _over(unit, context)
+    for name, was in record["over"].items():
+        if below.get(name, was) != was:
+            found.append(f"{name}, which it depends on, has changed")
     made = record["files"] or {}
     there = _made(unit.folder(context.run), made)
-    said += [
-        f"its {path} {'has changed' if path in there else 'is gone'}" for path in made if made[path] != there.get(path)
-    ]
-    return said
+    for path, was in made.items():
+        if there.get(path) != was:
+            found.append(f"its {path} {'has changed' if path in there else 'is gone'}")
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -108,16 +99,15 @@ def versions() -> dict[str, str]:
     }
 
 
-def stands_over(unit: Unit, context: RunContext) -> list[Unit]:
-    """The units whose files a unit reads: under it, in it, and the languages that it is scored in."""
-    task = context.recipe.tasks.get(unit.task)
-    own = next((member for member in unit.stacked_on if member.kind == "language"), None)
+def dependencies(unit: Unit, context: RunContext) -> list[Unit]:
+    """The units whose files a unit reads: its members, those below it, and the languages that it is scored in."""
+    task, own = context.recipe.tasks.get(unit.task), unit.language
     others = [dataclasses.replace(own, task=place) for place in task.evaluate_in] if own and task else []
     return [*unit.stacked_on, *unit.members, *others]
 
 
 def clean(folder: Path) -> None:
-    """Remove what a unit has only while it is trained."""
+    """Remove the files that a unit has only while it is trained."""
     for name in _WHILE_TRAINED:
         names.remove(folder / name)
 
@@ -134,9 +124,9 @@ def _now(unit: Unit, context: RunContext) -> Record:
 
 
 def _over(unit: Unit, context: RunContext) -> dict[str, str]:
-    """The hash of what each unit that another depends on has made: as that unit says, else of its files as they are."""
+    """The hash of the files of each unit that a unit depends on: those that its record names, else all that are there."""
     found = {}
-    for member in stands_over(unit, context):
+    for member in dependencies(unit, context):
         elsewhere = context.recipe.trained.get(member.task)
         if elsewhere is not None:
             found[f"the adapter {member.task!r}"] = hash_json(hash_files(context.root / Path(elsewhere).expanduser()))
@@ -152,10 +142,9 @@ def _over(unit: Unit, context: RunContext) -> dict[str, str]:
 
 
 def _made(folder: Path, paths: Iterable[str] | None = None) -> dict[str, str]:
-    """The hashes of the files that a unit has made and are there, by default of all."""
-    there = (
-        [folder / path for path in paths]
-        if paths is not None
-        else [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] not in _NOT_MADE]
-    )
+    """The hashes of those of the named files that are there; by default of all that the unit has made."""
+    if paths is None:
+        there = [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] not in _NOT_MADE]
+    else:
+        there = [folder / path for path in paths]
     return hash_files(folder, [path for path in there if path.is_file()])

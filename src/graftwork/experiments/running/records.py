@@ -1,4 +1,4 @@
-"""The JSON files of a run, typed: what has another shape is refused in a sentence before anything looks into it."""
+"""The JSON files of a run, typed: a file of another shape is refused in a sentence before it is used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from graftwork.errors import RecipeError
 from graftwork.experiments.kinds import UNIT_KINDS
 
-# Bounds that no true figure meets, and behind which sums, logarithms and pictures fail.
+# Bounds that no real figure reaches; beyond them sums, logarithms and pictures fail.
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Weights = Annotated[int, Field(ge=1, le=10**15)]
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
@@ -31,7 +31,7 @@ Kind = Annotated[str, AfterValidator(_known_kind)]
 
 
 class Shape(BaseModel):
-    """A JSON object with the keys that are read; it may have others."""
+    """A JSON object with these keys; it may have others."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
@@ -48,7 +48,7 @@ class _OfAKind(Shape):
 
 
 class Timings(Shape):
-    """How long a training took, and an answer of it."""
+    """The time of a training, and of an answer of it."""
 
     train_seconds: Number
     milliseconds_a_row: Number
@@ -73,7 +73,7 @@ class Curves(Shape):
 
 
 class Attention(Shape):
-    """What a fusion looks at: by site, a weight for each adapter."""
+    """The attention of a fusion: a weight for each adapter by site."""
 
     adapters: list[str]
     sites: dict[str, list[Number]]
@@ -94,7 +94,7 @@ class Ranks(Shape):
 
 
 class Cloze(Shape):
-    """What an adapter of knowledge knows of one part of its triples."""
+    """How well an adapter of knowledge knows one part of its triples."""
 
     before: Ranks
     after: Ranks
@@ -105,7 +105,7 @@ Clozes = dict[Literal["told", "held_out"], Cloze]
 
 
 class Steps(Shape):
-    """The scores of a sequence of tasks: of each step those of all tasks so far."""
+    """The scores of a sequence of tasks: for each step those of all tasks so far."""
 
     order: list[str]
     scores: list[list[Number]]
@@ -167,23 +167,26 @@ class UnitResult(_OfAKind):
         return self
 
 
-class ResultsRow(_OfAKind):
-    """A row of a table of ``results.json``."""
-
-    task: str
-    metric: str
-    scored_on: str
+class _Row(_OfAKind):
     members: list[str]
     mean: Number
     sd: Number | None
     seeds: list[Seed]
     trained_weights: Weights
     file_bytes: Count
+
+
+class ResultsRow(_Row):
+    """A row of a table of ``results.json``."""
+
+    task: str
+    metric: str
+    scored_on: str
     timings: Timings
 
 
 class Failed(Shape):
-    """Why a training is not done."""
+    """A training that failed or was left out, and why."""
 
     unit: str
     why: str
@@ -213,18 +216,12 @@ class Gap(Shape):
     clear: bool
 
 
-class Line(_OfAKind):
+class Line(_Row):
     """A line of a comparison, on one target or in the mean."""
 
     line: str
-    members: list[str]
-    mean: Number
-    sd: Number | None
-    seeds: list[Seed]
-    trained_weights: Weights
     weights_a_task: Weights
     share: Number
-    file_bytes: Count
     against_full: Gap | None
     best_other: str | None
     against_best: Gap | None
@@ -254,7 +251,7 @@ class Batch(Shape):
 
 
 class Cost(Shape):
-    """What a step and an answer cost."""
+    """The costs of a step and of an answer."""
 
     train_seconds: Number
     inference_seconds: Number
@@ -283,19 +280,13 @@ class Comparison(Shape):
     costs: Costs | None
 
 
-Predictions = dict[str, list[Any]]
-
-
-_WAY_OUT = "delete it, and the command that made it makes it again"
-
-
-def read_record(path: Path, shape: Any, way_out: str = _WAY_OUT) -> Any:
-    """What a file says, as plain JSON values that have a shape.
+def read_record(path: Path, shape: Any, way_out: str = "delete it, and the command that made it makes it again") -> Any:
+    """The content of a file as plain JSON values of a shape.
 
     Args:
         path: The file.
         shape: A `Shape`, or another type that pydantic knows; ``Any`` takes all JSON.
-        way_out: What can be done where it cannot be used.
+        way_out: What the user can do if it is damaged.
 
     Raises:
         RecipeError: If it cannot be read, is no JSON, or has another shape.
@@ -308,8 +299,8 @@ def read_record(path: Path, shape: Any, way_out: str = _WAY_OUT) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"{key}." for key in first["loc"])[:-1]
-        said = first["msg"].removeprefix("Value error, ")
-        raise damaged(path, f"{where}: {said}" if where else said, way_out) from error
+        why = first["msg"].removeprefix("Value error, ")
+        raise damaged(path, f"{where}: {why}" if where else why, way_out) from error
     except (ValueError, RecursionError) as error:
         raise damaged(path, str(error), way_out) from error
     return data

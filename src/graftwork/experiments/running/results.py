@@ -10,87 +10,83 @@ from typing import Any
 from graftwork.errors import RecipeError
 from graftwork.experiments.kinds import KINDS, OF_SOURCES, UNIT_KINDS, Unit
 from graftwork.experiments.planning.recipe import Recipe
-from graftwork.experiments.running.folder import RESULTS, write_json
+from graftwork.experiments.running.folder import RESULTS
 from graftwork.experiments.running.forgetting import Forgetting, interference
 from graftwork.experiments.running.records import Results, read_record
 
-FORMAT = 1
 Result = dict[str, Any]
 
 
 def summarize(
     units: Sequence[Unit], results: Mapping[str, Result], recipe: Recipe, failed: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """What `results.json` says.
+    """The content of ``results.json``.
 
     Args:
         units: All units of the run.
-        results: Of those that are done, by their ids.
-        recipe: Its targets have rows for its seeds; the adapters of all other tasks are its sources.
+        results: The results of those that are done, by their ids.
+        recipe: The recipe: its targets have rows for its seeds; the adapters of all other tasks are its sources.
         failed: Why some failed or were left out, by their ids.
 
     Returns:
         ``languages``, ``knowledge``, ``sources`` and ``targets``, each a list of rows ``{"task", "kind", "seeds", "scores",
         "mean", "sd", "metric", "scored_on", "members", "under", "trained_weights", "file_bytes", "timings"}``, and ``units``.
-        ``sd`` is that of the sample over the seeds, ``null`` for one seed. A row of knowledge has its ``cloze`` besides, a row
-        of a task that is scored elsewhere, in other languages say, ``language`` and ``elsewhere``: mean and sd for each place;
+        ``sd`` is that of the sample over the seeds, ``null`` for one seed. A row of knowledge also has its ``cloze``, a row of
+        a task that is scored elsewhere, such as in other languages, ``language`` and ``elsewhere``: mean and sd for each place;
         one of a method its ``method``.
 
         ``together`` has a row for each kind of unit that was trained on all tasks, with the scores of all of them, those of the
-        tasks that were trained by themselves too (``alone``), and how much better than that they are (``interference``);
+        tasks that were also trained alone (``alone``), and how much better than alone they are (``interference``);
         ``sequences`` has the scores after every step of each sequence, with the figures of
         `graftwork.experiments.running.forgetting`.
         ``failed`` has ``{"unit", "why"}`` for each training that failed or was left out for one that did.
-        Times stand under ``timings`` alone: the rest of a resumed run is the same.
+        Times are in ``timings`` alone: everything else is the same in a run that was resumed.
     """
     done = [results[unit.id] for unit in units if unit.id in results]
     sources = [r for r in done if r["kind"] in OF_SOURCES and not r.get("method") and r["task"] not in recipe.targets]
     rows: list[dict[str, Any]] = []
-    alone = [_row([r]) for r in sources]
+    alone, lines = [_row([r]) for r in sources], _lines_of(recipe)
     for target in recipe.targets:
-        ours = [r for r in (_of_task(one, target) for one in done) if r is not None]
-        for kind, method in lines_of(recipe):
-            # the adapters that only `copies` needs have seeds of their own, and stand in no row
-            found = [
-                r for r in ours if (r["kind"], r.get("method", "")) == (kind, method) and r["seed"] in recipe.seeds
-            ]
+        # the adapters that only `copies` needs have seeds of their own, and are in no row
+        scored = [r for one in done for r in _of_task(one, target) if r["seed"] in recipe.seeds]
+        for line in lines:
+            found = [r for r in scored if _line(r) == line]
             rows += [_row(found)] if found else []
     return {
-        "format": FORMAT,
+        "format": 1,
         "complete": len(done) == len(units),
         "languages": [_row([r]) for r in done if r["kind"] == "language"],
         "knowledge": [_row([r]) for r in done if r["kind"] == "knowledge"],
         "sources": alone,
         "targets": rows,
-        "together": [
-            row
-            for kind, method in lines_of(recipe)
-            if (row := _together(kind, method, done, [*alone, *rows])) is not None
-        ],
+        "together": [row for line in lines if (row := _together(line, done, [*alone, *rows])) is not None],
         "sequences": [_sequence(r, done) for r in done if "sequence" in r],
         "units": done,
         "failed": [{"unit": unit, "why": why} for unit, why in (failed or {}).items()],
     }
 
 
-def lines_of(recipe: Recipe) -> list[tuple[str, str]]:
+def _lines_of(recipe: Recipe) -> list[tuple[str, str]]:
     """The rows that a target's table may have: kind and method, in order."""
     methods = {"method": [*recipe.methods], "mt_shared": ["", *recipe.methods], "new_task": ["", *recipe.methods]}
     return [(kind, method) for kind in KINDS for method in methods.get(kind, [""])]
 
 
-def _of_task(result: Result, task: str) -> Result | None:
-    """A unit's result as that of one task; ``None`` where it is of others."""
+def _line(result: Result) -> tuple[str, str]:
+    return result["kind"], result.get("method", "")
+
+
+def _of_task(result: Result, task: str) -> list[Result]:
+    """A unit's result as that of one task; none where it is of others."""
     if "tasks" not in result:
-        return result if result["task"] == task else None
-    return {**result, **result["tasks"][task], "task": task} if task in result["tasks"] else None
+        return [result] if result["task"] == task else []
+    return [{**result, **result["tasks"][task], "task": task}] if task in result["tasks"] else []
 
 
-def _together(
-    kind: str, method: str, done: Sequence[Result], rows: Sequence[Mapping[str, Any]]
-) -> dict[str, Any] | None:
-    """All units of a kind that were trained on all tasks, with the mean score of each task, and what that is to training alone."""
-    found = [r for r in done if (r["kind"], r.get("method", "")) == (kind, method)]
+def _together(line: tuple[str, str], done: Sequence[Result], rows: Sequence[Result]) -> Result | None:
+    """All units of a kind that were trained on all tasks, with the mean score of each task, compared with training alone."""
+    kind, method = line
+    found = [r for r in done if _line(r) == line]
     if not found or UNIT_KINDS[kind].trained_on != "all":
         return None
     means = {task: statistics.fmean(r["tasks"][task]["score"] for r in found) for task in found[0]["tasks"]}
@@ -109,7 +105,7 @@ def _together(
 
 
 def _sequence(result: Result, done: Sequence[Result]) -> dict[str, Any]:
-    """A sequence, with what the earlier tasks did for the later ones where those were trained alone too."""
+    """A sequence, with the forward transfer to those tasks that were trained alone too."""
     alone = UNIT_KINDS[result["kind"]].alone
     scores = {r["task"]: r["score"] for r in done if r["kind"] == alone and r["seed"] == result["seed"]}
     forward = Forgetting.from_dict(result["sequence"]).forward_transfer(scores)
@@ -123,13 +119,8 @@ def _sequence(result: Result, done: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def write_results(run: Path, results: Mapping[str, Any]) -> None:
-    """Write `results.json`, aside and renamed."""
-    write_json(run / RESULTS, results)
-
-
 def read_results(run: str | Path) -> dict[str, Any]:
-    """What a run's `results.json` says.
+    """The content of a run's ``results.json``.
 
     Raises:
         RecipeError: If there is none, or it is damaged.

@@ -1,11 +1,11 @@
-"""A whole recipe: every unit of its plan, one after the other, resumable at any moment."""
+"""The run of a recipe: every unit of its plan, one after the other, resumable at any moment."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,24 @@ from graftwork.experiments.planning.plan import plan
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.base import find_model
 from graftwork.experiments.running.finder import keep_finder
-from graftwork.experiments.running.folder import ERROR, claimed, settle_recipe, write_error
+from graftwork.experiments.running.folder import ERROR, RESULTS, claimed, settle_recipe, write_error, write_json
 from graftwork.experiments.running.joint_pass import discard_passes, train_in_one_pass, units_in_one_pass
 from graftwork.experiments.running.listeners import Watcher
-from graftwork.experiments.running.provenance import stands_over
-from graftwork.experiments.running.results import summarize, write_results
+from graftwork.experiments.running.measuring import Result
+from graftwork.experiments.running.provenance import dependencies
+from graftwork.experiments.running.results import summarize
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.experiments.running.stale_units import settle_units
-from graftwork.experiments.running.unit import Result, run_unit
+from graftwork.experiments.running.unit import run_unit
 from graftwork.tasks import Task, survey
 from graftwork.tasks.knowledge import read_knowledge
 from graftwork.tasks.languages import language_task
 
 
 def run(
-    recipe: Recipe,
-    run: str | Path,
-    *,
-    root: str | Path = ".",
-    watcher: Watcher | None = None,
-    redo: bool = False,
+    recipe: Recipe, run: str | Path, *, root: str | Path = ".", watcher: Watcher | None = None, redo: bool = False
 ) -> dict[str, Any]:
-    """Train everything that a recipe says; what a run's folder has already is not done again.
+    """Train everything in a recipe; what a run's folder has already is not done again.
 
     A training that fails is written down, and those that depend on it are left out; the others go on.
 
@@ -45,12 +41,12 @@ def run(
         recipe: The recipe.
         run: The folder for its files; made where it is not there.
         root: What the recipe's paths are relative to: its own folder.
-        watcher: Is told of everything that happens.
+        watcher: A listener that is called with everything that happens.
         redo: Whether finished trainings that no longer fit (other rows, another base, a file that is gone) are made anew,
             with those that depend on them.
 
     Returns:
-        What ``results.json`` says (see `summarize`).
+        The content of ``results.json`` (see `summarize`).
 
     Raises:
         RecipeError: If the folder is in use, was begun with another recipe, or has trainings that no longer fit; or the base
@@ -72,7 +68,7 @@ def run(
         if not failed:
             discard_passes(folder)
         results = summarize(units, done, recipe, failed)
-        write_results(folder, results)
+        write_json(folder / RESULTS, results)
         try:
             keep_finder(context)
         except (OSError, RecipeError):
@@ -80,17 +76,17 @@ def run(
         except Exception as error:
             failed["finder"] = f"{type(error).__name__}: {error}"
     if failed:
-        raise TrainingError(_said(failed, folder))
+        raise TrainingError(_message(failed, folder))
     return results
 
 
 def _train(units: Sequence[Unit], done: dict[str, Result], context: RunContext, watcher: Watcher) -> dict[str, str]:
-    """Train what is not done, and put its result there; gives what failed or was left out, and why."""
+    """Train what is not done, and add its results to ``done``; returns what failed or was left out, and why."""
     failed: dict[str, str] = {}
-    alone: set[str] = set()  # whose pass with others failed
+    alone: set[str] = set()  # the units whose pass with others failed
     for unit in units:
         while unit.id not in {*done, *failed}:
-            lacking = [member.id for member in stands_over(unit, context) if member.id in failed]
+            lacking = [member.id for member in dependencies(unit, context) if member.id in failed]
             if lacking:
                 failed[unit.id] = f"left out, because it depends on {lacking[0]}"
                 watcher.failed(unit, failed[unit.id])
@@ -98,11 +94,16 @@ def _train(units: Sequence[Unit], done: dict[str, Result], context: RunContext, 
             others = [one for one in units if one.id not in {*alone, *failed}]
             joined = (unit,) if unit.id in alone else units_in_one_pass(unit, others, done, context)
             try:
-                for one, result in _trained(joined, done, context, watcher):
+                trained: Iterable[tuple[Unit, Result]]
+                if len(joined) > 1:
+                    trained = train_in_one_pass(joined, set(done), context, watcher)
+                else:
+                    trained = [(unit, run_unit(unit, context, watcher))]
+                for one, result in trained:
                     done[one.id] = result
-                    write_results(context.run, summarize(units, done, context.recipe, failed))
+                    write_json(context.run / RESULTS, summarize(units, done, context.recipe, failed))
             except (OSError, RecipeError):
-                raise  # what no other training could do without either
+                raise  # no other training would succeed either
             except Exception as error:
                 why = f"{type(error).__name__}: {error}".strip(": ")
                 if len(joined) > 1:
@@ -115,27 +116,13 @@ def _train(units: Sequence[Unit], done: dict[str, Result], context: RunContext, 
                     failed[unit.id] = why
                     write_error(unit.folder(context.run), why, traceback.format_exc())
                     watcher.failed(unit, why)
-            gc.collect()  # what an error's traceback held, memory of an accelerator too
+            gc.collect()  # what an error's traceback kept alive, memory of an accelerator too
     return failed
-
-
-def _trained(
-    joined: Sequence[Unit], done: Mapping[str, Result], context: RunContext, watcher: Watcher
-) -> Iterator[tuple[Unit, Result]]:
-    """A unit with its result when it is trained, and those that learn in one pass with it."""
-    if len(joined) > 1:
-        yield from train_in_one_pass(joined, set(done), context, watcher)
-    else:
-        yield joined[0], run_unit(joined[0], context, watcher)
 
 
 @contextlib.contextmanager
 def _nothing_lost(run: Path) -> Iterator[None]:
-    """Say of a disk that is full, or a folder that cannot be written, what can be done about it.
-
-    Raises:
-        TrainingError: In the place of the system's own error.
-    """
+    """Turn the error of a full disk, or of a folder that cannot be written, into a `TrainingError` with the way out."""
     try:
         yield
     except OSError as error:
@@ -145,7 +132,7 @@ def _nothing_lost(run: Path) -> Iterator[None]:
         ) from error
 
 
-def _said(failed: Mapping[str, str], run: Path) -> str:
+def _message(failed: Mapping[str, str], run: Path) -> str:
     lines = [f"  {unit}: {why.splitlines()[0]}" for unit, why in failed.items()]
     return "\n".join(
         [
@@ -157,7 +144,7 @@ def _said(failed: Mapping[str, str], run: Path) -> str:
 
 
 def read_tasks(recipe: Recipe, root: Path) -> dict[str, Task]:
-    """Every task of a recipe with its rows, and languages and knowledge as the tasks of learning them.
+    """Every task of a recipe with its rows; also languages and knowledge, as tasks.
 
     Raises:
         TaskError: If one cannot be used.

@@ -1,4 +1,4 @@
-"""What all units of a run share: recipe, tasks, processor, and how a unit is set up on a fresh base."""
+"""What all units of a run share: recipe, tasks and processor, and how a unit is set up on a fresh base."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from transformers import set_seed
 
 from graftwork.api import Adapters, attach
-from graftwork.compose import FusionConfig, ScaLearnConfig
 from graftwork.experiments.kinds import UNIT_KINDS, Stage, Unit
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.base import auto_class, load_base, load_processor
@@ -35,6 +34,7 @@ class RunContext(RunFiles):
     ) -> None:
         super().__init__(recipe, root, run)
         self.tasks, self.from_files = tasks, from_files
+        self.fusion_config, self.scalearn_config = recipe.fusion_config, recipe.scalearn_config
         self.auto = auto_class(recipe.kinds)
         self.processor = load_processor(recipe.base, recipe.kinds, root)
         self._encoded: Encoded | None = None
@@ -42,13 +42,13 @@ class RunContext(RunFiles):
 
     @functools.cached_property
     def base_hash(self) -> str:
-        """The hash of the base's files; one of the Hub that is not on this machine yet is loaded first."""
+        """The hash of the base's files; a base of the Hub that is not on this machine yet is loaded first."""
         table = self.recipe.base
         found = hash_base(table, self.root)
         if found is None:
             load_base(table, self.auto, self.root)
             found = hash_base(table, self.root)
-        return found or ""  # a form of weights that transformers alone knows
+        return found or ""  # weights in a form that only transformers knows
 
     @functools.cached_property
     def tokenizer_hash(self) -> str:
@@ -66,15 +66,15 @@ class RunContext(RunFiles):
         return self._encoded
 
     def set_up(self, unit: Unit) -> tuple[Adapters, Stage]:
-        """A fresh base with what a unit trains on it."""
+        """A fresh base with what a unit trains."""
         set_seed(unit.seed)
         adapters = self.fresh()
         return adapters, self.put(unit, adapters)
 
     def put(self, unit: Unit, adapters: Adapters) -> Stage:
-        """What a unit trains, on a base that may have others on it; what is drawn follows the state of the generators."""
+        """Put on a base, which may have other adapters, what a unit trains; the random generators are not seeded anew."""
         for below in unit.stacked_on:
-            self.load_dependency(adapters, below, below.task)  # what a task is stacked on has no head in use
+            self.load_dependency(adapters, below, below.task)  # without heads, which are not used
         return UNIT_KINDS[unit.kind].set_up(unit, adapters, self)
 
     def load_dependency(self, adapters: Adapters, unit: Unit, name: str, *, head: bool = False) -> None:
@@ -88,13 +88,3 @@ class RunContext(RunFiles):
     def trains_adapters_below(self, task: str) -> bool:
         """Whether the adapters that a task is stacked on are trained again together with the base."""
         return self.recipe.tasks[task].adapters == "trained"
-
-    @property
-    def fusion_config(self) -> FusionConfig:
-        """The configuration of every fusion."""
-        return self.recipe.fusion_config
-
-    @property
-    def scalearn_config(self) -> ScaLearnConfig:
-        """The configuration of learned scales."""
-        return self.recipe.scalearn_config

@@ -1,4 +1,4 @@
-"""The files of a run: where those of each unit are, and what its recipe says of them."""
+"""The files of a run: where those of each unit are, and the configuration of its adapter."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from graftwork.methods import AdapterConfig
 
 @dataclasses.dataclass
 class RunFiles:
-    """Where a run's files are.
+    """The folders of a run's units.
 
     Attributes:
         recipe: The run's recipe.
-        root: What its paths are relative to.
+        root: The folder that its paths are relative to.
         run: The run's folder.
     """
 
@@ -29,11 +29,11 @@ class RunFiles:
         return unit.folder(self.run)
 
     def is_given(self, unit: Unit) -> bool:
-        """Whether a unit's adapter is given by the recipe, trained elsewhere."""
+        """Whether the recipe names a folder for a unit's adapter, which was trained elsewhere."""
         return unit.task in self.recipe.trained
 
     def adapter_folder(self, unit: Unit) -> Path:
-        """Where the adapter of a unit is: in the run, or where the recipe says that it is trained already."""
+        """The folder of a unit's adapter: in the run, or where the recipe says that it is trained already."""
         there = self.recipe.trained.get(unit.task)
         return self.folder(unit) / "adapter" if there is None else self.root / Path(there).expanduser()
 

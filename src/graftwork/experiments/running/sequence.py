@@ -1,4 +1,4 @@
-"""Task after task: after each, every earlier one is scored again. What is forgotten is seen, not guessed.
+"""Task after task: after each, all tasks so far are scored again, which shows what is forgotten.
 
 sequential           full fine-tuning of one base on task after task, with a head a task
 sequential_adapters  an adapter a task on the frozen base, added one after the other: nothing is forgotten
@@ -12,80 +12,58 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import TrainerCallback
 
 from graftwork.api import Adapters
 from graftwork.errors import RecipeError
 from graftwork.experiments.kinds import Unit
-from graftwork.experiments.kinds.sizes import size_of, trained_bytes, trained_weights
+from graftwork.experiments.kinds.contract import size_of, trained_bytes, trained_weights
 from graftwork.experiments.running.arguments import make_trainer
-from graftwork.experiments.running.checkpoints import Finished, last_finished
+from graftwork.experiments.running.checkpoints import Clock, Finished, go_on, last_finished
 from graftwork.experiments.running.folder import CHECKPOINTS, STATE, STEPS, read_result, write_json
 from graftwork.experiments.running.forgetting import Forgetting
 from graftwork.experiments.running.hashes import hash_files, hash_json
 from graftwork.experiments.running.listeners import TrainerListener, Watcher
-from graftwork.experiments.running.measuring import facts_of
+from graftwork.experiments.running.measuring import Measured, Result, facts_of, milliseconds_a_row
 from graftwork.experiments.running.provenance import clean
 from graftwork.experiments.running.records import Shape, read_record
-from graftwork.experiments.running.resume import Clock, go_on
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.training.encoding import Encoded
 from graftwork.training.outputs import autocast_as, predictions_of, scored
 from graftwork.training.recipe_trainer import learnt
-from graftwork.training.scores import scored_task, splits_of
+from graftwork.training.scores import scored_task
 
-Result = dict[str, Any]
 Encode = Callable[[str], Encoded]
+Step = tuple[Adapters, Result]  # the model with what all tasks so far have of it, and the facts of the last training
 
 
 class _Saved(Shape):
-    """How far a sequence is, with the hash of that, and of the files that the next step needs."""
+    """The state of a sequence, with its hash, and those of the files that the next step needs."""
 
     state: dict[str, Any]
     hash: str
     files: dict[str, str]
 
 
-class Step(NamedTuple):
-    """The end of one step of a sequence.
-
-    Attributes:
-        adapters: The model with what all tasks so far have of it.
-        learnt: What was learnt in it: steps, epochs, best epoch, curves, weights.
-    """
-
-    adapters: Adapters
-    learnt: Result
-
-
-def go_through(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> tuple[Result, dict[str, list[Any]]]:
-    """Go through a sequence of tasks, from the last step that was finished.
-
-    Args:
-        unit: The unit; its tasks are in order.
-        context: Where it is trained.
-        watcher: Hears of everything.
-        clock: Counts the seconds of training.
-
-    Returns:
-        What ``result.json`` says, and the predictions of every task at the end.
-    """
+def go_through(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> Measured:
+    """Train on a sequence of tasks, from the last step that was finished; returns the predictions at the end."""
     folder = unit.folder(context.run)
     state = _read(folder)
     watcher.begun(unit, bool(state["rows"]) or (folder / CHECKPOINTS).is_dir())
     predictions: dict[str, list[Any]] = {}
     tasks: dict[str, Result] = {}
-    encoded = functools.cache(context.encoded)  # every task is asked for again in each later step
-    for step in _STEPS[unit.kind](unit, context, encoded, len(state["rows"]), [clock, TrainerListener(watcher, unit)]):
+    encoded = functools.cache(context.encoded)  # every task is needed again in each later step
+    steps = _fine_tuned if unit.kind == "sequential" else _adapted
+    for adapters, facts in steps(unit, context, encoded, len(state["rows"]), [clock, TrainerListener(watcher, unit)]):
         so_far = unit.tasks[: len(state["rows"]) + 1]
         began = time.perf_counter()
         for task in so_far:
-            tasks[task], predictions[task] = _scored(unit, context, step.adapters, encoded(task))
-        step.learnt["milliseconds"] = 1000 * (time.perf_counter() - began) / _rows(context, so_far)
+            tasks[task], predictions[task] = _scored(unit, context, adapters, encoded(task))
+        facts["milliseconds"] = milliseconds_a_row(began, so_far, context)
         state["rows"].append([tasks[task]["score"] for task in so_far])
-        state["learnt"].append(step.learnt)
+        state["learnt"].append(facts)
         state["tasks"], state["predictions"] = tasks, predictions
         clock.stop()
         _write(folder, state)
@@ -93,14 +71,14 @@ def go_through(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) 
 
 
 def _write(folder: Path, state: Result) -> None:
-    """Write how far a sequence is, behind the files that its next step needs."""
+    """Write the state of a sequence, once the files that its next step needs are there."""
     needed = ("heads/", f"{len(state['rows']) - 1}/")
     files = {path: found for path, found in hash_files(folder / STEPS).items() if path.startswith(needed)}
     write_json(folder / STATE, {"state": state, "hash": hash_json(state), "files": files})
 
 
 def _read(folder: Path) -> Result:
-    """How far a sequence is; where that, or a file that the next step needs, is damaged, it begins anew."""
+    """The state of a sequence; where it, or a file that the next step needs, is damaged, the sequence begins anew."""
     path = folder / STATE
     if path.is_file():
         try:
@@ -136,11 +114,10 @@ def _fine_tuned(
         go_on(trainer, last_finished(at), budget)
         adapters.save(task, folder / STEPS / "heads" / task)
         adapters.save_base(folder / STEPS / str(number) / "base")
-        said = learnt(trainer.state)
-        told = {"steps": said["steps"], "epochs": said["epochs"], "loss": said["curves"]["loss"]}
-        yield Step(
-            adapters, {**told, "trained_weights": trained_weights(adapters), "file_bytes": trained_bytes(adapters)}
-        )
+        training = learnt(trainer.state)
+        facts = {"steps": training["steps"], "epochs": training["epochs"], "loss": training["curves"]["loss"]}
+        facts |= {"trained_weights": trained_weights(adapters), "file_bytes": trained_bytes(adapters)}
+        yield adapters, facts
         for old in (folder / STEPS / str(number - 1), at):  # what the next step needs is written by now
             shutil.rmtree(old, ignore_errors=True)
 
@@ -148,22 +125,16 @@ def _fine_tuned(
 def _adapted(
     unit: Unit, context: RunContext, encoded: Encode, done: int, callbacks: Sequence[TrainerCallback]
 ) -> Iterator[Step]:
-    """One adapter more on the model, as its own unit has trained it."""
+    """One more adapter on the model, as its own unit has trained it."""
     adapters = context.fresh()
     for number, member in enumerate(unit.members):
         at = context.adapter_folder(member)
         adapters.load(at, member.task, head=True)
         if number >= done:
-            told = read_result(member, context.run)
-            assert told is not None  # its turn comes behind its members'
-            learnt = {
-                "steps": 0,
-                "epochs": 0,
-                "trained_weights": told["trained_weights"],
-                "file_bytes": size_of(at),
-                "loss": [],
-            }
-            yield Step(adapters, learnt)
+            result = read_result(member, context.run)
+            assert result is not None  # members are trained first
+            facts = {"steps": 0, "epochs": 0, "trained_weights": result["trained_weights"], "file_bytes": size_of(at)}
+            yield adapters, {**facts, "loss": []}
 
 
 def _scored(unit: Unit, context: RunContext, adapters: Adapters, encoded: Encoded) -> tuple[Result, list[Any]]:
@@ -180,32 +151,22 @@ def _scored(unit: Unit, context: RunContext, adapters: Adapters, encoded: Encode
         return scored_task(encoded.task, measure)
 
 
-def _rows(context: RunContext, tasks: tuple[str, ...]) -> int:
-    return sum(len(rows) for task in tasks for rows in splits_of(context.tasks[task]).values())
-
-
 def _result(unit: Unit, state: Result) -> Result:
-    learnt = state["learnt"]
+    trainings = state["learnt"]
     means = [sum(row) / len(row) for row in state["rows"]]
-    counted = learnt if unit.members else learnt[-1:]  # an adapter more each step; or the same base again
+    counted = trainings if unit.members else trainings[-1:]  # each step has one more adapter, or the same base again
     losses, before = [], 0
-    for one in learnt:
+    for one in trainings:
         losses += [[before + step, loss] for step, loss in one["loss"]]
         before += one["steps"]
     return {
         **facts_of(unit, state["tasks"]),
         "sequence": Forgetting(unit.tasks, tuple(map(tuple, state["rows"]))).to_dict(),
-        "epochs": sum(one["epochs"] for one in learnt),
-        "best_epoch": len(learnt),
+        "epochs": sum(one["epochs"] for one in trainings),
+        "best_epoch": len(trainings),
         "steps": before,
         "trained_weights": sum(one["trained_weights"] for one in counted),
         "file_bytes": sum(one["file_bytes"] for one in counted),
         "curves": {"loss": losses, "score": [[n + 1, mean] for n, mean in enumerate(means)]},
-        "timings": {"milliseconds_a_row": round(learnt[-1]["milliseconds"], 2)},
+        "timings": {"milliseconds_a_row": round(trainings[-1]["milliseconds"], 2)},
     }
-
-
-_STEPS: dict[str, Callable[[Unit, RunContext, Encode, int, Sequence[TrainerCallback]], Iterator[Step]]] = {
-    "sequential": _fine_tuned,
-    "sequential_adapters": _adapted,
-}

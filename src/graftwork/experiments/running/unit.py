@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from graftwork.experiments.kinds import UNIT_KINDS, Unit
-from graftwork.experiments.running.checkpoints import last_finished
+from graftwork.experiments.kinds import UNIT_KINDS, JointKind, Unit
+from graftwork.experiments.running.arguments import make_joint_trainer, make_trainer
+from graftwork.experiments.running.checkpoints import Clock, Finished, go_on, last_finished
 from graftwork.experiments.running.folder import CHECKPOINTS, CLOCK, PREDICTIONS, RESULT, write_json
-from graftwork.experiments.running.listeners import Watcher
+from graftwork.experiments.running.listeners import TrainerListener, Watcher
+from graftwork.experiments.running.measuring import Measured, Result, measured, measured_joint
 from graftwork.experiments.running.provenance import clean, note_begun, note_made
-from graftwork.experiments.running.resume import Clock, go_on
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.experiments.running.sequence import go_through
-from graftwork.experiments.running.work import Work, joint_work, single_work
-
-Result = dict[str, Any]
+from graftwork.training.joint_trainer import JointTrainer
+from graftwork.training.task_trainer import TaskTrainer
 
 
 def run_unit(unit: Unit, context: RunContext, watcher: Watcher) -> Result:
@@ -25,30 +25,39 @@ def run_unit(unit: Unit, context: RunContext, watcher: Watcher) -> Result:
     """
     clock = Clock(unit.folder(context.run) / CLOCK)
     note_begun(unit, context)
-    if UNIT_KINDS[unit.kind].trained_on == "sequence":
-        result, predictions = go_through(unit, context, watcher, clock)
-    else:
-        result, predictions = _trained(unit, context, watcher, clock)
+    train = go_through if UNIT_KINDS[unit.kind].trained_on == "sequence" else _train
+    result, predictions = train(unit, context, watcher, clock)
     result["timings"]["train_seconds"] = round(clock.seconds, 1)
     write_down(unit, context, result, predictions)
     watcher.ended(unit, result)
     return result
 
 
-def _trained(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> tuple[Result, Any]:
-    checkpoint = last_finished(unit.folder(context.run) / CHECKPOINTS)
-    make = joint_work if UNIT_KINDS[unit.kind].of_all else single_work
-    work: Work = make(unit, context, watcher, clock)
+def _train(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> Measured:
+    """Train a unit on one task, or on all tasks at once; measure and keep it."""
+    folder, kind = unit.folder(context.run), UNIT_KINDS[unit.kind]
+    checkpoint = last_finished(folder / CHECKPOINTS)
+    adapters, stage = context.set_up(unit)
+    budget = context.recipe.budget(unit.kind, unit.method)
+    callbacks = [Finished(), clock, TrainerListener(watcher, unit)]
+    trainer: JointTrainer | TaskTrainer
+    if isinstance(kind, JointKind):
+        trainer = make_joint_trainer(unit, context, adapters, kind.routes(unit, context), callbacks)
+    else:
+        trainer = make_trainer(unit, context.run, budget, adapters, context.encoded(unit.task), callbacks)
     watcher.begun(unit, checkpoint is not None)
-    go_on(work.trainer, checkpoint, work.budget)
+    go_on(trainer, checkpoint, budget)
     clock.stop()
-    result, predictions = work.measured()
-    result["file_bytes"] = work.keep()
+    if isinstance(trainer, JointTrainer):
+        result, predictions = measured_joint(unit, context, trainer, adapters)
+    else:
+        result, predictions = measured(unit, context, trainer, adapters, stage)
+    result["file_bytes"] = kind.keep(unit, adapters, stage, folder)
     return result, predictions
 
 
 def write_down(unit: Unit, context: RunContext, result: Result, predictions: Any) -> None:
-    """Write what a unit came to into its folder; with the result there it is done."""
+    """Write the predictions and the result of a unit into its folder; once the result is there, the unit is done."""
     folder = unit.folder(context.run)
     write_json(folder / PREDICTIONS, predictions)
     note_made(unit, context)

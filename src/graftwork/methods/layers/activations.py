@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from graftwork.errors import ConfigError
+from graftwork.options import one_of
 
 _KNOWN: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -26,7 +28,7 @@ ACTIVATIONS: tuple[str, ...] = (*_KNOWN, *_SAME)
 
 
 def canonical(name: str) -> str:
-    """The one name of an activation that goes by several (``"swish"`` is ``"silu"``).
+    """The one name of an activation that has several (``"swish"`` is ``"silu"``).
 
     Raises:
         ConfigError: If there is no such activation.
@@ -37,8 +39,14 @@ def canonical(name: str) -> str:
     return found
 
 
+def settle_activation(config: Any) -> None:
+    """Check the option ``activation`` of a configuration, and write its one name."""
+    one_of(config, "activation", ACTIVATIONS)
+    object.__setattr__(config, "activation", canonical(config.activation))
+
+
 def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The function of that name, elementwise.
+    """The elementwise function of that name.
 
     Raises:
         ConfigError: If there is no such activation.

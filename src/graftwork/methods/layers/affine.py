@@ -1,4 +1,4 @@
-"""A linear map and a layer norm that compute in the dtype of what they are given."""
+"""A linear map and a layer norm that compute in the dtype of their input."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from graftwork.methods.layers.contract import cast
 class Affine(nn.Module):
     """``W x + b``, W ``(out, in)`` from N(0, std) and b from zero.
 
-    It is no `nn.Linear`, which peft's ``all-linear`` and quantisers would take, and computes in the dtype and on the device
-    of what it is given: one that is shared lies in the root.
+    It is no `nn.Linear`, which peft's ``all-linear`` and quantisers would take. It computes in the dtype and on the device
+    of its input, since one that is shared may be on another device.
     """
 
     def __init__(self, width_in: int, width_out: int, std: float, dtype: torch.dtype) -> None:
@@ -22,7 +22,7 @@ class Affine(nn.Module):
 
     @torch.no_grad()
     def zero(self) -> None:
-        """Make it give exactly zero."""
+        """Set W to zero."""
         self.weight.zero_()
 
     def forward(self, values: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class Affine(nn.Module):
 
 
 def normed(norm: nn.LayerNorm, values: Tensor) -> Tensor:
-    """A layer norm of values, its weights in their dtype."""
+    """A layer norm of values, computed in their dtype."""
     return nn.functional.layer_norm(
         values, norm.normalized_shape, cast(norm.weight, values), cast(norm.bias, values), norm.eps
     )

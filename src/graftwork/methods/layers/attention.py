@@ -1,4 +1,4 @@
-"""Attention inside an adapter, and which positions see one another."""
+"""Attention inside an adapter, and its mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graftwork.methods.layers.contract import Context
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention: queries, keys and values with bias, and nothing behind."""
+    """Multi-head self-attention: queries, keys and values with bias, and no output projection."""
 
     def __init__(self, width: int, heads: int, std: float, dtype: torch.dtype) -> None:
         super().__init__()
@@ -24,8 +24,8 @@ class SelfAttention(nn.Module):
         """``(batch, positions, width)`` to the same.
 
         Args:
-            values: What attends to itself.
-            visible: See `visible_positions`.
+            values: The input of queries, keys and values.
+            visible: The mask, see `visible_positions`.
             dropout: Probability of leaving a position out.
         """
         query, key, value = (
@@ -39,7 +39,7 @@ class SelfAttention(nn.Module):
 def visible_positions(read: Tensor, context: Context, causal: bool) -> Tensor | None:
     """Which position (third dimension) sees which (fourth), ``(batch or 1, 1, positions, positions)``; ``None`` for all.
 
-    Padding is seen by nobody else. Every position sees itself, so that a row of padding alone has something to attend to.
+    Padding is visible to itself alone. Every position sees itself, so that a row of nothing but padding has a softmax.
     """
     mask, length = context.padding_mask(read), read.shape[1]
     if mask is None and not causal:
@@ -52,7 +52,7 @@ def visible_positions(read: Tensor, context: Context, causal: bool) -> Tensor | 
 
 
 def by_position(read: Tensor, owner: str) -> Tensor:
-    """A read as ``(batch, positions, width)``; the positions of an image may be several dimensions.
+    """The read as ``(batch, positions, width)``; the positions of an image may be several dimensions.
 
     Raises:
         CompositionError: If there are no positions apart from the rows.

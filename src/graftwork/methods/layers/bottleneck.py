@@ -1,186 +1,121 @@
-"""The module of the bottleneck family: plain parameters, features, and a linear readout."""
+"""What methods made of bottlenecks share: the options for sites, reads, widths and initial values."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from graftwork.methods.layers.affine import normed
-from graftwork.methods.layers.contract import AdapterModule, Context, Segment, cast
-from graftwork.methods.layers.gates import gate_values, mean_of_unpadded
+from graftwork.errors import ConfigError
+from graftwork.methods.layers.activations import settle_activation
+from graftwork.methods.layers.contract import READS, WRITES, AdapterConfig, Place
+from graftwork.methods.layers.layerwise import check_layers, for_layer, settle_places
+from graftwork.options import flags, is_number, one_of, within
 
 INITS = ("houlsby", "normal", "xavier", "parallel", "zero")
-SKIPS = ("scalar", "diagonal", "low_rank", "dense")
+
+Width = float | Mapping[Any, float] | None
 
 
-class BottleneckModule(AdapterModule):
-    """``scale · (U φ(D h + b_D) + b_U + S(h))``; see `graftwork.methods.bottleneck.Bottleneck` for the options.
-
-    The weights are plain parameters and not `nn.Linear` modules, which peft's ``all-linear`` and quantisers would take.
-    A subclass whose D and U are made of other weights gives ``projections`` that hold these, and defines `down_weight`,
-    `up_weight` and `_start_projections`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BottleneckBase(AdapterConfig):
+    """Base of the configurations of bottlenecks.
 
     Attributes:
-        made: Whether D and U are made of other weights, so that going around them may be cheaper.
+        sites: Kinds of sites that have an adapter. ``"attention"`` includes mixers (state space, Fourier, pooling).
+        reads: ``"output"`` of the branch, ``"normed"`` (the stream after the addition and the post-norm, the plain
+            ``"stream"`` in a pre-norm model), ``"residual"`` (the stream before the addition), ``"input"`` of the
+            branch, or ``"layer_input"``.
+        writes: ``"branch"`` (y ← y + δ, before the model's norm) or ``"stream"`` (after it).
+        reduction_factor: Width of the model over that of the bottleneck; a number, or a mapping from layer to number
+            with ``"default"`` for the others. Layers are numbers within their stack, or ``"decoder.block.3"``.
+        bottleneck_size: Width ``r`` itself, in the same forms; give one of the two.
+        activation: The non-linearity φ, one of `graftwork.methods.layers.activations.ACTIVATIONS`.
+        init: ``"houlsby"`` (truncated normal), ``"normal"``, ``"xavier"``, ``"parallel"`` (U = 0), or ``"zero"`` (D as
+            the method starts it, and everything else so that the adapter adds exactly zero at the start).
+        init_std: Standard deviation of the two normal starts.
+        up_bias: Whether there is b_U.
+        dropout: Dropout on the features, while the adapter is trained.
+        leave_out: Layers without the adapter (AdapterDrop, Rücklé et al. 2021, arXiv:2010.11918).
+
+    Raises:
+        ConfigError: If a value is refused.
     """
 
-    made: ClassVar[bool] = False
-    down: Any  # a weight, or the module that makes it
-    up: Any
+    default_size: ClassVar[tuple[str, float]] = ("bottleneck_size", 16)
+    default_init: ClassVar[str] = "houlsby"
+    inits: ClassVar[tuple[str, ...]] = INITS
 
-    def __init__(
-        self,
-        *,
-        reads: str,
-        writes: str,
-        width: int,
-        size: int,
-        activation: str,
-        init: str,
-        first_init: str,
-        init_std: float,
-        up_bias: bool,
-        scale: float | str,
-        skip: str | None,
-        skip_rank: int,
-        norm_before: bool,
-        norm_after: bool,
-        dropout: float,
-        stochastic_depth: float,
-        gate: bool,
-        causal: bool,
-        dtype: torch.dtype,
-        projections: tuple[nn.Module, nn.Module] | None = None,
-        shared: nn.Module | None = None,
-    ) -> None:
-        super().__init__(reads=reads, writes=writes, shared=shared)
-        self.activation, self.dropout, self.stochastic_depth, self.causal = (
-            activation,
-            dropout,
-            stochastic_depth,
-            causal,
+    sites: tuple[str, ...] = ("attention", "feed_forward")
+    reads: str = "output"
+    writes: str = "branch"
+    reduction_factor: Width = None
+    bottleneck_size: Width = None
+    activation: str = "relu"
+    init: str = "houlsby"
+    init_std: float = 1e-2
+    up_bias: bool = True
+    dropout: float = 0.0
+    leave_out: tuple[int | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        settle_places(self)
+        settle_activation(self)
+        one_of(self, "reads", READS)
+        one_of(self, "writes", WRITES)
+        one_of(self, "init", self.inits)
+        flags(self, "up_bias")
+        within(self, "init_std", 0.0, 10.0)
+        within(self, "dropout", 0.0, 0.999)
+        self._settle_size()
+
+    def _settle_size(self) -> None:
+        """Exactly one of the two sizes; the default of the preset where neither is given."""
+        refuse_two_sizes(self)
+        if self.reduction_factor is None and self.bottleneck_size is None:
+            object.__setattr__(self, *self.default_size)
+        field = "reduction_factor" if self.bottleneck_size is None else "bottleneck_size"
+        size = getattr(self, field)
+        where = f"{type(self).__name__}: {field}"
+        if isinstance(size, Mapping):
+            size = {str(k): v for k, v in size.items()}  # as JSON has the keys
+            if not size:
+                raise ConfigError(f"{where} is an empty mapping; name layers, or a 'default'")
+        object.__setattr__(self, field, size)
+        for value in size.values() if isinstance(size, dict) else [size]:
+            if not is_number(value) or not value > 0:
+                raise ConfigError(f"{where} has the value {value!r}; it must be a number above 0")
+            if field == "bottleneck_size" and value != int(value):
+                raise ConfigError(f"{where} has the value {value!r}; it must be a whole number")
+
+    def check(self, layers: Mapping[str, Sequence[int]]) -> None:
+        for field in ("reduction_factor", "bottleneck_size", "leave_out"):
+            check_layers(type(self).__name__, field, getattr(self, field), layers)
+
+    def size_at(self, place: Place) -> int:
+        """Return the bottleneck's width ``r`` at one place."""
+        if self.bottleneck_size is not None:
+            return max(1, int(for_layer(self, "bottleneck_size", place.site)))
+        return max(1, int(place.site.width / for_layer(self, "reduction_factor", place.site)))
+
+
+def refuse_two_sizes(config: Any) -> None:
+    """Refuse a configuration with both ``reduction_factor`` and ``bottleneck_size``."""
+    if config.reduction_factor is not None and config.bottleneck_size is not None:
+        raise ConfigError(
+            f"{type(config).__name__}: reduction_factor={config.reduction_factor!r} and bottleneck_size="
+            f"{config.bottleneck_size!r} say the same thing twice; give one"
         )
-        self.skip_kind = skip
-        self.has_randomness = dropout > 0 or stochastic_depth > 0
-
-        def weight(*shape: int, fill: float = 0.0) -> nn.Parameter:
-            return nn.Parameter(torch.full(shape, fill, dtype=dtype))
-
-        self.down, self.up = projections or (weight(size, width), weight(width, size))
-        self.down_bias, self.up_bias = weight(size), weight(width) if up_bias else None
-        learned = {"learned": weight(1, fill=1.0), "channel": weight(width, fill=1.0)}
-        self.scale = learned[scale] if isinstance(scale, str) else float(scale)
-        self.norm_before = nn.LayerNorm(width, dtype=dtype) if norm_before else None
-        self.norm_after = nn.LayerNorm(width, dtype=dtype) if norm_after else None
-        self.gate = weight(1, width) if gate else None
-        self.gate_bias = weight(1) if gate else None
-        self.skip_down = weight(skip_rank, width) if skip == "low_rank" else None
-        shape = {"scalar": (1,), "diagonal": (width,), "low_rank": (width, skip_rank), "dense": (width, width)}
-        self.skip = weight(*shape[skip]) if skip else None
-        self._start(init, first_init, init_std)
-
-    @torch.no_grad()
-    def _start(self, init: str, first_init: str, std: float) -> None:
-        """The initial values; every bias and every skip starts at zero."""
-        self._start_projections(init, first_init, std)
-        if self.norm_after is not None and init == "zero":
-            nn.init.zeros_(self.norm_after.weight)
-        if self.skip_down is not None:
-            nn.init.kaiming_uniform_(self.skip_down, a=math.sqrt(5))
-        if self.gate is not None:
-            nn.init.normal_(self.gate, std=0.02)
-
-    def _start_projections(self, init: str, first_init: str, std: float) -> None:
-        """The initial values of D and U."""
-        start_projections(self.down_weight(), self.up_weight(), init, first_init, std)
-
-    def down_weight(self) -> Tensor:
-        """D ``(rank, width)``."""
-        return self.down  # type: ignore[return-value]
-
-    def up_weight(self) -> Tensor:
-        """U ``(width, rank)``."""
-        return self.up  # type: ignore[return-value]
-
-    @property
-    def banked(self) -> bool:
-        return self.norm_after is None and self.skip_kind in (None, "low_rank")
-
-    @property
-    def foldable(self) -> bool:
-        return self.banked and self.norm_before is None and self.gate is None
-
-    def segments(self) -> tuple[Segment, ...]:
-        main = Segment(self.down_weight(), self.down_bias, self.activation)
-        return (main,) if self.skip_down is None else (main, Segment(self.skip_down, None, "identity"))
-
-    def _wide_up(self) -> Tensor:
-        """The up-projection of all features, those of a low-rank skip included."""
-        up = self.up_weight()
-        return up if self.skip_down is None else torch.cat([up, self.skip], dim=1)  # type: ignore[list-item]
-
-    def readout(self) -> tuple[Tensor, Tensor | None]:
-        up = self._wide_up()
-        if isinstance(self.scale, float):
-            if self.scale == 1.0:
-                return up, self.up_bias
-            return up * self.scale, None if self.up_bias is None else self.up_bias * self.scale
-        return up * self.scale[:, None], None if self.up_bias is None else self.up_bias * self.scale
-
-    def prepare(self, read: Tensor) -> Tensor:
-        return read if self.norm_before is None else normed(self.norm_before, read)
-
-    def perturb(self, features: Tensor) -> Tensor:
-        if self.dropout and self.random:
-            return nn.functional.dropout(features, self.dropout)
-        return features
-
-    def gain(self, read: Tensor, context: Context) -> Tensor | None:
-        gain = None
-        if self.gate is not None:
-            gain = gate_values(read, self.gate, self.gate_bias)  # type: ignore[arg-type]  # there with the gate
-            if not self.causal:
-                gain = mean_of_unpadded(gain, context.padding_mask(read))
-        if self.stochastic_depth and self.random:
-            keep = 1.0 - self.stochastic_depth
-            rows = read.new_empty((read.shape[0],) + (1,) * (read.dim() - 1)).bernoulli_(keep) / keep
-            gain = rows if gain is None else gain * rows
-        return gain
-
-    def raised(self, features: Tensor) -> Tensor:
-        """``U a + b_U`` ``(batch, positions, width)``, without what stands behind it."""
-        return nn.functional.linear(features, cast(self._wide_up(), features), cast(self.up_bias, features))
-
-    def forward(self, read: Tensor, context: Context) -> Tensor:
-        if self.banked and not self.made:
-            return super().forward(read, context)
-        delta = self.raised(self.features(read))
-        if self.skip_kind == "dense":
-            delta = delta + nn.functional.linear(self.prepare(read), cast(self.skip, read))
-        elif self.skip_kind in ("scalar", "diagonal"):
-            delta = delta + self.prepare(read) * cast(self.skip, read)
-        if self.norm_after is not None:
-            delta = normed(self.norm_after, delta)
-        delta = delta * (self.scale if isinstance(self.scale, float) else cast(self.scale, delta))
-        gain = self.gain(read, context)
-        return delta if gain is None else delta * gain.to(delta.dtype)
 
 
-def start_projections(down: Tensor, up: Tensor, init: str, first_init: str, std: float) -> None:
-    """Draw D ``(rank, width)`` and U ``(width, rank)``, both zero before.
-
-    Args:
-        down: D.
-        up: U.
-        init: One of `INITS`.
-        first_init: How D starts where ``init`` is ``"zero"``.
-        std: Standard deviation of the two normal starts.
-    """
+def start_projections(down: Tensor, up: Tensor, config: BottleneckBase) -> None:
+    """Draw D ``(rank, width)`` and U ``(width, rank)``, both zero before; an ``init`` of ``"zero"`` draws D as by default."""
+    kind, std = config.default_init if config.init == "zero" else config.init, config.init_std
     for weight in (down, up):
-        kind = first_init if init == "zero" else init
         if kind == "houlsby":
             nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
         elif kind == "normal":
@@ -189,5 +124,5 @@ def start_projections(down: Tensor, up: Tensor, init: str, first_init: str, std:
             nn.init.xavier_uniform_(weight)
         elif weight is down:
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
-    if init in ("zero", "parallel"):
+    if config.init in ("zero", "parallel"):
         up.zero_()

@@ -1,11 +1,11 @@
 """Bottlenecks of which each position uses a few: two exact ways to compute ``Σ_i g_i (U_i φ(D_i h + b_i) + c_i)``.
 
 1. *all*: the features of all experts in one product, times the gates (0 for most), and one product to read them out.
-2. *the chosen alone*: positions are sorted by expert and laid out in blocks of equally many rows, each block one expert's, so that
-   the chosen experts are two batched products. A bound on the number of blocks is known from the shapes alone, so nothing waits for
-   a device; what is laid out beyond the positions is at most a block an expert.
+2. *the chosen ones alone*: positions are sorted by expert and laid out in blocks of rows, each block for one expert, so that
+   the chosen experts are two batched products. The shapes alone bound the number of blocks, so that nothing waits for a device;
+   at most one block an expert is empty rows.
 
-The second moves each position's h and δ about k times, which the first does not; `chosen_pay` says which is the cheaper one.
+The second moves each position's h and δ about k times, which the first does not; `chosen_pay` compares the two.
 ``python -m benchmarks.moe`` times both.
 """
 
@@ -21,9 +21,8 @@ from graftwork.methods.layers.activations import activation
 from graftwork.methods.layers.contract import cast
 from graftwork.methods.layers.top_k_gating import Gates
 
-BLOCK = 32  # rows, at least
-# What moving a position costs, as that many features of a bottleneck.
-MOVING = 64
+BLOCK = 32  # least number of rows
+MOVING = 64  # the cost of moving one position, in features of a bottleneck
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +54,7 @@ def unchanged(features: Tensor) -> Tensor:
 
 
 def mixture(experts: Experts, read: Tensor, gates: Gates, perturb: Callable[[Tensor], Tensor] = unchanged) -> Tensor:
-    """The mixture ``(…, out)`` for a read ``(…, in)``, the cheaper way.
-
-    Args:
-        experts: The experts.
-        read: What they read.
-        gates: Which of them each position uses.
-        perturb: Dropout on the features.
-    """
+    """The mixture ``(…, out)`` for a read ``(…, in)``, computed the cheaper way; ``perturb`` is dropout on features."""
     count, rank, width = experts.down.shape
     positions = read.numel() // width
     way = chosen_alone if chosen_pay(positions, count, gates.chosen.shape[-1], rank) else all_of_them
@@ -70,9 +62,9 @@ def mixture(experts: Experts, read: Tensor, gates: Gates, perturb: Callable[[Ten
 
 
 def chosen_pay(positions: int, experts: int, top_k: int, rank: int) -> bool:
-    """Whether computing the chosen experts alone takes less time than computing all.
+    """Whether the chosen experts alone take less time than all, by a count of features.
 
-    A count, in features of one position: rows in blocks cost about twice those of one large product, and `MOVING`.
+    A row in a block costs about twice a row of one large product, and `MOVING` in addition.
     """
     rows = positions * top_k
     return (rows + experts * block_for(rows, experts)) * (2 * rank + MOVING) < positions * experts * rank
@@ -116,20 +108,17 @@ def chosen_alone(
 
 
 def block_for(rows: int, experts: int) -> int:
-    """How many rows a block has: each block reads its expert's weights, and each expert fills up one block."""
+    """Number of rows of a block: more blocks read weights more often, larger ones have more empty rows."""
     return int(min(max(rows // (2 * experts), BLOCK), 8 * BLOCK))
 
 
 def layout(expert: Tensor, experts: int, block: int) -> tuple[Tensor, Tensor]:
-    """Where each row goes so that every block of rows is one expert's.
+    """Each row's place ``(rows,)`` and each block's expert ``(blocks,)``, so that every block has rows of one expert.
 
     Args:
         expert: Each row's expert ``(rows,)``.
-        experts: Their number.
-        block: Rows a block.
-
-    Returns:
-        Each row's place ``(rows,)``, and each block's expert ``(blocks,)``; blocks that nothing goes to have any.
+        experts: Number of experts.
+        block: Number of rows of a block. Empty blocks have any expert.
     """
     device, rows = expert.device, len(expert)
     sorted_experts, order = expert.sort(stable=True)

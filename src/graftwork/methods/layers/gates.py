@@ -2,8 +2,8 @@
 
     G(h) = mean over the positions that are not padding of sigmoid(w · h + b)        one number a row
 
-In a decoder, where a position must not see those behind it, each position has a gate of its own. The authors' code takes the
-mean over padding too, so that a row's gate depends on the rows beside it.
+In a decoder, where a position must not see later ones, each position has a gate of its own. The authors' code takes the
+mean over padding too, so that a row's gate depends on the other rows of its batch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Gate(nn.Module):
     """w ``(1, width)`` from N(0, 0.02) and b from zero.
 
     Attributes:
-        causal: Whether it stands in a decoder, so that each position has its own.
+        causal: Whether it is in a decoder, so that each position has its own.
     """
 
     def __init__(self, width: int, *, causal: bool, dtype: torch.dtype) -> None:

@@ -3,9 +3,9 @@
     I = norm(W_2 relu(W_1 [z_task ; z_layer ; z_kind] + b_1) + b_2)         the condition, one for each task and place
     w = G_w I + c_w         for w each of D, b_D, U, b_U, γ, β              the made weights
 
-A `Condition` makes I, `Generators` make the weights of one adapter of it, `TaskAdapter` computes with them. All of it is
-plain algebra on parameters: weights that are fixed are made once for each task and kept, weights that learn are made in
-the graph of every forward pass.
+A `Condition` makes I, `Generators` make the weights of one adapter from it, and a `TaskAdapter` computes with them. Where
+all of these are fixed, the weights are made once for each task and kept; where they are trained, in the graph of every
+forward pass.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from graftwork.methods.layers.affine import Affine
 from graftwork.methods.layers.contract import AdapterModule, Context, cast
 from graftwork.methods.layers.members import MemberWeights
 from graftwork.methods.layers.weight_cache import WeightCache
+from graftwork.sites import Site
 
 
 class Made(NamedTuple):
-    """The weights of one adapter: ``down (r, d)``, ``up (d, r)``, their biases, gain and bias of the norm behind them."""
+    """The weights of one adapter: ``down (r, d)``, ``up (d, r)``, their biases, and gain and bias of the norm after them."""
 
     down: Tensor
     down_bias: Tensor
@@ -34,34 +35,29 @@ class Made(NamedTuple):
     bias: Tensor
 
     def to(self, device: torch.device) -> Made:
-        """The same on a device."""
+        """Return the same weights on a device."""
         return Made(*(weight.to(device) for weight in self))
 
 
 class Generators(nn.Module):
     """One affine map from the condition to each weight of an adapter of width ``size`` in a stream of ``width``.
 
-    The gain starts around 0, not at 1: that keeps the adapter small. With ``zero`` gain and bias start at exactly 0.
+    The gain starts around 0, not at 1, which keeps the adapter small. With ``zero`` gain and bias start at exactly 0.
     """
 
     def __init__(self, condition: int, width: int, size: int, std: float, dtype: torch.dtype, *, zero: bool) -> None:
         super().__init__()
         self.width = width
-        wide = {
-            "down": size * width,
-            "down_bias": size,
-            "up": width * size,
-            "up_bias": width,
-            "gain": width,
-            "bias": width,
-        }
-        self.to_weight = nn.ModuleDict({name: Affine(condition, n, std, dtype) for name, n in wide.items()})
+        sizes = (size * width, size, width * size, width, width, width)
+        self.to_weight = nn.ModuleDict(
+            {name: Affine(condition, n, std, dtype) for name, n in zip(Made._fields, sizes, strict=True)}
+        )
         if zero:
             for name in ("gain", "bias"):
                 nn.init.zeros_(self.to_weight[name].weight)  # type: ignore[arg-type]
 
     def forward(self, condition: Tensor) -> Made:
-        """The weights for a condition ``(c,)``."""
+        """Return the weights for a condition ``(c,)``."""
         made = {name: affine(condition) for name, affine in self.to_weight.items()}
         made["down"] = made["down"].unflatten(0, (-1, self.width))
         made["up"] = made["up"].unflatten(0, (self.width, -1))
@@ -69,14 +65,14 @@ class Generators(nn.Module):
 
 
 class Condition(nn.Module):
-    """The hypernetwork of one stack of layers, as far as its places share it.
+    """The part of the hypernetwork that the sites of one stack of layers share.
 
     Attributes:
-        layers: The layers that have an embedding, in its order; none where every place has generators of its own.
+        layers: The layers that have an embedding, in its order; none where every site has generators of its own.
         kinds: The kinds of sites that have one, likewise.
         layer_vectors: The layers' embeddings ``(layers, size)``.
-        kind_vectors: The kinds' ``(kinds, size)``.
-        generators: What makes the weights of every place, ``None`` where each has its own.
+        kind_vectors: The kinds' embeddings ``(kinds, size)``.
+        generators: The generators of all sites, ``None`` where each has its own.
     """
 
     def __init__(
@@ -99,18 +95,17 @@ class Condition(nn.Module):
         self.generators = generators
 
     def forward(self, task: Tensor, layer: int, kind: str) -> Tensor:
-        """The condition ``(size,)`` for a task's embedding ``(size,)`` at a layer and a kind of site."""
+        """Return the condition ``(size,)`` for a task's embedding ``(size,)`` at a layer and a kind of site."""
         parts = [task]
         if self.layer_vectors is not None:
             parts.append(self.layer_vectors[self.layers.index(layer)])
         if self.kind_vectors is not None:
             parts.append(self.kind_vectors[self.kinds.index(kind)])
-        condition: Tensor = self.norm(self.second(torch.relu(self.first(torch.cat(parts)))))
-        return condition
+        return self.norm(self.second(torch.relu(self.first(torch.cat(parts)))))
 
 
 class Embedding(nn.Module):
-    """What is one task's alone: ``vector (size,)``, from N(0, 1)."""
+    """The embedding of one task: ``vector (size,)``, from N(0, 1)."""
 
     def __init__(self, size: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -131,31 +126,23 @@ class Hypernetworks(MemberWeights):
 
 
 class HyperModule(AdapterModule):
-    """The adapters of all tasks at one site; its own weights are generators, where they are not the stack's.
+    """The adapters of all tasks at one site; it has generators of its own, or uses those of the stack.
 
-    ``forward`` is that of the one task where there is one; with several `member` gives each.
+    `forward` is for an adapter with one task; with several `member` returns the adapter of each.
     """
 
     shared: Hypernetworks
 
     def __init__(
-        self,
-        *,
-        reads: str,
-        shared: Hypernetworks,
-        stack: str,
-        layer: int,
-        kind: str,
-        activation: str,
-        generators: Generators | None = None,
+        self, reads: str, shared: Hypernetworks, site: Site, activation: str, generators: Generators | None
     ) -> None:
         super().__init__(reads=reads, writes="branch", shared=shared)
-        self.stack, self.layer, self.kind, self.activation = stack, layer, kind, activation
+        self.stack, self.layer, self.kind, self.activation = site.stack, site.layer, site.kind, activation
         self.generators = generators
         self._tasks: dict[str, TaskAdapter] = {}  # no children: they have no weights of their own
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tasks": {}}  # what is kept is made of these weights, not of a copy's
+        return {**self.__dict__, "_tasks": {}}  # these were made of this module's weights, not of the copy's
 
     @property
     def condition(self) -> Condition:
@@ -170,27 +157,26 @@ class HyperModule(AdapterModule):
         return self._tasks[name]
 
     def made_of(self, task: str) -> list[Tensor]:
-        """Every weight that a task's adapter is made of: those of other tasks are not among them."""
+        """Return every weight that a task's adapter is made of; those of other tasks are not included."""
         return [*self.shared.of(task).parameters(), *self.condition.parameters(), *self.parameters()]
 
     def make(self, task: str) -> Made:
-        """A task's adapter here."""
+        """Make the weights of a task's adapter at this site."""
         condition = self.condition(self.shared.of(task).vector, self.layer, self.kind)
-        if self.generators is None:
-            assert self.condition.generators is not None
-            return self.condition.generators(condition)  # type: ignore[no-any-return]
-        return self.generators(condition.to(self.generators.to_weight["gain"].weight.device))  # type: ignore[no-any-return]
+        if self.generators is not None:
+            return self.generators(condition.to(self.generators.to_weight["gain"].weight.device))
+        assert self.condition.generators is not None
+        return self.condition.generators(condition)
 
     def forward(self, read: Tensor, context: Context) -> Tensor:
         (only,) = self.shared.names
         task = self.member(only)
         assert task is not None
-        delta: Tensor = task(read, context)
-        return delta
+        return task(read, context)
 
 
 class TaskAdapter(AdapterModule):
-    """One task's adapter at one site, ``γ ⊙ norm(U φ(D h + b_D) + b_U) + β``, its weights made by the hypernetwork."""
+    """One task's adapter at one site, ``γ ⊙ norm(U φ(D h + b_D) + b_U) + β``, with weights made by the hypernetwork."""
 
     site: HyperModule
 
@@ -209,7 +195,7 @@ class TaskAdapter(AdapterModule):
         return made if self._device is None else made.to(self._device)
 
     def made(self, device: torch.device) -> Made:
-        """The weights, on a device: kept while nothing that they are made of learns or changes."""
+        """Return the weights on a device, kept while what they are made of is fixed."""
         if device != self._device:
             self.kept.drop()
             self._device = device

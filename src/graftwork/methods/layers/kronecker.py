@@ -1,28 +1,24 @@
-"""Projections that are sums of Kronecker products, and the bottleneck made of them (Mahabadi et al. 2021, arXiv:2106.04647).
+"""Projections that are sums of Kronecker products (Mahabadi et al. 2021, arXiv:2106.04647).
 
     W = Σ_{i=1..n} A_i ⊗ B_i  (in, out)          B_i whole, or s_i t_i
 
-`segments` and `readout` give W itself, so that a bank computes and mixes these adapters as it does any bottleneck. An adapter
-that stands alone computes ``x W`` without W where that takes fewer multiplications. With x as n rows x_a of in/n:
+``x W`` is computed without W where that takes fewer multiplications. With x as n rows x_a of in/n:
 
     (x W)_b = Σ_{i,a} A_i[a, b] (x_a s_i) t_i
 
-one product of every x_a with all s_i, and one of the n²k numbers that it gives with ``M = (A_i[a, b] t_i)``, so
-in·n·k + n²·k·out multiplications a position and not in·out. `Projection`
-counts them, and makes W where that is not more: at n = 12, k = 1 the up-projection would take six times as many this way.
-``python -m benchmarks.kronecker`` times both ways, and the clock agrees with the count on a CPU.
+One product of every x_a with all s_i gives n²k numbers, and a second one multiplies these with ``M = (A_i[a, b] t_i)``:
+in·n·k + n²·k·out multiplications a position in place of in·out. `Projection` counts them, and makes W where these are not
+fewer: at n = 12, k = 1 the up-projection would take six times as many. ``python -m benchmarks.kronecker`` times both ways,
+and the times agree with the count on a CPU.
 """
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from graftwork.methods.layers.activations import activation
-from graftwork.methods.layers.bottleneck import BottleneckModule
 from graftwork.methods.layers.contract import cast
 
 
@@ -39,7 +35,7 @@ class Projection(nn.Module):
     """``Σ_i A_i ⊗ B_i`` from ``width_in`` to ``width_out``.
 
     Attributes:
-        rule: The A_i ``(n, n, n)``, where this projection has its own.
+        rule: The A_i ``(n, n, n)``, ``None`` where this projection has none of its own.
         left: The s_i ``(n, in/n, k)``, or the B_i ``(n, in/n, out/n)`` where they are whole.
         right: The t_i ``(n, k, out/n)``, ``None`` where the B_i are whole.
     """
@@ -60,21 +56,18 @@ class Projection(nn.Module):
 
     @torch.no_grad()
     def start(self, std: float, *, zero: bool) -> None:
-        """The initial values; with ``zero`` those of the last factor are 0."""
+        """Set the initial values; with ``zero`` those of the last factor are 0."""
         if self.rule is not None:
             nn.init.normal_(self.rule, std=std)
         factors = [self.left] if self.right is None else [self.left, self.right]
-        for one in (one for factor in factors for one in factor):
-            nn.init.xavier_uniform_(one, gain=math.sqrt(2))
+        for factor in factors:
+            for one in factor:
+                nn.init.xavier_uniform_(one, gain=math.sqrt(2))
         if zero:
             factors[-1].zero_()
 
     def weight(self, shared: Tensor | None) -> Tensor:
-        """W transposed, ``(out, in)``.
-
-        Args:
-            shared: The A_i, where this projection has none of its own; ``None`` for no rule (n is 1).
-        """
+        """Return W transposed, ``(out, in)``; ``shared`` has the A_i of a projection without its own, ``None`` if n is 1."""
         blocks = self.left if self.right is None else self.left @ self.right
         rule = self.rule if self.rule is not None else shared
         if rule is None:
@@ -83,7 +76,7 @@ class Projection(nn.Module):
         return torch.einsum("iab,icd->bdac", rule, blocks).reshape(out, width)
 
     def forward(self, read: Tensor, shared: Tensor | None) -> Tensor:
-        """``x W`` ``(…, out)`` for x ``(…, in)``, the cheaper way."""
+        """Return ``x W`` ``(…, out)`` for x ``(…, in)``, computed the cheaper way."""
         if not self.around or self.right is None:
             return nn.functional.linear(read, cast(self.weight(shared), read))
         n, rows, rank = self.left.shape
@@ -94,42 +87,3 @@ class Projection(nn.Module):
         else:
             mixed = torch.einsum("iab,ikd->aikbd", rule, self.right).reshape(n * n * rank, -1)
         return (parts.reshape(-1, n * n * rank) @ cast(mixed, read)).unflatten(0, read.shape[:-1])
-
-
-class KroneckerModule(BottleneckModule):
-    """A bottleneck whose D and U are `Projection`s; a shared `Rule` is that of both."""
-
-    made: ClassVar[bool] = True
-
-    down: Projection
-    up: Projection
-
-    def _start_projections(self, init: str, first_init: str, std: float) -> None:
-        self.down.start(std, zero=False)
-        self.up.start(std, zero=init == "zero")
-
-    @property
-    def rule(self) -> Tensor | None:
-        """The shared A_i, on this site's device."""
-        if not isinstance(self.shared, Rule):
-            return None
-        return self.shared.matrices.to(self.down.left.device)
-
-    def down_weight(self) -> Tensor:
-        return self.down.weight(self.rule)
-
-    def up_weight(self) -> Tensor:
-        return self.up.weight(self.rule)
-
-    def features(self, read: Tensor) -> Tensor:
-        if self.skip_down is not None:
-            return super().features(read)
-        prepared = self.prepare(read)
-        raw = self.down(prepared, self.rule) + cast(self.down_bias, prepared)
-        return self.perturb(activation(self.activation)(raw))
-
-    def raised(self, features: Tensor) -> Tensor:
-        if self.skip_down is not None:
-            return super().raised(features)
-        delta: Tensor = self.up(features, self.rule)
-        return delta if self.up_bias is None else delta + cast(self.up_bias, delta)

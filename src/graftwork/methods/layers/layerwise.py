@@ -1,8 +1,7 @@
 """Options that differ from layer to layer, and which sites a list of kinds selects.
 
-A layer goes by the number that its sites have (`Site.layer`), which is the model's own: a stack whose first child has no
-sites begins at 1, and its layers are 1 and 2. Where options count layers (the first two), they count those that have
-sites, whatever their numbers.
+A layer has the number of its sites (`Site.layer`), which is the model's own: in a stack of three whose first child has no
+sites the layers are 1 and 2. Options that count layers (the first two) count those that have sites, whatever their numbers.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ _BRANCHES = ("attention", "cross_attention", "feed_forward", "mixer", "composite
 
 
 def selects(kinds: Collection[str], place: Place) -> bool:
-    """Whether a method that stands at ``kinds`` stands at this place.
+    """Whether a method with an adapter at these kinds of sites has one at this place.
 
-    A mixer is attention's counterpart; in a block whose only branch is a mixer (a state space model) it takes the
-    feed-forward adapter too.
+    A mixer counts as attention; in a block whose only branch is a mixer (a state space model) it counts as feed-forward
+    too.
     """
     kind = place.site.kind
     if kind != "mixer" or "mixer" in kinds:
@@ -34,7 +33,7 @@ def settle_places(config: Any) -> None:
     """Check the options ``sites`` and ``leave_out`` of a configuration, and write both as tuples.
 
     Raises:
-        ConfigError: If a kind is none, or what is left out are no layers.
+        ConfigError: If a kind is not known, or ``leave_out`` is no list of layers.
     """
     sites = (config.sites,) if isinstance(config.sites, str) else config.sites
     if not isinstance(sites, (tuple, list, set)) or not sites or not all(s in KINDS for s in sites):
@@ -43,24 +42,28 @@ def settle_places(config: Any) -> None:
     object.__setattr__(config, "leave_out", layers_left_out(config))
 
 
-def stands_at(config: Any, place: Place) -> bool:
+def puts_adapter_at(config: Any, place: Place) -> bool:
     """Whether a configuration with the options ``sites`` and ``leave_out`` puts an adapter at a place."""
-    return selects(config.sites, place) and not is_left_out(place, config.leave_out)
+    return selects(config.sites, place) and not leaves_out(config, place)
 
 
-def layer_keys(value: Any) -> Any:
-    """A mapping from layers with its keys as JSON has them, strings; anything else unchanged."""
-    return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else value
+def leaves_out(config: Any, place: Place) -> bool:
+    """Whether the option ``leave_out`` of a configuration leaves a place out."""
+    names = (str(place.site.layer), f"{place.site.stack}.{place.site.layer}")
+    return any(str(layer) in names for layer in config.leave_out)
 
 
-def for_layer(owner: str, field: str, value: Any, site: Site) -> Any:
-    """The option's value at one site: of its full layer name, else of its number, else the default."""
+def for_layer(config: Any, field: str, site: Site) -> Any:
+    """The option's value at one site: that of its full layer name, else of its number, else the default."""
+    value = getattr(config, field)
     if not isinstance(value, Mapping):
         return value
     for key in (f"{site.stack}.{site.layer}", str(site.layer), "default"):
         if key in value:
             return value[key]
-    raise ConfigError(f"{owner}: {field} has no value for layer {site.layer} of {site.stack!r}; add it, or a 'default'")
+    raise ConfigError(
+        f"{type(config).__name__}: {field} has no value for layer {site.layer} of {site.stack!r}; add it, or a 'default'"
+    )
 
 
 def check_layers(owner: str, field: str, value: Any, layers: Mapping[str, Sequence[int]]) -> None:
@@ -84,15 +87,9 @@ def layers_left_out(config: Any) -> tuple[int | str, ...]:
     """The option ``leave_out`` as a tuple of layers, numbers or full names.
 
     Raises:
-        ConfigError: If it is no list of these.
+        ConfigError: If it is no list of layers.
     """
     left = config.leave_out
     if not isinstance(left, (tuple, list, set, range)) or any(type(x) not in (int, str) for x in left):
         raise ConfigError(f"{type(config).__name__}: leave_out is {left!r}; give a list of layers, such as [0, 1]")
     return tuple(left)
-
-
-def is_left_out(place: Place, left: Collection[int | str]) -> bool:
-    """Whether a place is in one of the layers that are left out."""
-    names = (str(place.site.layer), f"{place.site.stack}.{place.site.layer}")
-    return any(str(x) in names for x in left)

@@ -1,8 +1,7 @@
-"""Adapters with members: one adapter that serves several tasks, each with a few weights that are its alone.
+"""Adapters with members: one adapter that serves several tasks, each with a few weights of its own.
 
-In a composition a member is called by its adapter's name and its own, ``"hyper:mnli"``. What all members have in common,
-and what each has alone, is one module, made by `AdapterConfig.shared`; a module at a site gives what it computes for one
-member by `AdapterModule.member`.
+In a composition a member's name is its adapter's and its own, ``"hyper:mnli"``. `AdapterConfig.shared` makes one module with
+the weights that all members share and those of each; `AdapterModule.member` returns what a site's module computes for one.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ SEPARATOR = ":"
 
 
 class MemberWeights(nn.Module):
-    """What the sites of an adapter with members share; subclasses say what is a member's alone.
+    """What the sites of an adapter with members share; subclasses define the weights of one member.
 
     Attributes:
         names: The members, in the configuration's order.
-        own: For each of them, in that order, the weights that are its alone.
+        own: The weights of each member, in that order.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -32,25 +31,25 @@ class MemberWeights(nn.Module):
         self.own = nn.ModuleList(self.new() for _ in self.names)
 
     def new(self) -> nn.Module:
-        """The own weights of a new member, at their start."""
+        """Return the weights of a new member."""
         raise NotImplementedError
 
     def of(self, name: str) -> nn.Module:
-        """The weights that are one member's alone."""
+        """Return the weights of one member."""
         return self.own[self.names.index(name)]
 
     def add(self, name: str, like: str | None = None) -> nn.Module:
-        """Add a member, its weights at their start or those of another; on that one's device, in its dtype."""
+        """Add a member with new weights or those of another, on the other members' device and in their dtype."""
         first = self.own[0]
         made = self.new() if like is None else copy.deepcopy(self.of(like))
-        for mine, other in zip(made.parameters(), first.parameters(), strict=True):
-            mine.data = mine.data.to(other.device, other.dtype)
+        for weight, other in zip(made.parameters(), first.parameters(), strict=True):
+            weight.data = weight.data.to(other.device, other.dtype)
         self.own.append(made.train(self.training))
         self.names.append(name)
         return made
 
     def drop(self, name: str) -> None:
-        """Take a member out."""
+        """Remove a member."""
         place = self.names.index(name)
         del self.own[place]
         del self.names[place]
@@ -60,7 +59,7 @@ def member_names(config: object, field: str) -> tuple[str, ...]:
     """The members that a configuration names.
 
     Raises:
-        ConfigError: If there are none, one is there twice, or one cannot be a name.
+        ConfigError: If there are none, one is named twice, or one cannot be a name.
     """
     given: Any = getattr(config, field)
     where = f"{type(config).__name__}: {field}"
@@ -78,11 +77,11 @@ def check_member(where: str, name: object) -> None:
     """Refuse what cannot be a member's name.
 
     Raises:
-        ConfigError: If it is empty, no text, or has what parts it from the adapter's name.
+        ConfigError: If it is empty, no text, or contains the separator.
     """
     plain = isinstance(name, str) and name.strip() == name != "" and all(ord(c) >= 32 for c in name)
     if not plain or SEPARATOR in str(name):
         raise ConfigError(
-            f"{where}: {name!r} cannot be a member's name; give a text that is not empty, without {SEPARATOR!r} (it parts a "
-            "member from its adapter) and without spaces around it"
+            f"{where}: {name!r} cannot be a member's name; give a text that is not empty, without {SEPARATOR!r} (it separates "
+            "the adapter's name from the member's) and without spaces around it"
         )

@@ -1,8 +1,8 @@
-"""Norms of an adapter's own: modules that stand in for a norm of the base while the adapter is active.
+"""Norms of an adapter's own: modules that replace a norm of the base while the adapter is active.
 
-There are two sources, `AdapterConfig.norm_for` says which: a copy of the base's norm, whose weights and statistics the adapter
-trains apart (Houlsby et al.), or a module that the method makes. A stand-in takes what the norm takes and gives what the norm
-gives; one that is a `NormModule` may ask for inputs of the model's forward beside that: a latent, a class.
+`AdapterConfig.norm_for` returns one of two: a copy of the base's norm, whose weights and statistics are trained with the
+adapter (Houlsby et al.), or a module that the method makes. Both take and return what the norm takes and returns; a
+`NormModule` may take inputs of the model's forward in addition: a latent, a class.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 @dataclasses.dataclass(frozen=True)
 class NormPlace:
-    """What a configuration knows of a norm of the base.
+    """A norm of the base, and the inputs of the model.
 
     Attributes:
-        path: Its dotted path in the base model.
+        path: The norm's dotted path in the base model.
         inputs: The names of the inputs of the model's forward, in order.
-        required: Those of them that have no default, but for what a model of transformers declares to be its data.
+        required: Those of them without a default, except the data that a model of transformers declares.
         open: Whether the forward takes inputs of any name (``**kwargs``).
     """
 
@@ -35,8 +35,8 @@ class NormModule(nn.Module):
     """A norm that a method makes.
 
     Attributes:
-        inputs: Names of the inputs of the model's forward that `forward` is given behind the values.
-        shared: What `AdapterConfig.shared` made, or ``None``; referred to and no child, see `AdapterModule`.
+        inputs: Names of the inputs of the model's forward that `forward` is given after the values.
+        shared: What `AdapterConfig.shared` returned, or ``None``; referred to and no child, see `AdapterModule`.
     """
 
     shared: nn.Module | None
@@ -47,24 +47,24 @@ class NormModule(nn.Module):
         self.inputs = tuple(inputs)
 
     def forward(self, values: Tensor, *inputs: Tensor) -> Tensor:
-        """The normed values, same shape.
+        """Return the normed values, same shape.
 
         Args:
-            values: What the norm is given; its first dimension is the batch, or a multiple of it (windows of an image).
-            inputs: The inputs that it asked for, a row for each row of the batch in hand.
+            values: The norm's input; its first dimension is the batch, or a multiple of it (windows of an image).
+            inputs: The tensors of `inputs`, a row for each row of the batch.
         """
         raise NotImplementedError
 
 
 def run_norm(norm: nn.Module, values: Tensor, *inputs: Tensor) -> Tensor:
-    """The norm without its hooks, computed in the dtype of the values.
+    """The output of a norm, without its hooks, computed in the dtype of the values.
 
-    Statistics that move keep their own dtype. torch takes those of a batch norm in float32 beside narrower values.
+    Running statistics keep their own dtype. torch itself computes a batch norm in float32 on narrower values.
     """
     tensors = [*norm.named_parameters(), *norm.named_buffers()]
     apart = {name: t for name, t in tensors if t.is_floating_point() and t.dtype != values.dtype}
     if not apart or torch.is_autocast_enabled(values.device.type) or _torch_mixes(norm, apart, values):
-        return norm.forward(values, *inputs)  # type: ignore[no-any-return]
+        return norm.forward(values, *inputs)
     near = {name: t.to(values.dtype) for name, t in apart.items()}
     output: Tensor = torch.func.functional_call(norm, near, (values, *inputs))
     if norm.training:
@@ -76,5 +76,6 @@ def run_norm(norm: nn.Module, values: Tensor, *inputs: Tensor) -> Tensor:
 
 
 def _torch_mixes(norm: nn.Module, apart: dict[str, Tensor], values: Tensor) -> bool:
+    """Whether torch computes the norm on narrower values with weights in float32."""
     is_batch_norm = isinstance(norm, nn.modules.batchnorm._BatchNorm)
     return is_batch_norm and values.element_size() < 4 and all(t.dtype is torch.float32 for t in apart.values())

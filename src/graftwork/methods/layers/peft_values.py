@@ -1,8 +1,8 @@
-"""What a file or a recipe may say of a configuration of peft: numbers, names of modules, and choices of peft's own.
+"""The values that a file or a recipe may give a configuration of peft: numbers, names of modules, choices of peft's own.
 
-Some options of peft import a package that they name, ask the Hub, read a file or compile a pattern. A configuration that is
-made in Python may say what it likes. What was written by who knows whom may say what is listed here; every other option
-must be what peft itself would say.
+Some options of peft import a package that they name, access the Hub, read a file or compile a pattern. A configuration that
+is made in Python may have any value. A file or a recipe, whose author may not be known, may give the options listed here;
+every other option must have peft's default.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 
 from graftwork.errors import ConfigError
 
-# Names of modules and parameters, some of them patterns.
+# Names of modules and parameters, or patterns of these.
 _MODULES = frozenset(
     "target_modules exclude_modules feedforward_modules modules_to_save layers_pattern target_parameters".split()
 )
-# Numbers, or whether, by the name of a module or a pattern of it.
+# Numbers or truth values by the name of a module or a pattern of it.
 _BY_MODULE = frozenset("alpha_pattern block_size_pattern lambda_pattern n_frequency_pattern rank_pattern".split())
-# Words that choose among what peft has; a word that it does not know it refuses.
+# Words that choose among the alternatives of peft, which refuses others.
 _CHOICES = frozenset(
     "ab_svd_init act_fn bias config_A_B config_C config_D_E decomposition_method encoder_reparameterization_type init_weights "
     "mask_type para peft_type peft_version poly_type task_type trainable_token_indices token_indices variant "
     "wavelet_family weight_tying".split()
 )
-# What weights start as: of no meaning in a file, which has the weights.
+# Initial values of weights: without meaning in a file that has the weights.
 STARTS = frozenset(
     "init_lora_weights prompt_tuning_init prompt_tuning_init_text prompt_tuning_init_task tokenizer_name_or_path".split()
 )
@@ -33,14 +33,10 @@ _LONGEST, _REPEATS = 300, 3
 
 
 def refuse_unlisted(config_class: Any, values: Mapping[str, Any]) -> None:
-    """Refuse options that might run, import, ask or hang.
-
-    Args:
-        config_class: The class of peft that the values are for.
-        values: What is said.
+    """Refuse options of a class of peft that might run, import, download or hang.
 
     Raises:
-        ConfigError: Naming the first.
+        ConfigError: If there is one.
     """
     defaults = {f.name: _default(f) for f in dataclasses.fields(config_class)}
     for name, value in values.items():
@@ -54,7 +50,7 @@ def refuse_unlisted(config_class: Any, values: Mapping[str, Any]) -> None:
         elif name in _CHOICES or name in STARTS:
             good = _is_number(value) or (isinstance(value, str) and len(value) <= _LONGEST)
         else:
-            # Tables of options are for what peft calls with them. It refuses itself what it does not have.
+            # Tables of options are passed on by peft. An option that it does not have it refuses itself.
             good = name not in defaults or (_are_numbers(value) and not name.endswith(("_config", "_kwargs")))
         if not good:
             raise ConfigError(
@@ -65,7 +61,7 @@ def refuse_unlisted(config_class: Any, values: Mapping[str, Any]) -> None:
 
 
 def without_starts(data: Any) -> Any:
-    """JSON values of a configuration without what its weights start as, in every configuration of peft in it."""
+    """JSON values of a configuration without `STARTS`, in every configuration of peft in it."""
     if isinstance(data, Mapping):
         gone = STARTS if "peft_type" in data else ()
         return {k: without_starts(v) for k, v in data.items() if k not in gone}
@@ -83,14 +79,14 @@ def _is_number(value: Any) -> bool:
 
 
 def _are_numbers(value: Any) -> bool:
-    """Whether it is a number, or a table of some."""
+    """Whether it is a number, or a list or table of numbers."""
     if isinstance(value, Mapping):
         return all(_is_name(k) and _are_numbers(v) for k, v in value.items())
     return all(map(_are_numbers, value)) if isinstance(value, (list, tuple)) else _is_number(value)
 
 
 def _is_name(text: Any) -> bool:
-    """Whether it is a name, or a pattern that takes no time: no repetition of what has repetitions inside."""
+    """Whether it is a name or a number, or a pattern that is fast to match: no group is repeated."""
     if not isinstance(text, str) or len(text) > _LONGEST:
         return isinstance(text, int)
     repeats = sum(map(text.count, "*+{"))

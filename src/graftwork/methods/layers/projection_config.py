@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from graftwork.errors import ConfigError
 from graftwork.methods.layers.contract import AdapterConfig, Place
-from graftwork.methods.layers.layerwise import check_layers, is_left_out, layers_left_out
+from graftwork.methods.layers.layerwise import check_layers, layers_left_out, leaves_out
 from graftwork.options import is_number
 
 
@@ -52,7 +52,7 @@ class ProjectionConfig(AdapterConfig):
 
     def is_at(self, place: Place) -> bool:
         """Whether the method puts an adapter at a place."""
-        if place.site.kind != "projection" or is_left_out(place, self.leave_out):
+        if place.site.kind != "projection" or leaves_out(self, place):
             return False
         return self.selects(place.site.key)
 

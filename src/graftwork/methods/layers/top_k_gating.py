@@ -1,15 +1,14 @@
 """Noisy top-k gating (Shazeer et al. 2017, *Outrageously Large Neural Networks*, arXiv:1701.06538).
 
-    H(h) = W_g h + ε ⊙ σ(h),   σ(h) = softplus(W_noise h) + 1e-2,   ε ~ N(0, 1)       (no noise but in training)
+    H(h) = W_g h + ε ⊙ σ(h),   σ(h) = softplus(W_noise h) + 1e-2,   ε ~ N(0, 1)       (noise in training only)
     g(h) = softmax over the k largest of H(h), 0 for the others
 
-and the two losses that keep the experts busy alike, over all positions that are not padding:
+and two losses for an even use of the experts, over all positions that are not padding:
 
     importance_i = Σ_h g_i(h)          load_i = Σ_h Φ((W_g h − θ_i)_i / σ_i)          CV²(v) = variance(v) / mean(v)²
 
 θ_i is what the i-th noisy value has to exceed to be chosen: the (k+1)-th largest where it is chosen, the k-th where it is not. The
-variance is that of the population. Where all are chosen, or without noise, the load is a count: nothing is
-learnt from it.
+variance is that of the population. Where all are chosen, or without noise, the load is a count and has no gradient.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ _EPS = 1e-10
 
 
 class Gates(NamedTuple):
-    """What a gate says of each position.
+    """The experts of each position and their gates.
 
     Attributes:
-        chosen: The experts' numbers, the largest gate first ``(…, k)``.
+        chosen: The chosen experts' numbers, the largest gate first ``(…, k)``.
         values: Their gates ``(…, k)``, which add up to 1.
         ordered: All noisy values, the largest first ``(…, n)``.
         noisy: The noisy values ``(…, n)``.
@@ -43,7 +42,7 @@ class Gates(NamedTuple):
     spread: Tensor | None
 
     def dense(self) -> Tensor:
-        """The gates of all experts ``(…, n)``, 0 where not chosen."""
+        """Return the gates of all experts ``(…, n)``, 0 where not chosen."""
         return torch.zeros_like(self.noisy).scatter(-1, self.chosen, self.values)
 
 
@@ -60,13 +59,13 @@ class NoisyGate(nn.Module):
         self.noise = nn.Parameter(torch.zeros(experts, width, dtype=dtype)) if noise else None
 
     def forward(self, read: Tensor, top_k: int, *, noisy: bool, rows: list[int] | None = None) -> Gates:
-        """The gates for a read ``(…, width)``, computed in float32 or wider.
+        """Return the gates for a read ``(…, width)``, computed in float32 or wider.
 
         Args:
-            read: What the choice depends on.
-            top_k: How many are chosen.
-            noisy: Whether there is noise now.
-            rows: The experts to choose from, in order; ``None`` for all.
+            read: The input of the gate.
+            top_k: Number of experts to choose.
+            noisy: Whether there is noise.
+            rows: Numbers of the experts to choose from, in order; ``None`` for all.
         """
         h = read.to(torch.promote_types(read.dtype, torch.float32))
         clean = nn.functional.linear(h, _rows(self.weight, rows).to(h.dtype))
@@ -90,11 +89,12 @@ def best_of(values: Tensor, top_k: int, clean: Tensor | None = None, spread: Ten
 
 
 def _rows(weight: Tensor, rows: list[int] | None) -> Tensor:
+    """Some rows of a weight; ``None`` for all."""
     return weight if rows is None or rows == list(range(len(weight))) else torch.stack([weight[n] for n in rows])
 
 
 def balance(gates: Gates, kept: Tensor | None, *, importance: float, load: float) -> Tensor | None:
-    """The two losses with their weights, a scalar; ``None`` where there is nothing to learn from them.
+    """The sum of the two losses, a scalar; ``None`` where neither has a gradient.
 
     Args:
         gates: The gates ``(batch, positions, n)``.
@@ -102,14 +102,14 @@ def balance(gates: Gates, kept: Tensor | None, *, importance: float, load: float
         importance: Weight of the CV² of the importance.
         load: Weight of the CV² of the load.
     """
-    loads = expected_load(gates, kept) if load else None
-    parts = [importance * squared_variation(_total(gates.dense(), kept))] if importance else []
-    parts += [] if loads is None else [load * squared_variation(loads)]
+    loads = _expected_load(gates, kept) if load else None
+    parts = [importance * _squared_variation(_total(gates.dense(), kept))] if importance else []
+    parts += [] if loads is None else [load * _squared_variation(loads)]
     return sum(parts[1:], parts[0]) if parts else None
 
 
-def expected_load(gates: Gates, kept: Tensor | None) -> Tensor | None:
-    """How many positions each expert expects ``(n,)``, differentiable; ``None`` where all are chosen or there is no noise."""
+def _expected_load(gates: Gates, kept: Tensor | None) -> Tensor | None:
+    """The expected number of positions of each expert ``(n,)``; ``None`` where all are chosen or there is no noise."""
     top_k, experts = gates.chosen.shape[-1], gates.clean.shape[-1]
     if gates.spread is None or top_k == experts:
         return None
@@ -119,7 +119,7 @@ def expected_load(gates: Gates, kept: Tensor | None) -> Tensor | None:
     return _total(torch.special.ndtr((gates.clean - threshold) / gates.spread), kept)
 
 
-def squared_variation(values: Tensor) -> Tensor:
+def _squared_variation(values: Tensor) -> Tensor:
     """CV²: the population's variance over the squared mean."""
     return values.var(correction=0) / (values.mean().square() + _EPS)
 

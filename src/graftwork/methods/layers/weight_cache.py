@@ -1,8 +1,7 @@
-"""What is made of weights and kept while these do not change: stacked weights of a bank, folded fusions, made adapters."""
+"""A cache of what is computed from weights alone: stacked weights of a bank, folded fusions, made adapters."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -13,14 +12,13 @@ T = TypeVar("T")
 
 
 class WeightCache(Generic[T]):
-    """Something made of weights that are fixed, kept until a weight changes all the same.
+    """A value made of fixed weights, kept until one of them changes.
 
     A change shows in a tensor's version counter or its storage; writes through ``.data`` to the same storage do not,
-    and need `drop`. A fused optimizer moves no version counter, so nothing is kept of weights that learn. The weights
-    are held, so that no other tensor can take the place of one unseen.
+    and need `drop`. A fused optimizer does not move the version counter, so nothing is kept of trainable weights. The
+    weights are held, so that no new tensor can have the id of one of them.
 
-    It is a function of the weights alone: made in their own dtype whatever autocast says (`in_own_dtype`), so that what is
-    kept serves every later call.
+    The value is made in the weights' own dtype, without autocast (`in_own_dtype`), so that it is right for every later call.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -30,16 +28,16 @@ class WeightCache(Generic[T]):
         self._key: tuple[object, ...] = ()
 
     def drop(self) -> None:
-        """Forget it; the next `get` makes it anew."""
+        """Drop the value; the next `get` makes it again."""
         self._made, self._of, self._key = None, [], ()
 
     def get(self, weights: Sequence[Tensor]) -> T:
-        """The thing itself: kept where all weights are fixed, made anew (in the graph, if there is one) otherwise."""
+        """Return the value: kept where all weights are fixed, otherwise made again, in the graph if there is one."""
         key = _key(weights)
         if key is None:
             return in_own_dtype(self._make, weights)
         if self._made is None or key != self._key:
-            # Outside inference mode: what is made there could never be used under autograd.
+            # Outside inference mode: tensors made in it can never be used under autograd.
             with torch.inference_mode(False), torch.no_grad():
                 self._made = in_own_dtype(self._make, weights)
             self._of, self._key = [w.detach() for w in weights], key
@@ -50,7 +48,7 @@ class WeightCache(Generic[T]):
 
 
 def _key(weights: Sequence[Tensor]) -> tuple[object, ...] | None:
-    """What tells these weights, as they are now, from any others; ``None`` where nothing is kept of them."""
+    """The identity and version of all weights; ``None`` where nothing is kept of them."""
     if torch.compiler.is_compiling() or any(w.requires_grad for w in weights):
         return None
     try:
@@ -60,10 +58,9 @@ def _key(weights: Sequence[Tensor]) -> tuple[object, ...] | None:
 
 
 def in_own_dtype(make: Callable[[], T], weights: Sequence[Tensor]) -> T:
-    """What is made of weights, without autocast: in bfloat16 the sum would be another one."""
+    """What ``make`` returns without autocast, in which sums would be of another dtype."""
     device = weights[0].device.type if weights else "meta"
-    plain = (
-        torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else contextlib.nullcontext()
-    )
-    with plain:
+    if not torch.amp.is_autocast_available(device):
+        return make()
+    with torch.autocast(device, enabled=False):
         return make()

@@ -1,1 +1,1 @@
-"""The pages of docs/methods, made from the registered methods and blocks themselves."""
+"""The pages of docs/methods, made from the registered methods and blocks."""

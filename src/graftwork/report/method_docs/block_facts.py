@@ -1,4 +1,4 @@
-"""What is known of every composition block: what it does, its paper, and what it costs where it learns."""
+"""The facts of every composition block: what it does, its papers, and its weights if it is trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graftwork.methods import Pfeiffer
 from graftwork.report.method_docs.docstrings import papers_in, papers_of, summary_of
 from graftwork.report.method_docs.method_facts import blocks
 
-POOL = tuple(f"block-{letter}" for letter in "abcd")  # names that nobody else's adapters have
+POOL = tuple(f"block-{letter}" for letter in "abcd")  # names that no other adapter has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +20,12 @@ class BlockFacts:
     """One composition block on one model.
 
     Attributes:
-        name: What it is called in files.
+        name: Its name in files.
         block: Its class.
-        summary: The first line of what it says of itself.
-        papers: The arXiv numbers that it names, and those at the head of the file that has its weights.
-        config: The configuration of its weights, ``None`` where it learns nothing.
-        weights: Number of its weights over four Pfeiffer adapters, 0 where it learns nothing or they stand nowhere.
+        summary: The first line of its docstring.
+        papers: The arXiv numbers in its docstring, and those at the head of the file of its configuration.
+        config: The configuration of its weights, ``None`` if it has none.
+        weights: Number of its weights over four Pfeiffer adapters, 0 if it has none or the model has no site for them.
         share: The same over the weights of the base.
     """
 
@@ -49,7 +49,7 @@ def all_blocks(adapters: Adapters) -> list[BlockFacts]:
         for name in POOL:
             adapters.add(name, Pfeiffer())
             made.append(name)
-    except GraftworkError:  # a model without sites for them: what the blocks are is true of it all the same
+    except GraftworkError:  # a model without sites for them: the blocks are listed without weights
         pass
     try:
         return [_facts(adapters, block, counted=len(made) == len(POOL)) for block in blocks()]

@@ -1,4 +1,4 @@
-"""What docstrings say, as parts of a page: the text, a table of options, links to papers."""
+"""Docstrings as parts of a page: the text, a table of options, links to papers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _ENTRY = re.compile(r"^    (\w+): (.*)$")
@@ -18,7 +18,7 @@ def papers_in(text: str) -> tuple[str, ...]:
 
 
 def papers_of(config: type[Any]) -> tuple[str, ...]:
-    """The arXiv numbers at the head of the file that a class stands in."""
+    """The arXiv numbers at the head of the file that a class is in."""
     return papers_in(sys.modules[config.__module__].__doc__ or "")
 
 
@@ -28,30 +28,35 @@ def paper_links(papers: Sequence[str]) -> str:
 
 
 def summary_of(thing: Any) -> str:
-    """The first line of what something says of itself."""
+    """The first line of a docstring."""
     return (inspect.getdoc(thing) or "").partition("\n")[0].rstrip(".")
 
 
 def options_table(config: type[Any]) -> str:
-    """The options of a frozen dataclass, each with its default and what the docstring says of it."""
-    said: dict[str, str] = {}
+    """The options of a frozen dataclass as a section: each with its default and its text from the docstring."""
+    texts: dict[str, str] = {}
     for owner in reversed(config.__mro__):
         if dataclasses.is_dataclass(owner):
-            said |= sections(inspect.cleandoc(owner.__doc__ or ""))[1]
+            texts |= sections(inspect.cleandoc(owner.__doc__ or ""))[1]
     try:
         made: Any = config()
     except ValueError:  # it has options without a default
         made = None
-    lines = []
+    rows = []
     for field in dataclasses.fields(config):
-        value = getattr(made, field.name, None)
-        default = "" if made is None else f"`{value!r}`"
-        lines.append(f"| `{field.name}` | {cell(default)} | {cell(said.get(field.name, ''))} |")
-    return "\n".join(["## Options", "", "| option | default | |", "|---|---|---|", *lines])
+        default = "" if made is None else f"`{getattr(made, field.name)!r}`"
+        rows.append((f"`{field.name}`", cell(default), cell(texts.get(field.name, ""))))
+    return table("## Options", "| option | default | |", rows)
+
+
+def table(heading: str, columns: str, rows: Iterable[Sequence[str]]) -> str:
+    """A heading and a table whose first line is ``columns``."""
+    ruler = "|---" * (columns.count("|") - 1) + "|"
+    return "\n".join([heading, "", columns, ruler, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def sections(doc: str) -> tuple[str, dict[str, str]]:
-    """A docstring's text without its sections, and what its section of attributes says of each."""
+    """A docstring's text without its sections, and the text of each attribute in its section of attributes."""
     text: list[str] = []
     entries: dict[str, str] = {}
     section = name = None
@@ -74,5 +79,5 @@ def sections(doc: str) -> tuple[str, dict[str, str]]:
 
 
 def cell(text: str) -> str:
-    """A text that does not end its cell."""
+    """A text for a cell of a table."""
     return " ".join(text.replace("|", r"\|").replace("``", "`").split())

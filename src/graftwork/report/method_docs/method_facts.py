@@ -1,7 +1,7 @@
-"""What is known of every registered method on a model: where it stands, what it costs, what it composes with.
+"""The facts of every registered method on a model: its sites, its weights, the blocks that it composes in.
 
-Nothing is said by hand: a method is added to the model (on the meta device that takes no memory), counted, and every block
-is asked whether it would take it.
+They are found by adding the method to the model (on the meta device that takes no memory), counting, and checking every
+block with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graftwork.methods import AdapterConfig, AdapterModule, NormModule
 from graftwork.methods import methods as registered
 from graftwork.report.method_docs.docstrings import papers_of, summary_of
 
-_A, _B = "method-a", "method-b"  # names that nobody else's adapters have
+_A, _B = "method-a", "method-b"  # names that no other adapter has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,20 +27,20 @@ class MethodFacts:
     Attributes:
         name: The method's name in files.
         config: Its configuration's class.
-        summary: The first line of what it says of itself.
-        papers: The arXiv numbers that its file is headed by.
-        refused: Why it stands nowhere in the model, ``None`` where it stands.
-        kinds: The kinds of sites that it stands at; ``norm`` for one that stands in for norms alone.
-        places: At how many of them.
-        reads: What it reads there, or the inputs of the model that its norms take.
+        summary: The first line of its docstring.
+        papers: The arXiv numbers at the head of its file.
+        refused: Why the model does not take it, ``None`` if it does.
+        kinds: The kinds of sites that it has modules at; ``norm`` if it only replaces norms.
+        places: The number of these sites or norms.
+        reads: The tensors that it reads there, and the inputs of the model that its norms read.
         writes: Where it writes.
-        weights: Number of its weights, norms of its own included.
-        in_norms: Those of them in norms.
+        weights: Number of its weights, with its norms.
+        in_norms: Number of its weights in norms.
         share: Its weights over those of the base.
-        by_peft: The methods of peft that it has parts of, which stand where peft puts them.
-        bank: Whether adapters of it run as one bank of stacked weights; else they compose by their outputs.
+        by_peft: The methods of peft in it, whose modules are where peft puts them.
+        bank: Whether its adapters run as one bank of stacked weights; else they compose by their outputs.
         folds: Whether a fusion of them is folded at inference.
-        blocks: Each block's name, and ``""`` where it takes two of them, else what is needed or why it does not.
+        blocks: Each block's name, and ``""`` if it takes two of them, else what it needs or why it refuses.
     """
 
     name: str
@@ -73,7 +73,7 @@ class MethodFacts:
 
     @property
     def where(self) -> str:
-        """At how many places, in words."""
+        """The number of sites or norms, in words."""
         return f"{self.places} {'norms' if self.config.norms_alone else 'sites'}"
 
 
@@ -83,12 +83,11 @@ def all_facts(adapters: Adapters) -> list[MethodFacts]:
     Args:
         adapters: The handle of the model; it is left as it was.
     """
-    return [facts_of(adapters, name) for name in sorted(registered())]
+    return [_facts(adapters, name, config) for name, config in sorted(registered().items())]
 
 
-def facts_of(adapters: Adapters, name: str) -> MethodFacts:
-    """The facts of one registered method with its default options."""
-    config = registered()[name]
+def _facts(adapters: Adapters, name: str, config: type[AdapterConfig]) -> MethodFacts:
+    """The facts of a method with its default options."""
     facts = MethodFacts(name, config, summary_of(config), papers_of(config))
     try:
         made = config()
@@ -111,7 +110,7 @@ def _filled(adapters: Adapters, facts: MethodFacts) -> MethodFacts:
     row = adapters.summary().row(_A)
     built = [m for m in modules.values() if isinstance(m, AdapterModule)]
     norms = adapters.norms_of(_A)
-    asked = [name for norm in norms.values() if isinstance(norm, NormModule) for name in norm.inputs]
+    inputs = [name for norm in norms.values() if isinstance(norm, NormModule) for name in norm.inputs]
     parts = [part for m in built for part in m.parts.values()]
     config = adapters.config(_A)
     injected = config.injected.values() if isinstance(config, AdapterConfig) else ()
@@ -120,7 +119,7 @@ def _filled(adapters: Adapters, facts: MethodFacts) -> MethodFacts:
         facts,
         kinds=("norm",) if alone else tuple(dict.fromkeys(sites[key].kind for key in modules)),
         places=len(norms) if alone else len(modules),
-        reads=tuple(dict.fromkeys((*(m.reads for m in parts), *asked))),
+        reads=tuple(dict.fromkeys((*(m.reads for m in parts), *inputs))),
         writes=("norm",) if alone else tuple(dict.fromkeys(m.writes for m in parts)),
         weights=row.weights,
         in_norms=sum(p.numel() for norm in norms.values() for p in norm.parameters()),
@@ -133,7 +132,7 @@ def _filled(adapters: Adapters, facts: MethodFacts) -> MethodFacts:
 
 
 def blocks() -> Iterator[Block]:
-    """One of every block, over two adapters of the method."""
+    """An example of every block, over two adapters of the method."""
     from graftwork import compose
 
     options: dict[str, dict[str, Any]] = {
@@ -152,15 +151,14 @@ def blocks() -> Iterator[Block]:
 
 
 def _verdict(adapters: Adapters, block: Block) -> str:
-    """``""`` where a block takes adapters of the method, else what it needs, else why not."""
+    """``""`` if a block takes the adapters, else what it needs, else why it refuses them."""
     error = _refusal(adapters, block)
     if error is None:
         return ""
-    if (
-        "norms" in block.options
-        and _refusal(adapters, type(block)(*block.children, **{**block.options, "norms": "base"})) is None
-    ):
-        return 'with `norms="base"`'
+    if "norms" in block.options:
+        with_base = type(block)(*block.children, **{**block.options, "norms": "base"})
+        if _refusal(adapters, with_base) is None:
+            return 'with `norms="base"`'
     return error.replace(f"{block!r}: ", "").replace(f"{block!r} ", "").replace(_A, "a").replace(_B, "b")
 
 

@@ -1,4 +1,4 @@
-"""What `graftwork methods` prints: every method on one model, and every block."""
+"""The list that `graftwork methods` prints: every method on one model, and every block."""
 
 from __future__ import annotations
 
@@ -17,23 +17,14 @@ from graftwork.report.table import print_text
 def print_methods(
     every: Sequence[MethodFacts], model: str, console: Console, blocks: Sequence[BlockFacts] = ()
 ) -> None:
-    """Print the list.
-
-    Args:
-        every: The facts of each method.
-        model: What the model is called.
-        console: Where.
-        blocks: The facts of each block, which are listed behind the methods.
-    """
-    for facts in every:
-        first = Text.assemble((facts.name, "bold"), f" (graftwork.{facts.config.__name__}): {facts.summary}")
+    """Print the methods on the model of that name, then the blocks."""
+    listed: list[tuple[MethodFacts | BlockFacts, type, list[str]]] = []
+    listed += [(facts, facts.config, _lines(facts)) for facts in every]
+    listed += [(facts, facts.block, _block_lines(facts)) for facts in blocks]
+    for facts, shown, lines in listed:
+        first = Text.assemble((facts.name, "bold"), f" (graftwork.{shown.__name__}): {facts.summary}")
         console.print(first, soft_wrap=True)
-        for line in _lines(facts):
-            print_text(f"    {line}", console)
-    for block in blocks:
-        first = Text.assemble((block.name, "bold"), f" (graftwork.{block.block.__name__}): {block.summary}")
-        console.print(first, soft_wrap=True)
-        for line in _block_lines(block):
+        for line in filter(None, lines):
             print_text(f"    {line}", console)
     print_text("any configuration of peft is a method too (graftwork.Peft): LoRA, DoRA, (IA)³, ...", console)
     print_text(f"\nweights: with default options on {model}", console)
@@ -41,36 +32,27 @@ def print_methods(
 
 def methods_as_json(every: Sequence[MethodFacts], blocks: Sequence[BlockFacts] = ()) -> str:
     """The list as JSON: ``methods`` and ``blocks``."""
-    plain = [{**dataclasses.asdict(facts), "config": facts.config.__name__} for facts in every]
-    for facts in plain:
-        facts["blocks"] = dict(facts["blocks"])
-    made = [
-        {
-            **dataclasses.asdict(facts),
-            "block": facts.block.__name__,
-            "config": None if facts.config is None else facts.config.__name__,
-        }
-        for facts in blocks
-    ]
-    return json.dumps({"methods": plain, "blocks": made}, indent=1, ensure_ascii=False)
+    plain = [dataclasses.asdict(facts) | {"blocks": dict(facts.blocks)} for facts in every]
+    lists = {"methods": plain, "blocks": [dataclasses.asdict(facts) for facts in blocks]}
+    return json.dumps(lists, indent=1, ensure_ascii=False, default=lambda shown: shown.__name__)  # classes by name
 
 
 def _lines(facts: MethodFacts) -> list[str]:
-    papers = ", ".join(f"arXiv:{number}" for number in facts.papers)
     if facts.refused is not None:
-        return [line for line in (papers, f"stands nowhere in this model: {facts.refused}") if line]
+        return [_papers(facts), f"cannot be added to this model: {facts.refused}"]
     norms = f" ({facts.in_norms:,d} in norms)" if facts.in_norms else ""
     where = f"at {facts.where}: {', '.join((*facts.kinds, *facts.by_peft))}"
     flow = f"reads {', '.join(facts.reads)}, writes {', '.join(facts.writes)}"
-    lines = [papers, f"{facts.weights:,d} weights, {facts.share:.3%} of the base{norms}, {where}; {flow}"]
+    lines = [_papers(facts), f"{facts.weights:,d} weights, {facts.share:.3%} of the base{norms}, {where}; {flow}"]
     refused = [f"{block} {verdict.replace('`', '')}" for block, verdict in facts.blocks if verdict]
     freely = [block for block, verdict in facts.blocks if not verdict]
-    lines.append(f"composes {facts.form}, in {', '.join(freely)}" + "".join(f"; {said}" for said in refused))
-    return [line for line in lines if line]
+    return [*lines, "; ".join([f"composes {facts.form}, in {', '.join(freely)}", *refused])]
 
 
 def _block_lines(facts: BlockFacts) -> list[str]:
-    lines = [", ".join(f"arXiv:{number}" for number in facts.papers)]
-    if facts.weights:
-        lines.append(f"{facts.weights:,d} weights over {len(POOL)} Pfeiffer adapters, {facts.share:.3%} of the base")
-    return [line for line in lines if line]
+    weights = f"{facts.weights:,d} weights over {len(POOL)} Pfeiffer adapters, {facts.share:.3%} of the base"
+    return [_papers(facts), weights if facts.weights else ""]
+
+
+def _papers(facts: MethodFacts | BlockFacts) -> str:
+    return ", ".join(f"arXiv:{number}" for number in facts.papers)

@@ -1,4 +1,4 @@
-"""What to choose: from needs, a base and the user's own figures, else the literature's, to a ranked choice with reasons."""
+"""Recommendations: a ranked choice of methods with reasons, from needs, a base, and the user's or published figures."""
 
 from graftwork.report.recommending.base import Base, Count
 from graftwork.report.recommending.measured import Evidence, Figure, Needs, read_figures

@@ -1,4 +1,4 @@
-"""The candidates, and what each weighs on a base: added to it and counted, heads aside; on the meta device that takes no memory."""
+"""The candidates, and the number of weights of each on a base, without heads: each is added to the base and counted."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from graftwork.methods import HyperformerPlusPlus, Pfeiffer, config_from_dict
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A way of serving a task; its key is the method's name in files where it is one."""
+    """A way to train a model for a task; its key is the method's name in files if it is a method."""
 
     key: str
     label: str
-    # `alone`: an adapter a task; `fuses`: over several; `joint`: weights of several tasks; `follows`: trained after another one;
-    shape: str  # `no_adapter`; or `measured` by the user, and nothing else is known of it
+    # `alone`: an adapter a task; `fuses`: over several; `joint`: weights of several tasks; `follows`: trained after another task;
+    shape: str  # `no_adapter`; `measured`: by the user, and otherwise unknown
     trains_base: bool = False
-    in_sequence: bool = True  # whether, at inference, it adds what an adapter behind a branch adds
+    in_sequence: bool = True  # whether it costs at inference what an adapter after a branch costs
 
 
 CANDIDATES = (
@@ -49,7 +49,7 @@ KEYS = tuple(candidate.key for candidate in CANDIDATES)
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """The weights of a candidate: each task's own, and those that all tasks share; or why not, and whether it fits at all."""
+    """The weights of a candidate, a task's own and those that all tasks share; or why it has none, and whether it fits."""
 
     own: int = 0
     shared: int = 0
@@ -57,7 +57,7 @@ class Count:
     fits: bool = True
 
     def a_task(self, tasks: int) -> int | None:
-        """The weights of one task, its part of what is shared included; ``None`` where it was not counted."""
+        """The weights of one task with its part of the shared ones; ``None`` if they were not counted."""
         return None if self.why_not else self.own + math.ceil(self.shared / tasks)
 
 
@@ -75,8 +75,8 @@ class Base:
 
         Args:
             adapters: The handle of the model; it is left as it was.
-            name: What the model is called.
-            pool: How many adapters a fusion would be of.
+            name: The model's name.
+            pool: The number of adapters of a fusion.
         """
         return cls(name, adapters.summary().base, {key: _count(adapters, key, max(pool, 2)) for key in KEYS})
 
@@ -86,9 +86,9 @@ def _count(adapters: Adapters, key: str, pool: int) -> Count:
     try:
         if key in ("full", "head"):
             return Count(own=base if key == "full" else 0)
-        if key in ("fusion", "scalearn"):  # the adapters of the sources are there already
-            own, *_, learnt = _weights(adapters, *[Pfeiffer()] * pool, learned=Fuse if key == "fusion" else ScaLearn)
-            return Count(own + learnt)
+        if key in ("fusion", "scalearn"):  # the sources' adapters exist already
+            own, *_, fusion = _weights(adapters, *[Pfeiffer()] * pool, learned=Fuse if key == "fusion" else ScaLearn)
+            return Count(own + fusion)
         if key == "hyperformer_plus_plus":  # members, and the hypernetwork that makes the adapters of all
             whole, *members = _weights(adapters, HyperformerPlusPlus(tasks=("a", "b")))
             return Count(members[0], whole - sum(members))
@@ -106,10 +106,10 @@ def _count(adapters: Adapters, key: str, pool: int) -> Count:
 
 
 def _weights(adapters: Adapters, *configs: Any, learned: type[Learned] | None = None) -> list[int]:
-    """The weights of adapters, of their members, and of a block over them that learns, while they are on the model."""
-    names = [f"recommend-{n}" for n in range(len(configs))]  # as nobody else's adapters are called
+    """Add adapters, and perhaps a trainable block over them; return the weights of them, their members and the block."""
+    names = [f"recommend-{n}" for n in range(len(configs))]  # names that no other adapter has
     with contextlib.ExitStack() as added, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what peft settles by itself, such as the order of a Conv1D's axes
+        warnings.simplefilter("ignore")  # peft warns of what it corrects by itself, such as the axes of a Conv1D
         for name, config in zip(names, configs, strict=True):
             adapters.add(name, config)
             added.callback(adapters.remove, name)

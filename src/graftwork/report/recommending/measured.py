@@ -1,4 +1,4 @@
-"""What the user has: tasks, limits, and the figures that `graftwork run` or `graftwork compare` measured, as evidence."""
+"""The user's needs, and the figures of runs of `graftwork run` or `graftwork compare`, as evidence."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from graftwork.options import is_number
 from graftwork.report.formatting import kind_label, named_score, score
 from graftwork.report.recommending.base import CANDIDATES
 
-# Kinds that say where a fusion's gain comes from: compared with it, never chosen.
+# Kinds that show where a fusion's gain comes from: they are compared with it and never recommended.
 CONTROLS = ("own", "copies")
-_SAME = {"mt_shared": "together", "skip_bottleneck": "bottleneck"}  # what a run calls a candidate otherwise
+_SAME = {"mt_shared": "together", "skip_bottleneck": "bottleneck"}  # names in a run that differ from the candidate's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What the choice is made for: the target among the tasks, sources that are related, all with training rows; and limits.
+    """What a method is chosen for: a target among the tasks, related sources, all with training rows; and limits.
 
     Raises:
         ConfigError: If a value cannot be used.
@@ -38,43 +38,43 @@ class Needs:
 
     def __post_init__(self) -> None:
         if self.target not in self.tasks:
-            known = f"the tasks are {', '.join(self.tasks)}" if self.tasks else "there are no tasks"
-            raise ConfigError(f"the target {self.target!r} is no task; {known}")
+            tasks = f"the tasks are {', '.join(self.tasks)}" if self.tasks else "there are no tasks"
+            raise ConfigError(f"the target {self.target!r} is no task; {tasks}")
         for name, rows in {**self.sources, **self.tasks}.items():
             if not is_number(rows) or rows != int(rows) or rows < 1:
                 raise ConfigError(f"{name!r} has {rows!r} training rows; give a whole number of 1 or more")
         if self.target in self.sources:
             raise ConfigError(f"{self.target!r} is the target, and cannot be a source for itself; leave it out")
         ratio = "a ratio to the bare model's, of 1 or more, such as 1.1"
-        limits = {"weights a task are": self.weights_a_task, "latency is": self.latency}
-        for (what, limit), wanted in zip(limits.items(), ("a number of 1 or more", ratio), strict=True):
+        weights = ("weights a task are", self.weights_a_task, "a number of 1 or more")
+        for what, limit, wanted in (weights, ("latency is", self.latency, ratio)):
             if limit is not None and (not is_number(limit) or limit < 1):
                 raise ConfigError(f"the {what} limited to {limit!r}; give {wanted}")
 
     @property
     def rows(self) -> int:
-        """Training rows of the target."""
+        """The number of training rows of the target."""
         return self.tasks[self.target]
 
     @property
     def larger(self) -> tuple[str, ...]:
-        """The sources that have more rows than the target."""
+        """The sources with more rows than the target."""
         return tuple(name for name, rows in self.sources.items() if rows > self.rows)
 
     @property
     def pool(self) -> int:
-        """How many adapters a fusion would be of: the target's own and those of its sources."""
+        """The number of adapters of a fusion: the target's own and those of its sources."""
         return 1 + len(self.sources)
 
     @property
     def many(self) -> int:
-        """How many tasks there are to learn from together: those that are served, and the sources."""
+        """The number of tasks that can be trained together, with the sources."""
         return len({**self.tasks, **self.sources})
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What a reason rests on: its sort, where it is from, what it says where the reason does not, whether it may move a rank."""
+    """What a reason rests on: its sort, its source, what it says beyond the reason, and whether it may change a rank."""
 
     basis: str
     source: str = ""
@@ -88,7 +88,7 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A row of a run's results: of a candidate or another method, over its seeds; ``sd`` is the sample's, none for one seed."""
+    """A row of a run's results, for one method over its seeds; ``sd`` is that of the sample, ``None`` for one seed."""
 
     method: str
     label: str
@@ -105,25 +105,22 @@ class Figure:
 
     @property
     def evidence(self) -> Evidence:
-        """It as evidence."""
+        """The figure as evidence."""
         spread = "" if self.sd is None else f" ± {score(self.sd, self.metric)}"
         says = f"{self.task}: {named_score(self.mean, self.metric)}{spread}, {self.weights:,d} weights trained"
         seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
         return Evidence("measured here", f"run {self.run}, base {self.base}, {seeds}", says)
 
     def clearly_above(self, other: Figure) -> bool:
-        """Whether the two means, each less or more one standard deviation, stay apart; one seed has none, and tells nothing."""
+        """Whether the mean less its standard deviation is above the other's plus its own; never for one seed."""
         return self.sd is not None and other.sd is not None and self.mean - self.sd > other.mean + other.sd
 
 
 def read_figures(run: str | Path) -> tuple[Figure, ...]:
-    """The rows of a run, each with its method.
-
-    Args:
-        run: The folder that the run wrote into.
+    """The figures of the targets of a run, from its folder.
 
     Raises:
-        RecipeError: If it is none, has no results yet, or they are damaged.
+        RecipeError: If the folder is not a run's, has no results yet, or they are damaged.
     """
     recipe, results = recipe_of(Path(run)), read_results(run)
     labels = {candidate.key: candidate.label for candidate in CANDIDATES}
@@ -136,8 +133,14 @@ def read_figures(run: str | Path) -> tuple[Figure, ...]:
         while (row["task"], method) in found:  # the same method with other options
             number += 1
             method = f"{name} #{number}"
-        same = {key: row[key] for key in ("task", "mean", "sd", "metric", "scored_on")}
-        same |= {"weights": row["trained_weights"], "milliseconds": row["timings"]["milliseconds_a_row"]}
-        same |= {"seeds": len(row["seeds"]), "run": str(run), "base": recipe.base.model}
-        found[row["task"], method] = Figure(method, label + method.removeprefix(name), **same)
+        found[row["task"], method] = Figure(
+            method=method,
+            label=label + method.removeprefix(name),
+            **{key: row[key] for key in ("task", "mean", "sd", "metric", "scored_on")},
+            seeds=len(row["seeds"]),
+            weights=row["trained_weights"],
+            milliseconds=row["timings"]["milliseconds_a_row"],
+            run=str(run),
+            base=recipe.base.model,
+        )
     return tuple(found.values())

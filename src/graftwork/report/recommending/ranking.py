@@ -1,9 +1,9 @@
-"""The rules of `rules.toml`, applied to every candidate, and from their reasons a ranked choice, and what cannot be told.
+"""Applying the rules of `rules.toml` to every candidate: a ranked choice with reasons, and what is unclear.
 
-What is out stands last. Where the user has measured two candidates or more on the target, those come first, and a candidate's
-rank is one more than the number of those that are clearly above it; there, facts of the literature about how good a method is
-give way. All others follow by their votes: a reason for counts as much as a reason against. Those of one rank are not told apart;
-they stand by their means, where they were measured, and by the fewest weights, which is an order and no judgement.
+What is out is last. If the user has measured two candidates or more on the target, those are first, and a candidate's rank is
+one more than the number of those that are clearly above it; their reasons from the literature about quality are dropped. All
+others follow by their votes: reasons for less reasons against. Those of one rank are not told apart; they are listed by their
+means, if measured, and by the fewest weights, which is an order and no judgement.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ FACTS = {
     for known, facts in by_knowledge.items()
     for name, says in facts.items()
 }
-# How many times as long inference takes with an adapter, from and to, and with a fusion of so many adapters as were timed.
+# The time of inference relative to the bare model: with an adapter (lowest, highest), and with a fusion of the timed size.
 LOW, HIGH, FUSED = (1 / (1 - percent / 100) for percent in BOUNDS["slower"])
 
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-    """Why a method is chosen or not, about a ``need`` or its ``quality``; of the stances only for, against and out move it."""
+    """Why a method is chosen or not, about a ``need`` or its ``quality``; only the stances for, against and out change its rank."""
 
     rule: str
     stance: str
@@ -55,7 +55,7 @@ class Reason:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A candidate with its rank (none: it is out), weights a task (none: not counted), own figure (none: not measured), reasons."""
+    """A candidate with its rank (none: out), weights a task (none: not counted), figure (none: not measured) and reasons."""
 
     candidate: Candidate
     rank: int | None
@@ -68,18 +68,18 @@ class Choice:
 
     @property
     def stances(self) -> list[str]:
-        """What its reasons do."""
+        """The stances of its reasons."""
         return [reason.stance for reason in self.reasons]
 
     @property
     def votes(self) -> int:
-        """Reasons for it less reasons against it."""
+        """The number of reasons for it less that of reasons against it."""
         return self.stances.count("for") - self.stances.count("against")
 
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-    """A ranked choice: what it was made for, the best first and what is out last, what stands first and what is not clear."""
+    """A ranked choice for some needs and a base: the best first and what is out last, the conclusion, and what is unclear."""
 
     needs: Needs
     base: Base
@@ -89,17 +89,11 @@ class Advice:
 
 
 def recommend(needs: Needs, base: Base, figures: Sequence[Figure] = ()) -> Advice:
-    """The choice for one target.
-
-    Args:
-        needs: What is needed.
-        base: The base, counted.
-        figures: The user's own, of any task.
-    """
+    """The ranked choice for the target of the needs, from the counts on a base and the user's own figures of any task."""
     mine = {figure.method: figure for figure in figures if figure.task == needs.target}
     compared = len(mine.keys() - CONTROLS) > 1
-    besides = [_like(figure) for key, figure in mine.items() if key not in (*KEYS, *CONTROLS)]
-    choices = [_choice(candidate, needs, base, mine, compared) for candidate in (*CANDIDATES, *besides)]
+    unlisted = [_like(figure) for key, figure in mine.items() if key not in (*KEYS, *CONTROLS)]
+    choices = [_choice(candidate, needs, base, mine, compared) for candidate in (*CANDIDATES, *unlisted)]
     left = [choice for choice in choices if "out" not in choice.stances]
     first = [choice.figure for choice in left if compared and choice.figure is not None]
     after = [choice.votes for choice in left if choice.figure not in first]
@@ -112,11 +106,9 @@ def recommend(needs: Needs, base: Base, figures: Sequence[Figure] = ()) -> Advic
         ranked.append(dataclasses.replace(choice, rank=1 + above))
     ranked.sort(key=lambda c: (c.rank or 0, -c.figure.mean if c.figure else 0.0, c.weights is None, c.weights or 0))
     leaders = [choice for choice in ranked if choice.rank == 1]
-    unclear = (
-        [f"not enough to tell between {', '.join(map(str, leaders))}: {_why(leaders, compared)}"]
-        if len(leaders) > 1
-        else []
-    )
+    unclear = []
+    if len(leaders) > 1:
+        unclear.append(f"not enough to tell between {', '.join(map(str, leaders))}: {_why(leaders, compared)}")
     if len(mine) == 1:
         unclear.append("one method is measured on the target: it takes two to compare, so the literature decides")
     if other := sorted({figure.base for figure in mine.values()} - {base.name}):
@@ -126,7 +118,7 @@ def recommend(needs: Needs, base: Base, figures: Sequence[Figure] = ()) -> Advic
 
 
 def _like(figure: Figure) -> Candidate:
-    """The candidate of what was measured and is not on the list, with the shape of the same method with other options."""
+    """The candidate of a measured method that is not listed; with the shape of the same method with other options, if any."""
     other = Candidate("", "", "measured", in_sequence=False)
     same = next((one for one in CANDIDATES if one.key == figure.method.partition(" #")[0]), other)
     return dataclasses.replace(same, key=figure.method, label=figure.label)
@@ -137,7 +129,7 @@ def _choice(candidate: Candidate, needs: Needs, base: Base, figures: Mapping[str
     evidence = {**FACTS, "definition": Evidence("by definition"), "given": Evidence("as given")}
     evidence |= {control: figures[control].evidence for control in CONTROLS if control in figures}
     evidence |= {"counted": Evidence("counted", f"on {base.name}")} | ({"measured": figure.evidence} if figure else {})
-    if count is None:  # measured besides: the weights that were trained
+    if count is None:  # measured and not listed: the weights that were trained
         count, evidence["counted"] = Count(figures[candidate.key].weights), evidence["measured"]
     weights, limit = count.a_task(needs.many), needs.weights_a_task
     values = {**vars(candidate), **vars(count), **_of_needs(needs), **_of_figures(figure, figures, needs.latency)}
@@ -145,27 +137,27 @@ def _choice(candidate: Candidate, needs: Needs, base: Base, figures: Mapping[str
     holds = {candidate.shape, *(name if value else f"not_{name}" for name, value in values.items())}
     holds |= base.counts.keys() & {candidate.key}  # a method of the user's own may be called like a condition
     reasons = [*_reasons(holds, values, evidence)]
-    if figure is not None and compared:  # the literature on quality gives way
+    if figure is not None and compared:  # the user's figures replace the literature on quality
         reasons = [r for r in reasons if r.about == "need" or any(one.basis != "literature" for one in r.evidence)]
     return Choice(candidate, None, weights, figure, tuple(reasons))
 
 
 def _reasons(holds: set[str], values: Mapping[str, Any], evidence: Mapping[str, Evidence]) -> Iterator[Reason]:
-    """What the rules say of a candidate: of each table the first line whose conditions all hold."""
+    """The reasons of a candidate: from each table of the rules the first line whose conditions all hold."""
     for name, about, table in RULES:
         for when, (stance, text, *grounds) in table.items():
             if all(holds & {*condition.split("|")} for condition in when.split()):
                 found = tuple(evidence[one] for one in grounds)
-                sure = all(one.sure for one in found)  # what is only recalled is shown, and moves nothing
+                sure = all(one.sure for one in found)  # a fact that is only recalled is shown, and changes no rank
                 yield Reason(name, stance if sure else "note", about, text.format(**values), found)
                 break
 
 
 def _of_needs(needs: Needs) -> dict[str, Any]:
     rows, small, large, smallest = needs.rows, BOUNDS["small"], BOUNDS["large"], BOUNDS["smallest"]
-    size = f"fewer than {small:,d}" if rows < small else f"{small:,d} or more"
-    size = f"more than {large:,d}" if rows > large else size
-    size = f"{needs.target} has {rows:,d} rows, {size} (a bin of {BOUNDS['paper']})"
+    which = f"more than {large:,d}" if rows > large else f"{small:,d} or more"
+    which = f"fewer than {small:,d}" if rows < small else which
+    size = f"{needs.target} has {rows:,d} rows, {which} (a bin of {BOUNDS['paper']})"
     generates = needs.kind is not None and kinds[needs.kind].generates
     values = {**vars(needs), "rows": rows, "size": size, "generates": generates, "larger": ", ".join(needs.larger)}
     values |= {"small": rows < small, "large": rows > large, "hardly_any": rows < smallest, "smallest": smallest}
@@ -195,7 +187,7 @@ def _of_figures(figure: Figure | None, figures: Mapping[str, Figure], latency: f
 
 
 def _conclusion(leaders: Sequence[Choice]) -> str:
-    """What stands first, and by whose figures."""
+    """The one that is first, and by whose figures."""
     if len(leaders) != 1:
         return ""
     own = any(reason.stance == "for" and reason.rule == "own_figures" for reason in leaders[0].reasons)

@@ -1,4 +1,4 @@
-"""An advice as a reader sees it: a table, the reasons of each candidate, what cannot be told; and as JSON."""
+"""An advice as printed, with a table, the reasons of each candidate, and what is unclear; and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MARKS = {"for": "+", "against": "-", "out": "x", "meets": "=", "note": "·"}
 
 
 def print_advice(advice: Advice, console: Console) -> None:
-    """Print an advice, for a terminal or for a pipe."""
+    """Print an advice for a terminal or a pipe."""
     table = _table(advice)
     if console.is_terminal:
         console.print(table.rich())
@@ -31,7 +31,7 @@ def print_advice(advice: Advice, console: Console) -> None:
 
 
 def _table(advice: Advice) -> Table:
-    """Candidates by rank: standing, the user's own figure where there is one, weights."""
+    """The candidates by rank, with their reasons as signs, the user's figure if there is one, and weights."""
     needs, base = advice.needs, advice.base
     sources = ", ".join(f"{name} ({rows:,d})" for name, rows in needs.sources.items())
     title = f"{needs.target}: {needs.rows:,d} rows, {f'sources {sources}' if sources else 'no sources'}; on {base.name}"

@@ -12,7 +12,6 @@ from graftwork.tasks.kind import (  # noqa: F401
     tagging,
     text_to_text,
 )
-from graftwork.tasks.kind.contract import Feature, Kind
-from graftwork.tasks.kind.registry import find_kind, kinds, register
+from graftwork.tasks.kind.contract import Feature, Kind, find_kind, kinds, register
 
 __all__ = ["Feature", "Kind", "find_kind", "kinds", "register"]

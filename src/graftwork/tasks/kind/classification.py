@@ -12,18 +12,16 @@ from graftwork.heads import Classification, HeadConfig
 from graftwork.options import nearest
 from graftwork.tasks.batches import softmax
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.kind.contract import Kind
-from graftwork.tasks.kind.registry import register
+from graftwork.tasks.kind.contract import Kind, register
 from graftwork.tasks.kind.texts import TextKind
 from graftwork.tasks.label_names import enough, missing, names_in, number_of, resolve
-from graftwork.tasks.prediction import Prediction
-from graftwork.tasks.rows import Rows
+from graftwork.tasks.rows import Prediction, Rows
 from graftwork.tasks.scoring.labels import LABEL
 from graftwork.tasks.spec import TaskSpec
 
 
 class OneLabel(Kind):
-    """What kinds share whose rows have one label each."""
+    """What the kinds share whose rows have one label each."""
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     form: ClassVar[str] = LABEL
@@ -31,14 +29,17 @@ class OneLabel(Kind):
     options: ClassVar[frozenset[str]] = frozenset({"labels", "positive", "class_weights", "pooling"})
 
     @classmethod
-    def find_labels(cls, name: str, spec: TaskSpec, train: Rows, told: tuple[str, ...] | None) -> tuple[str, ...]:
-        cells = (Cells(row, place, spec) for row, place in train.placed())
-        names = spec.labels or told or names_in((cell.value("label"), cell, "label") for cell in cells)
-        _require_positive(name, spec, "f1" in (spec.metrics or cls.metrics), enough(names, 2, f"task {name!r}"), told)
+    def find_labels(
+        cls, name: str, spec: TaskSpec, train: Rows, data_labels: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
+        ordered = spec.labels or data_labels
+        names = ordered or names_in(train, spec, "label", lambda cells: [cells.value("label")])
+        f1 = "f1" in (spec.metrics or cls.metrics)
+        _check_positive(f"task {name!r}", spec, f1, enough(names, 2, f"task {name!r}"), bool(ordered))
         return names
 
     def target(self, cells: Cells) -> int | None:
-        """The number of a row's label, ``None`` where the row does not say."""
+        """The number of a row's label, ``None`` where the row has none."""
         value = cells.get("label")
         if missing(value) and str(value) not in self.labels:
             return None
@@ -67,53 +68,45 @@ class OneLabel(Kind):
         if given is None:
             return None
         where = f"task {self.task!r}: class_weights"
-        if isinstance(given, tuple) and (len(given) != len(self.labels) or not self.numbered):
-            raise TaskError(
-                f"{where} has {len(given)} weights for the labels {', '.join(self.labels)}; give a table {{label = weight}}, or "
-                "one for each in the order that labels = [...] says"
-            )
         if isinstance(given, tuple):
+            if len(given) != len(self.labels) or not self.numbered:
+                raise TaskError(
+                    f"{where} has {len(given)} weights for the labels {', '.join(self.labels)}; give a table {{label = weight}}, "
+                    "or one for each in the order that labels = [...] says"
+                )
             return given
         if given == "balanced":
             counts = Counter(self.gold(rows))
             return tuple(len(rows) / (len(counts) * counts[label]) if counts[label] else 1.0 for label in self.labels)
-        unknown = [label for label in given if label not in self.labels]
-        if unknown:
-            raise TaskError(
-                f"{where} names {unknown[0]!r}, which is none of the labels; {nearest(unknown[0], self.labels)}"
-            )
+        for label in given:
+            if label not in self.labels:
+                raise TaskError(f"{where} names {label!r}, which is none of the labels; {nearest(label, self.labels)}")
         return tuple(float(given.get(label, 1.0)) for label in self.labels)
 
     def head(self) -> HeadConfig:
         return Classification(labels=self.labels, pooling=self.spec.pooling)
 
     def predict(self, logits: np.ndarray) -> Prediction:
-        """The likeliest label, and the probability of each."""
         chances = softmax(logits)
         named = dict(zip(self.labels, chances.tolist(), strict=True))
         return Prediction(self.labels[int(chances.argmax())], named)
 
 
-def _require_positive(
-    name: str, spec: TaskSpec, f1: bool, labels: tuple[str, ...], told: tuple[str, ...] | None
-) -> None:
-    """Refuse a label as the positive one where none is, and two labels of which nobody has said it though F1 is of one."""
-    where, given, either = (
-        f"task {name!r}: ",
-        spec.positive,
-        " or ".join(f'positive = "{label}"' for label in labels[:2]),
-    )
+def _check_positive(where: str, spec: TaskSpec, f1: bool, labels: tuple[str, ...], ordered: bool) -> None:
+    """Refuse a positive label that does not fit, and two labels without one where F1 is of one and their order is unknown."""
+    given = spec.positive
+    either = " or ".join(f'positive = "{label}"' for label in labels[:2])
     if given is not None and (not f1 or len(labels) != 2):
         raise TaskError(
-            f"{where}positive is {given!r}, the one of two labels that the metric f1 is of, and here are {len(labels)} labels and "
-            f"{'f1' if f1 else 'no f1 in metrics'}; leave it out"
+            f"{where}: positive is {given!r}, the one of two labels that the metric f1 is of, and here are {len(labels)} labels "
+            f"and {'f1' if f1 else 'no f1 in metrics'}; leave it out"
         )
     if given is not None and given not in labels:
-        raise TaskError(f"{where}positive is {given!r}, which is no label; give {either}")
-    ordered = spec.labels or told or labels == ("false", "true") or number_of(labels[0]) is not None
+        raise TaskError(f"{where}: positive is {given!r}, which is no label; give {either}")
+    ordered = ordered or labels == ("false", "true") or number_of(labels[0]) is not None
     if f1 and len(labels) == 2 and given is None and not ordered:
         raise TaskError(
-            f'{where}f1 is that of one of two labels, and nobody has said of which; give {either}, or metrics = ["macro_f1"]'
+            f'{where}: f1 is that of one of two labels, and nobody has said of which; give {either}, or metrics = ["macro_f1"]'
         )
 
 

@@ -1,53 +1,57 @@
-"""What a kind of task promises: from rows to features, to a batch, and from a model's outputs back to one answer a row."""
+"""What a kind of task promises: from rows to features, to a batch, and from a model's outputs to one prediction a row."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from graftwork.errors import TaskError
 from graftwork.heads import HeadConfig
+from graftwork.options import nearest
+from graftwork.tasks.batches import array, finished, pad_tokens, same_count
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.prediction import Prediction
-from graftwork.tasks.rows import Place, Row, Rows
+from graftwork.tasks.rows import Prediction, Row, Rows
 from graftwork.tasks.spec import TaskSpec
 
 Feature = dict[str, Any]
 
-# What every kind makes use of; the rest is each one's own.
+# The options that every kind takes; each kind adds its own.
 _COMMON = frozenset(
     "kind data train dev test dev_share rows scored_rows metrics language evaluate_in knowledge beside base adapters".split()
 )
-_SAID = {"description", "prompts"}  # of those that read texts, which a text can be held against
+_OF_TEXTS = {"description", "prompts"}  # of the kinds that read texts: other texts are compared with them
 
 
 class Kind(ABC):
     """A kind of task, for one task.
 
-    A feature is what a model is given for one row, as Python lists and numbers (images: tensors); some kinds make several
-    of one row. Beside the model's inputs and ``"labels"`` it may hold what `decode` needs; `collate` leaves that out.
+    A feature is the input of a model for one row, as Python lists and numbers (images: tensors); some kinds make several
+    features of one row. Besides the model's inputs and ``"labels"`` it may hold what `decode` needs; `collate` leaves that
+    out.
 
     Args:
         spec: The task.
         labels: The names of its labels, where it has any.
-        name: The task's, for messages.
-        numbered: Whether somebody has given the labels' order, so that a label may be written as its number.
+        name: The name of the task, for messages.
+        numbered: Whether the user or the data gives the labels' order, so that a label may be written as its number.
 
     Attributes:
-        name: Under which it is registered.
+        name: The name under which the kind is registered.
         generates: Whether a model's outputs are generated tokens, not logits.
-        auto: The class of transformers that the base is loaded by.
+        auto: The class of transformers that loads the base.
         processor: What makes a model's inputs: a ``"tokenizer"``, or a processor of an ``"image"``.
-        metrics: The default ones; the first decides the best epoch.
-        form: The form of a prediction's value, which says what metrics there are.
-        reads: Roles of the columns that a row must have to be predicted.
-        answers: Roles of the columns that it must have besides to be learnt from.
-        options: The fields of a `TaskSpec` that it makes use of, beside those that all do and the columns.
+        metrics: The default metrics; the first decides the best epoch.
+        form: The form of a prediction's value, by which metrics are chosen.
+        reads: Roles of the columns that a row must have for a prediction.
+        answers: Roles of the further columns that a row must have for training.
+        options: The fields of a `TaskSpec` that it uses, in addition to the columns and to those that every kind uses.
         group: Role of the column whose equal values are held out together.
-        cuts: Whether what is longer than ``max_length`` tokens is cut off.
+        cuts: Whether a text of more than ``max_length`` tokens is cut off.
+        pads_labels: Whether labels are lists of several lengths, which `collate` pads.
     """
 
     name: ClassVar[str] = ""
@@ -61,6 +65,7 @@ class Kind(ABC):
     options: ClassVar[frozenset[str]] = frozenset()
     group: ClassVar[str | None] = None
     cuts: ClassVar[bool] = True
+    pads_labels: ClassVar[bool] = False
 
     def __init__(self, spec: TaskSpec, labels: tuple[str, ...] = (), name: str = "", *, numbered: bool = True) -> None:
         self.spec, self.labels, self.task, self.numbered = spec, labels, name, numbered
@@ -69,19 +74,19 @@ class Kind(ABC):
 
     @classmethod
     def columns(cls, spec: TaskSpec, *, train: bool) -> tuple[str, ...]:
-        """The columns that a row must have, to be predicted or to be learnt from."""
-        roles = cls.reads + (cls.answers if train else ())
-        return tuple(getattr(spec, role) for role in roles)
+        """The columns that a row must have for a prediction, or for training."""
+        return tuple(getattr(spec, role) for role in cls.reads + (cls.answers if train else ()))
 
     @classmethod
     def check_spec(cls, name: str, spec: TaskSpec) -> None:
-        """Refuse options that would be passed over in silence.
+        """Check that the kind uses every option that is given.
 
         Raises:
-            TaskError: If there are any.
+            TaskError: If it does not.
         """
-        known = _COMMON | cls.options | set(cls.reads) | set(cls.answers)
-        known |= _SAID if cls.processor == "tokenizer" else set()
+        known = _COMMON | cls.options | {*cls.reads, *cls.answers}
+        if cls.processor == "tokenizer":
+            known |= _OF_TEXTS
         unused = sorted(spec.model_fields_set - known)
         if unused:
             raise TaskError(
@@ -89,25 +94,27 @@ class Kind(ABC):
             )
 
     @classmethod
-    def find_labels(cls, name: str, spec: TaskSpec, train: Rows, told: tuple[str, ...] | None) -> tuple[str, ...]:
+    def find_labels(
+        cls, name: str, spec: TaskSpec, train: Rows, data_labels: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
         """The names of the labels.
 
         Args:
-            name: The task's, for messages.
+            name: The name of the task, for messages.
             spec: The task; its ``labels`` come first.
-            train: All rows to learn from.
-            told: The names that the data says, if it does.
+            train: All rows to train on.
+            data_labels: The names that the data gives with its rows, if it does.
 
         Raises:
-            TaskError: If they cannot be told.
+            TaskError: If they cannot be found.
         """
         return ()
 
     def typed(self, texts: Sequence[str]) -> Row:
-        """A row of texts as one types them: one for each column that is read, a second one where the task has pairs.
+        """A row of typed texts: one for each column that is read, and perhaps a second text where the kind takes pairs.
 
         Raises:
-            TaskError: If they are too few or too many, saying what is wanted.
+            TaskError: If there are too few or too many.
         """
         most = self.reads + (("pair",) if "pair" in self.options else ())
         if not len(self.reads) <= len(texts) <= len(most):
@@ -120,7 +127,7 @@ class Kind(ABC):
 
     @abstractmethod
     def read(self, cells: Cells) -> Any:
-        """What a row asks, checked.
+        """The input of a row, checked.
 
         Raises:
             TaskError: If the row does not have it.
@@ -128,10 +135,10 @@ class Kind(ABC):
 
     @abstractmethod
     def answer(self, cells: Cells) -> Any:
-        """What is right for a row, in the form of a prediction's value; ``None`` where the row does not say.
+        """The right answer of a row, in the form of a prediction's value; ``None`` where the row has none.
 
         Raises:
-            TaskError: If it is said and cannot be.
+            TaskError: If the row has one that cannot be right.
         """
 
     @property
@@ -145,18 +152,18 @@ class Kind(ABC):
         return None
 
     def class_weights(self, rows: Rows) -> tuple[float, ...] | None:
-        """How much a row of each label counts in the loss, in the labels' order; ``None`` where all count alike.
+        """The weight of a row of each label in the loss, in the labels' order; ``None`` where all count the same.
 
         Args:
-            rows: Those that are learnt from.
+            rows: The rows to train on.
 
         Raises:
-            TaskError: If the weights that are given do not fit the labels.
+            TaskError: If the weights of the task do not fit the labels.
         """
         return None
 
     def labels_of(self, cells: Cells) -> Collection[str]:
-        """The labels that a row has, so that each can be held out alike and counted; none where the kind has no labels."""
+        """The labels of a row, so that the same share of each can be held out; none where the kind has no labels."""
         return ()
 
     def check(self, rows: Rows, *, answered: bool) -> None:
@@ -164,7 +171,7 @@ class Kind(ABC):
 
         Args:
             rows: The rows.
-            answered: Whether each must say what is right.
+            answered: Whether each must have a right answer.
 
         Raises:
             TaskError: If one cannot be used.
@@ -172,32 +179,29 @@ class Kind(ABC):
         for cells in self.cells(rows):
             self.read(cells)
             if self.answer(cells) is None and answered:
-                self._unanswered(cells)
+                raise self._unanswered(cells)
 
     def gold(self, rows: Rows) -> list[Any]:
-        """What is right, for each row.
+        """The right answer of each row.
 
         Raises:
-            TaskError: If a row does not say.
+            TaskError: If a row has none.
         """
         found = []
         for cells in self.cells(rows):
             found.append(self.answer(cells))
             if found[-1] is None:
-                self._unanswered(cells)
+                raise self._unanswered(cells)
         return found
 
     def cells(self, rows: Rows) -> list[Cells]:
         """The rows, to be read by their roles."""
-        return [self._cells(row, place) for row, place in rows.placed()]
+        return [Cells(row, place, self.spec) for row, place in rows.placed()]
 
-    def _cells(self, row: Row, place: Place) -> Cells:
-        return Cells(row, place, self.spec)
-
-    def _unanswered(self, cells: Cells) -> None:
+    def _unanswered(self, cells: Cells) -> TaskError:
         for role in self.answers:
-            cells.value(role)
-        raise cells.wrong(
+            cells.value(role)  # its message is more exact
+        return cells.wrong(
             self.answers[0], "an answer has to stand there, except in test rows; give one, or take the row out"
         )
 
@@ -209,36 +213,35 @@ class Kind(ABC):
 
     @abstractmethod
     def features(self, rows: Rows, processor: Any, *, max_length: int | None, train: bool) -> list[Feature]:
-        """What a model is given for each row, with ``"labels"`` where the row has an answer.
+        """The input of a model for each row, with ``"labels"`` where the row has an answer.
 
         Args:
             rows: The rows.
             processor: A tokenizer, or a processor of images.
-            max_length: In tokens, where the task does not say.
-            train: Whether they are to be learnt from; then each row must have an answer.
+            max_length: The most tokens, where the task does not say.
+            train: Whether they are for training; then each row must have an answer.
 
         Raises:
             TaskError: If a row cannot be used.
         """
 
-    @abstractmethod
     def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
-        """Features as one padded batch; ``"labels"`` is one tensor of the shape that the head says.
+        """Features as one padded batch; ``"labels"`` is one tensor of the shape that the head takes.
 
         Args:
             features: Some of those that `features` made.
             processor: The same one.
             for_model: Keys that its ``forward`` does not take are left out.
         """
+        return finished(pad_tokens(features, processor), features, for_model, padded=self.pads_labels)
 
     def reduce(self, logits: Tensor, labels: Tensor | None = None) -> Tensor:
-        """What `decode` needs of a batch's logits: where they are large, a part of them that is not.
+        """The part of a batch's logits that `decode` needs, so that the outputs of many batches take less memory.
 
-        `decode` takes both; this one saves memory where the outputs of many batches are kept.
+        `decode` takes the whole logits too.
         """
         return logits
 
-    @abstractmethod
     def decode(
         self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any
     ) -> list[Prediction]:
@@ -246,13 +249,19 @@ class Kind(ABC):
 
         Args:
             outputs: For each feature the model's logits, or generated tokens where the kind generates.
-            features: What they are the outputs for.
-            rows: What the features were made of.
+            features: The features that the outputs are for.
+            rows: The rows that the features were made of.
             processor: The same one.
         """
+        same_count(outputs, rows, "rows")
+        return [self.predict(array(output).reshape(-1)) for output in outputs]
+
+    def predict(self, logits: np.ndarray) -> Prediction:
+        """The prediction for the logits ``(outputs,)`` of one row, for kinds that do not override `decode`."""
+        raise NotImplementedError
 
     def pairs(self, predictions: Sequence[Prediction], rows: Rows) -> tuple[list[Any], list[Any]]:
-        """What was predicted and what is right, as the metrics take it."""
+        """The predicted and the right values, as the metrics take them."""
         gold = self.gold(rows)
         return [prediction.value for prediction in predictions], gold
 
@@ -267,3 +276,22 @@ class Kind(ABC):
     def generation(self) -> Mapping[str, Any]:
         """Arguments for ``generate``, where the kind generates."""
         return {}
+
+
+kinds: dict[str, type[Kind]] = {}
+K = TypeVar("K", bound=type[Kind])
+
+
+def register(kind: K) -> K:
+    """Class decorator that registers a kind under its ``name``, by which a recipe names it."""
+    if not kind.name or kind.name in kinds:
+        raise TaskError(f"{kind.__name__}: the name {kind.name!r} is empty or taken; choose another")
+    kinds[kind.name] = kind
+    return kind
+
+
+def find_kind(name: str, where: str) -> type[Kind]:
+    """A kind by its name; a `TaskError` if it is unknown."""
+    if name not in kinds:
+        raise TaskError(f"{where}: kind {name!r} is not known; {nearest(name, kinds)}")
+    return kinds[name]

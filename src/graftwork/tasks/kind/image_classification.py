@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 from graftwork.errors import TaskError
-from graftwork.tasks.batches import array, finished, same_count
+from graftwork.tasks.batches import finished
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.images import PlainImages, as_picture, image_path, read_image
 from graftwork.tasks.kind.classification import OneLabel
-from graftwork.tasks.kind.contract import Feature
-from graftwork.tasks.kind.registry import register
-from graftwork.tasks.prediction import Prediction
+from graftwork.tasks.kind.contract import Feature, register
 from graftwork.tasks.rows import Rows
 
 
@@ -25,7 +23,7 @@ class ImageClassification(OneLabel):
     """One of several labels for an image.
 
     The processor is one of transformers, a `PlainImages`, or ``None``: then images are resized as the model of `collate`
-    wants them.
+    needs them.
     """
 
     name: ClassVar[str] = "image_classification"
@@ -57,23 +55,16 @@ class ImageClassification(OneLabel):
         return feature if target is None else {**feature, "labels": target}
 
     def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
-        return finished({"pixel_values": self._pixels(features, for_model)}, features, for_model)
-
-    def _pixels(self, features: Sequence[Feature], model: Any) -> Tensor:
         if all("pixel_values" in feature for feature in features):
-            return torch.stack([feature["pixel_values"] for feature in features])
-        if model is None:
+            pixels = torch.stack([feature["pixel_values"] for feature in features])
+        elif for_model is None:
             raise TaskError(
                 f"task {self.task!r}: without a processor the model says what size images have; give collate for_model=MODEL, "
                 "or features a processor"
             )
-        return PlainImages.for_model(model)([feature["image"] for feature in features])
-
-    def decode(
-        self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any
-    ) -> list[Prediction]:
-        same_count(outputs, rows, "rows")
-        return [self.predict(array(output).reshape(-1)) for output in outputs]
+        else:
+            pixels = PlainImages.for_model(for_model)([feature["image"] for feature in features])
+        return finished({"pixel_values": pixels}, features, for_model)
 
     def lengths(self, features: Sequence[Feature]) -> list[int]:
         return [1] * len(features)

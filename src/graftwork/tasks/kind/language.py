@@ -13,17 +13,13 @@ from torch import Tensor
 from graftwork.tasks.batches import IGNORED, array, same_count
 from graftwork.tasks.cells import Cells
 from graftwork.tasks.kind.contract import Feature, Kind
-from graftwork.tasks.prediction import Prediction
-from graftwork.tasks.rows import Rows
+from graftwork.tasks.rows import Prediction, Rows
 from graftwork.tasks.scoring.tokens import TOKENS
-from graftwork.tasks.tokens import encode, encode_whole, longest
-
-# what `reduce` leaves of a position's logits: the likeliest token, the log-probability of the right one
-REDUCED = 2
+from graftwork.tasks.tokens import encode, longest
 
 
 class LanguageKind(Kind):
-    """Tokens of plain texts; the texts themselves are what is right.
+    """Tokens of plain texts; the texts themselves are the right answers.
 
     A prediction's ``extra`` has ``tokens``, pairs of the likeliest token and the log-probability of the right one, and
     ``gold``, the right tokens.
@@ -35,8 +31,9 @@ class LanguageKind(Kind):
     reads: ClassVar[tuple[str, ...]] = ("text",)
     options: ClassVar[frozenset[str]] = frozenset({"max_length"})
     group: ClassVar[str | None] = "text"
+    pads_labels: ClassVar[bool] = True
 
-    # by how many positions the logits stand in front of the token that they predict
+    # the number of positions between the logits and the token that they predict
     ahead: ClassVar[int] = 0
 
     def read(self, cells: Cells) -> str:
@@ -47,18 +44,17 @@ class LanguageKind(Kind):
 
     def features(self, rows: Rows, processor: Any, *, max_length: int | None, train: bool) -> list[Feature]:
         texts = [self.read(cells) for cells in self.cells(rows)]
-        limit = longest(self.spec, max_length, processor)
-        # to learn from, all of a text; a prediction is of its beginning
-        found = encode_whole(texts, processor, limit, rows) if train else encode(texts, None, processor, limit, rows)
-        return [self.asked(feature, processor, train) for feature in found]
+        # all of a text is for training; a prediction is of its beginning
+        found = encode(texts, None, processor, longest(self.spec, max_length, processor), rows, pieces=train)
+        return [self.with_labels(feature, processor, train) for feature in found]
 
     @abstractmethod
-    def asked(self, feature: Feature, tokenizer: Any, train: bool) -> Feature:
+    def with_labels(self, feature: Feature, tokenizer: Any, train: bool) -> Feature:
         """A feature with its labels, or with what `collate` makes them of."""
 
     @abstractmethod
     def value(self, feature: Feature, likeliest: np.ndarray, tokenizer: Any) -> str:
-        """What a prediction says, of the likeliest tokens ``(positions,)``."""
+        """The value of a prediction, from the likeliest tokens ``(positions,)``."""
 
     def reduce(self, logits: Tensor, labels: Tensor | None = None) -> Tensor:
         """The likeliest token of each position and the log-probability of the right one, ``(batch, positions, 2)``.
@@ -80,20 +76,17 @@ class LanguageKind(Kind):
     ) -> list[Prediction]:
         same_count(outputs, features)
         same_count(features, rows, "rows")
-        return [
-            self._predict(array(output), feature, processor) for output, feature in zip(outputs, features, strict=True)
-        ]
+        return [self._predict(array(one), feature, processor) for one, feature in zip(outputs, features, strict=True)]
 
     def _predict(self, output: np.ndarray, feature: Feature, tokenizer: Any) -> Prediction:
         labels = feature.get("labels", [IGNORED] * len(feature["input_ids"]))
-        if output.shape[-1] != REDUCED:
+        if output.shape[-1] != 2:  # logits that `reduce` has not seen
             short = torch.from_numpy(output[: len(labels)]).unsqueeze(0)
             output = self.reduce(short, torch.tensor([labels])).squeeze(0).numpy()
-        asked = [n for n in range(self.ahead, len(labels)) if labels[n] != IGNORED]
-        pairs = [[int(output[n - self.ahead, 0]), float(output[n - self.ahead, 1])] for n in asked]
-        likeliest = output[: len(labels), 0].astype(int)
-        value = self.value(feature, likeliest, tokenizer)
-        return Prediction(value, extra={"tokens": pairs, "gold": [labels[n] for n in asked]})
+        scored = [n for n in range(self.ahead, len(labels)) if labels[n] != IGNORED]
+        pairs = [[int(output[n - self.ahead, 0]), float(output[n - self.ahead, 1])] for n in scored]
+        value = self.value(feature, output[: len(labels), 0].astype(int), tokenizer)
+        return Prediction(value, extra={"tokens": pairs, "gold": [labels[n] for n in scored]})
 
     def pairs(self, predictions: Sequence[Prediction], rows: Rows) -> tuple[list[Any], list[Any]]:
         return [one.extra["tokens"] for one in predictions], [one.extra["gold"] for one in predictions]

@@ -1,4 +1,4 @@
-"""The words behind masks."""
+"""The words at masks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from torch import Tensor
 
 from graftwork.errors import TaskError
 from graftwork.heads import HeadConfig, MaskedLM
-from graftwork.tasks.batches import IGNORED, finished, labelled, pad_tokens
-from graftwork.tasks.kind.contract import Feature
+from graftwork.tasks.batches import IGNORED, labelled
+from graftwork.tasks.kind.contract import Feature, register
 from graftwork.tasks.kind.language import LanguageKind
-from graftwork.tasks.kind.registry import register
 
 SHARE = 0.15
 MASKED, RANDOM = 0.8, 0.1
@@ -24,10 +23,10 @@ MASKED, RANDOM = 0.8, 0.1
 
 @register
 class MaskedWords(LanguageKind):
-    """The words behind masks, as BERT learns them; a prediction's value is the text with its masks filled in.
+    """The words at masks, as BERT is trained on them; a prediction's value is the text with its masks filled in.
 
-    15 % of the tokens, at least one, are asked for; of those 80 % are masked, 10 % replaced at random, 10 % left. For
-    training this is drawn anew for every batch, from torch's random state; otherwise it hangs on the text alone, so that
+    15 % of the tokens, at least one, are predicted; of those 80 % are masked, 10 % replaced at random, 10 % left. For
+    training this is drawn anew for every batch, from torch's random state; otherwise it depends on the text alone, so that
     scores can be compared.
     """
 
@@ -37,7 +36,7 @@ class MaskedWords(LanguageKind):
     def head(self) -> HeadConfig:
         return MaskedLM()
 
-    def asked(self, feature: Feature, tokenizer: Any, train: bool) -> Feature:
+    def with_labels(self, feature: Feature, tokenizer: Any, train: bool) -> Feature:
         if tokenizer.mask_token_id is None:
             raise TaskError(
                 f"task {self.task!r}: masked_lm needs a mask, and {type(tokenizer).__name__} has none; "
@@ -52,7 +51,7 @@ class MaskedWords(LanguageKind):
         if not labelled(features):
             draw = random.Random(int(torch.randint(2**62, ()).item()))
             features = [one if "labels" in one else _masked(one, processor, draw) for one in features]
-        return finished(pad_tokens(features, processor), features, for_model, padded=True)
+        return super().collate(features, processor, for_model=for_model)
 
     def value(self, feature: Feature, likeliest: np.ndarray, tokenizer: Any) -> str:
         mask = tokenizer.mask_token_id

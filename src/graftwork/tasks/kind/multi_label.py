@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,11 +10,10 @@ import torch
 
 from graftwork.heads import Classification, HeadConfig
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.kind.registry import register
+from graftwork.tasks.kind.contract import register
 from graftwork.tasks.kind.texts import TextKind
 from graftwork.tasks.label_names import enough, names_in, resolve
-from graftwork.tasks.prediction import Prediction
-from graftwork.tasks.rows import Rows
+from graftwork.tasks.rows import Prediction, Rows
 from graftwork.tasks.scoring.labels import LABEL_SET
 from graftwork.tasks.spec import TaskSpec
 
@@ -28,14 +27,14 @@ class MultiLabel(TextKind):
     form: ClassVar[str] = LABEL_SET
 
     @classmethod
-    def find_labels(cls, name: str, spec: TaskSpec, train: Rows, told: tuple[str, ...] | None) -> tuple[str, ...]:
-        def values() -> Iterator[tuple[Any, Cells, str]]:
-            for row, place in train.placed():
-                cells = Cells(row, place, spec)
-                cells.value("label")
-                yield from ((value, cells, "label") for value in _listed(cells) or ())
+    def find_labels(
+        cls, name: str, spec: TaskSpec, train: Rows, data_labels: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
+        def values(cells: Cells) -> Iterable[Any]:
+            cells.value("label")  # a train row must have one
+            return _listed(cells) or ()
 
-        return enough(spec.labels or told or names_in(values()), 1, f"task {name!r}")
+        return enough(spec.labels or data_labels or names_in(train, spec, "label", values), 1, f"task {name!r}")
 
     def target(self, cells: Cells) -> list[float] | None:
         listed = _listed(cells)
@@ -52,7 +51,6 @@ class MultiLabel(TextKind):
         return self.answer(cells) or []
 
     def predict(self, logits: np.ndarray) -> Prediction:
-        """The labels that are likelier than not, and the probability of each."""
         chances = torch.from_numpy(logits).double().sigmoid().tolist()
         named = dict(zip(self.labels, chances, strict=True))
         return Prediction([name for name, chance in named.items() if chance > 0.5], named)
@@ -62,14 +60,11 @@ class MultiLabel(TextKind):
 
 
 def _listed(cells: Cells) -> list[Any] | None:
-    """The labels of a row: a list, also one written as JSON; ``None`` where there is nothing."""
+    """The labels of a row, ``None`` where it has none."""
     value = cells.get("label")
     if value is None or (isinstance(value, str) and value == ""):
         return None
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        value = cells.json("label")
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if not isinstance(value, (list, tuple)):
+    listed = cells.listed("label")
+    if not isinstance(listed, list):
         raise cells.wrong("label", 'several labels are a list of names; in a table, written as ["one", "two"]')
-    return list(value)
+    return listed

@@ -11,11 +11,9 @@ from graftwork.errors import TaskError
 from graftwork.heads import HeadConfig, MultipleChoice
 from graftwork.tasks.batches import array, finished, pad_tokens, same_count, softmax
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.kind.contract import Feature, Kind
-from graftwork.tasks.kind.registry import register
+from graftwork.tasks.kind.contract import Feature, Kind, register
 from graftwork.tasks.label_names import missing
-from graftwork.tasks.prediction import Prediction
-from graftwork.tasks.rows import Row, Rows
+from graftwork.tasks.rows import Place, Prediction, Row, Rows
 from graftwork.tasks.scoring.labels import CHOICE
 from graftwork.tasks.spec import TaskSpec
 from graftwork.tasks.tokens import encode, longest, two_texts
@@ -25,7 +23,7 @@ from graftwork.tasks.tokens import encode, longest, two_texts
 class Choosing(Kind):
     """Which of several choices fits a text; a prediction's value is the number of the choice, from 0.
 
-    A second text, a question say, stands in front of each choice. The labels are the choices' numbers.
+    A second text, such as a question, is put before each choice. The labels are the choices' numbers.
     """
 
     name: ClassVar[str] = "multiple_choice"
@@ -37,7 +35,9 @@ class Choosing(Kind):
     group: ClassVar[str | None] = "text"
 
     @classmethod
-    def find_labels(cls, name: str, spec: TaskSpec, train: Rows, told: tuple[str, ...] | None) -> tuple[str, ...]:
+    def find_labels(
+        cls, name: str, spec: TaskSpec, train: Rows, data_labels: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
         first = Cells(train[0], train.place(0), spec)
         choices = first.texts("choices")
         if len(choices) < 2:
@@ -89,12 +89,12 @@ class Choosing(Kind):
         return feature if answer is None else {**feature, "labels": answer}
 
     def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
-        apart = [
+        choices = [
             {key: feature[key][choice] for key in feature if key != "labels"}
             for feature in features
             for choice in range(len(feature["input_ids"]))
         ]
-        return finished(pad_tokens(apart, processor), features, for_model)
+        return finished(pad_tokens(choices, processor), features, for_model)
 
     def decode(
         self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any
@@ -102,7 +102,7 @@ class Choosing(Kind):
         same_count(outputs, rows, "rows")
         return [self._predict(array(output).reshape(-1), rows.place(n)) for n, output in enumerate(outputs)]
 
-    def _predict(self, logits: Any, place: Any) -> Prediction:
+    def _predict(self, logits: Any, place: Place) -> Prediction:
         if len(logits) != len(self.labels):
             raise TaskError(
                 f"{place}: {len(logits)} logits for {len(self.labels)} choices; cut them out question by question"

@@ -6,19 +6,15 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from graftwork.heads import HeadConfig, QuestionAnswering
-from graftwork.tasks.answers import Answers, read_answers
-from graftwork.tasks.batches import array, finished, pad_tokens, same_count, softmax
+from graftwork.tasks.answers import Answers, ends, read_answers, windows
+from graftwork.tasks.batches import array, same_count, softmax
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.kind.contract import Feature, Kind
-from graftwork.tasks.kind.registry import register
-from graftwork.tasks.prediction import Prediction
-from graftwork.tasks.rows import Rows
+from graftwork.tasks.kind.contract import Feature, Kind, register
+from graftwork.tasks.rows import Prediction, Rows
 from graftwork.tasks.scoring.answers import ANSWER
-from graftwork.tasks.tokens import fast, longest
-from graftwork.tasks.windows import ends, windows
+from graftwork.tasks.tokens import longest, require_fast
 
 BEST = 20
 LONGEST_ANSWER = 30
@@ -26,10 +22,10 @@ LONGEST_ANSWER = 30
 
 @register
 class SpanAnswering(Kind):
-    """The part of a context that answers a question, as in SQuAD; ``""`` where nothing does and ``no_answer`` is set.
+    """The part of a context that answers a question, as in SQuAD; ``""`` where none does and ``no_answer`` is set.
 
-    A long context is read in windows, several features a row, and the best span of all of them is the answer. A
-    prediction's ``extra`` has where it starts and ends, and the ``nbest`` spans with their probabilities among themselves.
+    A long context is read in windows, several features a row, and the best span of all of them is the answer. The ``extra``
+    of a prediction has where it starts and ends, and the ``nbest`` spans with their probabilities, which sum to 1.
     """
 
     name: ClassVar[str] = "question_answering"
@@ -56,7 +52,7 @@ class SpanAnswering(Kind):
 
     def features(self, rows: Rows, processor: Any, *, max_length: int | None, train: bool) -> list[Feature]:
         self.check(rows, answered=train)
-        fast(processor, "question answering")
+        require_fast(processor, "question answering")
         limit = longest(self.spec, max_length, processor)
         features: list[Feature] = []
         for n, cells in enumerate(self.cells(rows)):
@@ -69,9 +65,6 @@ class SpanAnswering(Kind):
                 features.append({**window, **labels, "row": n})
         return features
 
-    def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
-        return finished(pad_tokens(features, processor), features, for_model)
-
     def decode(
         self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any
     ) -> list[Prediction]:
@@ -81,17 +74,17 @@ class SpanAnswering(Kind):
         for output, feature in zip(outputs, features, strict=True):
             logits, row = array(output), feature["row"]
             found[row] += best_spans(logits, feature["offsets"])
-            # no answer in the row is no answer in any window: the least sure window decides
+            # a row has no answer if no window has one: the least certain window decides
             empty[row] = min(empty[row], float(logits[0].sum()))
         cells = self.cells(rows)
         return [self._predict(cells[n].text("context"), found[n], empty[n]) for n in range(len(rows))]
 
     def _predict(self, context: str, spans: list[tuple[float, int, int]], empty: float) -> Prediction:
-        # windows overlap: the same span may be met twice, and counts by its better score
+        # windows overlap: the same span may occur twice, and counts with its better score
         best: dict[tuple[int, int], float] = {}
         for score, *span in spans:
-            start, end = _trimmed(context, *span)
-            best[start, end] = max(score, best.get((start, end), -np.inf))
+            place = _trimmed(context, *span)
+            best[place] = max(score, best.get(place, -np.inf))
         if not best or self.spec.no_answer:
             best[0, 0] = empty
         ranked = sorted(best.items(), key=lambda item: -item[1])[:BEST]
@@ -107,11 +100,10 @@ class SpanAnswering(Kind):
 def best_spans(logits: np.ndarray, offsets: Sequence[list[int] | None]) -> list[tuple[float, int, int]]:
     """The best spans of a window: score, and where each starts and ends in the context.
 
-    Args:
-        logits: Of starts and ends ``(positions, 2)``; positions behind the offsets are padding.
-        offsets: Of each position in the context, ``None`` where it is outside.
+    The logits of starts and ends are ``(positions, 2)``; positions after the offsets are padding.
     """
-    inside = np.array([n for n, span in enumerate(offsets) if span], dtype=int)
+    places = {n: span for n, span in enumerate(offsets) if span}
+    inside = np.array(list(places), dtype=int)
     if not len(inside):
         return []
     starts, ends_ = (inside[np.argsort(-logits[inside, side], kind="stable")[:BEST]] for side in (0, 1))
@@ -127,15 +119,10 @@ def best_spans(logits: np.ndarray, offsets: Sequence[list[int] | None]) -> list[
         one = inside[sums.argmax()]
         spans = [(float(sums.max()), one, one)]
     spans.sort(key=lambda span: -span[0])
-    return [(score, *_characters(offsets[first], offsets[last])) for score, first, last in spans[:BEST]]
-
-
-def _characters(first: list[int] | None, last: list[int] | None) -> tuple[int, int]:
-    assert first and last
-    return first[0], last[1]
+    return [(score, places[first][0], places[last][1]) for score, first, last in spans[:BEST]]
 
 
 def _trimmed(context: str, start: int, end: int) -> tuple[int, int]:
-    """A span without the spaces that a byte-level token has in front of its word."""
+    """A span without the spaces that a byte-level token has before its word."""
     text = context[start:end]
     return start + len(text) - len(text.lstrip()), end - len(text) + len(text.rstrip())

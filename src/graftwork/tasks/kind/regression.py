@@ -8,9 +8,9 @@ import numpy as np
 
 from graftwork.heads import HeadConfig, Regression
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.kind.registry import register
+from graftwork.tasks.kind.contract import register
 from graftwork.tasks.kind.texts import TextKind
-from graftwork.tasks.prediction import Prediction
+from graftwork.tasks.rows import Prediction
 from graftwork.tasks.scoring.numbers import NUMBER
 
 
@@ -23,15 +23,14 @@ class TextRegression(TextKind):
     form: ClassVar[str] = NUMBER
     options: ClassVar[frozenset[str]] = TextKind.options - {"labels"}
 
-    def target(self, cells: Cells) -> float | None:
+    def answer(self, cells: Cells) -> float | None:
         value = cells.get("label")
         return None if value is None or value == "" else cells.number("label")
 
-    def answer(self, cells: Cells) -> float | None:
-        return self.target(cells)
+    def target(self, cells: Cells) -> float | None:
+        return self.answer(cells)
 
     def predict(self, logits: np.ndarray) -> Prediction:
-        """The number."""
         return Prediction(float(logits[0]))
 
     def head(self) -> HeadConfig:

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
-
-from torch import Tensor
 
 from graftwork.errors import TaskError
 from graftwork.heads import HeadConfig, TokenClassification
-from graftwork.tasks.batches import IGNORED, array, finished, pad_tokens, same_count, softmax
+from graftwork.tasks.batches import IGNORED, array, same_count, softmax
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.kind.contract import Feature, Kind
-from graftwork.tasks.kind.registry import register
+from graftwork.tasks.kind.contract import Feature, Kind, register
 from graftwork.tasks.label_names import enough, names_in, resolve
-from graftwork.tasks.prediction import Prediction
-from graftwork.tasks.rows import Row, Rows
-from graftwork.tasks.scoring.tags import TAGS
+from graftwork.tasks.rows import Prediction, Row, Rows
+from graftwork.tasks.scoring.tokens import TAGS
 from graftwork.tasks.spec import TaskSpec
-from graftwork.tasks.tokens import fast, longest
+from graftwork.tasks.tokens import longest, require_fast, truncation
 
 OUTSIDE = "O"
 
 
 @register
 class Tagging(Kind):
-    """A tag for every word, as BIO or any other; the first piece of a word stands for it.
+    """A tag for every word, as BIO or any other; the tag of a word is that of its first token.
 
-    Words that are cut off, or that a tokenizer makes nothing of, are predicted as ``"O"``.
+    Words that are cut off, or that have no tokens, are predicted as ``"O"``.
     """
 
     name: ClassVar[str] = "tagging"
@@ -36,19 +32,18 @@ class Tagging(Kind):
     answers: ClassVar[tuple[str, ...]] = ("tags",)
     options: ClassVar[frozenset[str]] = frozenset({"labels", "max_length"})
     group: ClassVar[str | None] = "tokens"
+    pads_labels: ClassVar[bool] = True
 
     def metric_names(self) -> tuple[str, ...]:
         entities = any(name.startswith(("B-", "I-")) for name in self.labels)
         return self.spec.metrics or (("entity_f1", "tag_accuracy") if entities else ("tag_accuracy",))
 
     @classmethod
-    def find_labels(cls, name: str, spec: TaskSpec, train: Rows, told: tuple[str, ...] | None) -> tuple[str, ...]:
-        def values() -> Iterator[tuple[Any, Cells, str]]:
-            for row, place in train.placed():
-                cells = Cells(row, place, spec)
-                yield from ((tag, cells, "tags") for tag in _words(cells, "tags"))
-
-        return enough(spec.labels or told or names_in(values()), 2, f"task {name!r}")
+    def find_labels(
+        cls, name: str, spec: TaskSpec, train: Rows, data_labels: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
+        names = spec.labels or data_labels or names_in(train, spec, "tags", lambda cells: _words(cells, "tags"))
+        return enough(names, 2, f"task {name!r}")
 
     def typed(self, texts: Sequence[str]) -> Row:
         """Words with spaces between them, in one text or one each."""
@@ -77,15 +72,14 @@ class Tagging(Kind):
 
     def features(self, rows: Rows, processor: Any, *, max_length: int | None, train: bool) -> list[Feature]:
         self.check(rows, answered=train)
-        fast(processor, "tagging")
+        require_fast(processor, "tagging")
         limit = longest(self.spec, max_length, processor)
         return [self._feature(cells, processor, limit) for cells in self.cells(rows)]
 
     def _feature(self, cells: Cells, tokenizer: Any, limit: int | None) -> Feature:
         words, tags = self.read(cells), self.answer(cells)
-        cut = {"truncation": True, "max_length": limit} if limit is not None else {}
         try:
-            tokens = tokenizer(words, is_split_into_words=True, **cut)
+            tokens = tokenizer(words, is_split_into_words=True, **truncation(limit))
         except AssertionError as error:  # what transformers 4 says of byte-level tokenizers
             raise TaskError(f"{error}: load the tokenizer with add_prefix_space=True") from error
         feature = {key: tokens[key] for key in tokens}
@@ -101,9 +95,6 @@ class Tagging(Kind):
                     feature["labels"][position] = self.labels.index(tag)
         return feature
 
-    def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
-        return finished(pad_tokens(features, processor), features, for_model, padded=True)
-
     def decode(
         self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any
     ) -> list[Prediction]:
@@ -112,17 +103,15 @@ class Tagging(Kind):
         return [self._tags(softmax(array(output)), feature) for output, feature in zip(outputs, features, strict=True)]
 
     def _tags(self, chances: Any, feature: Feature) -> Prediction:
-        there = feature["words"]
-        tags = [OUTSIDE if at < 0 else self.labels[int(chances[at].argmax())] for at in there]
-        sure = [None if at < 0 else float(chances[at].max()) for at in there]
-        return Prediction(tags, extra={"probability": sure})
+        positions = feature["words"]
+        tags = [OUTSIDE if at < 0 else self.labels[int(chances[at].argmax())] for at in positions]
+        highest = [None if at < 0 else float(chances[at].max()) for at in positions]
+        return Prediction(tags, extra={"probability": highest})
 
 
 def _words(cells: Cells, role: str) -> list[Any]:
     """A list of words or tags; a table has them as JSON or with spaces between."""
     value = cells.value(role)
-    if isinstance(value, str) and not value.lstrip().startswith("["):
-        value = value.split()
-        if value:
-            return value
+    if isinstance(value, str) and value.strip() and not value.lstrip().startswith("["):
+        return value.split()
     return cells.several(role)

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from graftwork.heads import HeadConfig, Seq2SeqLM
-from graftwork.tasks.batches import array, finished, pad_tokens, same_count
+from graftwork.tasks.batches import array, same_count
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.kind.contract import Feature, Kind
-from graftwork.tasks.kind.registry import register
-from graftwork.tasks.prediction import Prediction
-from graftwork.tasks.rows import Rows
+from graftwork.tasks.kind.contract import Feature, register
+from graftwork.tasks.kind.texts import TextKind
+from graftwork.tasks.rows import Prediction, Rows
 from graftwork.tasks.scoring.texts import TEXT
-from graftwork.tasks.tokens import encode, longest, same_pairs, two_texts
+from graftwork.tasks.tokens import truncation
 
 
 @register
-class Writing(Kind):
+class Writing(TextKind):
     """A text written for one or two texts, by an encoder-decoder base: its outputs are generated tokens."""
 
     name: ClassVar[str] = "text_to_text"
@@ -27,15 +24,14 @@ class Writing(Kind):
     auto: ClassVar[str] = "AutoModelForSeq2SeqLM"
     metrics: ClassVar[tuple[str, ...]] = ("rougeL", "bleu", "exact_match")
     form: ClassVar[str] = TEXT
-    reads: ClassVar[tuple[str, ...]] = ("text",)
     answers: ClassVar[tuple[str, ...]] = ("target",)
     options: ClassVar[frozenset[str]] = frozenset(
         {"pair", "max_length", "max_target_length", "prefix", "num_beams", "max_new_tokens"}
     )
-    group: ClassVar[str | None] = "text"
+    pads_labels: ClassVar[bool] = True
 
     def read(self, cells: Cells) -> tuple[str, str | None]:
-        text, pair = two_texts(cells)
+        text, pair = super().read(cells)
         return (self.spec.prefix or "") + text, pair
 
     def answer(self, cells: Cells) -> list[str] | None:
@@ -44,6 +40,10 @@ class Writing(Kind):
             return None
         return [cells.text("target")] if isinstance(value, (str, int, float)) else cells.texts("target")
 
+    def target(self, cells: Cells) -> str | None:
+        answer = self.answer(cells)
+        return None if answer is None else answer[0]
+
     def head(self) -> HeadConfig:
         return Seq2SeqLM()
 
@@ -51,25 +51,12 @@ class Writing(Kind):
         return {"num_beams": self.spec.num_beams, "max_new_tokens": self.spec.max_new_tokens}
 
     def features(self, rows: Rows, processor: Any, *, max_length: int | None, train: bool) -> list[Feature]:
-        self.check(rows, answered=train)
-        cells = self.cells(rows)
-        texts = [self.read(cell) for cell in cells]
-        seconds = same_pairs(rows, texts, self.spec.pair)
-        limit = longest(self.spec, max_length, processor)
-        features = encode([text for text, _ in texts], seconds, processor, limit, rows)
-        for feature, cell in zip(features, cells, strict=True):
-            answer = self.answer(cell)
-            if answer is not None:
-                feature["labels"] = self._target(answer[0], processor)
+        features = super().features(rows, processor, max_length=max_length, train=train)
+        options = truncation(self.spec.max_target_length)
+        for feature in features:
+            if "labels" in feature:
+                feature["labels"] = list(processor(text_target=feature["labels"], **options)["input_ids"])
         return features
-
-    def _target(self, text: str, tokenizer: Any) -> list[int]:
-        limit = self.spec.max_target_length
-        cut = {"truncation": True, "max_length": limit} if limit is not None else {}
-        return list(tokenizer(text_target=text, **cut)["input_ids"])
-
-    def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
-        return finished(pad_tokens(features, processor), features, for_model, padded=True)
 
     def decode(
         self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any

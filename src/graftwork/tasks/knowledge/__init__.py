@@ -5,9 +5,8 @@ triples.tsv ── Triple ── walks ── Sentences ── texts ── mask
 """
 
 from graftwork.tasks.knowledge.cloze import Cloze, ClozeScores, cloze_ranks, clozes, commonest, scores_of_ranks
-from graftwork.tasks.knowledge.graph import Knowledge, read_knowledge
+from graftwork.tasks.knowledge.graph import Knowledge, KnowledgeSpec, read_knowledge
 from graftwork.tasks.knowledge.sentences import Sentences, default_template
-from graftwork.tasks.knowledge.spec import KnowledgeSpec
 from graftwork.tasks.knowledge.triples import Triple, hold_out_triples, read_triples
 from graftwork.tasks.knowledge.walks import walks
 

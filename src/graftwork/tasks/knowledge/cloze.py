@@ -1,7 +1,7 @@
 """How well the objects of triples are known: a sentence with a blank, and the rank of the right word among others.
 
-Each candidate is put in the place of as many masks as it has tokens, and its score is the mean log-probability of its
-tokens there. Ranks are filtered, as for link prediction: another right object is no mistake, and does not count.
+Each candidate replaces as many masks as it has tokens, and its score is the mean log-probability of its tokens there. Ranks
+are filtered, as for link prediction: another right object is no mistake, and does not count.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Cloze:
     """A sentence with a blank.
 
     Attributes:
-        before: What stands before the blank.
-        after: What stands behind it.
-        answer: What is right.
-        candidates: What may stand there, the answer among them.
-        triple: What it was made of.
+        before: The text before the blank.
+        after: The text after it.
+        answer: The right word.
+        candidates: The words to choose from, the answer among them.
+        triple: The triple that it was made of.
     """
 
     before: str
@@ -44,9 +44,9 @@ class ClozeScores:
     """How well some objects are known.
 
     Attributes:
-        count: How many there are.
-        accuracy: The share of those that come first.
-        mean_reciprocal_rank: The mean of one through the rank.
+        count: The number of objects.
+        accuracy: The share with rank 1.
+        mean_reciprocal_rank: The mean of 1 / rank.
     """
 
     count: int
@@ -55,12 +55,12 @@ class ClozeScores:
 
 
 def clozes(triples: Sequence[Triple], sentences: Sentences, graph: Sequence[Triple]) -> list[Cloze]:
-    """A cloze for each triple, with all objects of its predicate as candidates but for other right ones.
+    """A cloze for each triple, with all objects of its predicate as candidates, except other right ones.
 
     Args:
-        triples: Those that are asked about.
+        triples: The triples that are asked about.
         sentences: Makes their sentences.
-        graph: All that is known, for the candidates.
+        graph: All triples, for the candidates.
     """
     objects: dict[str, dict[str, None]] = {}
     right: dict[tuple[str, str], set[str]] = {}
@@ -76,14 +76,14 @@ def clozes(triples: Sequence[Triple], sentences: Sentences, graph: Sequence[Trip
     return found
 
 
-def cloze_ranks(model: Any, asked: Sequence[Cloze], tokenizer: Any, *, batch_size: int = 64) -> list[int]:
+def cloze_ranks(model: Any, questions: Sequence[Cloze], tokenizer: Any, *, batch_size: int = 64) -> list[int]:
     """The rank of the right word in each cloze, 1 for the first.
 
     Args:
-        model: Gives ``.logits (batch, positions, vocabulary)``: a masked language model, or an attached one with what is
-            to be asked active.
-        asked: The clozes.
-        tokenizer: Of the model.
+        model: Gives ``.logits (batch, positions, vocabulary)``: a masked language model, or an attached one whose active
+            adapters are asked.
+        questions: The clozes.
+        tokenizer: The tokenizer of the model.
         batch_size: Sentences a batch.
 
     Raises:
@@ -91,8 +91,8 @@ def cloze_ranks(model: Any, asked: Sequence[Cloze], tokenizer: Any, *, batch_siz
     """
     if tokenizer.mask_token_id is None:
         raise TaskError(f"clozes need a mask, and {type(tokenizer).__name__} has none; choose a base with masks")
-    features = [one for number, cloze in enumerate(asked) for one in _features(number, cloze, tokenizer)]
-    scores: list[dict[str, float]] = [{} for _ in asked]
+    features = [one for number, cloze in enumerate(questions) for one in _features(number, cloze, tokenizer)]
+    scores: list[dict[str, float]] = [{} for _ in questions]
     features.sort(key=lambda one: len(one["input_ids"]))
     training = model.training
     model.eval()
@@ -106,28 +106,30 @@ def cloze_ranks(model: Any, asked: Sequence[Cloze], tokenizer: Any, *, batch_siz
                     scores[feature["cloze"]][name] = float(found.mean())
     finally:
         model.train(training)
-    return [1 + sum(s > found[c.answer] for s in found.values()) for c, found in zip(asked, scores, strict=True)]
+    return [1 + sum(s > found[c.answer] for s in found.values()) for c, found in zip(questions, scores, strict=True)]
 
 
 def scores_of_ranks(ranks: Collection[int]) -> ClozeScores:
-    """Accuracy and mean reciprocal rank; of nothing, zero."""
+    """Accuracy and mean reciprocal rank; both 0 where there are no ranks."""
     count = len(ranks)
     return ClozeScores(count, sum(r == 1 for r in ranks) / max(count, 1), sum(1 / r for r in ranks) / max(count, 1))
 
 
-def commonest(asked: Sequence[Cloze], told: Sequence[Triple]) -> float:
-    """The accuracy of always saying the commonest object of the predicate, which knows of no subject."""
+def commonest(questions: Sequence[Cloze], triples: Sequence[Triple]) -> float:
+    """The accuracy of always predicting the commonest object of the predicate, whatever the subject."""
     counts: dict[str, Counter[str]] = {}
-    for triple in told:
+    for triple in triples:
         counts.setdefault(triple.predicate, Counter())[triple.object] += 1
-    right = [c.answer == counts[c.triple.predicate].most_common(1)[0][0] for c in asked if c.triple.predicate in counts]
-    return sum(right) / max(len(asked), 1)
+    right = [
+        c.answer == counts[c.triple.predicate].most_common(1)[0][0] for c in questions if c.triple.predicate in counts
+    ]
+    return sum(right) / max(len(questions), 1)
 
 
 def _features(number: int, cloze: Cloze, tokenizer: Any) -> list[dict[str, Any]]:
     """The sentence with as many masks as some candidates have tokens, for each such number."""
     by_length: dict[int, dict[str, list[int]]] = {}
-    space = " " if cloze.before[-1:].isspace() else ""  # byte-level tokens begin with the space in front of a word
+    space = " " if cloze.before[-1:].isspace() else ""  # byte-level tokens begin with the space before a word
     for name in cloze.candidates:
         tokens = tokenizer(space + name, add_special_tokens=False)["input_ids"]
         if not tokens:

@@ -21,12 +21,12 @@ class Sentences:
     """Makes a sentence of a triple.
 
     Args:
-        predicates: Those of the graph.
+        predicates: The predicates of the graph.
         templates: For some of them a sentence with ``{subject}`` and ``{object}``; the others get `default_template`.
-        where: What the templates belong to, for messages.
+        where: The owner of the templates, for messages.
 
     Raises:
-        TaskError: If a template is of no predicate, or lacks one of the two.
+        TaskError: If a template is for no predicate of the graph, or lacks one of the two.
     """
 
     def __init__(
@@ -43,11 +43,7 @@ class Sentences:
         return f"{before}{triple.object}{after}"
 
     def around(self, triple: Triple) -> tuple[str, str]:
-        """What of the sentence stands before the object, and what behind it.
-
-        Raises:
-            TaskError: If the triple's predicate is none of the graph's.
-        """
+        """The parts of the sentence before and after the object."""
         if triple.predicate not in self.templates:
             raise TaskError(
                 f"{triple.place}: no template for the predicate {triple.predicate!r}; "
@@ -60,8 +56,8 @@ class Sentences:
 def default_template(predicate: str) -> str:
     """A sentence from a predicate's name.
 
-    What begins with a verb stands between subject and object; so does what ends in a preposition, with "is" in front;
-    anything else is a property.
+    A name that begins with a verb is put between subject and object, and so is one that ends in a preposition, after "is"; any
+    other name is a property.
 
         lives_in → {subject} lives in {object}.        capitalOf → {subject} is capital of {object}.
         colour → The colour of {subject} is {object}.
@@ -69,12 +65,12 @@ def default_template(predicate: str) -> str:
     name = predicate.strip().rstrip("/").rsplit("/", 1)[-1]
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     words = re.sub(r"[\W_]+", " ", spaced).lower().split() or [predicate]
-    said = " ".join(words)
+    phrase = " ".join(words)
     if words[0] in _AUXILIARIES or (words[0].endswith("s") and not _NOUNS.search(words[0])):
-        return f"{SUBJECT} {said} {OBJECT}."
+        return f"{SUBJECT} {phrase} {OBJECT}."
     if words[-1] in _PREPOSITIONS:
-        return f"{SUBJECT} is {said} {OBJECT}."
-    return f"The {said} of {SUBJECT} is {OBJECT}."
+        return f"{SUBJECT} is {phrase} {OBJECT}."
+    return f"The {phrase} of {SUBJECT} is {OBJECT}."
 
 
 def _check(predicate: str, template: str, known: Collection[str], where: str) -> None:

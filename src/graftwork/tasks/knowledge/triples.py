@@ -1,4 +1,4 @@
-"""Triples of a knowledge graph: subject, predicate, object, each with the file and line where it stands."""
+"""Triples of a knowledge graph: subject, predicate, object, each with its file and line."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ENDINGS = (".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz")
 
 @dataclasses.dataclass(frozen=True)
 class Triple:
-    """One edge of a graph. Where it stands makes no difference to what it is.
+    """One edge of a graph; its place does not count when triples are compared.
 
     Attributes:
-        subject: Where the edge begins.
-        predicate: What it says.
-        object: Where it ends.
+        subject: The node where the edge begins.
+        predicate: The relation.
+        object: The node where it ends.
         place: The file and line.
     """
 
@@ -49,7 +49,7 @@ def read_triples(path: str | Path) -> list[Triple]:
     path = path_of(path)
     if not path.name.endswith(ENDINGS):
         raise TaskError(
-            f"{path}: triples stand in files that end in {', '.join(ENDINGS)}; rename the file, or rewrite it"
+            f"{path}: triples are read from files that end in {', '.join(ENDINGS)}; rename the file, or rewrite it"
         )
     require_file(path)
     found = list(dict.fromkeys(_jsonl(path) if ".jsonl" in path.suffixes else _tsv(path)))
@@ -59,29 +59,28 @@ def read_triples(path: str | Path) -> list[Triple]:
 
 
 def hold_out_triples(triples: Sequence[Triple], share: float, seed: int = 0) -> tuple[list[Triple], list[Triple]]:
-    """Two parts: to be told, and held out.
+    """Two parts: to train on, and held out.
 
-    What is held out is only asked about: its subject, predicate and object all occur in the first part too, so that it
-    could be known from that.
+    The subject, predicate and object of a triple that is held out all occur in the first part too.
 
     Args:
-        triples: All of them.
-        share: How much is held out at most, 0 for nothing.
-        seed: Of the draw.
+        triples: All triples.
+        share: The largest share that is held out, 0 for none.
+        seed: The seed of the draw.
     """
     counts = Counter(part for triple in triples for part in _parts(triple))
     order = list(range(len(triples)))
     random.Random(seed).shuffle(order)
-    apart: set[int] = set()
+    held_out: set[int] = set()
     for index in order:
-        if len(apart) + 1 > share * len(triples):
+        if len(held_out) + 1 > share * len(triples):
             break
         parts = Counter(_parts(triples[index]))
         if all(counts[part] > count for part, count in parts.items()):
             counts -= parts
-            apart.add(index)
-    told = [triple for n, triple in enumerate(triples) if n not in apart]
-    return told, [triple for n, triple in enumerate(triples) if n in apart]
+            held_out.add(index)
+    train = [triple for n, triple in enumerate(triples) if n not in held_out]
+    return train, [triple for n, triple in enumerate(triples) if n in held_out]
 
 
 def _parts(triple: Triple) -> list[tuple[str, str]]:

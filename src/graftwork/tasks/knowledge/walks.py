@@ -11,14 +11,14 @@ from graftwork.tasks.knowledge.triples import Triple
 def walks(triples: Sequence[Triple], *, each: int = 1, length: int = 3, seed: int = 0) -> list[list[Triple]]:
     """Walks along the relations, each from a subject to an object and on from there.
 
-    Every triple begins as many walks as every other, so none goes untold. A walk ends where nothing leads on, or only to
-    what it has said already.
+    Every triple begins the same number of walks, so that none is left out. A walk ends where no triple leads on, or only triples
+    that it already has.
 
     Args:
         triples: The graph.
-        each: How many walks begin with each triple.
-        length: How many triples a walk has at most.
-        seed: Of the draw: the same seed and triples give the same walks.
+        each: The number of walks that begin with each triple.
+        length: The most triples of a walk.
+        seed: The seed of the draw: the same seed and triples give the same walks.
     """
     draw = random.Random(seed)
     leading: dict[str, list[Triple]] = {}

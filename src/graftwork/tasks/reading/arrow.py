@@ -13,15 +13,11 @@ from graftwork.tasks.rows import Place, Row, Rows
 
 _AT_ONCE = 1000
 _FEW = 16  # of Parquet, where a page may say one long text for thousands of rows
-_A_ROW = 64  # bytes that a row takes at least, whatever is in it
+_A_ROW = 64  # the fewest bytes of a row
 
 
 def read_parquet(path: Path) -> Iterator[tuple[Row, Place]]:
-    """The rows of a Parquet file, each with its number.
-
-    Raises:
-        TaskError: If it is damaged, or would unpack to far more than it is.
-    """
+    """The rows of a Parquet file, each with its number; a `TaskError` if it is damaged or unpacks to far more than it is."""
     parquet = needed("pyarrow.parquet", "a .parquet file")
     try:
         with parquet.ParquetFile(path) as file:
@@ -38,16 +34,12 @@ def read_parquet(path: Path) -> Iterator[tuple[Row, Place]]:
 
 
 def saved(folder: Path) -> bool:
-    """Whether a folder is what ``save_to_disk`` of the library `datasets` has written."""
+    """Whether a folder was written by ``save_to_disk`` of the library `datasets`."""
     return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 
 def read_saved(folder: Path) -> dict[str, Any]:
-    """The data sets that ``save_to_disk`` has written into a folder, by split; a single one under ``""``.
-
-    Raises:
-        TaskError: If they cannot be read.
-    """
+    """The data sets that ``save_to_disk`` has written into a folder, by split; a single one under ``""``."""
     datasets = needed("datasets", f"{folder}, a data set saved to disk,")
     try:
         found = datasets.load_from_disk(str(folder))
@@ -59,15 +51,9 @@ def read_saved(folder: Path) -> dict[str, Any]:
 
 
 def rows_of(dataset: Any, source: str, folder: Path | None = None) -> Rows:
-    """The rows of a data set, as plain values: nothing that it names is opened.
+    """The rows of a data set of the library `datasets`, as plain values: files that it names are not opened.
 
-    Args:
-        dataset: Of the library `datasets`.
-        source: What its rows are numbered in.
-        folder: Where it lies, if it was saved to disk.
-
-    Raises:
-        TaskError: If it cannot be read.
+    The rows are numbered in ``source``; ``folder`` is that of a data set that was saved to disk.
     """
     tables = dataset.with_format("arrow").iter(batch_size=_AT_ONCE)
     try:
@@ -83,7 +69,7 @@ def rows_of(dataset: Any, source: str, folder: Path | None = None) -> Rows:
 
 
 def bounded_rows(tables: Iterable[Any], path: Path, packed: int) -> Iterator[Row]:
-    """The rows of tables or batches, refused where they become far more than what they come from."""
+    """The rows of tables or batches; a `TaskError` where they become far more than the bytes on disk."""
     size = 0
     for table in tables:
         size += table.nbytes

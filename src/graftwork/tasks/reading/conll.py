@@ -15,10 +15,7 @@ _UNIVERSAL = (1, 3)  # CoNLL-U: number, word, lemma, part of speech
 def read_conll(path: Path, text: str) -> Iterator[tuple[Row, Place]]:
     """A row a sentence: ``tokens``, and ``tags`` where lines have more than the word; of ``.conllu`` the parts of speech.
 
-    Lines of ``-DOCSTART-`` and comments in front of a sentence (``# id 7``) are no words.
-
-    Raises:
-        TaskError: If lines have different numbers of columns.
+    Lines of ``-DOCSTART-`` and comments before a sentence (``# id 7``) are left out.
     """
     universal = ".conllu" in path.suffixes
     word, tag = _UNIVERSAL if universal else _COLUMNS
@@ -39,5 +36,7 @@ def read_conll(path: Path, text: str) -> Iterator[tuple[Row, Place]]:
                 f"{path}:{number}: {len(cells)} columns, and the lines before have {width}; a line is a word and its tag, with "
                 "an empty line between two sentences"
             )
-        if not universal or cells[0].isdigit():  # 3-4 and 5.1 stand for words that are there already, or are left out
+        if (
+            not universal or cells[0].isdigit()
+        ):  # 3-4 and 5.1 are words that have lines of their own, or none in the text
             sentence.append(cells)

@@ -28,16 +28,16 @@ ENDINGS = (*_TEXTUAL, *(f"{ending}.gz" for ending in _TEXTUAL), ".parquet")
 def read_rows(path: str | Path) -> Rows:
     """The rows of a file, each with its line.
 
-    JSON lines hold one object each; JSON a list of objects, or the articles of SQuAD. CSV and TSV begin with a line of
-    column names; what separates them is seen by that line, and whether quotes mean something in a TSV by the whole file. CoNLL
+    JSON lines have one object each; JSON has a list of objects, or the articles of SQuAD. CSV and TSV begin with a line of
+    column names; that line decides what separates cells, and the whole file decides whether quotes are syntax in a TSV. CoNLL
     has a word and its tag a line.
 
     Args:
-        path: Its ending says what it is: ``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.conll``, ``.conllu``, each also with
-            ``.gz``, or ``.parquet``; or a folder that ``save_to_disk`` of the library `datasets` has written.
+        path: A file whose ending names its form: ``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.conll``, ``.conllu``, each also
+            with ``.gz``, or ``.parquet``; or a folder that ``save_to_disk`` of the library `datasets` has written.
 
     Raises:
-        TaskError: If it is not there, empty, damaged, in another encoding than it says, or has a line that cannot be read.
+        TaskError: If it is missing, empty, damaged, in another encoding than its mark says, or has a line that cannot be read.
     """
     path = path_of(path)
     if saved(path):
@@ -52,23 +52,17 @@ def read_rows(path: str | Path) -> Rows:
             "give it its ending"
         )
     require_file(path)
-    if ending == ".parquet":
-        found = list(read_parquet(path))
-    else:
-        found = list(_TEXTUAL[ending.removesuffix(".gz")](path, text_of(path)))
-    if not found:
+    parquet = ending == ".parquet"
+    rows = Rows.from_pairs(read_parquet(path) if parquet else _TEXTUAL[ending.removesuffix(".gz")](path, text_of(path)))
+    if not rows:
         raise TaskError(f"{path} is empty: it has no rows")
-    return Rows([row for row, _ in found], [place for _, place in found])
+    return rows
 
 
 def read_texts(path: str | Path) -> Rows:
     """The texts of a file, as rows with one column ``text``.
 
-    Args:
-        path: ``.txt`` or ``.txt.gz``, where every line that is not empty is a text; or a file of rows with such a column.
-
-    Raises:
-        TaskError: If it cannot be read, or has no texts.
+    A file ``.txt`` or ``.txt.gz`` has a text in every line that is not empty; any other file has rows with such a column.
     """
     path = path_of(path)
     if not path.name.endswith((".txt", ".txt.gz")):
@@ -78,7 +72,8 @@ def read_texts(path: str | Path) -> Rows:
                 raise TaskError(f"{place}: no text; a row must have a column 'text', or give a .txt file")
         return rows
     require_file(path)
-    lines = [(line.strip(), n) for n, line in enumerate(text_of(path).split("\n"), 1) if line.strip()]
-    if not lines:
+    lines = enumerate(text_of(path).split("\n"), 1)
+    texts = Rows.from_pairs(({"text": line.strip()}, Place(str(path), n)) for n, line in lines if line.strip())
+    if not texts:
         raise TaskError(f"{path} is empty: it has no texts")
-    return Rows([{"text": line} for line, _ in lines], [Place(str(path), n) for _, n in lines])
+    return texts

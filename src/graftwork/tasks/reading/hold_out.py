@@ -1,4 +1,4 @@
-"""Rows set apart and rows drawn: the same in every run and on every machine."""
+"""Rows held out and rows drawn: the same in every run and on every machine."""
 
 from __future__ import annotations
 
@@ -17,19 +17,11 @@ _SEED = 0
 def hold_out(
     rows: Rows, share: float, column: str | None, labels: Sequence[Collection[str]] | None = None
 ) -> tuple[Rows, Rows]:
-    """Two parts of the rows: to learn from, and held out.
+    """Two parts of the rows: to train on, and held out.
 
-    Rows with equal values in a column stay together: a text on both sides would make the second part too easy. Of each label the
-    same share is held out, and at least one row where it has two that can be parted.
-
-    Args:
-        rows: All of them.
-        share: How much is held out, rounded up to whole groups.
-        column: What must not be on both sides; ``None`` where every row stands for itself.
-        labels: Of each row. Where rows have several, no more than twice the share is held out for the sake of rare ones.
-
-    Raises:
-        TaskError: If all rows are one group.
+    Rows with equal values in ``column`` are one group and stay together: a text in both parts would make the second part too
+    easy. The same share of each label is held out, rounded up to whole groups, and at least one row of a label that has rows in
+    two groups. Where rows have several labels, rare labels raise the share to no more than twice itself.
     """
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
@@ -40,35 +32,35 @@ def hold_out(
     keys = sorted(groups)
     random.Random(_SEED).shuffle(keys)
     of_row = [set(labels[n]) if labels and labels[n] else {""} for n in range(len(rows))]
-    apart = _apart({key: groups[key] for key in reversed(keys)}, of_row, share)
-    return rows.take(i for i in range(len(rows)) if i not in apart), rows.take(sorted(apart))
+    held_out = _held_out({key: groups[key] for key in reversed(keys)}, of_row, share)
+    return rows.take(i for i in range(len(rows)) if i not in held_out), rows.take(sorted(held_out))
 
 
-def _apart(groups: Mapping[str, Sequence[int]], labels: Sequence[set[str]], share: float) -> set[int]:
-    """The rows that are held out, whole groups in their order: for the rarest label first, since its rows are the fewest."""
+def _held_out(groups: Mapping[str, Sequence[int]], labels: Sequence[set[str]], share: float) -> set[int]:
+    """The numbers of the rows that are held out, in whole groups: for the rarest label first, since it has the fewest rows."""
     having: dict[str, list[str]] = {}
     for key, whose in groups.items():
         for label in set().union(*(labels[i] for i in whose)):
             having.setdefault(label, []).append(key)
     counts = Counter(label for found in labels for label in found)
-    left = {label: len(keys) for label, keys in having.items()}  # groups to learn from
+    left = {label: len(keys) for label, keys in having.items()}  # groups to train on
     most = 2 * share * len(labels) if max(map(len, labels)) > 1 else len(labels)
-    apart: set[int] = set()
+    found: set[int] = set()
     held: Counter[str] = Counter()
     for label in sorted(having, key=lambda label: (len(having[label]), label)):
         for key in having[label]:
-            if held[label] >= share * counts[label] or len(apart) >= most:
+            if held[label] >= share * counts[label] or len(found) >= most:
                 break
             inside = set().union(*(labels[i] for i in groups[key]))
-            if apart.isdisjoint(groups[key]) and all(left[one] > 1 for one in inside):
-                apart.update(groups[key])
+            if found.isdisjoint(groups[key]) and all(left[one] > 1 for one in inside):
+                found.update(groups[key])
                 held.update(one for i in groups[key] for one in labels[i])
                 left.update({one: left[one] - 1 for one in inside})
-    return apart
+    return found
 
 
 def draw(rows: Rows, count: int | None) -> Rows:
-    """At most so many rows, in their order; a smaller draw is part of every larger one."""
+    """At most ``count`` rows, in their order; a smaller draw is part of every larger one."""
     if count is None or count >= len(rows):
         return rows
     order = list(range(len(rows)))

@@ -1,4 +1,4 @@
-"""Data sets of the library `datasets`: found on the Hub, and taken apart into the splits that a task has."""
+"""Data sets of the library `datasets`: from the Hub, and as the splits of a task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graftwork.tasks.reading.arrow import rows_of
 from graftwork.tasks.spec import TaskSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-# what the second split is called out there
+# the names of the splits on the Hub
 _SPLITS = {
     "train": ("train", ""),
     "dev": ("dev", "validation", "valid", "val", "validation_matched"),
@@ -22,38 +22,32 @@ _SPLITS = {
 
 
 def hub_names(data: str) -> list[tuple[str, str | None]]:
-    """The data sets that a text may mean, each with a configuration: ``"glue/rte"`` is an owner's, or one of glue's."""
+    """The data sets that a text may name, each with a configuration: in ``"glue/rte"``, glue is an owner or a data set."""
     parts = data.split("/")
-    if not all(_NAME.fullmatch(part) for part in parts):
+    if not all(map(_NAME.fullmatch, parts)):
         return []
-    if len(parts) == 1:
-        return [(data, None)]
-    if len(parts) == 2:
-        return [(data, None), (parts[0], parts[1])]
-    return [("/".join(parts[:2]), parts[2])] if len(parts) == 3 else []
+    match parts:
+        case [_]:
+            return [(data, None)]
+        case [first, second]:
+            return [(data, None), (first, second)]
+        case [owner, name, configuration]:
+            return [(f"{owner}/{name}", configuration)]
+    return []
 
 
 def from_hub(name: str, spec: TaskSpec, folder: Path) -> dict[str, Any]:
-    """The splits of a data set, and its labels' names where it says them.
-
-    Args:
-        name: The task's, for messages.
-        spec: Its ``data`` names the data set.
-        folder: What ``data`` would be as a folder, for messages.
-
-    Raises:
-        TaskError: If `datasets` is not installed, or the data set is not there or cannot be reached.
-    """
+    """The splits of the data set of the Hub that ``spec.data`` names, as `splits_of` gives them."""
     assert spec.data is not None
     datasets = needed("datasets", f"task {name!r}: data = {spec.data!r}, which is no folder ({folder}),")
     failures = []
     for path, configuration in hub_names(spec.data):
         try:
             return splits_of(datasets.load_dataset(path, configuration), spec)
-        # whatever goes wrong out there: not found, no network, no access, a script that is no longer run
+        # anything may fail: not found, no network, no access, a script that is no longer run
         except Exception as error:
-            asked = path if configuration is None else f"{path}, configuration {configuration}"
-            failures.append(f"as the data set {asked}: {str(error).strip() or type(error).__name__}")
+            dataset = path if configuration is None else f"{path}, configuration {configuration}"
+            failures.append(f"as the data set {dataset}: {str(error).strip() or type(error).__name__}")
     raise TaskError(
         f"task {name!r}: data = {spec.data!r} is no folder ({folder}), and the Hub gives nothing: {'; '.join(failures)}. "
         "Give the folder of the data, or a data set's name while online (or once cached)"
@@ -61,15 +55,9 @@ def from_hub(name: str, spec: TaskSpec, folder: Path) -> dict[str, Any]:
 
 
 def splits_of(loaded: Mapping[str, Any], spec: TaskSpec, folder: Path | None = None) -> dict[str, Any]:
-    """The splits that a task has of some data sets, and the labels' names (``None`` where they are not said).
+    """The splits of a task from data sets by name, and the labels' names (``None`` where the data sets have none).
 
-    Args:
-        loaded: The data sets by name; one without a name is learnt from.
-        spec: The task.
-        folder: Where they lie, if they were saved to disk.
-
-    Raises:
-        TaskError: If none is to be learnt from, or one cannot be read.
+    A data set without a name is for training; ``folder`` is that of data sets that were saved to disk.
     """
     found: dict[str, Any] = {"labels": None}
     for split, names in _SPLITS.items():

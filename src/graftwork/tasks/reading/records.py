@@ -17,19 +17,15 @@ _FORM = 'give a list of objects, [{"text": ...}, ...], or one object a line (df.
 
 
 def read_lines(path: Path, text: str) -> Iterator[tuple[Row, Place]]:
-    """The rows of JSON lines, each with its line.
-
-    Raises:
-        TaskError: If a line is no object.
-    """
-    # split at line feeds only: splitlines() would also cut at U+2028, which may stand inside a JSON string
+    """The rows of JSON lines, each with its line."""
+    # split at line feeds only: splitlines() would also cut at U+2028, which may be inside a JSON string
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         place = Place(str(path), number)
         row, end = _decoded(line, _after_space(line, 0), place, "every line must be one whole object")
         if line[end:].strip():
-            raise TaskError(f"{place}: not JSON, but more behind it: {line[end : end + 60]!r}; one line is one object")
+            raise TaskError(f"{place}: not JSON, but more after it: {line[end : end + 60]!r}; one line is one object")
         yield _checked(row, line, place, "every line must be one object, {...}"), place
 
 
@@ -37,9 +33,6 @@ def read_json(path: Path, text: str) -> Iterator[tuple[Row, Place]]:
     """The rows of a JSON file: lines, a list, an object that has one list of objects (``{"data": [...]}``), or SQuAD's form.
 
     Each has its line where there are lines, else its number.
-
-    Raises:
-        TaskError: If it is none of them.
     """
     start = _after_space(text, 0)
     if text.startswith("[", start):
@@ -54,7 +47,7 @@ def read_json(path: Path, text: str) -> Iterator[tuple[Row, Place]]:
 
 
 def _listed(path: Path, text: str, at: int) -> Iterator[tuple[Row, Place]]:
-    """The objects of a list, one after the other, so that the first that is none ends it."""
+    """The objects of a list, decoded one by one, so that the first value that is no object ends the reading."""
     number = 0
     while not text.startswith("]", at):
         number += 1
@@ -89,9 +82,9 @@ def _questions(path: Path, articles: list[Row]) -> list[Row]:
     for number, article in enumerate(articles, 1):
         try:
             for paragraph in article.get("paragraphs", [article]):
-                for asked in paragraph["qas"]:
+                for question in paragraph["qas"]:
                     context = {"title": article.get("title"), "context": paragraph["context"]}
-                    rows.append({**asked, **context, "answers": asked.get("answers")})
+                    rows.append({**question, **context, "answers": question.get("answers")})
         except (KeyError, TypeError, AttributeError) as error:
             raise TaskError(
                 f'{path}: article {number} is not as SQuAD has it ({error!r}): {{"paragraphs": [{{"context": ..., "qas": '
@@ -101,7 +94,7 @@ def _questions(path: Path, articles: list[Row]) -> list[Row]:
 
 
 def _decoded(text: str, at: int, place: Place, form: str) -> tuple[Any, int]:
-    """The value at a place of a text, and where it ends."""
+    """The value at a position of a text, and where it ends."""
     try:
         return _DECODER.raw_decode(text, at)
     except (ValueError, RecursionError) as error:

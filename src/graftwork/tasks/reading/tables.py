@@ -17,16 +17,7 @@ _SEPARATORS = (";", "\t", ",", "|")
 
 
 def read_table(path: Path, text: str, usual: str) -> Iterator[tuple[Row, Place]]:
-    """The rows of a table, each with its line; the first line names the columns.
-
-    Args:
-        path: For messages and places.
-        text: What it says.
-        usual: What separates cells, by its ending.
-
-    Raises:
-        TaskError: If a line does not fit, saying which.
-    """
+    """The rows of a table, each with its line; the first line names the columns (``usual``: the separator of its ending)."""
     header: list[str] = []
     for cells, place in read_cells(path, text, usual):
         if not header:
@@ -38,11 +29,8 @@ def read_table(path: Path, text: str, usual: str) -> Iterator[tuple[Row, Place]]
 def read_cells(path: Path, text: str, usual: str) -> Iterator[tuple[list[str], Place]]:
     """The cells of each record of a table, and the line where it begins.
 
-    What separates them is what stands in the first line, and quotes mean something, except in a file with tabs in which they
-    cannot be a program's: GLUE's have quotes as characters like others.
-
-    Raises:
-        TaskError: If a line cannot be read, saying which.
+    The first line decides what separates cells. Quotes are syntax, except in a file with tabs where no program can have written
+    them as such: in GLUE's files they are characters like others.
     """
     separator = _separator(text, usual)
     raw = separator == "\t" and not _quoted(text, separator)
@@ -67,17 +55,17 @@ def _records(text: str, **style: Any) -> Iterator[tuple[list[str], int]]:
 
 
 def _separator(text: str, usual: str) -> str:
-    """What separates the names of the columns: what the ending says where it is there, else what is there most often."""
-    found = re.match(r"[^\r\n]*", text)
+    """The separator of the first line: the usual one of the ending if the line has it, else the most frequent one."""
+    found = re.match(r"[^\r\n]*", text)  # a split would copy the whole text
     first = found.group() if found else ""
     return usual if usual in first else max((usual, *_SEPARATORS), key=first.count)
 
 
 def _quoted(text: str, separator: str) -> bool:
-    """Whether a program has written the quotes of a table, so that they are none of its texts.
+    """Whether a program has written the quotes of a table as syntax, so that they are not part of its texts.
 
-    It has if every record can be read so, and quotes stand around either all texts, the first name too, or just those that
-    need it: which have a quote, a line feed, the separator, or for some programs a comma.
+    It has if every record can be read that way, and quotes are around either all texts, the first name included, or just those
+    that need them: texts with a quote, a line feed, the separator, or for some programs a comma.
     """
     found = text.count('"')
     if not found:

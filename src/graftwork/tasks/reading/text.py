@@ -1,4 +1,4 @@
-"""The text of a file: unpacked, and decoded as its byte order mark says."""
+"""The text of a file, unpacked and decoded."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ _TIMES, _SMALL, _PIECE = 40, 4 << 20, 1 << 20
 def text_of(path: Path) -> str:
     """The text of a file, unpacked where it ends in ``.gz``.
 
-    It is UTF-8, or what its byte order mark says: UTF-16 or UTF-32.
-
-    Raises:
-        TaskError: If it is damaged, or of another encoding, or would unpack to far more than it is.
+    It is UTF-8, or UTF-16 or UTF-32 with a byte order mark.
     """
     data = _unpacked(path) if path.name.lower().endswith(".gz") else path.read_bytes()
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
@@ -44,16 +41,7 @@ def text_of(path: Path) -> str:
 
 
 def require_bounded(path: Path | Place, packed: int, size: int) -> None:
-    """Refuse what unpacks to far more than it is, before it does.
-
-    Args:
-        path: For the message: what it is, or where it stands.
-        packed: Bytes on disk.
-        size: Bytes that it unpacks to, as far as they are known.
-
-    Raises:
-        TaskError: If so.
-    """
+    """Refuse data that unpacks to far more than it is: from ``packed`` bytes to ``size``, as far as is known."""
     if size > max(_SMALL, _TIMES * packed):
         raise TaskError(
             f"{path} has {packed:,} bytes and unpacks to more than {_TIMES} times as many, as hardly any data does; if it is what "

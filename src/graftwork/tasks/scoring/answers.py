@@ -1,4 +1,4 @@
-"""Answers and other short texts, compared as SQuAD does; what is right is a list of texts, of which the best counts."""
+"""Answers and other short texts, compared as SQuAD does; the right ones are a list of texts, of which the best counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @metric("exact_match", ANSWER, TEXT, by_row=True)
 def exact_match(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
-    """The share that is right but for case, punctuation, articles and spaces."""
+    """The share that is right, apart from case, punctuation, articles and spaces."""
     right = sum(any(normal(p) == normal(one) for one in g) for p, g in zip(predicted, gold, strict=True))
     return right / len(gold)
 
@@ -36,8 +36,8 @@ def normal(text: str) -> str:
 
 
 def _f1(predicted: str, gold: str) -> float:
-    said, right = normal(predicted).split(), normal(gold).split()
-    if not said or not right:  # no answer is right or wrong altogether
-        return float(said == right)
-    same = sum((Counter(said) & Counter(right)).values())
-    return 2 * same / (len(said) + len(right))
+    found, right = normal(predicted).split(), normal(gold).split()
+    if not found or not right:  # no answer is right or wrong altogether
+        return float(found == right)
+    same = sum((Counter(found) & Counter(right)).values())
+    return 2 * same / (len(found) + len(right))

@@ -20,7 +20,7 @@ def _sklearn() -> Any:
 
 @metric("accuracy", LABEL, CHOICE, LABEL_SET, TEXT, by_row=True)
 def accuracy(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
-    """The share of rows that are right altogether."""
+    """The share of rows that are right as a whole."""
     return sum(_right(p, g) for p, g in zip(predicted, gold, strict=True)) / len(gold)
 
 
@@ -34,7 +34,7 @@ def f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> 
 
 @metric("macro_f1", LABEL, LABEL_SET, of_counts=counts.macro_f1, needs=_SKLEARN)
 def macro_f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
-    """The mean of all labels' F1; one that is neither there nor predicted does not count."""
+    """The mean of all labels' F1; one that is neither right nor predicted anywhere does not count."""
     return _f1(predicted, gold, labels, "macro")
 
 
@@ -46,7 +46,7 @@ def micro_f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str
 
 @metric("matthews", LABEL, of_counts=counts.matthews, needs=_SKLEARN)
 def matthews(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
-    """The correlation of Matthews, -1 to 1; 0 where all predictions are alike."""
+    """The correlation of Matthews, -1 to 1; 0 where all predictions are the same."""
     return _sklearn().matthews_corrcoef(gold, predicted)
 
 
@@ -55,7 +55,7 @@ def _f1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str], av
         names = sorted({*labels, *(name for row in (*gold, *predicted) for name in row)})
         rows = [[[int(name in row) for name in names] for row in side] for side in (gold, predicted)]
         met = [n for n in range(len(names)) if any(row[n] for side in rows for row in side)]
-        if not met:  # nothing was there to be found, and nothing was said
+        if not met:  # no row has a label, and none was predicted
             return 1.0
         return _sklearn().f1_score(*rows, labels=met, average=average, zero_division=0.0)
     return _sklearn().f1_score(gold, predicted, average=average, zero_division=0.0)
@@ -68,5 +68,5 @@ def _sets(gold: Sequence[Any]) -> bool:
 def _right(predicted: Any, gold: Any) -> bool:
     if isinstance(gold, (str, int)):
         return bool(predicted == gold)
-    # a written text has several right ones; a set of labels is right as a whole
+    # for a written text there may be several right ones; a set of labels is right as a whole
     return predicted.strip() in gold if isinstance(predicted, str) else set(predicted) == set(gold)

@@ -25,7 +25,7 @@ def spearman(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str
 
 
 def _correlation(function: str, predicted: Sequence[Any], gold: Sequence[Any]) -> float:
-    # undefined where all are alike; 0 keeps it comparable: a model that says one number for everything knows nothing
+    # undefined where all numbers are the same; 0 is comparable: a model that always gives one number knows nothing
     if len(set(predicted)) < 2 or len(set(gold)) < 2:
         return 0.0
     found = float(getattr(needed("scipy.stats", f"the metric {function[:-1]}"), function)(predicted, gold)[0])

@@ -1,4 +1,4 @@
-"""Metrics by name: a function of what was predicted and what is right; higher is better for every one."""
+"""Metrics by name: functions of predicted and right values; higher is better for every one."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Metric:
     """A number for how good predictions are.
 
     Attributes:
-        name: Under which it is registered.
-        forms: The forms of values that it takes; a `Kind` says the form of its own.
-        function: Of what was predicted, what is right, and the labels' names.
-        by_row: Whether it is the mean over rows of what each row has alone, which can be resampled by rows at once.
-        of_counts: The same for values that are one label each, of many tables of counts at once (see
+        name: The name under which it is registered.
+        forms: The forms of values that it takes; each `Kind` has one form.
+        function: A function of the predicted values, the right values and the labels' names.
+        by_row: Whether it is the mean of a number for each row alone, so that many draws of rows are resampled at once.
+        of_counts: The same metric from many tables of counts at once, for values that are one label each (see
             `graftwork.tasks.scoring.counts`).
-        needs: The module that it is computed by, where that is of the extra ``tasks``.
+        needs: The module of the extra ``tasks`` that computes it, if any.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Metric:
     needs: str = ""
 
     def require(self) -> None:
-        """Refuse where the library is not installed that it needs.
+        """Check that the library it needs is installed.
 
         Raises:
-            TaskError: If so.
+            TaskError: If it is not.
         """
         if self.needs:
             needed(self.needs, f"the metric {self.name}")
 
     def __call__(self, predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str] = ()) -> float:
-        """The metric of two sequences of the same length."""
+        """The metric of predicted and right values, as many of one as of the other."""
         if len(predicted) != len(gold):
             raise TaskError(f"{self.name}: {len(predicted)} predictions for {len(gold)} rows; give one for each")
         return float(self.function(predicted, gold, labels)) if len(gold) else 0.0
@@ -59,15 +59,7 @@ metrics: dict[str, Metric] = {}
 def metric(
     name: str, *forms: str, by_row: bool = False, of_counts: OfCounts | None = None, needs: str = ""
 ) -> Callable[[Function], Function]:
-    """Decorator: make a function known as a metric of values of such forms.
-
-    Args:
-        name: The metric's.
-        forms: Of the values that it takes.
-        by_row: Whether it is the mean over rows of what each row has alone.
-        of_counts: The same of tables of counts, for values that are one label each.
-        needs: The module that it is computed by, where that is of the extra ``tasks``.
-    """
+    """Decorator that registers a function as a metric; the arguments are the attributes of `Metric`."""
 
     def add(function: Function) -> Function:
         if name in metrics:
@@ -79,14 +71,10 @@ def metric(
 
 
 def find_metric(name: str, form: str, where: str) -> Metric:
-    """A metric by its name, for values of a form.
-
-    Raises:
-        TaskError: If it is unknown, or takes values of other forms.
-    """
-    fitting = [known for known, found in metrics.items() if form in found.forms]
+    """A metric by its name; a `TaskError` if it is unknown, or does not take values of this form."""
     if name not in metrics:
         raise TaskError(f"{where}: metric {name!r} is not known; {nearest(name, metrics)}")
+    fitting = [known for known, found in metrics.items() if form in found.forms]
     if name not in fitting:
         raise TaskError(
             f"{where}: metric {name!r} is of {' and '.join(metrics[name].forms)}, not of {form}; {nearest('', fitting)}"

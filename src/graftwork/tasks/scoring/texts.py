@@ -1,4 +1,4 @@
-"""Texts that were written: sacrebleu and rouge_score. What is right is a list of texts, one or more."""
+"""Texts that were written: sacrebleu and rouge_score. The right ones are a list of texts, one or more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def chrf(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -
 
 @metric("rouge1", TEXT, by_row=True, needs="rouge_score.rouge_scorer")
 def rouge1(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
-    """The mean F1 of words, 0 to 1, of the Latin alphabet alone."""
+    """The mean F1 of words, 0 to 1; only words in the Latin alphabet count."""
     return _rouge("rouge1", predicted, gold)
 
 
