@@ -25,14 +25,15 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders ``a``, ``lora``, ``prompt`` and ``w``, a composition."""
+    """Folders ``a``, ``lora``, ``native``, ``prompt`` and ``w``, a composition."""
     peft = pytest.importorskip("peft")
     top = tmp_path_factory.mktemp("saved")
     _, adapters = attached()
     added(adapters, a=gw.Houlsby(), b=gw.Pfeiffer())
-    adapters.add("lora", peft.LoraConfig(r=2, target_modules=["query"]))
+    adapters.add("lora", peft.LoraConfig(r=2, target_modules=["query"]), native=False)
+    adapters.add("native", gw.LoRA(rank=2, targets=["query"]))
     adapters.add("prompt", peft.PromptTuningConfig(num_virtual_tokens=3, task_type="FEATURE_EXTRACTION"))
-    for name in ("a", "lora", "prompt"):
+    for name in ("a", "lora", "native", "prompt"):
         adapters.save(name, top / name)
     adapters.save(gw.Stack("a", "b"), top / "w")
     return top
@@ -46,6 +47,7 @@ LARGE: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "bottleneck": ("a", lambda data: data["config"].update(bottleneck_size=10**8, reduction_factor=None)),
     "experts": ("a", lambda data: data.update(config={"method": "moe", "experts": 10**7, "bottleneck_size": 1})),
     "rank": ("lora", of_peft(r=10**8)),
+    "native rank": ("native", lambda data: data["config"].update(rank=10**8)),
     "tokens": ("prompt", of_peft(num_virtual_tokens=10**8)),
 }
 

@@ -188,7 +188,7 @@ def test_folders_that_are_none_of_ours(tmp_path: Path) -> None:
     refused(tmp_path / "file", "is a file")
     (tmp_path / "peft").mkdir()
     (tmp_path / "peft" / "adapter_config.json").write_text("{}")
-    refused(tmp_path / "peft", "has no graftwork.json.*adapter_config.json.*load it with peft")
+    refused(tmp_path / "peft", "adapter_config.json: peft_type is None")
     (tmp_path / "list").mkdir()
     (tmp_path / "list" / "graftwork.json").write_text("[1]")
     refused(tmp_path / "list", "it holds list, not an object")

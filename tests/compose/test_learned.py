@@ -208,6 +208,7 @@ def test_a_fusions_file_says_what_it_always_said() -> None:
         "query value dropout temperature temperature_steps residual_before regularization init_std value_std dtype"
     )
     assert set(gw.FusionConfig().to_dict()) == set(options.split())
+    assert gw.FusionConfig(projection_rank=4).to_dict()["projection_rank"] == 4
     assert gw.Fuse("a", name="f").to_dict() == {"block": "fuse", "children": ["a"], "name": "f", "norms": None}
 
 

@@ -25,7 +25,7 @@ OF_A_LATENT = {"self_modulation"}
 # What a method is refused with by a model whose sites are none of its, or that has no latent.
 REFUSED: dict[tuple[str, str], str] = {
     **{
-        (method, model): "stands at" if method in AT_CONVOLUTIONS else "dimension 1|stands at"
+        (method, model): "stands at" if method in AT_CONVOLUTIONS else "dimension 1|stands at|linear modules"
         for method in METHODS
         for model in MODELS
         if method not in OF_A_LATENT and (method in AT_CONVOLUTIONS) != (model in CONVOLUTIONAL)

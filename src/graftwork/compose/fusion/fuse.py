@@ -11,6 +11,7 @@ How it is computed is in `graftwork.compose.fusion.fuse_forms`.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,11 @@ class FusionConfig(LearnedConfig):
         within(self, "temperature_steps", 1, whole=True)
         for field in ("regularization", "init_std", "value_std"):
             within(self, field, 0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON values; what earlier versions did not have is left out where it is the default."""
+        aside = {"projection_rank": FusionConfig.projection_rank, "projection_value": FusionConfig.projection_value}
+        return {key: value for key, value in super().to_dict().items() if value != aside.get(key, ...)}
 
     def build(self, block: Learned, place: Place, shared: nn.Module | None = None) -> FusionModule:
         return FusionModule(place.site.width, self, at_projection=place.site.kind == "projection")
