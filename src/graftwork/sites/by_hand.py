@@ -1,4 +1,4 @@
-"""Sites given by hand: a few dotted paths in place of discovery."""
+"""Sites given by hand: a few dotted paths instead of discovery."""
 
 from __future__ import annotations
 
@@ -18,37 +18,41 @@ _SLOT = re.compile(r"^(?P<path>.*?)(?:\[(?P<slot>\w+)\])?$")
 def sites_from_paths(
     model: torch.nn.Module, paths: Mapping[str, str | Sequence[str]], *, width: int | None = None
 ) -> tuple[Site, ...]:
-    """Sites whose branches are the outputs of modules that the caller names.
+    """The sites whose branches are the outputs of modules that the caller names.
 
-    Such sites can be written to and their output read; the stream before them is not known, so methods that read it
-    need sites that discovery found, or `Site` objects with more taps. Of a ``convolution`` that is a `torch.nn.Conv2d`
-    the input can be read too, and its sizes are known.
+    An adapter can read and write the output of such a site. The residual stream is not known there: methods that read it
+    need sites found by discovery, or `Site` objects with more taps. At a ``convolution`` that is a `torch.nn.Conv2d` the
+    input can be read too, and its sizes are known.
 
     Args:
-        model: The model that the paths are of.
-        paths: For each kind of site the path of the module that returns the branch, ``*`` for numbers:
+        model: The model that the paths belong to.
+        paths: For each kind of site the path of the module that returns the branch, with ``*`` for numbers:
             ``{"attention": "layers.*.attn[0]", "feed_forward": "layers.*.mlp"}``. A slot in brackets names the item of
             a tuple (or the key of a mapping) that holds the branch. Several paths make several sites of a kind.
-        width: Size of the last dimension; by default each module's own weights tell.
+        width: Size of the last dimension; by default it is read from the weights of each module.
 
     Returns:
         The sites, by stack and layer, within a layer in the order given.
 
     Raises:
         ConfigError: If a kind is not known.
-        SiteError: If no module matches a path, or a width cannot be told.
+        SiteError: If no module matches a path, or the weights do not show the width.
+
+    Example:
+        >>> from graftwork.sites import sites_from_paths
+        >>> sites = sites_from_paths(model, {"feed_forward": "bert.encoder.layer.*.output.dense"})
+        >>> [site.key for site in sites]
+        ['bert.encoder.layer.0.feed_forward', 'bert.encoder.layer.1.feed_forward']
     """
     modules = dict(model.named_modules())
-    found: list[tuple[tuple[str, int], Site]] = []
-    for kind, given in paths.items():
+    sites: list[Site] = []
+    for kind, patterns in paths.items():
         if kind not in KINDS:
             raise ConfigError(f"sites_from_paths: kind {kind!r} is not known; it is one of {', '.join(KINDS)}")
-        for index, pattern in enumerate([given] if isinstance(given, str) else given):
-            for site in _matching(modules, kind, pattern, index, width):
-                found.append(((site.stack, site.layer), site))
-    stacks = list(dict.fromkeys(stack for (stack, _), _ in found))
-    found.sort(key=lambda entry: (stacks.index(entry[0][0]), entry[0][1]))
-    return tuple(site for _, site in found)
+        for index, pattern in enumerate([patterns] if isinstance(patterns, str) else patterns):
+            sites += _matching(modules, kind, pattern, index, width)
+    stacks = list(dict.fromkeys(site.stack for site in sites))
+    return tuple(sorted(sites, key=lambda site: (stacks.index(site.stack), site.layer)))
 
 
 def _matching(
@@ -65,8 +69,8 @@ def _matching(
             start, end = match.span(match.lastindex)
             stack, layer, block = name[:start].rstrip("."), int(name[start:end]), name[:end]
         else:
-            block = name.rpartition(".")[0]
-            stack, layer = block, 0
+            stack = block = name.rpartition(".")[0]
+            layer = 0
         module = modules[name]
         convolution = module if kind == "convolution" and isinstance(module, torch.nn.Conv2d) else None
         yield Site(
@@ -83,7 +87,7 @@ def _matching(
 
 
 def _width(name: str, module: torch.nn.Module) -> int:
-    """The size of what a module returns, from the last of its layers with weights."""
+    """The size of what a module returns, read from the last of its layers that has weights."""
     for layer in reversed(list(module.modules())):
         for attribute in ("out_features", "out_channels", "nf", "embedding_dim"):
             size = getattr(layer, attribute, None)
@@ -96,11 +100,11 @@ def _width(name: str, module: torch.nn.Module) -> int:
         if isinstance(weight, torch.Tensor) and weight.dim() == 1:
             return int(weight.shape[0])
     raise SiteError(
-        f"sites_from_paths: the width of what {name!r} returns cannot be told from its weights; pass width="
+        f"sites_from_paths: the width of what {name!r} returns is not known, its weights do not show it; pass width="
     )
 
 
 def _nearest(modules: Mapping[str, torch.nn.Module], path: str) -> str:
     general = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", name) for name in modules if name))
     near = difflib.get_close_matches(path, general, n=4, cutoff=0.4) or general[:8]
-    return f"Near it are {', '.join(near)}" if near else "The model has no modules inside it"
+    return f"Similar paths are {', '.join(near)}" if near else "The model has no modules inside it"

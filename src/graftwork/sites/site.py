@@ -29,12 +29,12 @@ Kind = Literal[
     "projection",
 ]
 KINDS: tuple[str, ...] = get_args(Kind)
-End = Literal["input", "output"]
+_IN_NO_LAYER = ("embedding", "output_projection")
 
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """A tensor passing the edge of a module: one input or output of one call of it.
+    """A tensor at the edge of a module: one input or output of one call of it.
 
     Attributes:
         module: Dotted path of the module from the root of the model.
@@ -43,10 +43,14 @@ class Tap:
             output, the index in a tuple or the key of a model output; ``None`` when the output is the tensor itself.
         call: Which call of the module within one forward pass of the model. At a site whose block is called once a layer
             (``extra["within"]`` names the module that runs all of these calls) which call of the block.
+
+    Example:
+        >>> str(gw.Tap("layers.0.attn", "output", 0))
+        'layers.0.attn.output[0]'
     """
 
     module: str
-    end: End
+    end: Literal["input", "output"]
     slot: int | str | None = None
     call: int = 0
 
@@ -70,22 +74,28 @@ class Site:
 
     Attributes:
         stack: Dotted path of the list of blocks, ``"encoder.layer"``.
-        layer: Index of the layer in its stack, counted in calls (a shared block counts once a call).
+        layer: Index of the layer in its stack, counted in calls (a block that is called twice is two layers).
         kind: What the branch does: one of `KINDS`. At a site of kind ``layer`` the block's output is the stream.
         block: Dotted path of the block that the addition belongs to.
         output: The branch's output ``y``: the outermost module that returns the addend. Written to.
-        residual: Where the stream ``s`` can be read before the addition, inside the block wherever it passes there.
-        input: Where the branch's input ``x`` can be read: the stream in a post-norm model, behind the branch's own
-            norm in a pre-norm one.
+        residual: Where the stream ``s`` can be read before the addition, at any module inside the block.
+        input: Where the branch's input ``x`` can be read: the stream in a post-norm model, what the branch's own norm
+            returns in a pre-norm one.
         layer_input: Where the stream can be read as it enters the layer.
-        width: Size ``d`` of the features: of the last dimension, or of the one that ``extra["channels"]`` says (1 in images).
-        rows: The dimension that holds the rows of the batch in what passes here, alone or with more behind each row (the
-            windows of an image). ``None`` where that is not known, or the rows are other ones (images that belong to some
-            rows and not to others): compositions by rows are refused there.
+        width: Size ``d`` of the features: of the last dimension, or of the one that ``extra["channels"]`` names (1 in images).
+        rows: The dimension that holds the rows of the batch in these tensors, alone or with several entries for each row
+            (the windows of an image). ``None`` where that is not known, or the rows are not those of the batch (images that
+            belong to some rows and not to others): compositions by rows are refused there.
         norm: Dotted path of the norm that takes ``s + scale · y`` and nothing else does (post-norm), or ``None``.
         scale: The model's own factor on the branch: a number, the dotted path of a parameter, or ``None`` for 1.
-        index: Tells apart several sites of one kind in one layer, in order of execution.
+        index: Number of the site among those of its kind in its layer, in order of execution.
         extra: Facts only some kinds have, strings to JSON values.
+
+    Example:
+        >>> mlp = gw.Tap("layers.0.mlp", "output")
+        >>> site = gw.Site(stack="layers", layer=0, kind="feed_forward", block="layers.0", output=mlp, width=768)
+        >>> site.key
+        'layers.0.feed_forward'
     """
 
     stack: str
@@ -104,16 +114,13 @@ class Site:
     rows: int | None = 0
 
     def __post_init__(self) -> None:
+        where = f"Site {self.kind} at {self.block!r}"
         if self.kind not in KINDS:
-            raise ConfigError(
-                f"Site at {self.block!r}: kind {self.kind!r} is not known; it is one of {', '.join(KINDS)}"
-            )
+            raise ConfigError(f"{where}: this kind is not known; it is one of {', '.join(KINDS)}")
         if self.width < 1:
-            raise ConfigError(f"Site {self.kind} at {self.block!r}: width is {self.width}; it must be 1 or more")
+            raise ConfigError(f"{where}: width is {self.width}; it must be 1 or more")
         if self.rows is not None and (type(self.rows) is not int or self.rows < 0):
-            raise ConfigError(
-                f"Site {self.kind} at {self.block!r}: rows is {self.rows!r}; it must be a dimension, 0 or more, or None"
-            )
+            raise ConfigError(f"{where}: rows is {self.rows!r}; it must be a dimension, 0 or more, or None")
 
     @property
     def name(self) -> str:
@@ -136,29 +143,29 @@ class Site:
 
     @property
     def summed(self) -> bool:
-        """Whether the output's module returns the stream and the branch added up."""
+        """Whether the module of the output returns the sum of the stream and the branch."""
         return self.extra.get("returns") == "sum"
 
     @property
     def backwards(self) -> bool:
-        """Whether updates are made last to first: in front of the vocabulary, what was done to the embeddings is undone."""
+        """Whether a Stack is applied last to first: before the output projection it undoes what it did to the embeddings."""
         return self.kind == "output_projection"
 
     def holds_stream(self, stream: bool) -> bool:
-        """Whether what is written is the stream itself: at a layer's end, or (``stream``) behind a post-norm."""
+        """Whether what is written is the stream itself: at the end of a layer, or (``stream``) after a post-norm."""
         return self.kind == "layer" or (stream and self.norm is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """The site as JSON values, fields at their default left out."""
-        plain = dataclasses.asdict(self)
-        left_out = {"index": 0, "extra": {}, "rows": 0}
-        return {
-            k: v for k, v in plain.items() if (k not in left_out or v != left_out[k]) and (v is not None or k == "rows")
-        }
+        defaults = {"index": 0, "extra": {}, "rows": 0}
+        return {name: value for name, value in dataclasses.asdict(self).items() if value != defaults.get(name)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Site:
         """The inverse of `to_dict`.
+
+        Args:
+            data: What `to_dict` returned.
 
         Raises:
             ConfigError: If a field is unknown or missing.
@@ -187,7 +194,15 @@ class SiteMap:
         model_class: Name of the class the sites were found in.
         prefix: Dotted path (with its dot) from the root to the base model, ``"bert."``, or ``""``. `key_of` leaves
             it out, so that an adapter fits the base model with and without a task head around it.
-        norms: Dotted paths of every norm module of the base, in order (norm overrides reach those at no site too).
+        norms: Dotted paths of every norm module of the base, in order (also of those at no site: an adapter's norms can
+            replace them too).
+        numbers: Every stack with the numbers of its layers, in rising order; they need not start at 0, nor be consecutive.
+
+    Example:
+        >>> adapters.sites.stacks
+        {'bert.encoder.layer': 2}
+        >>> adapters.sites["encoder.layer.0.attention"].width
+        32
     """
 
     def __init__(
@@ -206,21 +221,21 @@ class SiteMap:
         self.prefix = prefix
         self.norms = tuple(norms)
         self._by_key: dict[str, Site] = {}
-        for site in self.places:
-            if self.key_of(site) in self._by_key:
-                raise SiteError(
-                    f"two sites are called {self.key_of(site)!r}: outputs {self._by_key[self.key_of(site)].output} and "
-                    f"{site.output}; give the second one index=1"
-                )
-            self._by_key[self.key_of(site)] = site
         layers: dict[str, set[int]] = {}
-        for site in self:
-            if site.kind not in ("embedding", "output_projection"):
+        for site in self.places:
+            key = self.key_of(site)
+            if key in self._by_key:
+                raise SiteError(
+                    f"two sites are called {key!r}: outputs {self._by_key[key].output} and {site.output}; "
+                    "give the second one index=1"
+                )
+            self._by_key[key] = site
+            if site.kind not in (*_IN_NO_LAYER, "projection"):
                 layers.setdefault(site.stack, set()).add(site.layer)
-        self._numbers = {stack: tuple(sorted(found)) for stack, found in layers.items()}
+        self.numbers = {stack: tuple(sorted(found)) for stack, found in layers.items()}
 
     def key_of(self, site: Site) -> str:
-        """The site's key without the path of the base model in front."""
+        """The site's key without the path of the base model at its start."""
         return site.key.removeprefix(self.prefix)
 
     def __iter__(self) -> Iterator[Site]:
@@ -261,11 +276,6 @@ class SiteMap:
         return {stack: len(layers) for stack, layers in self.numbers.items()}
 
     @property
-    def numbers(self) -> dict[str, tuple[int, ...]]:
-        """Every stack with the numbers of its layers, in rising order; they need not begin at 0, nor follow one another."""
-        return self._numbers
-
-    @property
     def projection_names(self) -> tuple[str, ...]:
         """The last parts of the projections' paths, each once: ``("q_proj", "k_proj", …)``."""
         return tuple(dict.fromkeys(site.output.module.rpartition(".")[2] for site in self.projections))
@@ -276,11 +286,11 @@ class SiteMap:
 
     def layers(self, stack: str) -> dict[int, tuple[Site, ...]]:
         """The sites of one stack, grouped by layer."""
-        found: dict[int, list[Site]] = {}
+        found: dict[int, tuple[Site, ...]] = {}
         for site in self:
-            if site.stack == stack and site.kind not in ("embedding", "output_projection"):
-                found.setdefault(site.layer, []).append(site)
-        return {layer: tuple(sites) for layer, sites in found.items()}
+            if site.stack == stack and site.kind not in _IN_NO_LAYER:
+                found[site.layer] = (*found.get(site.layer, ()), site)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The map as JSON values."""
@@ -326,7 +336,7 @@ class SiteMap:
                     lines.append(f"    {layer:3d} {site.name:16s} {site.output}  (width {site.width}{scale}{norm})")
         if not self._sites:
             lines += [f"  norm: {path}" for path in self.norms]
-        for site in self.of_kind("embedding", "output_projection"):
+        for site in self.of_kind(*_IN_NO_LAYER):
             lines.append(f"  {site.kind}: {site.output}  (width {site.width})")
         if self.projections:
             lines.append(f"  {len(self.projections)} projections: {', '.join(self.projection_names)}")

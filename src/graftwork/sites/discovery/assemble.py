@@ -7,13 +7,15 @@ import dataclasses
 
 from graftwork.sites.discovery import taps
 from graftwork.sites.discovery.axes import Axes
-from graftwork.sites.discovery.branch import Branch, find_branches, settle_kinds
+from graftwork.sites.discovery.branch import ATTENTIONS, Branch, find_branches, settle_kinds
 from graftwork.sites.discovery.convolutions import convolution_sites
 from graftwork.sites.discovery.graph import Graph
 from graftwork.sites.discovery.layers import Place, find_places
 from graftwork.sites.discovery.projections import projection_sites
 from graftwork.sites.discovery.sums import ResidualSums
 from graftwork.sites.site import Site, Tap
+
+_TAPS = ("output", "residual", "input", "layer_input")
 
 
 @dataclasses.dataclass(slots=True)
@@ -23,7 +25,7 @@ class FoundSite:
     Attributes:
         site: The site.
         place: Where it belongs.
-        total: The value that its output ends in: the residual sum, or the stream behind the block.
+        total: The value that its output ends in: the residual sum, or the stream after the block.
         stream: The value of the stream before it.
         entering: The value of the stream as it enters the layer.
     """
@@ -43,7 +45,7 @@ class Findings:
         graph: The graph of the run.
         sites: The sites found, in order of execution.
         without_output: Branches that no module call returns, with their places.
-        convolutions: The sites at convolutions, which are there without residual sums too.
+        convolutions: The sites at convolutions, which need no residual sums.
         projections: The sites at linear modules inside the layers.
         axes: What the dimensions of its values hold.
     """
@@ -64,27 +66,24 @@ def assemble(graph: Graph, axes: Axes | None = None) -> Findings:
     outputs = [taps.branch_output(axes, branch) for branch in branches]
     places = find_places(sums, branches, [o.occurrence.tap.module if o else None for o in outputs])
     has_lists = any(place.listed for place in places)
-    attends = ("attention", "cross_attention")
-    attending = {place.stack for branch, place in zip(branches, places, strict=True) if branch.kind in attends}
+    attending = {place.stack for branch, place in zip(branches, places, strict=True) if branch.kind in ATTENTIONS}
     layers: dict[tuple[str, int], list[tuple[Branch, taps.BranchOutput, Place]]] = collections.defaultdict(list)
     without_output = []
     for branch, output, place in zip(branches, outputs, places, strict=True):
-        if has_lists and not place.listed and branch.kind not in attends:
-            continue  # positions by convolution before the layers, a head behind them, a loop around them
-        if output is None:
-            if place.stack in attending or not attending:  # else it is no stack of transformer layers
-                without_output.append((branch, place))
-        else:
+        if has_lists and not place.listed and branch.kind not in ATTENTIONS:
+            continue  # positions by convolution before the layers, a head after them, a loop around them
+        if output is not None:
             layers[place.stack, place.layer].append((branch, output, place))
+        elif place.stack in attending or not attending:  # else it is no stack of transformer layers
+            without_output.append((branch, place))
     found: list[FoundSite] = []
-    for members in layers.values():
-        members.sort(key=lambda member: (member[0].sum.value, member[1].occurrence.tick))
-        settle_kinds([branch for branch, _, _ in members])
+    for in_layer in layers.values():
+        in_layer.sort(key=lambda entry: (entry[0].sum.value, entry[1].occurrence.tick))
+        settle_kinds([branch for branch, _, _ in in_layer])
         entering: dict[int, int] = {}
-        for branch, _, place in members:
+        for branch, _, place in in_layer:
             entering.setdefault(place.call, branch.sum.stream)
-        sites = _once(sums, [_branch_site(sums, axes, *member, entering[member[2].call]) for member in members])
-        _number(sites)
+        sites = _once(sums, [_branch_site(sums, axes, *entry, entering[entry[2].call]) for entry in in_layer])
         found += sites
         block = _block_site(sums, axes, sites)
         if block is not None:
@@ -109,15 +108,12 @@ def _branch_site(
     sums: ResidualSums, axes: Axes, branch: Branch, output: taps.BranchOutput, place: Place, entering: int
 ) -> FoundSite:
     graph = sums.graph
-    before = output.occurrence.tick
-    extra: dict[str, object] = dict(output.extra)
-    if branch.sum.projected:
-        extra["stream"] = "projected"
     norm = taps.post_norm(graph, branch.sum.value, place)
     if norm is not None and not place.whole and str(place.layer) not in norm.path.split("."):
         norm = None  # the block is the whole model here, and that norm closes it
     residual = taps.residual_tap(graph, sums.same_streams(branch.sum), place, output.occurrence)
     layout = axes.layout(f"{place.path or '(root)'} ({branch.kind})", output.value, branch.sum.value, branch.sum.stream)
+    projected = {"stream": "projected"} if branch.sum.projected else {}
     site = Site(
         stack=place.stack,
         layer=place.layer,
@@ -127,16 +123,13 @@ def _branch_site(
         width=layout.width,
         residual=residual,
         input=taps.input_tap(graph, branch, place, residual),
-        layer_input=_entering_tap(graph, entering, place, before),
+        layer_input=taps.entering_tap(graph, entering, place, output.occurrence.tick),
         norm=norm.path if norm is not None else None,
         scale=output.scale,
-        extra={**extra, **layout.extra},
+        extra={**output.extra, **projected, **layout.extra},
         rows=layout.rows,
     )
     return FoundSite(_by_block(graph, site, place), place, branch.sum.value, branch.sum.stream, entering)
-
-
-_TAPS = ("output", "residual", "input", "layer_input")
 
 
 def _by_block(graph: Graph, site: Site, place: Place) -> Site:
@@ -147,63 +140,39 @@ def _by_block(graph: Graph, site: Site, place: Place) -> Site:
     """
     if place.within is None or not place.whole:
         return site
-    taps = {}
+    is_below = graph.record.is_below
+    by_block = {}
     for role in _TAPS:
         tap = getattr(site, role)
         if tap is None or not f"{tap.module}.".startswith(f"{place.path}."):
             continue
-        call = next(c for c in graph.calls if c.path == tap.module and c.nth == tap.call)
-        block = next(
-            c
-            for c in graph.calls
-            if c.path == place.path and graph.record.is_below(call.index, c.index, strictly=False)
-        )
-        if (
-            sum(
-                c.path == tap.module and graph.record.is_below(c.index, block.index, strictly=False)
-                for c in graph.calls
-            )
-            > 1
-        ):
+        calls = [c for c in graph.calls if c.path == tap.module]
+        call = next(c.index for c in calls if c.nth == tap.call)
+        blocks = (c for c in graph.calls if c.path == place.path)
+        block = next(c for c in blocks if is_below(call, c.index, strictly=False))
+        if sum(is_below(c.index, block.index, strictly=False) for c in calls) > 1:
             return site
-        taps[role] = dataclasses.replace(tap, call=block.nth)
-    return dataclasses.replace(site, **taps, extra={**site.extra, "within": place.within})
-
-
-def _entering_tap(graph: Graph, entering: int, place: Place, before: int) -> Tap | None:
-    """Where the stream that enters the layer is first seen inside the block, else at its edge."""
-    everywhere = [o for o in taps.occurrences(graph, graph.same_content(entering)) if o.tick < before]
-    strictly = taps.inside(graph, everywhere, place)
-    if strictly:
-        return strictly[0].tap
-    at_edge = [o for o in everywhere if place.whole and o.call == place.call and o.tap.end == "input"]
-    chosen = at_edge or everywhere[-1:]
-    return chosen[0].tap if chosen else None
+        by_block[role] = dataclasses.replace(tap, call=block.nth)
+    return dataclasses.replace(site, **by_block, extra={**site.extra, "within": place.within})
 
 
 def _once(sums: ResidualSums, sites: list[FoundSite]) -> list[FoundSite]:
-    """The sites of a layer, one for all calls of the modules that it passes, unless one call is fed by another."""
+    """The sites of a layer, numbered: one for all calls of a module, unless one call is fed by another."""
     kept: list[FoundSite] = []
     for found in sites:
         carried = sums.carried(found.stream)
         if not any(_any_call(f.site) == _any_call(found.site) and f.total not in carried for f in kept):
+            index = sum(f.site.kind == found.site.kind for f in kept)
+            found.site = dataclasses.replace(found.site, index=index)
             kept.append(found)
     return kept
 
 
 def _any_call(site: Site) -> Site:
-    """A site as it is for every call of its modules."""
-    taps = {role: getattr(site, role) for role in _TAPS}
-    return dataclasses.replace(
-        site, **{r: dataclasses.replace(tap, call=0) for r, tap in taps.items() if tap is not None}
-    )
-
-
-def _number(sites: list[FoundSite]) -> None:
-    seen: collections.Counter[str] = collections.Counter()
-    for found in sites:
-        found.site = dataclasses.replace(found.site, index=seen[found.site.kind])
-        seen[found.site.kind] += 1
+    """A site without its number and without the numbers of the calls at its taps."""
+    present = {role: tap for role in _TAPS if (tap := getattr(site, role)) is not None}
+    first_calls = {role: dataclasses.replace(tap, call=0) for role, tap in present.items()}
+    return dataclasses.replace(site, index=0, **first_calls)
 
 
 def _block_site(sums: ResidualSums, axes: Axes, sites: list[FoundSite]) -> FoundSite | None:
@@ -226,6 +195,8 @@ def _block_site(sums: ResidualSums, axes: Axes, sites: list[FoundSite]) -> Found
     if tap is None:
         return None
     layout = axes.layout(f"{first.site.block or '(root)'} (layer)", stream, last.total, width=last.site.width)
+    layer_input = first.site.layer_input
+    within = {"within": last.site.extra["within"]} if "within" in last.site.extra else {}
     site = Site(
         stack=first.site.stack,
         layer=first.site.layer,
@@ -233,10 +204,10 @@ def _block_site(sums: ResidualSums, axes: Axes, sites: list[FoundSite]) -> Found
         block=first.site.block,
         output=tap,
         width=layout.width,
-        residual=first.site.layer_input,
-        input=first.site.layer_input,
-        layer_input=first.site.layer_input,
-        extra={**layout.extra, **{k: v for k, v in last.site.extra.items() if k == "within"}},
+        residual=layer_input,
+        input=layer_input,
+        layer_input=layer_input,
+        extra={**layout.extra, **within},
         rows=layout.rows,
     )
     return FoundSite(site, first.place, stream, first.entering, first.entering)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 
 from graftwork.sites.discovery import ops
 from graftwork.sites.discovery.graph import Graph
 from graftwork.sites.discovery.sums import ResidualSum, ResidualSums
 from graftwork.sites.site import Kind
 
-_ATTENDS = ("attention", "cross_attention")
+ATTENTIONS = ("attention", "cross_attention")
 
 
 @dataclasses.dataclass(slots=True)
 class Branch:
-    """One addend of a residual sum: a site to be, if it is kept."""
+    """One addend of a residual sum: it becomes a site if it is kept."""
 
     sum: ResidualSum
     value: int
@@ -31,27 +32,21 @@ def find_branches(sums: ResidualSums) -> list[Branch]:
     graph = sums.graph
     branches = []
     for one in sums.found.values():
-        for y in addends(sums, one):
-            kind = branch_kind(graph, one, y)
+        for y in _addends(sums, one, one.branch):
+            kind = _kind(graph, one, y)
             if kind != "feed_forward" or _has_weights(graph, one, y):
                 branches.append(Branch(one, y, kind))
-    by_sum = collections.defaultdict(list)
     nested_by_head = collections.defaultdict(list)
     for branch in branches:
-        by_sum[branch.sum.value].append(branch)
         if branch.sum.inside:
             nested_by_head[branch.sum.head].append(branch)
     returned = sums.returned()
     kept = []
     for branch in branches:
-        own_chain = bool(sums.found[branch.sum.head].inside)  # not a side road of the chain around it
-        if branch.sum.value not in returned and not own_chain:
-            continue
-        if branch.sum.inside:
-            family = nested_by_head[branch.sum.head]
-            if len({b.sum.value for b in family}) >= 2 and any(b.kind in _ATTENDS for b in family):
-                kept.append(branch)
-        else:
+        own_chain = bool(sums.found[branch.sum.head].inside)  # not on a side path of the chain around it
+        family = nested_by_head[branch.sum.head]
+        own_stack = len({b.sum.value for b in family}) >= 2 and any(b.kind in ATTENTIONS for b in family)
+        if (branch.sum.value in returned or own_chain) and (own_stack or not branch.sum.inside):
             kept.append(branch)
     surrounding = {outer for branch in kept for outer in branch.sum.inside}
     for branch in kept:
@@ -61,36 +56,31 @@ def find_branches(sums: ResidualSums) -> list[Branch]:
 
 
 def settle_kinds(layer: list[Branch]) -> None:
-    """Settles what only the other branches of a layer tell: a feed-forward with a small convolution inside.
+    """Correct the kind of a feed-forward with a small convolution inside, which only the rest of its layer shows.
 
-    A branch that mixes positions without attention, after attention in a layer with no other feed-forward, is one.
+    It is the one branch that mixes positions without attention, the last of a layer with no other feed-forward.
     """
     kinds = [branch.kind for branch in layer]
     if "feed_forward" not in kinds and kinds.count("mixer") == 1 and kinds.index("mixer") == len(kinds) - 1 > 0:
         layer[-1].kind = "feed_forward"
 
 
-def addends(sums: ResidualSums, one: ResidualSum) -> list[int]:
-    """The branch operand of a sum, in parts where it is itself a sum of branches made in the same module call."""
+def _addends(sums: ResidualSums, one: ResidualSum, y: int) -> list[int]:
+    """A branch operand of a sum, in parts where it is itself a sum of branches made in the same module call."""
     graph = sums.graph
     open_calls = graph.values[one.value].calls
-
-    def split(y: int) -> list[int]:
-        path = graph.path(y)
-        for i in path:
-            if any(graph.calls[c].depth >= len(open_calls) for c in graph.values[i].returned_by):
-                return [y]
-        inner = graph.values[path[-1]]
-        active = graph.active_inputs(inner.index)
-        is_inner_sum = inner.op == "add" and inner.index not in sums.found and inner.calls == open_calls
-        if is_inner_sum and len(active) == 2 and all(graph.depends(j, one.origin) for j in active):
-            return [*split(active[0]), *split(active[1])]
+    path = graph.path(y)
+    if any(graph.calls[c].depth >= len(open_calls) for i in path for c in graph.values[i].returned_by):
         return [y]
+    inner = graph.values[path[-1]]
+    active = graph.active_inputs(inner.index)
+    is_inner_sum = inner.op == "add" and inner.index not in sums.found and inner.calls == open_calls
+    if is_inner_sum and len(active) == 2 and all(graph.depends(j, one.origin) for j in active):
+        return [*_addends(sums, one, active[0]), *_addends(sums, one, active[1])]
+    return [y]
 
-    return split(one.branch)
 
-
-def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
+def _kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
     """What a branch does, from the operations between the stream and the sum; a class name is the last resort."""
     values = graph.values
     body = graph.between(one.origin, branch)
@@ -115,11 +105,9 @@ def branch_kind(graph: Graph, one: ResidualSum, branch: int) -> Kind:
                 mixes = True
         elif value.op in ops.SAMPLING:  # deformable attention reads a few points of a map
             samples_other |= bool(active) and not graph.depends(active[0], one.origin)
-        elif value.op in ops.POSITION_MIXING or value.op in ops.POOLINGS:
-            mixes = True
         elif value.op in ops.CONVOLUTIONS:
             mixes |= kernel_size(graph, i) > 1
-        elif _takes_three(graph, i):
+        elif value.op in ops.POSITION_MIXING or value.op in ops.POOLINGS or _takes_three(graph, i):
             mixes = True
     if crosses:
         return "cross_attention"
@@ -142,7 +130,7 @@ def is_softmax(graph: Graph, index: int) -> bool:
 
 
 def is_attention_kernel(graph: Graph, index: int) -> bool:
-    """Whether an unknown operation takes queries, keys and values, and says so in its name."""
+    """Whether an unknown operation takes queries, keys and values, and has attention in its name."""
     named = any(part in graph.values[index].op.lower() for part in ("attn", "attention"))
     return named and _takes_three(graph, index)
 
@@ -159,18 +147,12 @@ def _has_weights(graph: Graph, one: ResidualSum, branch: int) -> bool:
 
 def kernel_size(graph: Graph, convolution: int) -> int:
     """The number of points that a convolution's kernel covers."""
-    for j in graph.values[convolution].inputs:
-        weight = graph.values[j]
-        if not graph.active[j] and len(weight.shape) >= 3:
-            size = 1
-            for length in weight.shape[2:]:
-                size *= int(length)
-            return size
-    return 1
+    inputs = [graph.values[j] for j in graph.values[convolution].inputs if not graph.active[j]]
+    return next((math.prod(weight.shape[2:]) for weight in inputs if len(weight.shape) >= 3), 1)
 
 
 def _named_attention(graph: Graph, one: ResidualSum, body: list[int]) -> bool:
-    """Whether maps of the branch run in a module that is called an attention."""
+    """Whether weighted maps of the branch run in a module whose class is named an attention."""
     open_calls = graph.values[one.value].calls
     maps = [graph.values[i].calls for i in body if graph.is_map(i)]
     returned = {c for i in body for c in graph.values[i].returned_by if c not in open_calls}

@@ -1,15 +1,15 @@
-"""Sites of kind ``convolution``: at the output of every two-dimensional convolution that looks around itself.
+"""Sites of kind ``convolution``: at the output of every two-dimensional convolution whose windows overlap.
 
-An adapter beside a convolution corrects the convolution, whatever the network adds up; so these sites are there in a
-network without a single residual sum too. Pointwise and grouped ones are no such sites, nor are those whose windows do
-not overlap (patches, poolings made of weights), and nor is a lone first one: that is how transformers take images in.
+An adapter there corrects the convolution, whatever residual sums the network has; so these sites exist in a network without
+any. There is none at a pointwise or a grouped convolution, nor at one whose windows do not overlap (patches, poolings made of
+weights), nor at the first one where it is the only one: that is how transformers take images in.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -17,19 +17,18 @@ from torch import nn
 from graftwork.sites.discovery.axes import Axes
 from graftwork.sites.discovery.graph import Graph
 from graftwork.sites.discovery.layers import Place, list_children_of
-from graftwork.sites.discovery.values import Call, Passing
+from graftwork.sites.discovery.values import Call
 from graftwork.sites.site import Site, Tap
-
-KIND = "convolution"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """One call of a convolution: what goes in and comes out, and whether no other lies before it."""
+    """One call of a convolution: the values that go in and come out, and whether no other convolution is before it."""
 
     call: Call
-    taken: Passing
-    returned: Passing
+    convolution: nn.Conv2d
+    taken: int
+    returned: int
     first: bool
 
 
@@ -38,38 +37,36 @@ def convolution_sites(graph: Graph, axes: Axes, places: Sequence[Place]) -> list
 
     One inside a block that has a residual sum belongs to that block's layer. Outside of them the child of the outermost
     list around it is its layer, and where there is no list each convolution is one, numbered inside its parent.
-
-    Args:
-        graph: The graph of the run.
-        axes: What the dimensions of its values hold.
-        places: The blocks with a residual sum.
+    ``places`` are the blocks with a residual sum.
     """
     found = _overlapping(graph)
     if all(one.first for one in found):
         return []
-    known = {place.stack for place in places}
     homes = [_home(graph, one.call, places) for one in found]
-    layers = _layers(homes, known)
+    known = {place.stack for place in places}  # their layers have numbers; other layers are counted as they run
+    in_order: dict[str, dict[tuple[str, int], int]] = collections.defaultdict(dict)
     seen: collections.Counter[tuple[str, int]] = collections.Counter()
     sites = []
-    for one, (stack, _, block, _), layer in zip(found, homes, layers, strict=True):
+    for one, (stack, layer, block, nth) in zip(found, homes, strict=True):
+        counted = in_order[stack].setdefault((block, nth), len(in_order[stack]))
+        layer = layer if stack in known and layer >= 0 else counted
         sites.append(_site(graph, axes, one, stack, layer, block, seen[stack, layer]))
         seen[stack, layer] += 1
     return sites
 
 
 def is_site(module: nn.Module) -> bool:
-    """Whether a module is a convolution that an adapter can stand beside: over images, dense, its windows overlapping."""
+    """Whether a module is a convolution that is a site: over images, dense, its windows overlapping."""
     if not isinstance(module, nn.Conv2d) or module.groups != 1:
         return False
     return any(size > step for size, step in zip(module.kernel_size, module.stride, strict=True))
 
 
 def facts_of(convolution: nn.Conv2d) -> dict[str, Any]:
-    """What a site says of its convolution, sizes as ``[height, width]``.
+    """The facts of a convolution for its site's ``extra``, sizes as ``[height, width]``.
 
-    ``margins`` are ``[left, right, top, bottom]`` by which the input has to be padded (where negative: cropped) for its
-    positions to be the middles of the windows: where the convolution and a pointwise one of its stride see the same.
+    ``margins`` are ``[left, right, top, bottom]`` by which the input has to be padded (where negative: cropped) so that its
+    positions are the middles of the windows: a pointwise convolution of the same stride then sees the same positions.
     """
     margins: list[int] = []
     sides = convolution._reversed_padding_repeated_twice  # left, right, top, bottom
@@ -93,14 +90,15 @@ def _overlapping(graph: Graph) -> list[_Found]:
     for call in graph.calls:
         if not isinstance(call.module, nn.Conv2d):
             continue
-        taken = next((p for p in call.inputs if p.reachable and graph.active[p.value]), None)
-        returned = next((p for p in call.outputs if p.reachable and p.slot is None), None)
+        taken = next((p.value for p in call.inputs if p.reachable and graph.active[p.value]), None)
+        returned = next((p.value for p in call.outputs if p.reachable and p.slot is None), None)
         if taken is None or returned is None:
             continue
-        again = any(f.call.path == call.path and not graph.depends(taken.value, f.returned.value) for f in found)
+        again = any(f.call.path == call.path and not graph.depends(taken, f.returned) for f in found)
         if is_site(call.module) and not again:  # one set of adapters for all calls, unless one is fed by another
-            found.append(_Found(call, taken, returned, not any(graph.depends(taken.value, v) for v in before)))
-        before.append(returned.value)
+            is_first = not any(graph.depends(taken, v) for v in before)
+            found.append(_Found(call, call.module, taken, returned, is_first))
+        before.append(returned)
     return found
 
 
@@ -112,43 +110,28 @@ def _home(graph: Graph, call: Call, places: Sequence[Place]) -> tuple[str, int, 
         return place.stack, place.layer, place.path, 0
     lists = list_children_of(call.path)
     if lists:
-        stack, layer, path = lists[0]
-        return stack, layer, path, 0
+        return *lists[0], 0
     parent = call.path.rpartition(".")[0]
     return parent, -1, parent, call.index
 
 
-def _layers(homes: Sequence[tuple[str, int, str, int]], known: Collection[str]) -> list[int]:
-    """The layers' numbers: as they are in the stacks of residual blocks, else in order of execution."""
-    in_order: dict[str, dict[tuple[str, int], int]] = collections.defaultdict(dict)
-    for stack, _, block, nth in homes:
-        in_order[stack].setdefault((block, nth), len(in_order[stack]))
-    return [
-        layer if stack in known and layer >= 0 else in_order[stack][block, nth] for stack, layer, block, nth in homes
-    ]
-
-
 def _site(graph: Graph, axes: Axes, one: _Found, stack: str, layer: int, block: str, index: int) -> Site:
-    call, convolution = one.call, one.call.module
-    assert isinstance(convolution, nn.Conv2d)
-    assert one.taken.slot is not None
-    facts = facts_of(convolution)
+    facts = facts_of(one.convolution)
     if one.first:
         facts["first"] = True
-    shapes = graph.values[one.taken.value].shape, graph.values[one.returned.value].shape
-    if not _met(facts, *shapes):
+    if not _met(facts, graph.values[one.taken].shape, graph.values[one.returned].shape):
         del facts["margins"]
     return Site(
         stack=stack,
         layer=layer,
         kind="convolution",
         block=block,
-        output=Tap(call.path, "output", None, call.nth),
-        width=convolution.out_channels,
-        input=Tap(call.path, "input", one.taken.slot, call.nth),
+        output=Tap(one.call.path, "output", None, one.call.nth),
+        width=one.convolution.out_channels,
+        input=one.call.input_tap(one.taken),
         index=index,
         extra=facts,
-        rows=axes.rows(one.returned.value),
+        rows=axes.rows(one.returned),
     )
 
 

@@ -1,7 +1,7 @@
-"""The attentions and feed-forwards that ran, and whether each lies in the branch of a site.
+"""The attentions and feed-forwards that ran, and whether each is in the branch of a site.
 
-An attention is a fused kernel, or a softmax that weighs other activations. A feed-forward is a map of what a non-linearity
-makes of another map, at each position by itself.
+An attention is a fused kernel, or a softmax that weighs other activations. A feed-forward is a weighted map, a non-linearity
+and another weighted map, at each position by itself.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Operation:
         value: Index of the value that it makes: attended, or projected back; of hand-written attention the weights.
         path: Dotted path of the innermost module that it ran in.
         block: Dotted path of the innermost child of a list around it that is a layer; ``""`` where there is none.
-        covered: Whether it lies in the branch of a site.
-        leaves: Whether what its block returns was made from it, and has the shape of what the block took: one that
+        covered: Whether it is in the branch of a site.
+        leaves: Whether what its block returns was made from it, and has the shape of what the block took: a block that
             merges positions or changes the width has no stream to add to.
     """
 
@@ -45,15 +45,15 @@ class Operation:
 
     @property
     def lost(self) -> bool:
-        """Whether a layer has it and no site does: an adapter at every site would pass it by."""
+        """Whether it is in a layer and in no site: adapters at every site would miss it."""
         return bool(self.block) and not self.covered and self.leaves
 
 
 def operations(findings: Findings) -> list[Operation]:
     """Every attention and every feed-forward of a run, in order.
 
-    Attention counts in the child of any list, a feed-forward in layers that hold sites or whose like do: elsewhere small
-    networks are heads, stems, projections between stacks, encodings of positions.
+    Attention counts in the child of any list, a feed-forward only in a list with sites: elsewhere small networks are heads,
+    stems, projections between stacks, encodings of positions.
     """
     graph = findings.graph
     sites = [found for found in findings.sites if found.site.kind != "layer"]
@@ -71,7 +71,7 @@ def operations(findings: Findings) -> list[Operation]:
         children = [child for stack, _, child in list_children_of(path) if i in attentions or stack in stacks]
         block = children[-1] if children else ""
         if i in feed_forwards and any(layer.startswith(f"{block}.") for layer in layers):
-            block = ""  # beside a stage's layers
+            block = ""  # next to the layers of a stage
         is_covered = i in covered or (path, graph.values[i].op) in modules or path in convolutions
         kind: Literal["attention", "feed_forward"] = "attention" if i in attentions else "feed_forward"
         found.append(Operation(kind, i, path, block, is_covered, _leaves(graph, i, block)))
@@ -83,7 +83,7 @@ def _path(graph: Graph, value: int) -> str:
 
 
 def in_branches(graph: Graph, sites: Collection[FoundSite]) -> set[int]:
-    """What was computed between the streams and the sums of sites, inside their blocks or from their streams."""
+    """The values computed between the streams and the sums of sites, inside their blocks or from their streams."""
     found: set[int] = set()
     for site in sites:
         before = graph.ancestors[site.stream] | 1 << site.stream
@@ -113,7 +113,7 @@ def _attentions(graph: Graph) -> set[int]:
         elif is_softmax(graph, i):
             softmaxes[i] = value.calls
         elif value.op in ops.PRODUCTS and len(active) > 1:
-            # weights that are masked or mixed before they weigh are so where they were made
+            # weights may be masked or mixed before they weigh, in the call that made them
             found |= {s for s, calls in softmaxes.items() if calls == value.calls and graph.depends(i, s)}
             found |= softmaxes.keys() & {graph.source(j) for j in active}
         elif value.op == "mul" and len(active) == 2 and any(_is_sampled(graph, j) for j in active):
@@ -135,7 +135,7 @@ def _is_sampled(graph: Graph, index: int) -> bool:
 
 
 def _feed_forwards(graph: Graph, covered: Collection[int], totals: Collection[int]) -> set[int]:
-    """Maps at each position of what a non-linearity made of another one, both in branches or both in none."""
+    """Maps at each position of a non-linearity of another such map, both in branches or both in none."""
     straight: dict[int, set[int]] = {}  # for each value the maps that it comes from with no work in between
     bent: dict[int, set[int]] = {}  # and those with a non-linearity in between
     found = set()
@@ -157,7 +157,7 @@ def _feed_forwards(graph: Graph, covered: Collection[int], totals: Collection[in
 
 
 def _is_only_a_factor(graph: Graph, index: int) -> bool:
-    """Whether all that is made of a value multiplies a larger one, as squeeze-and-excitation does: it is added to nothing."""
+    """Whether a value is only a factor of larger ones and added to none, as in squeeze-and-excitation."""
     waiting, factors = [index], 0
     while waiting:
         i = waiting.pop()
@@ -193,29 +193,23 @@ def keeps_shape(graph: Graph, call: Call) -> bool:
     return any(graph.values[p.value].shape in taken for p in call.outputs if graph.active[p.value])
 
 
-def unreached(model: torch.nn.Module, findings: Sequence[Findings], told: Sequence[str] = ()) -> list[str]:
-    """The layers with attention, by the name of its class, that no run called.
+def unreached(model: torch.nn.Module, findings: Sequence[Findings], left_out: Sequence[str]) -> list[str]:
+    """The dotted paths of the layers with a class named attention that no run called; of the list where it has no others.
 
-    Args:
-        model: The model.
-        findings: What its runs showed.
-        told: Parts of the model that are known to be left out.
-
-    Returns:
-        Their dotted paths; that of the list where it holds no others.
+    ``left_out`` are parts of the model that are not looked at.
     """
     ran = {call.path for one in findings for call in one.graph.calls}
-    ran |= {path.rpartition(".")[0] for path in ran}  # of blocks that are never called the parts are
+    ran |= {path.rpartition(".")[0] for path in ran}  # blocks that are never called themselves, if their parts are
     missed: dict[str, list[str]] = {}
     for path, module in model.named_modules():
-        outer = any(path.startswith(f"{other}.") for layers in missed.values() for other in layers)
-        if not is_list_child(path) or path in ran or outer or any(f"{path}.".startswith(f"{part}.") for part in told):
+        known = [*left_out, *(other for layers in missed.values() for other in layers)]
+        if not is_list_child(path) or path in ran or any(f"{path}.".startswith(f"{outer}.") for outer in known):
             continue
         if any(name.startswith(f"{path}.") for name in ran):
             continue
         if any("attention" in type(part).__name__.lower() for part in module.modules()):
             missed.setdefault(path.rpartition(".")[0], []).append(path)
-    whole = {
-        stack for stack, layers in missed.items() if len(layers) == len(list(model.get_submodule(stack).children()))
-    }
-    return [path for stack, layers in missed.items() for path in ([stack] if stack in whole else layers)]
+    for stack, layers in missed.items():
+        if len(layers) == len(list(model.get_submodule(stack).children())):
+            missed[stack] = [stack]
+    return [path for layers in missed.values() for path in layers]

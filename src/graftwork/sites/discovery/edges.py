@@ -1,4 +1,4 @@
-"""The sites at the two ends of a stack of layers: what feeds it, and the projection behind it."""
+"""The sites at the two ends of a stack of layers: what feeds it, and the output projection after it."""
 
 from __future__ import annotations
 
@@ -28,23 +28,13 @@ def embedding_sites(model: torch.nn.Module, findings: Findings, prefix: str) -> 
             continue
         tap, value = tap_and_value
         layout = findings.axes.layout(f"{tap.module} (embedding)", value, first.entering)
-        sites.append(
-            Site(
-                stack=stack,
-                layer=first.site.layer,
-                kind="embedding",
-                block=tap.module,
-                output=tap,
-                width=layout.width,
-                extra=layout.extra,
-                rows=layout.rows,
-            )
-        )
+        facts = layout._asdict()
+        sites.append(Site(stack, first.site.layer, kind="embedding", block=tap.module, output=tap, **facts))
     return sites
 
 
 def _continues(findings: Findings, first: FoundSite) -> bool:
-    """Whether the stream comes out of a layer of another stack, with no more than a shape change in between."""
+    """Whether the stream comes out of a layer of another stack, and no tokens were embedded on the way."""
     graph = findings.graph
     others = [f.total for f in findings.sites if f.site.stack != first.site.stack and f.total < first.entering]
     embedded = [v.index for v in graph.values if v.op == "embedding" and v.index < first.entering]
@@ -53,42 +43,42 @@ def _continues(findings: Findings, first: FoundSite) -> bool:
 
 
 def _producer(graph: Graph, first: FoundSite, prefix: str) -> tuple[Tap, int] | None:
-    base_depth = prefix.count(".")
     for i in graph.path(first.entering):
         candidates = []
-        for order, c in enumerate(graph.values[i].returned_by):
+        for c in reversed(graph.values[i].returned_by):
             call = graph.calls[c]
-            below_base = call.path.startswith(prefix) and call.path.count(".") >= base_depth and call.path != ""
-            slot = next((p.slot for p in call.outputs if p.value == i and p.reachable), "")
-            if below_base and slot != "" and not graph.record.is_below(first.place.call, c, strictly=False):
-                candidates.append((call.depth, -order, Tap(call.path, "output", slot, call.nth)))
+            in_base = call.path != "" and call.path.startswith(prefix)
+            if (
+                in_base
+                and not graph.record.is_below(first.place.call, c, strictly=False)
+                and (tap := call.output_tap(i))
+            ):
+                candidates.append((call.depth, tap))
         if candidates:
-            return min(candidates, key=lambda candidate: candidate[:2])[2], i
+            return min(candidates, key=lambda candidate: candidate[0])[1], i
     return None
 
 
 def _token_embedding(model: torch.nn.Module, graph: Graph, first: FoundSite) -> tuple[Tap, int] | None:
-    embeddings = _ask(model, "get_input_embeddings")
-    path = next((name for name, module in model.named_modules() if module is embeddings), None)
-    for call in graph.calls:
-        if call.path == path and path:
-            for p in call.outputs:
-                if p.reachable and graph.depends(first.entering, p.value):
-                    return Tap(path, "output", p.slot, call.nth), p.value
+    path = _path_of(model, _named_by(model, "get_input_embeddings"))
+    for call in graph.calls if path else ():
+        for p in call.outputs if call.path == path else ():
+            if p.reachable and graph.depends(first.entering, p.value):
+                return Tap(call.path, "output", p.slot, call.nth), p.value
     return None
 
 
 def output_projection_sites(model: torch.nn.Module, findings: Findings) -> list[Site]:
     """The model's projection to its vocabulary, if it has one and ran it: where its input can be read."""
     graph = findings.graph
-    projection = _ask(model, "get_output_embeddings")
-    path = next((name for name, module in model.named_modules() if module is projection), None)
-    for call in graph.calls if projection is not None and path else ():
-        taken = next((p for p in call.inputs if p.reachable and p.slot is not None and graph.active[p.value]), None)
+    projection = _named_by(model, "get_output_embeddings")
+    path = _path_of(model, projection)
+    for call in graph.calls if path else ():
+        taken = next((p for p in call.inputs if p.reachable and graph.active[p.value]), None)
         if call.path != path or taken is None:
             continue
         feeding = [f for f in findings.sites if f.total <= taken.value and graph.depends(taken.value, f.total)]
-        embeddings = _ask(model, "get_input_embeddings")
+        embeddings = _named_by(model, "get_input_embeddings")
         weight = getattr(projection, "weight", None)
         tied = weight is not None and getattr(embeddings, "weight", None) is weight
         return [
@@ -106,10 +96,14 @@ def output_projection_sites(model: torch.nn.Module, findings: Findings) -> list[
     return []
 
 
-def _ask(model: torch.nn.Module, method: str) -> torch.nn.Module | None:
+def _named_by(model: torch.nn.Module, method: str) -> torch.nn.Module | None:
     """A module that transformers models can name; those that cannot raise, in several ways."""
     try:
         module = getattr(model, method)()
     except Exception:
         return None
     return module if isinstance(module, torch.nn.Module) else None
+
+
+def _path_of(model: torch.nn.Module, part: torch.nn.Module | None) -> str | None:
+    return next((name for name, module in model.named_modules() if module is part), None)

@@ -1,9 +1,10 @@
-"""Small inputs to run a model on once: the caller's, or made from the model's configuration."""
+"""Small inputs to run a model on: the caller's, or made from the model's configuration."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,8 +15,9 @@ from graftwork.errors import SiteError
 BATCH, LENGTH = 2, 12
 # Sides of images to try where nothing says the size: a network that ends in a linear layer may take one size alone.
 _IMAGE_SIZES = (32, 28, 64, 96, 224)
-# Arguments that hold a modality of their own: a model may take any of them, alone or together.
-_MODALITIES = ("input_ids", "inputs", "pixel_values", "pixel_values_videos", "input_features", "input_values")
+# Arguments that are modalities: a model may take any of them, alone or together.
+_MODALITIES = ("input_ids", "pixel_values", "pixel_values_videos", "input_features", "input_values")
+_AUDIO = ("audio_config", "audio_encoder", "encoder_config", "encoder")  # names of the part of a configuration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +29,15 @@ class Run:
     entry: str = ""
 
     def __str__(self) -> str:
-        given = [_describe(value) for value in self.args]
-        given += [f"{name}={_describe(value)}" for name, value in self.kwargs.items()]
-        return f"{self.entry or 'the model'}({', '.join(given)})"
+        arguments = [_describe(value) for value in self.args]
+        arguments += [f"{name}={_describe(value)}" for name, value in self.kwargs.items()]
+        return f"{self.entry or 'the model'}({', '.join(arguments)})"
 
 
 def _describe(value: Any) -> str:
-    return (
-        f"{list(value.shape)} {value.dtype}".replace("torch.", "") if isinstance(value, torch.Tensor) else repr(value)
-    )
+    if isinstance(value, torch.Tensor):
+        return f"{list(value.shape)} {value.dtype}".replace("torch.", "")
+    return repr(value)
 
 
 def runs_to_try(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tuple[Any, ...] | None) -> list[Run]:
@@ -55,12 +57,11 @@ def runs_to_try(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tupl
         return [Run(args=(features,))]
     made = inputs_for(model)
     if not made:
-        images = _images(model)
-        if images:
+        if images := _images(model):
             return images
         raise SiteError(
-            f"no inputs can be made for a {type(model).__name__}: it has no configuration that says what it takes; "
-            "pass example_inputs=, a mapping of keyword arguments or a tuple of positional ones, as small as it takes"
+            f"no inputs can be made for a {type(model).__name__}: it has no configuration that shows its inputs; "
+            "pass example_inputs=, a mapping of keyword arguments or a tuple of positional ones, as small as possible"
         )
     runs = [Run(kwargs=made)]
     modalities = [name for name in made if name in _MODALITIES]
@@ -77,13 +78,13 @@ def runs_to_try(model: torch.nn.Module, example_inputs: Mapping[str, Any] | tupl
 def _images(model: torch.nn.Module) -> list[Run]:
     """Images of the usual sizes for a module without a configuration, with the channels that its convolutions take.
 
-    Those of the first, else the fewest: modules need not be registered in the order in which they run.
+    These are the channels of the first convolution, then the fewest: modules need not be registered as they run.
     """
-    taken = [m.in_channels for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
-    if not taken or getattr(model, "config", None) is not None:
+    channels = [m.in_channels for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    if not channels or getattr(model, "config", None) is not None:
         return []
     with torch.device("cpu"):
-        shapes = [(BATCH, n, size, size) for n in dict.fromkeys((taken[0], min(taken))) for size in _IMAGE_SIZES]
+        shapes = [(BATCH, n, size, size) for n in dict.fromkeys((channels[0], min(channels))) for size in _IMAGE_SIZES]
         return [Run(args=(_cast(torch.zeros(shape), model),)) for shape in shapes]
 
 
@@ -95,27 +96,25 @@ def runs_of_parts(model: torch.nn.Module, reached: frozenset[str]) -> Iterator[R
         module = model.get_submodule(path)
         if not path or path in reached or any(path.startswith(f"{other}.") for other in taken):
             continue
-        if not hasattr(module, "main_input_name") and not _is_bare_tower(path, module, configured):
-            continue
-        if any(name.startswith(f"{path}.") for name in reached):
-            continue
-        taken.append(path)
-        yield Run(kwargs=inputs_for(module), entry=path)
+        is_model = hasattr(module, "main_input_name") or _is_bare_tower(path, module, configured)
+        if is_model and not any(name.startswith(f"{path}.") for name in reached):
+            taken.append(path)
+            yield Run(kwargs=inputs_for(module), entry=path)
 
 
 def _is_bare_tower(path: str, module: torch.nn.Module, configured: Mapping[str, Any]) -> bool:
     """Whether a plain module is a model all the same, as CLIP's towers are in transformers 4.
 
-    It takes a modality, as embeddings do; but those share the configuration of what they are in.
+    It takes a modality, as embeddings do; but embeddings share the configuration of the module they are in.
     """
     around = max((other for other in configured if other == "" or path.startswith(f"{other}.")), key=len, default=None)
     is_own = hasattr(module.config, "to_dict") and (around is None or configured[around] is not module.config)
     taken = inspect.signature(module.forward).parameters
-    return is_own and any(name in taken for name in _MODALITIES if name != "inputs")  # many a helper has "inputs"
+    return is_own and any(name in taken for name in _MODALITIES)
 
 
 def inputs_for(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Keyword arguments for a model with a configuration, by the names its forward pass takes; empty if it has none."""
+    """Keyword arguments for a model with a configuration, by the names of its forward's arguments; else an empty dict."""
     with torch.device("cpu"):  # with numbers, even inside the `with torch.device("meta")` that a model is built in
         return _inputs_for(model)
 
@@ -124,29 +123,22 @@ def _inputs_for(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     config = getattr(model, "config", None)
     if config is None:
         return {}
-    unwrap = getattr(model, "get_base_model", None)  # peft's wrappers take anything and hand it on
+    unwrap = getattr(model, "get_base_model", None)  # peft's wrappers take anything and pass it on
     names = list(inspect.signature((unwrap() if unwrap is not None else model).forward).parameters)
     if "grid_thw" in names:
         return {name: _cast(tensor, model) for name, tensor in _patches(names[0], config).items()}
-    main = getattr(model, "main_input_name", None)
     made: dict[str, torch.Tensor] = {}
     for name in (*_MODALITIES, "decoder_input_ids", "bbox"):
         if name not in names or (name == "decoder_input_ids" and not getattr(config, "is_encoder_decoder", False)):
             continue
-        if name == "inputs" and main != "inputs":
-            continue
         tensor = _make(name, config)
         if tensor is not None:
             made[name] = tensor
-        if name == "input_features" and tensor is not None and "input_features_mask" in names:
-            made["input_features_mask"] = torch.ones(BATCH, tensor.shape[-1 if _mels_first(config) else 1]).long()
-    if not made and isinstance(main, str) and main in names:
-        tensor = _make(main, config)
-        if tensor is not None:
-            made[main] = tensor
-    for name, given in (getattr(model, "dummy_inputs", None) or {}).items() if not made else ():
-        if name in names and isinstance(given, torch.Tensor):
-            made[name] = given
+            if name == "input_features" and "input_features_mask" in names:
+                made["input_features_mask"] = torch.ones(BATCH, tensor.shape[-1 if _mels_first(config) else 1]).long()
+    for name, dummy in (getattr(model, "dummy_inputs", None) or {}).items() if not made else ():
+        if name in names and isinstance(dummy, torch.Tensor):
+            made[name] = dummy
     return {name: _cast(tensor, model) for name, tensor in made.items()}
 
 
@@ -163,11 +155,11 @@ def _make(name: str, config: Any) -> torch.Tensor | None:
     if name == "pixel_values_videos":
         image = _image(_part(config, "vision_config"))
         frames = getattr(config, "frames_per_clip", None) or getattr(config, "num_frames", None)
-        return None if image is None or frames is None else image.unsqueeze(1).repeat(1, frames, 1, 1, 1)
+        return None if frames is None else image.unsqueeze(1).repeat(1, frames, 1, 1, 1)
     if name == "input_features":
         return _spectrogram(config)
     if name == "input_values":
-        return _waveform(_part(config, "audio_config", "audio_encoder", "encoder_config", "encoder"))
+        return _waveform(_part(config, *_AUDIO))
     if name == "bbox":
         return torch.zeros(BATCH, LENGTH, 4, dtype=torch.long)
     return None
@@ -190,7 +182,7 @@ def _tokens(config: Any) -> torch.Tensor | None:
     return ids
 
 
-def _image(config: Any) -> torch.Tensor | None:
+def _image(config: Any) -> torch.Tensor:
     size = getattr(config, "image_size", None)
     if isinstance(size, list | tuple) and len(size) >= 2:
         height, width = size[-2:]
@@ -208,23 +200,16 @@ def _image(config: Any) -> torch.Tensor | None:
 
 
 def _spectrogram(config: Any) -> torch.Tensor | None:
-    whisper_like = _mels_first(config)
-    config = _part(config, "audio_config", "audio_encoder", "encoder_config", "encoder")
-    if whisper_like:
-        return torch.rand(BATCH, config.num_mel_bins, 2 * config.max_source_positions)
-    size = next(
-        (
-            v
-            for n in ("input_feat_per_channel", "feature_projection_input_dim", "num_mel_bins", "input_dim")
-            if isinstance(v := getattr(config, n, None), int)
-        ),
-        None,
-    )
-    return None if size is None else torch.rand(BATCH, 64, size)
+    audio = _part(config, *_AUDIO)
+    if _mels_first(config):
+        return torch.rand(BATCH, audio.num_mel_bins, 2 * audio.max_source_positions)
+    names = ("input_feat_per_channel", "feature_projection_input_dim", "num_mel_bins", "input_dim")
+    sizes = [size for name in names if isinstance(size := getattr(audio, name, None), int)]
+    return torch.rand(BATCH, 64, sizes[0]) if sizes else None
 
 
 def _patches(name: str, config: Any) -> dict[str, torch.Tensor]:
-    """One image as rows of flattened patches, with its grid: what the vision towers of Qwen-VL and its kin take."""
+    """One image as rows of flattened patches, with its grid: the inputs of the vision towers of Qwen-VL and similar models."""
     channels = next((n for k in ("in_channels", "in_chans", "num_channels") if (n := getattr(config, k, None))), 3)
     side = 2 * getattr(config, "spatial_merge_size", 2)
     features = channels * getattr(config, "temporal_patch_size", 1) * getattr(config, "patch_size", 14) ** 2
@@ -233,7 +218,7 @@ def _patches(name: str, config: Any) -> dict[str, torch.Tensor]:
 
 def _mels_first(config: Any) -> bool:
     """Whether a spectrogram is of Whisper's form: mel bins first, and of one fixed length."""
-    config = _part(config, "audio_config", "audio_encoder", "encoder_config", "encoder")
+    config = _part(config, *_AUDIO)
     sizes = (getattr(config, "num_mel_bins", None), getattr(config, "max_source_positions", None))
     return all(isinstance(size, int) for size in sizes) and getattr(config, "input_feat_per_channel", None) is None
 
@@ -244,14 +229,11 @@ def _waveform(config: Any) -> torch.Tensor | None:
     strides = getattr(config, "conv_stride", None)
     if not isinstance(strides, list | tuple):
         return torch.rand(BATCH, 16000)
-    step = 1
-    for stride in strides:
-        step *= stride
-    return torch.rand(BATCH, step * 32)
+    return torch.rand(BATCH, math.prod(strides) * 32)
 
 
 def _sentence_features(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
-    """What a SentenceTransformer takes: one mapping of features, of the transformer it holds."""
+    """The input of a SentenceTransformer: one mapping of features, for the transformer inside it."""
     if not (isinstance(model, torch.nn.Sequential) and hasattr(model, "encode") and hasattr(model, "tokenize")):
         return None
     for module in model.modules():

@@ -1,28 +1,21 @@
 """Questions about a record: which values are activations, what a value carries, and what depends on what.
 
-Sets of ancestors are Python integers used as bit masks: bit ``i`` stands for value ``i``. A value's index is larger
-than those of all it was made from.
+Sets of ancestors are Python integers used as bit masks: bit ``i`` is value ``i``. A value's index is larger than those of
+all values that it was made from.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from graftwork.sites.discovery import ops
 from graftwork.sites.discovery.activity import activations
 from graftwork.sites.discovery.record import Record
-from graftwork.sites.discovery.values import Call, Value, is_list_child
+from graftwork.sites.discovery.values import Value, is_list_child
 
 _AVERAGES = ops.POOLINGS | {"mean"}
-
-
-class NormStep(NamedTuple):
-    """A value that a norm returned: the norm's call (`None` for a bare function) and the value it took."""
-
-    call: Call | None
-    taken: int
 
 
 class Graph:
@@ -32,10 +25,11 @@ class Graph:
         values: The values of the record.
         calls: The module calls of the record.
         users: For each value, the values made from it.
-        ancestors: For each value, all it depends on.
-        worked: For each value, the ancestors that some operation with work of its own lies behind (a product, a norm,
-            a non-linearity; not a view, a scale or an addition).
-        active: Whether a value is a float that depends on what the model was given, or what such a one was rounded to.
+        ancestors: For each value, all values it depends on.
+        worked: For each value, the ancestors that it depends on through an operation with work of its own (a product, a
+            norm, a non-linearity; not a view, a scale or an addition).
+        active: For each value, whether it is an activation: a float that depends on the model's inputs, or integers that
+            such a float was rounded to.
     """
 
     def __init__(self, record: Record) -> None:
@@ -48,30 +42,22 @@ class Graph:
         self._highways: dict[int, int] = {}
         self._paths: dict[int, tuple[int, ...]] = {}
         for value in self.values:
+            i, works = value.index, value.op not in ops.TRIVIAL
             for used in set(value.inputs):
-                self.users[used].append(value.index)
-        self._find_ancestors()
+                self.users[used].append(i)
+                with_used = self.ancestors[used] | 1 << used
+                self.ancestors[i] |= with_used
+                self.worked[i] |= with_used if works else self.worked[used]
         self.active = activations(self.values, self.calls)
         learned = self._learned_streams()
         if learned:
             self.active = activations(self.values, self.calls, learned)
-        self._paths.clear()
+            self._paths.clear()
         self._highways = self._find_highways()
         self._paths.clear()
 
-    def _find_ancestors(self) -> None:
-        for value in self.values:
-            every = through_work = 0
-            works = value.op not in ops.TRIVIAL
-            for used in value.inputs:
-                with_used = self.ancestors[used] | 1 << used
-                every |= with_used
-                through_work |= with_used if works else self.worked[used]
-            self.ancestors[value.index] = every
-            self.worked[value.index] = through_work
-
     def _learned_streams(self) -> set[int]:
-        """Learned queries to which work on themselves is added: the stream of a resampler, though the model is given none."""
+        """Learned queries to which work on themselves is added: the stream of a resampler, though it is no input."""
         found = set()
         for value in self.values:
             if value.op != "add" or len(value.inputs) != 2:
@@ -87,7 +73,7 @@ class Graph:
         return found
 
     def _of_a_parameter(self, index: int) -> list[int]:
-        """A value and those before it down to the parameter that it is, laid out and scaled; empty if it is none."""
+        """A value and those before it down to the parameter that it is, re-laid out and scaled; else an empty list."""
         value = self.values[index]
         if value.op not in ops.CARRYING | ops.SCALING or not value.is_float:
             return []
@@ -99,7 +85,7 @@ class Graph:
         return []
 
     def _find_highways(self) -> dict[int, int]:
-        """Of the products in ``g · x + h · y`` with gates `g` and `h` as wide as they: what each one carries."""
+        """What each product carries in ``g · x + h · y``, with gates `g` and `h` of the size of `x` and `y`."""
         found: dict[int, int] = {}
         for value in self.values:
             lanes = self.active_inputs(value.index)
@@ -125,13 +111,11 @@ class Graph:
         return bool((self.ancestors[index] | 1 << index) >> on & 1)
 
     def previous(self, index: int) -> int | None:
-        """The one activation that a value carries on, re-laid out, scaled, shifted or gated; `None` for real work."""
+        """The one activation that a value carries, re-laid out, scaled, shifted or gated; `None` for real work."""
         value = self.values[index]
         active = self.active_inputs(index)
-        if not active:
-            return None
         if value.op in ops.CARRYING:
-            return None if value.op == "where" and len(active) > 1 else active[0]
+            return active[0] if len(active) == 1 or (active and value.op != "where") else None
         if value.op in ops.SCALING or value.op in ("add", "sub"):
             if len(active) == 1:
                 return active[0]
@@ -140,7 +124,7 @@ class Graph:
         return None
 
     def _gated(self, value: Value, one: int, other: int) -> int | None:
-        """In ``x · g`` with a smaller `g` that was not made from `x` (that would be a norm), `x` is carried."""
+        """The larger factor of a product, where the smaller one is a gate and not made from it (that would be a norm)."""
         sizes = self.values[one].size, self.values[other].size
         if sizes[0] == sizes[1] or min(sizes) >= value.size:
             return None
@@ -150,7 +134,7 @@ class Graph:
     def is_map(self, index: int) -> bool:
         """Whether a value is a weighted map of an activation: a product with weights, or an unknown operation.
 
-        Unknown operations after each other in one call are one map: rounding, a product of integers, scaling back.
+        A sequence of unknown operations in one call is one map: rounding, a product of integers, scaling back.
         """
         value = self.values[index]
         if ops.is_unknown(value.op):
@@ -160,7 +144,7 @@ class Graph:
         return value.op in ops.WEIGHTED and any(weight.op != "const" for weight in weights)
 
     def ungated(self, index: int) -> int:
-        """What a lane of ``g · x + h · y`` carries in front of its gate; any other value itself."""
+        """What a term of ``g · x + h · y`` carries before its gate; any other value itself."""
         return next((self._highways[i] for i in self.path(index) if i in self._highways), index)
 
     def path(self, index: int) -> tuple[int, ...]:
@@ -174,39 +158,34 @@ class Graph:
         return path
 
     def source(self, index: int) -> int:
-        """The far end of a value's carry path."""
+        """The earliest value that a value carries."""
         return self.path(index)[-1]
 
     def same_content(self, index: int) -> list[int]:
         """A value and those before it that hold the same numbers in the same shape, of any type, latest first."""
         found = [index]
-        while True:
-            value = self.values[found[-1]]
-            step = self.previous(value.index)
-            if step is None or value.op not in ops.SAME_CONTENT:
-                return found
-            before = self.values[step]
-            if before.shape != value.shape:
-                return found
-            found.append(step)
+        for value, before in itertools.pairwise(self.path(index)):
+            same_shape = self.values[value].shape == self.values[before].shape
+            if self.values[value].op not in ops.SAME_CONTENT or not same_shape:
+                break
+            found.append(before)
+        return found
 
-    def norm_step(self, index: int) -> NormStep | None:
-        """The norm whose result a value carries."""
+    def normed(self, index: int) -> int | None:
+        """The value that a norm took, where a value carries what the norm returned."""
         for i in self.path(index):
             for c in self.values[i].returned_by:
                 call = self.calls[c]
                 if ops.is_norm(call.module):
                     taken = [p.value for p in call.inputs if self.active[p.value]]
                     if taken:
-                        return NormStep(call, taken[0])
-            if self.values[i].op in ops.NORMS:
-                active = self.active_inputs(i)
-                if active:
-                    return NormStep(None, active[0])
+                        return taken[0]
+            if self.values[i].op in ops.NORMS and (active := self.active_inputs(i)):
+                return active[0]
         return None
 
     def between(self, start: int, end: int) -> list[int]:
-        """The activations that were made from `start` and that `end` was made from, `end` with them."""
+        """The activations that were made from `start` and that `end` was made from, and `end` itself."""
         reach = self.ancestors[end] | 1 << end
         return [
             i for i in range(start + 1, end + 1) if reach >> i & 1 and self.active[i] and self.ancestors[i] >> start & 1
@@ -218,14 +197,14 @@ class Graph:
 
 
 def _centred(values: Sequence[Value], value: Value) -> Value | None:
-    """A value less its own average, moving or not, as one that carries it; ``None`` for any other difference."""
+    """A value minus its own average, moving or not, as one that carries it; ``None`` for any other difference."""
     if value.op != "sub" or len(value.inputs) != 2 or not value.is_float:
         return None
     whole, average = value.inputs
-    pooled, seen, waiting = False, set(), [average]
+    pooled, seen, waiting = False, {whole}, [average]
     while waiting:
         i = waiting.pop()
-        if i == whole or i in seen:
+        if i in seen:
             continue
         seen.add(i)
         if not values[i].inputs or values[i].op not in ops.CARRYING | ops.JOINS | _AVERAGES:

@@ -14,19 +14,26 @@ from graftwork.sites.discovery.example_inputs import Run
 _ROWS, _SIDES = 3, 2  # how often rows are repeated, and how much larger the sides of images are
 _TOKENS = ("input_ids", "decoder_input_ids")
 
-Resized = Callable[[torch.Tensor], torch.Tensor]
-
 
 def varied(run: Run) -> Iterator[Run]:
-    """The run with more rows and other sizes at once, as many ways as there are to tell its lengths; best first."""
-    for lengths in _lengths(run):
-        other_sizes = functools.partial(_other_sizes, lengths=lengths)
-        yield _resized(_resized(run, other_sizes), _more_rows(run))
+    """The run with more rows and other sizes at once, for each guess of its lengths; best first."""
+    return map(with_more_rows, with_other_sizes(run))
 
 
 def with_more_rows(run: Run) -> Run:
-    """The run with more rows of the same sizes, for a model that takes one size alone."""
-    return _resized(run, _more_rows(run))
+    """The run with more rows of the same sizes, for a model that takes one size alone.
+
+    A tensor is repeated if its first dimension is the batch, or a multiple of it (patches of several images in one).
+    """
+    tensors = _tokens(run)[:1] or _tensors(run)
+    rows = min((int(tensor.shape[0]) for tensor in tensors), default=1)
+
+    def repeat(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.shape[0] % max(rows, 1):
+            return tensor
+        return tensor.repeat(_ROWS, *[1] * (tensor.dim() - 1))
+
+    return _resized(run, repeat)
 
 
 def with_other_sizes(run: Run) -> Iterator[Run]:
@@ -35,7 +42,7 @@ def with_other_sizes(run: Run) -> Iterator[Run]:
         yield _resized(run, functools.partial(_other_sizes, lengths=lengths))
 
 
-def _resized(run: Run, resize: Resized) -> Run:
+def _resized(run: Run, resize: Callable[[torch.Tensor], torch.Tensor]) -> Run:
     def one(leaf: Any) -> Any:
         return resize(leaf) if isinstance(leaf, torch.Tensor) and leaf.dim() else leaf
 
@@ -54,19 +61,6 @@ def _tokens(run: Run) -> list[torch.Tensor]:
     return named or [t for t in _tensors(run)[:1] if t.dim() == 2]
 
 
-def _more_rows(run: Run) -> Resized:
-    """Repeats what has a first dimension of the batch, or of a multiple of it (patches of several images in one)."""
-    tensors = _tokens(run)[:1] or _tensors(run)
-    rows = min((int(tensor.shape[0]) for tensor in tensors), default=1)
-
-    def repeat(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.shape[0] % max(rows, 1):
-            return tensor
-        return tensor.repeat(_ROWS, *[1] * (tensor.dim() - 1))
-
-    return repeat
-
-
 def _lengths(run: Run) -> list[Collection[int]]:
     """The sizes that are lengths: those of the tokens, else the second or the third dimension of the first tensor."""
     tokens = [int(t.shape[1]) for t in _tokens(run) if t.dim() > 1]
@@ -79,7 +73,7 @@ def _lengths(run: Run) -> list[Collection[int]]:
 
 
 def _other_sizes(tensor: torch.Tensor, lengths: Collection[int]) -> torch.Tensor:
-    """The last two thirds of what has a length (twice the length where that is next to nothing), images larger."""
+    """Images larger; of dimensions with a length the last two thirds, or twice the length where that is less than 6."""
     is_image = tensor.is_floating_point() and tensor.dim() >= 4
     for dimension in range(1, tensor.dim()):
         size = int(tensor.shape[dimension])

@@ -9,7 +9,7 @@ dimensions, are none; nor is what is computed without a call of the module (the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
@@ -63,7 +63,7 @@ def projection_sites(graph: Graph, axes: Axes, places: Sequence[Place]) -> list[
     return list(sites.values())
 
 
-def projections_by_hand(model: nn.Module, sites: Iterable[Site]) -> tuple[Site, ...]:
+def projections_by_hand(model: nn.Module, sites: Collection[Site]) -> tuple[Site, ...]:
     """The linear modules inside the blocks of sites that were written by hand."""
     blocks = {site.block: site for site in sites if site.block}
     found: dict[str, Site] = {}
@@ -73,7 +73,8 @@ def projections_by_hand(model: nn.Module, sites: Iterable[Site]) -> tuple[Site, 
         if sizes is not None and around and not any(path.startswith(f"{known}.") for known in found):
             block = max(around, key=len)
             found[path] = _site(path, blocks[block].stack, blocks[block].layer, block, sizes, blocks[block].rows, 0)
-    return tuple(found.values())
+    keys = {site.key for site in sites}
+    return tuple(site for site in found.values() if site.key not in keys)
 
 
 def _site(

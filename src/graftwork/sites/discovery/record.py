@@ -1,4 +1,4 @@
-"""The record of one forward pass: every tensor ever made, and every call of a module that it passed.
+"""The record of one forward pass: every tensor made in it, and every call of a module.
 
 Values are in single-assignment form: an in-place write makes a new value. Nothing is interpreted here.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -28,7 +29,7 @@ class Record:
     Attributes:
         values: Every tensor at every time, in order.
         calls: Every module call, in order.
-        kept: The numbers of the values that were asked for in `keep`.
+        kept: The numbers of the values named in the argument `keep`.
     """
 
     def __init__(self, keep: frozenset[int] = frozenset()) -> None:
@@ -39,7 +40,7 @@ class Record:
         self._open: list[int] = []
         self._tick = 0
         self._known: dict[int, tuple[int, int]] = {}
-        self._alive: list[torch.Tensor] = []  # an id is only good while its tensor lives
+        self._alive: list[torch.Tensor] = []  # ids stay unique only while their tensors live
         self._last_write: dict[int, int] = {}
         self._counts: collections.Counter[str] = collections.Counter()
         self._inside_operation = 0
@@ -47,24 +48,24 @@ class Record:
     # -- filling
 
     def watch(self, model: torch.nn.Module) -> list[torch.utils.hooks.RemovableHandle]:
-        """Names the model's parameters and buffers and follows every module call; returns the hooks to remove."""
+        """Name the model's parameters and buffers and follow every module call; returns the hooks to remove."""
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             self._bind(tensor, self._new("param", (), tensor, name=name))
         handles = []
         for path, module in model.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):  # refuses hooks; what it returns is linked to what it took
+            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks; its outputs are linked to its inputs
                 continue
-            handles.append(module.register_forward_pre_hook(self._enter(path), with_kwargs=True))
-            handles.append(module.register_forward_hook(self._leave(), with_kwargs=True))
+            handles.append(module.register_forward_pre_hook(functools.partial(self._enter, path), with_kwargs=True))
+            handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
         return handles
 
     def name_inputs(self, inputs: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Marks tensors as what the model is given."""
+        """Mark tensors as the inputs of the model."""
         for name, tensor in inputs:
             self._bind(tensor, self._new("input", (), tensor, name=name))
 
     def modes(self) -> tuple[TorchDispatchMode, TorchFunctionMode]:
-        """The two modes to run under, in this order: the outer one sees what the inner one cannot."""
+        """The two modes to run under, outer one first: it records the operators that the inner one cannot see."""
         return _OutsideRecorder(self), _FunctionRecorder(self)
 
     def _new(self, op: str, inputs: tuple[int, ...], tensor: torch.Tensor, **facts: Any) -> int:
@@ -81,7 +82,7 @@ class Record:
         self._known[id(tensor)] = (value, _version(tensor))
 
     def stand_in(self, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        """Lets a tensor take the place of another one as the same value; returns it."""
+        """Record a tensor as the same value as another one, which it replaces; returns it."""
         with torch._C.DisableTorchFunction():
             self._bind(new, self.value_of(old))
         return new
@@ -103,7 +104,7 @@ class Record:
 
     @contextlib.contextmanager
     def unseen(self) -> Iterator[None]:
-        """Leaves operations out of the record."""
+        """Leave operations out of the record."""
         self._inside_operation += 1
         try:
             with torch._C.DisableTorchFunction():
@@ -118,13 +119,9 @@ class Record:
         kwargs: dict[str, Any],
         written: list[torch.Tensor] | None = None,
     ) -> Any:
-        """Runs one operation and records what it made or wrote.
+        """Run one operation and record what it made or wrote.
 
-        Args:
-            func: The torch function or operator.
-            args: Its positional arguments.
-            kwargs: Its keyword arguments.
-            written: The arguments it is known to write; by default those whose version changed.
+        ``written`` are the arguments that it is known to write; by default those whose version changed.
         """
         taken = [*tensors_in(args), *tensors_in(kwargs)]
         inputs = [self.value_of(tensor) for tensor in taken]
@@ -145,69 +142,62 @@ class Record:
         }
         done: set[int] = set()
         for position, tensor in enumerate(taken):
-            if written is None:
-                changed = _version(tensor) != versions[position]
-            else:
+            changed = _version(tensor) != versions[position]
+            if written is not None:
                 changed = any(tensor is w for w in written)
             if changed and id(tensor) not in done:
                 done.add(id(tensor))
-                order = [inputs[position], *(v for other, v in enumerate(inputs) if other != position)]
-                if op in ("add", "sub", "mul", "truediv"):
-                    order = inputs
+                order = inputs
+                if op not in ("add", "sub", "mul", "truediv"):  # what is written first
+                    order = [inputs[position], *inputs[:position], *inputs[position + 1 :]]
                 value = self._new(op, tuple(order), tensor, **facts)
                 self._bind(tensor, value)
                 self._last_write[tensor.untyped_storage()._cdata] = value
-        given = {id(tensor) for tensor in taken}
+        unchanged = {id(tensor) for tensor in taken}
         for tensor in tensors_in(result):
-            unchanged = id(tensor) in given or (id(tensor) in self._known and op in ("data", "grad"))
-            if not unchanged and id(tensor) not in done:
+            if id(tensor) not in unchanged and not (id(tensor) in self._known and op in ("data", "grad")):
                 self._bind(tensor, self._new(op, tuple(inputs), tensor, **facts))
         return result
 
-    def _enter(self, path: str) -> Callable[..., None]:
-        def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            with torch._C.DisableTorchFunction():
-                parent = self._open[-1] if self._open else None
-                index, depth, nth = len(self.calls), len(self._open), self._counts[path]
-                call = Call(index, path, nth, module, parent, depth, self._tick, len(self.values))
-                self._counts[path] += 1
-                self._tick += 1
-                self.calls.append(call)
-                for tensor, slot, reachable in [*slots_of(args, False), *slots_of(kwargs, False)]:
-                    value = self.value_of(tensor)
-                    call.inputs.append(Passing(value, slot, reachable))
-                    self.values[value].taken_by.append(call.index)
-                self._open.append(call.index)
+    def _enter(self, path: str, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        with torch._C.DisableTorchFunction():
+            parent = self._open[-1] if self._open else None
+            index, depth, nth = len(self.calls), len(self._open), self._counts[path]
+            call = Call(index, path, nth, module, parent, depth, self._tick, len(self.values))
+            self._counts[path] += 1
+            self._tick += 1
+            self.calls.append(call)
+            for tensor, slot, reachable in [*slots_of(args, False), *slots_of(kwargs, False)]:
+                value = self.value_of(tensor)
+                call.inputs.append(Passing(value, slot, reachable))
+                self.values[value].taken_by.append(index)
+            self._open.append(index)
 
-        return enter
-
-    def _leave(self) -> Callable[..., None]:
-        def leave(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            with torch._C.DisableTorchFunction():
+    def _leave(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        with torch._C.DisableTorchFunction():
+            call = self.calls[self._open.pop()]
+            while call.module is not module:  # a call that raised, and whose caller went on, never left
                 call = self.calls[self._open.pop()]
-                while call.module is not module:  # a call that raised, and whose caller went on, never left
-                    call = self.calls[self._open.pop()]
-                for tensor, slot, reachable in slots_of(output, True):
-                    if id(tensor) not in self._known:
-                        sources = tuple(passing.value for passing in call.inputs)
-                        self._bind(tensor, self._new("opaque", sources, tensor))
-                    value = self.value_of(tensor)
-                    call.outputs.append(Passing(value, slot, reachable))
-                    self.values[value].returned_by.append(call.index)
-                call.left = self._tick
-                self._tick += 1
-
-        return leave
+            for tensor, slot, reachable in slots_of(output, True):
+                if id(tensor) not in self._known:
+                    self._bind(tensor, self._new("opaque", tuple(passing.value for passing in call.inputs), tensor))
+                value = self.value_of(tensor)
+                call.outputs.append(Passing(value, slot, reachable))
+                self.values[value].returned_by.append(call.index)
+            call.left = self._tick
+            self._tick += 1
 
     # -- asking
 
-    def is_below(self, call: int | None, above: int, *, strictly: bool = True) -> bool:
-        """Whether a call happened inside another one."""
-        if strictly and call is not None:
-            call = self.calls[call].parent
-        while call is not None and call != above:
-            call = self.calls[call].parent
-        return call == above
+    def around(self, call: int) -> Iterator[int]:
+        """The calls that a call happened in, innermost first."""
+        while (parent := self.calls[call].parent) is not None:
+            yield parent
+            call = parent
+
+    def is_below(self, call: int, above: int, *, strictly: bool = True) -> bool:
+        """Whether a call happened inside another one; if not ``strictly``, or is it."""
+        return above in self.around(call) or (not strictly and call == above)
 
 
 class _FunctionRecorder(TorchFunctionMode):  # type: ignore[no-untyped-call]
@@ -232,8 +222,8 @@ class _OutsideRecorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if self.record._inside_operation:
             return func(*args, **kwargs)
-        written = written_by(func, args, kwargs)  # versions are bumped above this level
-        return self.record.operation(func, args, kwargs, written)
+        # by the schema: versions change above this level
+        return self.record.operation(func, args, kwargs, written_by(func, args, kwargs))
 
 
 def written_by(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:

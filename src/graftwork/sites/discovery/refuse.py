@@ -1,4 +1,4 @@
-"""Refusing loudly: a part of a model that should have sites and has none is an error, not a smaller result."""
+"""Refusing: a part of a model that should have sites and has none is an error, not a smaller result."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ or write them out, one for each branch that is added to the stream:
             output=gw.Tap("layers.0.mlp", "output"), width=768)"""
 
 _NORMS_ONLY = """
-A method that makes norms and stands at no site (self-modulation of a generator, say) needs none:
+A method that only replaces norms (such as self-modulation of a generator) needs no sites:
     gw.attach(model, sites=())"""
 
 _WORDS = {"attention": "attention", "feed_forward": "a feed-forward"}
 
 
 def how_to_help(model: torch.nn.Module) -> str:
-    """What somebody can do whose model's sites were not found."""
+    """What the user can do where discovery does not find the sites of a model."""
     return f"{_BY_HAND}{_NORMS_ONLY if any(ops.norms_of(model)) else ''}"
 
 
 def check(model: torch.nn.Module, findings: Findings) -> None:
-    """Refuses findings that miss a part of the model.
+    """Refuse findings that miss a part of the model.
 
     Raises:
-        SiteError: If there are no sites and no convolutions, a layer ran an attention or a feed-forward that lies in the
-            branch of no site, a block lacks sites that one of the same make has, or a branch is returned by no module.
+        SiteError: If there are no sites and no convolutions, a layer ran an attention or a feed-forward that is in the
+            branch of no site, a block lacks sites that one of the same modules has, or a branch is returned by no module.
     """
     found = [f for f in findings.sites if f.site.kind != "layer"]
     if not found and not findings.without_output and not findings.convolutions:
         raise SiteError(
             f"no residual sums were found in a {type(model).__name__}: looked at {len(findings.graph.values)} tensors "
-            f"and {len(findings.graph.calls)} module calls of one forward pass, and at no place was a branch added to "
-            f"what it was made from; nor are there convolutions over images behind the first. {how_to_help(model)}"
+            f"and {len(findings.graph.calls)} module calls of one forward pass, and no branch was added to what it was "
+            f"made from; nor are there convolutions over images after the first. {how_to_help(model)}"
         )
     complaints = [*_without_module(findings), *_uncovered(findings), *_unlike_siblings(model, findings, found)]
     if complaints:
@@ -51,33 +51,33 @@ def check(model: torch.nn.Module, findings: Findings) -> None:
         more = f"\n  and {len(complaints) - 12} more" if len(complaints) > 12 else ""
         stacks = ", ".join(sorted({f.site.stack or "(root)" for f in found}))
         raise SiteError(
-            f"not every site of this {type(model).__name__} was found, and half a model would be worse than none:\n"
+            f"not every site of this {type(model).__name__} was found, and adapters would miss parts of it:\n"
             f"{listed}{more}\n{len(found)} sites were found, in {stacks}. {_BY_HAND}"
         )
 
 
 def _without_module(findings: Findings) -> list[str]:
     graph = findings.graph
-    complaints = []
-    for branch, place in findings.without_output:
-        adder = graph.calls[graph.values[branch.sum.value].calls[-1]].path or "the root"
-        complaints.append(
-            f"{place.path or '(root)'}: the {branch.kind} branch is returned by no module, so "
-            f"no hook can reach it (its sum runs in the forward of {adder})"
-        )
-    return complaints
+    adders = [graph.calls[graph.values[branch.sum.value].calls[-1]].path for branch, _ in findings.without_output]
+    return [
+        f"{place.path or '(root)'}: the {branch.kind} branch is returned by no module, so no hook can reach it "
+        f"(its sum runs in the forward of {adder or 'the root'})"
+        for (branch, place), adder in zip(findings.without_output, adders, strict=True)
+    ]
 
 
 def _uncovered(findings: Findings) -> list[str]:
-    """Layers that ran an attention or a feed-forward that lies in the branch of no site."""
+    """Layers that ran an attention or a feed-forward that is in the branch of no site."""
     lost = [f"{one.block}: ran {_WORDS[one.kind]} (in {one.path})" for one in operations(findings) if one.lost]
-    return [f"{one} that no site covers: what it makes is added to no residual stream" for one in dict.fromkeys(lost)]
+    return [f"{one} that no site covers: its output is added to no residual stream" for one in dict.fromkeys(lost)]
 
 
 def _unlike_siblings(model: torch.nn.Module, findings: Findings, found: list[FoundSite]) -> list[str]:
-    """Blocks that lack a kind of site that a block of the same list and the same make has."""
+    """Blocks that lack a kind of site that a block of the same list and the same modules has."""
     graph = findings.graph
-    ran = {call.path for call in graph.calls if keeps_shape(graph, call)}  # one that shrinks has no stream to add to
+    ran = {
+        call.path for call in graph.calls if keeps_shape(graph, call)
+    }  # a call that changes the shape has no stream to add to
     makes: dict[tuple[str, tuple[str, ...]], dict[str, set[str]]] = collections.defaultdict(dict)
     for f in found:
         if f.place.whole and f.place.path:

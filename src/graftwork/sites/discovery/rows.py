@@ -1,7 +1,7 @@
 """Which dimension of each value holds the rows of the batch.
 
-The rows grow with the batch and with nothing else, so that runs at other sizes show them; where they are one dimension
-with something else (the windows of an image, all positions of a row), what it was made of tells whether they are outermost.
+The rows grow with the batch and with nothing else, so that runs at other sizes show them. Where they share a dimension with
+something else (the windows of an image, all positions of a row), its inputs show whether the rows are outermost.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def find_rows(shapes: Shapes) -> list[int | None]:
     """For each value of a graph the dimension with the rows, alone or outermost of several; ``None`` where it is not known."""
     found = _find(shapes, 0)
     if any(found[query] == 0 for query in _positions_first(shapes.graph)):
-        found = _find(shapes, 1)  # what the model itself is given has positions first too
+        found = _find(shapes, 1)  # the inputs of the model have positions first too
     return [dimension if dimension >= 0 else None for dimension in found]
 
 
 def _find(shapes: Shapes, at: int) -> list[int]:
-    """The dimensions where the rows are dimension `at` of what the model is given, or why there is none."""
+    """The dimensions with the rows, or why there is none, if the rows are dimension `at` of the model's inputs."""
     graph = shapes.graph
     inputs = [value for value in graph.values if value.op == "input" and len(value.shape) > at]
     if not inputs:
@@ -41,11 +41,12 @@ def _find(shapes: Shapes, at: int) -> list[int]:
     apart = _put_at_masks(graph)
     found: list[int] = []
     for value in graph.values:
-        if value.op == "input":
-            has_rows = value in inputs and _match(shapes, value.index, at, rows) and not apart >> value.index & 1
-            found.append(at if has_rows else _OTHERS)
-        else:
+        if value.op != "input":
             found.append(_made_from(shapes, value, found, rows))
+        elif len(value.shape) > at and _match(shapes, value.index, at, rows) and not apart >> value.index & 1:
+            found.append(at)
+        else:
+            found.append(_OTHERS)
     return found
 
 
@@ -55,6 +56,7 @@ def _match(shapes: Shapes, value: int, dimension: int, rows: Sequence[int | None
 
 
 def _made_from(shapes: Shapes, value: Value, found: Sequence[int], rows: Sequence[int | None]) -> int:
+    """The dimension with the rows of a value that is no input, from those of its inputs."""
     values = shapes.graph.values
     made_of = [j for j in value.inputs if found[j] != _NONE]
     if not made_of:
@@ -69,7 +71,7 @@ def _made_from(shapes: Shapes, value: Value, found: Sequence[int], rows: Sequenc
     if value.op in _RESHAPES:  # the first dimension keeps the rows outermost
         whole = bool(before) and found[before[0]] == 0 and bool(value.shape) and value.shape[0] % (rows[0] or 1) == 0
         return 0 if whole else _UNKNOWN
-    for j in before if value.op not in MOVES else ():  # the same rows, or as many behind each
+    for j in before if value.op not in MOVES else ():  # the same rows, or as many entries for each
         d = found[j]
         if d < len(value.shape) and value.shape[d] == values[j].shape[d] and (d in exact or d == 0):
             return d
@@ -77,19 +79,18 @@ def _made_from(shapes: Shapes, value: Value, found: Sequence[int], rows: Sequenc
 
 
 def _put_at_masks(graph: Graph) -> int:
-    """Inputs (a bit mask) that reach the others' values at the places of a mask alone: images put among tokens."""
-    given = sum(1 << value.index for value in graph.values if value.op == "input")
+    """The inputs (a bit mask) that are only written at a mask into what other inputs make: images among tokens."""
+    inputs = sum(1 << value.index for value in graph.values if value.op == "input")
     apart = 0
     for value in graph.values:
         masked = any(graph.values[j].dtype is torch.bool for j in value.inputs[1:])
         if value.op in _WRITES_AT_A_MASK and masked and len(value.inputs) > 2:
-            target, source = value.inputs[0], value.inputs[-1]
-            apart |= graph.ancestors[source] & given & ~graph.ancestors[target]
+            apart |= graph.ancestors[value.inputs[-1]] & inputs & ~graph.ancestors[value.inputs[0]]
     return apart
 
 
 def _positions_first(graph: Graph) -> Iterator[int]:
-    """What enters attention of torch's own that takes positions first."""
+    """The values that enter a `torch.nn.MultiheadAttention` with positions first."""
     for call in graph.calls:
         if isinstance(call.module, nn.MultiheadAttention) and not call.module.batch_first:
             yield from (p.value for p in call.inputs[:1] if len(graph.values[p.value].shape) == 3)

@@ -12,24 +12,15 @@ Shape = tuple[int, ...]
 
 
 class Shapes:
-    """The shapes of the values of one graph, in its own run and in others.
-
-    Args:
-        graph: The graph.
-        others: Graphs of runs of the same model at other sizes, as many as there are.
-    """
+    """The shapes of the values of one graph, in its own run and in runs of the same model at other sizes."""
 
     def __init__(self, graph: Graph, others: Sequence[Graph] = ()) -> None:
         self.graph = graph
         self._others = [_aligned(graph, other) for other in others]
-
-    @property
-    def runs(self) -> int:
-        """How many runs there are."""
-        return 1 + len(self._others)
+        self.runs = 1 + len(self._others)
 
     def of(self, value: int) -> list[Shape | None]:
-        """The shape in each run, the graph's own first; ``None`` in a run that went another way there."""
+        """The shape in each run, the graph's own first; ``None`` in a run that took another path there."""
         return [self.graph.values[value].shape, *(shapes.get(value) for shapes in self._others)]
 
     def sizes(self, value: int, dimension: int) -> list[int]:
@@ -49,12 +40,12 @@ def _aligned(graph: Graph, other: Graph) -> dict[int, Shape]:
     from its end, as long as both runs did the same.
     """
     shapes: dict[int, Shape] = {}
-    theirs = _by_call(other)
+    counterparts_by_call = _by_call(other)
     for call, values in _by_call(graph).items():
-        counterparts = theirs.get(call, [])
+        counterparts = counterparts_by_call.get(call, [])
         alike = _first_alike(values, counterparts)
         pairs = [*zip(values[:alike], counterparts[:alike], strict=True)]
-        if alike < len(values):  # a loop over rows or images took more or fewer turns
+        if alike < len(values):  # a loop over rows or images had more or fewer turns
             alike = _first_alike(values[alike:][::-1], counterparts[alike:][::-1])
             pairs += zip(values[::-1][:alike], counterparts[::-1][:alike], strict=True)
         shapes.update((v.index, w.shape) for v, w in pairs if len(v.shape) == len(w.shape))
@@ -71,8 +62,7 @@ def _first_alike(one: Sequence[Value], other: Sequence[Value]) -> int:
 def _by_call(graph: Graph) -> dict[tuple[str, int], list[Value]]:
     made: dict[tuple[str, int], list[Value]] = collections.defaultdict(list)
     for value in graph.values:
-        if value.op in ("param", "const"):
-            continue
-        call = graph.calls[value.calls[-1]] if value.calls else None
-        made[(call.path, call.nth) if call else ("", -1)].append(value)
+        if value.op not in ("param", "const"):
+            call = graph.calls[value.calls[-1]] if value.calls else None
+            made[(call.path, call.nth) if call else ("", -1)].append(value)
     return made

@@ -1,9 +1,9 @@
 """A copy of a model to trace, without its weights, and one recorded run of it.
 
 The user's own object is never run: the copy's parameters are fake tensors (shapes without numbers), or, where a fake
-run is impossible, the very parameters of the model in a copied structure. A model on the meta device has no numbers to
-fall back on; but most of what looks at numbers (is there padding, where does the sentence end) looks at those of the
-inputs, and these can be known while the weights stay fake.
+run is impossible, the parameters of the model itself in a copied structure. A model on the meta device has no numbers to
+fall back on. But most control flow that depends on numbers (is there padding, where does the sentence end) depends on those
+of the inputs, and these can be known while the weights stay fake.
 """
 
 from __future__ import annotations
@@ -40,19 +40,18 @@ def trace(
     prepare: Callable[[torch.nn.Module], None] | None = None,
     caches: list[Any] | None = None,
 ) -> Record:
-    """Records one forward pass of a copy of the model.
+    """Record one forward pass of a copy of the model.
 
     Args:
         model: Any module; it stays as it is.
         args: Positional arguments of the forward pass.
         kwargs: Keyword arguments of the forward pass.
         fake: Run on fake tensors; else on the model's own weights, on their device.
-        known_inputs: In a fake run, keep the numbers of the inputs, and with them those of everything that no weight
-            has a part in.
+        known_inputs: In a fake run, keep the numbers of the inputs, and so of everything that depends on no weight.
         entry: Dotted path of the sub-model to run; the model itself by default.
         record: An empty record to fill.
         prepare: Called with the copy before it is watched.
-        caches: The cached functions of the process, see `clear_fake_caches`.
+        caches: The cached functions of the process, as `clear_fake_caches` takes them.
 
     Returns:
         The filled record.
@@ -81,10 +80,10 @@ def trace(
 
 @contextlib.contextmanager
 def _numbers(mode: FakeTensorMode | None, known_inputs: bool) -> Iterator[None]:
-    """What decides, in a run, which tensors have numbers."""
+    """The context of a run that decides which tensors have numbers."""
     if mode is not None and known_inputs:
-        # Outside its mode a fake tensor still makes fake ones of all that it takes part in; everything else is real.
-        # The model may be looked at under a default device, such as the one that it was built on.
+        # Outside its mode a fake tensor still makes the results of its operations fake; everything else is real.
+        # The caller may have set a default device, such as the one that the model was built on.
         with torch.device("cpu"), _NoLostWrites():
             yield
     else:
@@ -93,7 +92,7 @@ def _numbers(mode: FakeTensorMode | None, known_inputs: bool) -> Iterator[None]:
 
 
 class _NoLostWrites(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses to write a fake tensor into a real one: the real one would go on with the numbers that it had."""
+    """Refuse to write a fake tensor into a real one: the real one would keep its old numbers."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -124,18 +123,19 @@ def _copy_structure(model: torch.nn.Module, mode: FakeTensorMode | None) -> torc
             is_parameter = isinstance(tensor, torch.nn.Parameter)
             memo[id(tensor)] = torch.nn.Parameter(like, requires_grad=False) if is_parameter else like
     structure = copy.deepcopy(model, memo)
-    for tensor in model.parameters():
+    for tensor in model.parameters() if mode is None else ():
         twin = memo[id(tensor)]
-        if mode is None and twin is not tensor:
+        if twin is not tensor:
             held = vars(tensor).items()
             vars(twin).update({k: v if torch.is_tensor(v) else memo.get(id(v)) or copy.copy(v) for k, v in held})
     return structure
 
 
 def _shared(tensor: torch.Tensor) -> torch.Tensor:
-    """The same numbers under another object, where a parameter keeps more than them: a run may move that elsewhere.
+    """A tensor itself, or a copy of a parameter that has attributes of its own, with the same numbers.
 
-    bitsandbytes hands what it keeps on a quantised parameter to the module that runs first, and packs it anew.
+    A run may move such attributes: bitsandbytes passes those of a quantised parameter to the module that runs first, and
+    packs the parameter again.
     """
     if not isinstance(tensor, torch.nn.Parameter) or not vars(tensor) or is_traceable_wrapper_subclass(tensor):
         return tensor
@@ -145,16 +145,13 @@ def _shared(tensor: torch.Tensor) -> torch.Tensor:
 def _own_tensors(model: torch.nn.Module) -> Iterator[torch.Tensor]:
     yield from model.parameters()
     yield from model.buffers()
-    for (
-        module
-    ) in model.modules():  # plain attributes: old-style weight norm leaves a tensor there that cannot be copied
-        for value in vars(module).values():
-            if isinstance(value, torch.Tensor):
-                yield value
+    for module in model.modules():
+        # plain attributes: old-style weight norm leaves a tensor there that cannot be copied
+        yield from (value for value in vars(module).values() if isinstance(value, torch.Tensor))
 
 
 def _make_plain(structure: torch.nn.Module) -> None:
-    """Sets the copy up so that a run of it is deterministic, in Python, and free of data-dependent shortcuts."""
+    """Make a run of the copy deterministic, in Python, and free of data-dependent shortcuts."""
     structure.eval()
     for module in structure.modules():
         if "_hf_hook" in vars(module) and "_old_forward" in vars(module):  # accelerate's device moves
@@ -166,7 +163,7 @@ def _make_plain(structure: torch.nn.Module) -> None:
                 if not f"{origin}.".startswith(_HOOKS_KEPT):
                     del hooks[key]
         if getattr(module, "chunk_size_feed_forward", 0):
-            module.chunk_size_feed_forward = 0  # type: ignore[assignment]  # pieces save memory and change no result
+            module.chunk_size_feed_forward = 0  # type: ignore[assignment]  # running in pieces changes no result
         config: Any = getattr(module, "config", None)
         if getattr(config, "_attn_implementation", None) not in (None, "eager", "sdpa"):
             config._attn_implementation = "sdpa"  # kernels for graphics cards only
@@ -194,7 +191,7 @@ def _place(inputs: Any, mode: FakeTensorMode | None, device: torch.device, *, kn
 
 @contextlib.contextmanager
 def _eager() -> Iterator[None]:
-    """No fused fast paths and no compiled helpers: both would hide the operations inside them."""
+    """Run without fused fast paths and compiled helpers, which would hide the operations inside them."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     set_stance = getattr(torch.compiler, "set_stance", None)
@@ -206,13 +203,13 @@ def _eager() -> Iterator[None]:
 
 
 def clear_fake_caches(caches: list[Any] | None = None) -> int:
-    """Clears every `functools.lru_cache` that holds a fake tensor; returns how many.
+    """Clear every `functools.lru_cache` that holds a fake tensor; returns how many.
 
-    Cached helpers (rotary tables, patch grids) would hand it to the user's next real run.
+    Cached helpers (rotary tables, patch grids) would otherwise return it in the user's next real run.
 
     Args:
-        caches: The cached functions, kept here for the next run of the same model; looked for where it is empty, which
-            takes as long as there are objects in the process.
+        caches: The cached functions of the process, filled if it is empty, for the next run of the same model: to find
+            them takes time in proportion to all objects of the process.
     """
     known = [] if caches is None else caches
     if not known:
@@ -232,7 +229,7 @@ def _holds_fake(cache: Any) -> bool:
         seen.add(id(thing))
         if isinstance(thing, FakeTensor):
             return True
-        inside_cache = type(thing) in (dict, list, tuple) or type(thing).__name__ == "_lru_list_elem"
-        if depth < 5 and (depth == 0 or inside_cache):
+        in_cache = depth == 0 or type(thing) in (dict, list, tuple) or type(thing).__name__ == "_lru_list_elem"
+        if depth < 5 and in_cache:
             waiting += [(referent, depth + 1) for referent in gc.get_referents(thing)]
     return False

@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterable
 from graftwork.sites.discovery import ops
 from graftwork.sites.discovery.graph import Graph
 
+_CARRY_ALL = ops.JOINS | frozenset(
+    "setitem index_put where masked_scatter index_copy scatter add alias relu silu gelu".split()
+)
+
 
 @dataclasses.dataclass(slots=True)
 class ResidualSum:
@@ -20,7 +24,7 @@ class ResidualSum:
         origin: The point of the stream that the branch was made from.
         projected: Whether the stream itself passed a weighted map (a down-sampling shortcut).
         earlier: The sums that the stream carries, latest first; a sum with none is itself the head of its chain.
-        inside: Sums that lie between this sum's stream and its branch.
+        inside: The sums whose branch contains this sum.
     """
 
     value: int
@@ -79,7 +83,7 @@ class ResidualSums:
         active = self.graph.active_inputs(index)
         if len(active) < 2:
             return None
-        if value.op == "addcmul":  # a + b · c: the larger activation of the product stands for it
+        if value.op == "addcmul":  # a + b · c: the larger activation of the product is the other operand
             one = value.inputs[0]
             other = max(value.inputs[1:], key=lambda j: (self.graph.active[j], values[j].size))
         else:
@@ -119,35 +123,35 @@ class ResidualSums:
         if not blocks:
             return None
         block = graph.calls[blocks[-1]]
-        points = sorted((v for v in self.found if block.first_value <= v < index), reverse=True)
+        points = [v for v in reversed(self.found) if v >= block.first_value]
         points += [p.value for p in block.inputs if graph.active[p.value]][:1]
-        for point in points:
-            if not (graph.ancestors[one] >> point & 1 and graph.ancestors[other] >> point & 1):
+        shared = graph.ancestors[one] & graph.ancestors[other]
+        point = next((point for point in points if shared >> point & 1), None)
+        if point is None:
+            return None
+        candidates = []
+        for stream, branch in ((one, other), (other, one)):
+            fewest, most = self._maps(point, stream, min), self._maps(point, branch, max)
+            if fewest > 1 or most < 2 or self._is_filtered(point, stream) or not graph.worked[branch] >> point & 1:
                 continue
-            best: tuple[int, int, int] | None = None
-            for stream, branch in ((one, other), (other, one)):
-                fewest, most = self._maps(point, stream, min), self._maps(point, branch, max)
-                if fewest is None or most is None or fewest > 1 or most < 2 or self._is_filtered(point, stream):
-                    continue
-                longest = self._maps(point, stream, max)
-                if not graph.worked[branch] >> point & 1 or longest is None or longest >= most:
-                    continue
-                if best is None or fewest < best[0]:
-                    best = fewest, stream, branch
-            return ResidualSum(index, best[1], best[2], point, projected=True) if best else None
-        return None
+            if self._maps(point, stream, max) < most:
+                candidates.append((fewest, stream, branch))
+        if not candidates:
+            return None
+        _, stream, branch = min(candidates, key=lambda candidate: candidate[0])
+        return ResidualSum(index, stream, branch, point, projected=True)
 
     def _is_filtered(self, point: int, stream: int) -> bool:
-        """Whether a stream is no short cut to a smaller map, but moving averages as long as what they were made from."""
+        """Whether a stream is only moving averages of the point, of the same shape, and no shortcut to a smaller map."""
         values = self.graph.values
         made_by = {values[i].op for i in self.graph.between(point, stream)}
         return (
             bool(made_by & ops.POOLINGS)
             and made_by <= ops.TRIVIAL | ops.POOLINGS
-            and (values[stream].shape == values[point].shape)
+            and values[stream].shape == values[point].shape
         )
 
-    def _maps(self, start: int, end: int, choose: Callable[[Iterable[int]], int]) -> int | None:
+    def _maps(self, start: int, end: int, choose: Callable[[Iterable[int]], int]) -> int:
         """The number of weighted maps on a path from `start` to `end`, the fewest or the most."""
         graph = self.graph
         reach = graph.ancestors[end] | 1 << end
@@ -159,7 +163,7 @@ class ResidualSums:
             before = [counts[j] for j in value.inputs if j in counts]
             if before:
                 counts[i] = choose(before) + (value.op in ops.FUSED_ATTENTION or graph.is_map(i))
-        return counts.get(end)
+        return counts[end]
 
     # -- all of them
 
@@ -168,8 +172,8 @@ class ResidualSums:
         while not one.projected:
             source = self.graph.source(one.stream)
             if source not in self.found:
-                norm = self.graph.norm_step(one.stream)
-                source = self.graph.source(norm.taken) if norm else source
+                normed = self.graph.normed(one.stream)
+                source = self.graph.source(normed) if normed is not None else source
                 if source not in self.found:
                     break
             earlier.append(source)
@@ -178,14 +182,14 @@ class ResidualSums:
 
     def _find_nested(self) -> None:
         graph = self.graph
-        chains = {v: frozenset(one.earlier) | {one.head} for v, one in self.found.items()}
+        chains = {v: {*one.earlier, one.head} for v, one in self.found.items()}
         for value, one in self.found.items():
             one.inside = [
                 other
-                for other, inner in self.found.items()
+                for other, outer in self.found.items()
                 if other != value
-                and graph.depends(inner.branch, value)
-                and graph.ancestors[value] >> inner.origin & 1
+                and graph.depends(outer.branch, value)
+                and graph.ancestors[value] >> outer.origin & 1
                 and other not in chains[value]
                 and value not in chains[other]
             ]
@@ -206,7 +210,6 @@ class ResidualSums:
         graph = self.graph
         seen: set[int] = set()
         waiting = [index]
-        partial = ("setitem", "index_put", "where", "masked_scatter", "index_copy", "scatter", "add", "alias")
         while waiting:
             i = waiting.pop()
             if i in seen:
@@ -220,23 +223,20 @@ class ResidualSums:
                 waiting.append(self.found[i].stream)
                 if self.found[i].projected:
                     waiting.append(self.found[i].origin)
-            op = graph.values[i].op
-            if op in ops.JOINS or op in partial or op in ("relu", "silu", "gelu"):
+            if graph.values[i].op in _CARRY_ALL:
                 waiting += graph.active_inputs(i)
-            norm = graph.norm_step(i)
-            if norm is not None:
-                waiting.append(norm.taken)
+            if (normed := graph.normed(i)) is not None:
+                waiting.append(normed)
         self._carried[index] = frozenset(seen)
         return self._carried[index]
 
     def returned(self) -> set[int]:
-        """The sums that reach an output of a block they were made in, with all that they carry on."""
+        """The sums that reach an output of a block they were made in, and the earlier sums of their chains."""
         graph = self.graph
         reaching: set[int] = set()
         for value, one in self.found.items():
             blocks = graph.list_children(value)
             outputs = {p.value for c in blocks for p in graph.calls[c].outputs if graph.active[p.value]}
             if not blocks or any(value in self.carried(output) for output in outputs):
-                reaching.add(value)
-                reaching.update(one.earlier or [value])
+                reaching.update([value, *one.earlier])
         return reaching

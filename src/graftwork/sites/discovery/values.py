@@ -1,16 +1,19 @@
-"""The data of a record: values, module calls, and where tensors sit in what a module takes and returns."""
+"""The data of a record: values, module calls, and where tensors are in what a module takes and returns."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 
+from graftwork.sites.site import Tap
+
 
 class Passing(NamedTuple):
-    """A value crossing the edge of a module call, and where a hook finds it there (`None` slots only at outputs)."""
+    """A value that enters or leaves a module call, and the slot where a hook finds it (`None` slots only at outputs)."""
 
     value: int
     slot: int | str | None
@@ -19,7 +22,7 @@ class Passing(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class Value:
-    """One tensor at one time: what made it from what, inside which open module calls (outermost first)."""
+    """One tensor at one time: the operation that made it, its inputs, and the module calls open then (outermost first)."""
 
     index: int
     op: str
@@ -40,11 +43,8 @@ class Value:
 
     @property
     def size(self) -> int:
-        """How many numbers it holds."""
-        total = 1
-        for length in self.shape:
-            total *= int(length)
-        return total
+        """The number of its elements."""
+        return math.prod(self.shape)
 
 
 @dataclasses.dataclass(slots=True)
@@ -63,6 +63,16 @@ class Call:
     inputs: list[Passing] = dataclasses.field(default_factory=list)
     outputs: list[Passing] = dataclasses.field(default_factory=list)
 
+    def input_tap(self, value: int) -> Tap | None:
+        """The tap where the call takes a value; ``None`` where no hook can reach it."""
+        found = (Tap(self.path, "input", p.slot, self.nth) for p in self.inputs if p.value == value and p.reachable)
+        return next(found, None)
+
+    def output_tap(self, value: int) -> Tap | None:
+        """The tap where the call returns a value; ``None`` where no hook can reach it."""
+        found = (Tap(self.path, "output", p.slot, self.nth) for p in self.outputs if p.value == value and p.reachable)
+        return next(found, None)
+
 
 def tensors_in(structure: Any, depth: int = 0) -> Iterable[torch.Tensor]:
     """Every tensor in nested tuples, lists, mappings and dataclasses."""
@@ -80,7 +90,7 @@ def tensors_in(structure: Any, depth: int = 0) -> Iterable[torch.Tensor]:
 
 
 def slots_of(structure: Any, at_output: bool) -> Iterable[tuple[torch.Tensor, int | str | None, bool]]:
-    """Tensors with the slot that a hook finds them in, and whether it can: deeper nesting has no slot."""
+    """Tensors with the slot that a hook finds them in, and whether it can: a tensor nested deeper has no slot."""
     if isinstance(structure, torch.Tensor):
         yield structure, None, at_output
         return
@@ -89,7 +99,7 @@ def slots_of(structure: Any, at_output: bool) -> Iterable[tuple[torch.Tensor, in
     elif isinstance(structure, tuple | list):
         items = enumerate(structure)
     else:
-        items = [(None, structure)]  # a dataclass of no known layout: seen, and out of a hook's reach
+        items = [(None, structure)]  # a dataclass of no known layout: recorded, but no hook can reach its tensors
     for slot, item in items:
         if isinstance(item, torch.Tensor):
             yield item, slot, isinstance(slot, int | str)
