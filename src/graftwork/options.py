@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 
-from graftwork.errors import ConfigError
+from graftwork.errors import ConfigError, TaskError
 
 
 class Options:
@@ -92,3 +93,11 @@ def hint(name: object, known: Iterable[str]) -> str:
     short = [one for one in names if "_" in one and "".join(word[:1] for word in one.split("_")) == unknown]
     near = sorted(parts, key=len, reverse=True) or short or difflib.get_close_matches(unknown, names, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def needed(module: str, what: str) -> Any:
+    """Import a module of the extra ``tasks``, or name what needs it in a `TaskError`."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise TaskError(f"{what} needs {module.split('.')[0]} ({error}): pip install 'graftwork[tasks]'") from error

@@ -21,7 +21,7 @@ from graftwork.weights.samples import has_values
 
 @torch.no_grad()
 def merge_into_base(state: ModelState, composition: Composition) -> InBase:
-    """Add a composition to the weights of the base; see `graftwork.attach.handle.Handle.merge_into_base`."""
+    """Add a composition to the weights of the base; see `graftwork.attach.combining.Combining.merge_into_base`."""
     if state.in_base is not None:
         raise AttachError(f"{state.in_base.composition!r} is merged into the base already; call unmerge() first")
     weights = constant_weights(composition)

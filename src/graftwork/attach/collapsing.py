@@ -84,7 +84,7 @@ def constant_weights(composition: Composition) -> dict[str, float]:
 def collapse(
     state: ModelState, composition: Composition, name: str, rank: int | None, head_from: str | None
 ) -> tuple[Exported, Collapsed]:
-    """The new adapter, not added yet; see `graftwork.attach.registry.Registry.collapse`."""
+    """The new adapter, not added yet; see `graftwork.attach.combining.Combining.collapse`."""
     check_new(name, state, "an adapter")
     weights = constant_weights(composition)
     if not weights:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from graftwork.attach import base_merge, trainable, wiring
 from graftwork.attach.base_weights import history_of, note_training
 from graftwork.attach.changes import whole
+from graftwork.attach.combining import Combining
 from graftwork.attach.finding_heads import output_embeddings
 from graftwork.attach.parallel import refuse_replica
 from graftwork.attach.planning import named_block, plan_of
-from graftwork.attach.registry import Registry
 from graftwork.attach.summary import Summary, summarize
 from graftwork.compose import Composition, LearnedModule
 from graftwork.errors import AttachError, ConfigError
@@ -29,7 +29,7 @@ from graftwork.sites import SiteMap
 from graftwork.weights.holder import base_modules, reclaim
 
 
-class Handle(Registry):
+class Handle(Combining):
     """All adapters of one model; made by `graftwork.attach`, found again by `graftwork.of`.
 
     Attributes:
@@ -257,37 +257,6 @@ class Handle(Registry):
         return [module for module in modules if isinstance(module, LearnedModule)]
 
     # -- the end ---------------------------------------------------------------------------------------------------
-
-    @whole
-    def merge_into_base(self, composition: Composition) -> None:
-        """Add LoRAs to the base's own weights, so that they cost nothing to run: names, `Stack` and `Average` of them.
-
-        What is active is set to ``None`` first. Until `unmerge` nothing can be saved or loaded, and what is merged cannot be
-        active. ``detach(keep_merged=True)`` leaves the plain model with the new weights.
-
-        Args:
-            composition: The LoRAs, with constant weights.
-
-        Raises:
-            ConfigError: If one of them is no LoRA.
-            CompositionError: If a weight depends on the input or the row.
-            AttachError: If a weight of the base is quantised, offloaded or tied, or something is merged already; nothing is
-                changed then.
-
-        Example:
-            >>> adapters.add("c", gw.LoRA(targets=["query", "value"]))
-            >>> adapters.merge_into_base("c")
-            >>> adapters.unmerge()
-        """
-        made = base_merge.merge_into_base(self, composition)
-        self.activate(None)
-        self.in_base = made
-
-    @whole
-    def unmerge(self) -> None:
-        """Put back the weights that `merge_into_base` changed, with the same bits; does nothing where it changed none."""
-        base_merge.unmerge(self)
-        self.in_base = None
 
     @whole
     def detach(self, *, keep_merged: bool = False) -> None:

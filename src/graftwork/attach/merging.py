@@ -99,7 +99,7 @@ def merge(
     start: str | None,
     head_from: str | None,
 ) -> tuple[Exported, Merged]:
-    """The new adapter, not added yet, and what was merged; see `graftwork.attach.registry.Registry.merge`."""
+    """The new adapter, not added yet, and what was merged; see `graftwork.attach.combining.Combining.merge`."""
     weights = _weights(of)
     check_new(name, state, "an adapter")
     factors, rest = dict(weights), _rest(weights)

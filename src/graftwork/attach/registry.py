@@ -9,14 +9,12 @@ from torch import nn
 
 from graftwork.attach import building, members
 from graftwork.attach.changes import changing, one_at_a_time, whole
-from graftwork.attach.collapsing import Collapsed, collapse
-from graftwork.attach.merging import Merged, merge
 from graftwork.attach.named_heads import OwnHead, head_copy, made_head, make_named_head
 from graftwork.attach.norms import drop_norms, put_norms, with_statistics
 from graftwork.attach.planning import new_fusion, plan_of
 from graftwork.attach.state import ModelState
 from graftwork.attach.wiring import unwire_projection, wire_projection
-from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule, config_for, names_in
+from graftwork.compose import Learned, LearnedConfig, LearnedModule, config_for, names_in
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.forward.model_with_heads import ModelWithHeads
 from graftwork.forward.shown_labels import show
@@ -115,76 +113,6 @@ class Registry(ModelState):
         self._put_head(name, made_head(self, head, None))
         self.replan()
 
-    @one_at_a_time
-    def merge(
-        self,
-        name: str,
-        of: Mapping[str, float] | Sequence[str],
-        *,
-        start: str | None = None,
-        head_from: str | None = None,
-    ) -> Merged:
-        """Add an adapter whose weights are a weighted sum of those of adapters of one configuration.
-
-        Its norms and what its sites share are summed up too. The result is an adapter like any other.
-
-        Args:
-            name: A name that is free.
-            of: The names of the adapters, for their mean; or a weight for each. Weights that do not add up to one are task
-                arithmetic: ``{"a": 1.0, "b": -1.0}`` is what a has learned minus what b has learned.
-            start: An adapter that all of them started as; the weights are then those of the differences from it. By default
-                the start is zero, and for norms the base's norm: a negative weight then negates the initial values too.
-            head_from: The adapter whose head is copied. By default the heads are summed up as well, where their labels
-                agree and the weights (with that of the start) add up to one.
-
-        Returns:
-            The weights, and how similar the adapters are; printable.
-
-        Raises:
-            ConfigError: If the adapters, or their heads, are not of one configuration, labels and size; or a weight is no
-                number.
-            UnknownNameError: If there is no adapter of a name.
-            NameTakenError: If the name is taken.
-
-        Example:
-            >>> made = adapters.merge("mean", ["a", "b"])
-            >>> adapters.active = "mean"
-        """
-        made, merged = merge(self, name, of, start, head_from)
-        self.register(name, *made)
-        return merged
-
-    @one_at_a_time
-    def collapse(
-        self, composition: Composition, name: str, *, rank: int | None = None, head_from: str | None = None
-    ) -> Collapsed:
-        """Add one adapter that computes what a composition with constant weights does: names, `Stack`, `Average`, nested.
-
-        Bottlenecks of one non-linearity become one as wide as all together, exactly; so do LoRAs, or one of a given rank. What
-        came of LoRAs can be saved for peft (``save(name, folder, format="peft")``).
-
-        Args:
-            composition: The composition.
-            name: A name that is free.
-            rank: For LoRAs the rank of the new one, the nearest by singular values; by default the sum of theirs.
-            head_from: The adapter whose head is copied. By default that of the only adapter, else the model's own.
-
-        Returns:
-            What it was made of, its widths, and the error of the cut; printable.
-
-        Raises:
-            CompositionError: If a weight depends on the input or the row, or one adapter reads what another adds.
-            ConfigError: If the adapters are of several kinds, or are no two products.
-            NameTakenError: If the name is taken.
-
-        Example:
-            >>> adapters.collapse(gw.Average("a", "b"), "both").rank["encoder.layer.0.feed_forward"]
-            4
-        """
-        made, collapsed = collapse(self, composition, name, rank, head_from)
-        self.register(name, *made)
-        return collapsed
-
     @whole
     def add_member(self, name: str, member: str, like: str | None = None) -> str:
         """Add a new, frozen member to an adapter that serves several tasks; the others stay as they are, bit for bit.
@@ -212,23 +140,6 @@ class Registry(ModelState):
         self._put_head(full, head_copy(self, head))
         self.replan()
         return full
-
-    @one_at_a_time
-    def export(self, what: str, name: str) -> None:
-        """Add a plain adapter that computes the same as one whose weights are generated, or as one member of it.
-
-        Norms and head are copied.
-
-        Args:
-            what: The adapter, or a member such as ``"hyper:mnli"``.
-            name: The name of the new adapter.
-
-        Raises:
-            UnknownNameError: If there is no adapter or member of that name.
-            NameTakenError: If the new name is taken.
-            ConfigError: If the method has no plain form.
-        """
-        self.register(name, *members.exported(self, what, name))
 
     @one_at_a_time
     def add_fusion(self, block: Learned, config: LearnedConfig | None = None, *, head_from: str | None = None) -> None:

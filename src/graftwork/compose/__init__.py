@@ -2,22 +2,19 @@
 
 from graftwork.compose.blocks import (
     Average,
-    BatchSplit,
     Block,
     Composition,
     Concat,
     Drop,
     Fuse,
     Learned,
-    MixedBatch,
-    Replicate,
-    Split,
     Stack,
     composition_from_dict,
     composition_to_dict,
     fusions_in,
     names_in,
 )
+from graftwork.compose.blocks_by_row import BatchSplit, MixedBatch, Replicate, Split
 from graftwork.compose.fusion.concat import ConcatConfig, ConcatModule
 from graftwork.compose.fusion.fuse import FusionConfig, FusionModule
 from graftwork.compose.fusion.fuse_node import FuseNode

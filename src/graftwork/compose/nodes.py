@@ -13,7 +13,8 @@ from torch import Tensor
 
 from graftwork.compose import rows as by_rows
 from graftwork.compose.bank import Bank
-from graftwork.compose.blocks import Block, Split
+from graftwork.compose.blocks import Block
+from graftwork.compose.blocks_by_row import Split
 from graftwork.compose.reads import Reads
 from graftwork.compose.rowbank import RowBank
 from graftwork.errors import CompositionError

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from graftwork.compose.blocks import BatchSplit, Block, MixedBatch, Replicate
+from graftwork.compose.blocks import Block
+from graftwork.compose.blocks_by_row import BatchSplit, MixedBatch, Replicate
 from graftwork.errors import CompositionError
 
 Rows = tuple[int, ...]

@@ -6,16 +6,13 @@ from collections.abc import Callable
 
 from graftwork.compose.blocks import (
     Average,
-    BatchSplit,
     Block,
     Composition,
     Drop,
     Learned,
-    MixedBatch,
-    Replicate,
-    Split,
     Stack,
 )
+from graftwork.compose.blocks_by_row import BatchSplit, MixedBatch, Replicate, Split
 from graftwork.compose.fusion.learned import LearnedModule, learned_node
 from graftwork.compose.nodes import AverageNode, ByPositions, ByRows, Leaf, Node, StackNode, walk
 from graftwork.errors import CompositionError

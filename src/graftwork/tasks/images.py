@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graftwork.errors import TaskError
+from graftwork.options import needed
 from graftwork.tasks.cells import Cells
-from graftwork.tasks.optional_imports import needed
 from graftwork.tasks.reading.paths import path_of
 from graftwork.tasks.reading.text import require_bounded
 

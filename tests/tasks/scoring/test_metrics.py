@@ -7,8 +7,8 @@ import math
 import pytest
 
 from graftwork.errors import TaskError
+from graftwork.options import needed
 from graftwork.tasks import Prediction, Task, TaskSpec, metrics
-from graftwork.tasks.optional_imports import needed
 from graftwork.tasks.scoring.answers import normal
 
 A, B, C = "abc"

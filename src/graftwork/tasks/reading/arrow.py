@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.errors import TaskError
-from graftwork.tasks.optional_imports import needed
+from graftwork.options import needed
 from graftwork.tasks.reading.text import require_bounded
 from graftwork.tasks.rows import Place, Row, Rows
 

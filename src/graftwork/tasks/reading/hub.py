@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.errors import TaskError
-from graftwork.tasks.optional_imports import needed
+from graftwork.options import needed
 from graftwork.tasks.reading.arrow import rows_of
 from graftwork.tasks.spec import TaskSpec
 

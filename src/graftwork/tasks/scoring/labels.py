@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graftwork.tasks.optional_imports import needed
+from graftwork.options import needed
 from graftwork.tasks.scoring import counts
 from graftwork.tasks.scoring.registry import metric
 from graftwork.tasks.scoring.texts import TEXT

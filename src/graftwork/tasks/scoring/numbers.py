@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from graftwork.tasks.optional_imports import needed
+from graftwork.options import needed
 from graftwork.tasks.scoring.registry import metric
 
 NUMBER = "numbers"

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from graftwork.errors import TaskError
-from graftwork.options import nearest
-from graftwork.tasks.optional_imports import needed
+from graftwork.options import nearest, needed
 
 Function = Callable[[Sequence[Any], Sequence[Any], Sequence[str]], float]
 OfCounts = Callable[[np.ndarray, Sequence[str]], np.ndarray]
