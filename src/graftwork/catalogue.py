@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -57,4 +58,9 @@ class Catalogue(Generic[T]):
         if not isinstance(name, str) or name not in self._known:
             raise ConfigError(f"{self._key} {name!r} is not known; it is one of {', '.join(self._known)}")
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != self._key}
+        config: Any = self._known[name]
+        for field in dataclasses.fields(config):
+            has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+            if field.init and not has_default and field.name not in options:
+                raise ConfigError(f"{self._key} {name!r} needs the option {field.name!r}")
         return self._known[name](**options)

@@ -270,6 +270,7 @@ def test_options_are_given_by_name() -> None:
         ([], ("[]", "pfeiffer")),
         ({"method": "pfeiffer", "reductions": 3}, ("Pfeiffer", "'reductions'", "'reduction_factor'")),
         ({"method": "pfeiffer", "dropout": 2}, ("Pfeiffer", "dropout", "2")),
+        ({"method": "peft"}, ("'peft'", "needs the option 'peft'")),
     ],
 )
 def test_bad_data(data: Any, said: tuple[str, ...]) -> None:

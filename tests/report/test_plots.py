@@ -55,6 +55,10 @@ def test_one_seed_is_drawn_as_it_is() -> None:
 
 def test_a_fusion_that_is_not_done_has_no_picture() -> None:
     assert attention_of(results_of([unit for unit in UNITS if unit.kind != "fusion"]), "rte") is None
+    results = results_of(UNITS)
+    for unit in results["units"]:
+        unit["attention"] = None
+    assert attention_of(results, "rte") is None
 
 
 def test_every_fusion_that_has_a_choice_is_looked_at() -> None:

@@ -69,7 +69,7 @@ class Attention:
 def attention_of(results: Mapping[str, Any], target: str, kind: str = _FIRST) -> Attention | None:
     """The attention of a target's fusions of one kind in ``results.json``; ``None`` if none is done."""
     of_target = [unit for unit in results["units"] if (unit["kind"], unit["task"]) == (kind, target)]
-    units = [unit for unit in of_target if unit.get("attention", {}).get("sites")]
+    units = [unit for unit in of_target if (unit.get("attention") or {}).get("sites")]
     if not units:
         return None
     found = [unit["attention"] for unit in units]

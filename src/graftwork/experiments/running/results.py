@@ -136,7 +136,7 @@ def _row(results: Sequence[Result]) -> dict[str, Any]:
     first, scores = results[0], [r["score"] for r in results]
     more: dict[str, Any] = {key: first[key] for key in ("cloze", "language", "method") if key in first}
     if "elsewhere" in first:
-        places = [place for place in first["elsewhere"] if all(place in r.get("elsewhere", {}) for r in results)]
+        places = [place for place in first["elsewhere"] if all(place in (r.get("elsewhere") or {}) for r in results)]
         values = {place: [r["elsewhere"][place][r["metric"]] for r in results] for place in places}
         more["elsewhere"] = {place: {"scores": found, **_spread(found)} for place, found in values.items()}
     return {
