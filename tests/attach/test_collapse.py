@@ -58,7 +58,7 @@ def _to_double(lab: Lab, composition: Any) -> None:
     from graftwork.attach import collapsing
 
     made, _ = collapsing.collapse(lab.adapters, composition, "exact", None, None)
-    products = collapsing._products(lab.adapters, collapsing.constant_weights(composition))
+    products = collapsing.products_of(lab.adapters, collapsing.constant_weights(composition))
     for place, module in made.modules.items():
         collapsing._fill(module.double(), products[place])
     lab.adapters.register("exact", *made)

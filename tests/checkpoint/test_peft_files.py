@@ -125,6 +125,8 @@ def test_what_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
         {**settings, "peft_type": "NOTHING"},
         {**settings, "target_modules": "(a+)+$" * 9},
         {**settings, "megatron_config": {"a": "b"}},
+        {**settings, "target_modules": "("},
+        {**settings, "rank_pattern": {"(": 3}},
         [],
     ):
         (tmp_path / "x" / "adapter_config.json").write_text(json.dumps(wrong_settings))
@@ -135,6 +137,14 @@ def test_what_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
         adapters.load(tmp_path / "x")
     assert not adapters.names
     assert not any("graftwork" in key for key in zoo.model.state_dict())
+
+
+def test_reading_draws_no_random_numbers_of_the_users(tmp_path: Path) -> None:
+    filled(build("bert").model, peft.LoraConfig()).save_pretrained(tmp_path / "x")
+    adapters = gw.attach(build("bert").model, sites=sites_of("bert"))
+    state = torch.get_rng_state()
+    adapters.load(tmp_path / "x")
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_what_peft_does_not_have_is_refused(tmp_path: Path) -> None:

@@ -250,3 +250,30 @@ def test_where_no_projection_is_called_so_the_names_are_said() -> None:
     with pytest.raises(gw.SiteError, match=r"'q_porj'.*did you mean 'q_proj'"):
         adapters.add("x", gw.LoRA(targets=["q_porj"]))
     assert not adapters.names
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"target_modules": "("}, {**BASE, "rank_pattern": {"(": 3}}], ids=["targets", "ranks"]
+)
+def test_a_pattern_that_is_none_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    _, adapters = attached("llama")
+    with pytest.raises(gw.ConfigError, match="peft refuses"):
+        adapters.add("x", peft.LoraConfig(**wrong))
+    assert not adapters.names
+
+
+def test_its_hooks_come_and_go_where_peft_has_wrapped_the_module() -> None:
+    """peft wraps a module between the adding and the removing, and no forward pass comes between them."""
+    zoo, adapters = attached("llama")
+    before = main_output(zoo.model(**clone_inputs(zoo.inputs)))
+    adapters.add("x", gw.LoRA(targets=["q_proj"]))
+    adapters.add("theirs", peft.IA3Config(target_modules=["q_proj"], feedforward_modules=[]))
+    adapters.add("y", gw.LoRA(targets=["q_proj"]))
+    adapters.remove("x")
+    unsettle([*adapters.modules_of("y").values()], 1)
+    with adapters.using("y"):
+        assert not torch.equal(main_output(zoo.model(**clone_inputs(zoo.inputs))), before)
+    adapters.remove("theirs")
+    adapters.remove("y")
+    assert torch.equal(main_output(zoo.model(**clone_inputs(zoo.inputs))), before)
+    assert not [path for path, m in zoo.model.named_modules() if PORTS in m.__dict__ and path.endswith("q_proj")]

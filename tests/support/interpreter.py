@@ -184,7 +184,7 @@ class Interpreter(Additions):
     def _route(self, block: gw.Route, here: Here, zs: list[Tensor]) -> Tensor:
         module: RouteModule = self.fusions[block.name][here.key]
         rows = torch.stack([module.gate.weight[module.pool.index(c)] for c in block.children])
-        return formula.route(here.read(module.gate_reads) @ rows.T, min(module.config.top_k, len(zs)), zs)
+        return formula.route(here.read(module.reads) @ rows.T, min(module.config.top_k, len(zs)), zs)
 
     def norm_by_row(self, composition: Any, path: str, rows: int) -> list[nn.Module | None]:
         """Whose norm each row uses; ``None`` for the model's."""

@@ -7,15 +7,18 @@ While they are there the base is another one, so nothing is saved or loaded, and
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import torch
 from torch import Tensor, nn
 
-from graftwork.attach.collapsing import constant_weights
+from graftwork.attach.collapsing import constant_weights, products_of
 from graftwork.attach.state import InBase, ModelState
 from graftwork.compose import Composition, names_in
 from graftwork.errors import AttachError, ConfigError
 from graftwork.methods import LoRA
-from graftwork.sites import Site
+from graftwork.sites import Site, is_conv1d
+from graftwork.weights.holder import base_modules
 from graftwork.weights.samples import has_values
 
 
@@ -32,18 +35,17 @@ def merge_into_base(state: ModelState, composition: Composition) -> InBase:
                 f"merge_into_base: {name!r} is a {state.adapter_config(state.owner_of(name)).display_name} adapter, with a "
                 "non-linearity, or norms, that no weight of the base can hold; only LoRAs go into it"
             )
-    modules = {name: state.adapter_modules(name) for name in weights}
-    sites = {place: state.sites.places[place] for found in modules.values() for place in found}
-    held = {place: _weight_of(state.model, site) for place, site in sites.items()}
-    originals = {}
-    for place, (weight, transposed) in held.items():
-        delta = torch.zeros(())
-        for name, share in weights.items():
-            if place in modules[name]:
-                module = modules[name][place]
-                up, _ = module.readout()
-                delta = delta + share * up.double() @ module.segments()[0].down.double()
-        originals[sites[place].output.module] = weight.detach().cpu().clone()
+    places = state.sites.places
+    owners: dict[int, set[str]] = {}
+    for path, module in base_modules(state.model):
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), set()).add(path)
+    changes = [
+        (places[place].output.module, *_weight_of(state.model, places[place], owners), one.up @ one.down)
+        for place, one in products_of(state, weights).items()
+    ]
+    originals = {path: weight.detach().cpu().clone() for path, weight, _, _ in changes}
+    for _, weight, transposed, delta in changes:
         weight.copy_(weight.double() + (delta.t() if transposed else delta).to(weight.device))
     return InBase(composition, originals)
 
@@ -71,7 +73,7 @@ def refuse_twice(state: ModelState, composition: Composition) -> None:
             )
 
 
-def _weight_of(model: nn.Module, site: Site) -> tuple[Tensor, bool]:
+def _weight_of(model: nn.Module, site: Site, owners: Mapping[int, Collection[str]]) -> tuple[Tensor, bool]:
     """The weight of a projection, and whether it is ``(in, out)``.
 
     Raises:
@@ -86,7 +88,8 @@ def _weight_of(model: nn.Module, site: Site) -> tuple[Tensor, bool]:
             f"merge_into_base: the weight of {path!r} (a {kind}) is no plain tensor of floats that is here (quantised, offloaded, "
             "wrapped by peft, or on the meta device); merge into the plain model"
         )
-    owners = {id(m): name for name, m in model.named_modules() if getattr(m, "weight", None) is weight}
-    if len(owners) > 1:
-        raise AttachError(f"merge_into_base: {list(owners.values())} have one weight in common; leave {path!r} out")
-    return weight, type(model.get_submodule(path)).__name__ == "Conv1D"
+    if len(owners.get(id(weight), ())) > 1:
+        raise AttachError(
+            f"merge_into_base: {sorted(owners[id(weight)])} have one weight in common; leave {path!r} out"
+        )
+    return weight, is_conv1d(model.get_submodule(path))

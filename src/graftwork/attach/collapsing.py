@@ -92,14 +92,14 @@ def collapse(
     for one in weights:
         state.require_adapter(one)
     _refuse_one_after_another(state, composition)
-    products = _products(state, weights)
+    products = products_of(state, weights)
     configs = {one: state.config(one) for one in weights}
     error = 0.0
     config: AdapterConfig
     if all(isinstance(config, LoRA) for config in configs.values()):
         if rank is not None:
             products, error = _cut(products, rank)
-        config = _lora({state.sites.key_of(state.sites.places[n]): len(one.down) for n, one in products.items()})
+        config = _lora(_ranks(state, products))
     elif rank is not None:
         raise ConfigError(
             f"collapse: rank is {rank!r}, and only LoRAs can be cut to a rank, which have no non-linearity inside"
@@ -112,8 +112,12 @@ def collapse(
     head = (
         head_copy(state, state.head_for(head_from or next(iter(weights)))) if head_from or len(weights) == 1 else None
     )
-    ranks = {state.sites.key_of(state.sites.places[place]): len(one.down) for place, one in products.items()}
-    return Exported(config, modules, {}, head), Collapsed(name, weights, ranks, error)
+    return Exported(config, modules, {}, head), Collapsed(name, weights, _ranks(state, products), error)
+
+
+def _ranks(state: ModelState, products: Mapping[int, Product]) -> dict[str, int]:
+    """The width of each product, by the key of its site."""
+    return {state.sites.key_of(state.sites.places[place]): len(one.down) for place, one in products.items()}
 
 
 def _refuse_one_after_another(state: ModelState, composition: Composition) -> None:
@@ -131,7 +135,7 @@ def _refuse_one_after_another(state: ModelState, composition: Composition) -> No
                         )
 
 
-def _products(state: ModelState, weights: Mapping[str, float]) -> dict[int, Product]:
+def products_of(state: ModelState, weights: Mapping[str, float]) -> dict[int, Product]:
     """The adapters side by side, at each place of the map."""
     found: dict[int, list[tuple[AdapterModule, float]]] = {}
     for one, weight in weights.items():

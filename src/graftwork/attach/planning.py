@@ -34,8 +34,7 @@ def plan_of(state: ModelState, composition: Composition, head: str | Sequence[st
     """The plan of a composition in a model, ``None`` if it is the plain model; refuses what cannot be computed."""
     if composition is None and head in (None, OWN):
         return None
-    if state.in_base is not None:
-        refuse_twice(state, composition)
+    refuse_twice(state, composition)
     for name in names_in(composition):
         state.require_adapter(name)
     for fuse in fusions_in(composition):

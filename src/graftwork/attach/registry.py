@@ -13,7 +13,7 @@ from graftwork.attach.named_heads import OwnHead, head_copy, made_head, make_nam
 from graftwork.attach.norms import drop_norms, put_norms, with_statistics
 from graftwork.attach.planning import new_fusion, plan_of
 from graftwork.attach.state import ModelState
-from graftwork.attach.wiring import unwire_projection, wire_projection
+from graftwork.attach.wiring import rehome, unwire_projection, wire_projection
 from graftwork.compose import Learned, LearnedConfig, LearnedModule, config_for, names_in
 from graftwork.errors import CompositionError, ConfigError
 from graftwork.forward.model_with_heads import ModelWithHeads
@@ -102,6 +102,7 @@ class Registry(ModelState):
         """
         for member in config.members:
             check_new(full_name(name, member), self, "a member")
+        rehome(self.model, self.homes)  # modules that were wrapped since the last forward pass
         for index, module in modules.items():
             self._site(index).adapters.put(name, module.requires_grad_(False))
         self._keep_shared(name, modules, norms)
@@ -290,6 +291,8 @@ class Registry(ModelState):
         """Take the hooks off projections that have no adapter any more."""
         sites = self.sites.places
         empty = [n for n, here in self.site_modules.items() if sites[n].kind == "projection" and not here.adapters]
+        if empty:
+            rehome(self.model, self.homes)
         for index in empty:
             unwire_projection(self.model, sites[index], index, self.homes)
             del holder_at(self.model, sites[index].block).sites[str(index)]

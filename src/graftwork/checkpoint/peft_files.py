@@ -17,14 +17,15 @@ from torch import Tensor
 from graftwork.attach import Handle, Labels, OwnHead, building
 from graftwork.attach.changes import changing
 from graftwork.attach.model_head import resized
-from graftwork.checkpoint.bounded_tensors import BoundedTensors
 from graftwork.checkpoint.folders import existing, read_json, replace_folder
+from graftwork.checkpoint.staging import making
 from graftwork.checkpoint.tensors import HEAD, Tensors, encode, fill, gather, read_tensors, require_fit
-from graftwork.errors import CheckpointError, ConfigError, GraftworkError
+from graftwork.errors import CheckpointError, ConfigError
 from graftwork.methods import LoRA, Peft
-from graftwork.methods.layers.projection_config import ends_in
+from graftwork.methods.layers.projection_config import ends_in_any
 from graftwork.methods.peft import NOT_KEPT
 from graftwork.peft_bridge.native import is_the_head, native_config
+from graftwork.sites import is_conv1d
 from graftwork.weights.holder import base_modules
 from graftwork.weights.names import check_new
 
@@ -61,21 +62,16 @@ def load_peft(handle: Handle, folder: Path, name: str | None, *, head: bool | No
     saved = tuple(f"{module}." for module in config.peft.modules_to_save or ())
     layers |= {key: tensor for key, tensor in rest.items() if not key.startswith(saved)}  # which do not fit
     rest = {key: tensor for key, tensor in rest.items() if key.startswith(saved)}
-    try:
+    with making(where, tensors):
         native = native_config(config.peft, handle.model, handle.sites, handle.head_paths)
         own = _head(handle, rest, head, where)
-        if native is None:
+        if native is not None:
+            modules, norms = building.build(handle.model, handle.sites, native)
+        else:
             if is_the_head(config.peft.modules_to_save, handle.model, handle.head_paths):
                 config = Peft(peft={**config.to_dict()["peft"], "modules_to_save": None})
-            with changing(handle), BoundedTensors(where, tensors):
+            with changing(handle):
                 made = handle.inject(name, config)
-        else:
-            with BoundedTensors(where, tensors):
-                modules, norms = building.build(handle.model, handle.sites, native)
-    except CheckpointError:
-        raise
-    except GraftworkError as error:
-        raise CheckpointError(f"{where} cannot be loaded: {error}") from error
     if native is None:
         try:
             assert made is not None
@@ -225,7 +221,7 @@ def _lora(handle: Handle, name: str, config: LoRA) -> tuple[dict[str, Any], Tens
         "target_modules": _targets(handle, ranks),
         "rank_pattern": {path: rank for path, rank in ranks.items() if rank != config.rank},
         "alpha_pattern": {path: alpha for path, alpha in alphas.items() if alpha != config.alpha},
-        "fan_in_fan_out": any(type(handle.model.get_submodule(path)).__name__ == "Conv1D" for path in ranks),
+        "fan_in_fan_out": any(is_conv1d(handle.model.get_submodule(path)) for path in ranks),
         "bias": "none",
         "init_lora_weights": True,
     }
@@ -236,7 +232,7 @@ def _targets(handle: Handle, chosen: Iterable[str]) -> list[str]:
     """Names that select exactly these modules, the last parts of their paths where these do; else the paths."""
     paths = set(chosen)
     names = sorted({path.rpartition(".")[2] for path in paths})
-    found = {path for path, _ in base_modules(handle.model) if any(ends_in(path, name) for name in names)}
+    found = {path for path, _ in base_modules(handle.model) if ends_in_any(path, names)}
     return names if found == paths else sorted(paths)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from graftwork.checkpoint.bounded_tensors import BoundedTensors
 from graftwork.checkpoint.manifest import AdapterManifest, HeadRecord
 from graftwork.checkpoint.naming import head_owner, head_prefix, head_records, parts
 from graftwork.checkpoint.reading import File, on_base
-from graftwork.checkpoint.tensors import HEAD, fill, gather, has_weights, require_fit
+from graftwork.checkpoint.tensors import HEAD, Tensors, fill, gather, has_weights, require_fit
 from graftwork.compose import Learned, LearnedConfig, config_class
 from graftwork.errors import CheckpointError, GraftworkError
 from graftwork.heads import HeadConfig, head_from_dict
@@ -76,13 +77,20 @@ def stage(handle: Handle, file: File, name: str, present: Collection[int], optio
     ``present`` are the sites, by their index, where the adapters of a fusion's pool are.
     """
     file = on_base(handle, file, options.other_base)
+    with making(file.where, file.tensors):
+        return _stage(handle, file, name, present, options.head)
+
+
+@contextlib.contextmanager
+def making(where: str, tensors: Tensors) -> Iterator[None]:
+    """Make modules of a file: bounded by its tensors, drawing from no global random state, every error a `CheckpointError`."""
     try:
-        with torch.random.fork_rng(devices=[]), BoundedTensors(file.where, file.tensors):
-            return _stage(handle, file, name, present, options.head)
+        with torch.random.fork_rng(devices=[]), BoundedTensors(where, tensors):
+            yield
     except CheckpointError:
         raise
     except (GraftworkError, TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:
-        raise CheckpointError(f"{file.where} cannot be loaded: {error}") from error
+        raise CheckpointError(f"{where} cannot be loaded: {error}") from error
 
 
 def config_of(part: AdapterManifest) -> AdapterConfig | LearnedConfig | HeadConfig:

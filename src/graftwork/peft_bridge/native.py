@@ -14,8 +14,8 @@ from typing import Any
 from torch import nn
 
 from graftwork.methods import LoRA
-from graftwork.methods.layers.projection_config import ends_in
-from graftwork.sites import SiteMap
+from graftwork.methods.layers.projection_config import ends_in_any
+from graftwork.sites import SiteMap, is_conv1d
 from graftwork.weights.holder import base_modules
 
 # What our form says in options of its own, and what says nothing of the function; all else has to be as it is by default.
@@ -45,13 +45,16 @@ def native_config(config: Any, model: nn.Module, sites: SiteMap, head_paths: Ite
     if not is_the_head(config.modules_to_save, model, head_paths):
         return None
     keys = {site.output.module: sites.key_of(site) for site in sites.projections}
-    chosen = _chosen(config, model)
-    if not chosen or not set(chosen) <= set(keys):
+    try:
+        chosen = _chosen(config, model)
+        if not chosen or not set(chosen) <= set(keys):
+            return None
+        rank = {keys[path]: _by_pattern(config.rank_pattern, path, config.r) for path in chosen}
+        alpha = {keys[path]: _by_pattern(config.alpha_pattern, path, config.lora_alpha) for path in chosen}
+    except re.error:  # no pattern: peft says so
         return None
-    rank = {keys[path]: _by_pattern(config.rank_pattern, path, config.r) for path in chosen}
-    alpha = {keys[path]: _by_pattern(config.alpha_pattern, path, config.lora_alpha) for path in chosen}
     names = tuple(dict.fromkeys(path.rpartition(".")[2] for path in chosen))
-    named = {key for key in keys.values() if any(ends_in(key, name) for name in names)}
+    named = {key for key in keys.values() if ends_in_any(key, names)}
     return LoRA(
         targets=names if named == set(rank) else tuple(rank),
         rank=config.r,
@@ -66,7 +69,7 @@ def native_config(config: Any, model: nn.Module, sites: SiteMap, head_paths: Ite
 
 def is_the_head(names: Iterable[str] | None, model: nn.Module, head_paths: Iterable[str]) -> bool:
     """Whether the modules that an option ``modules_to_save`` names are the model's head, as far as it has them."""
-    paths = [path for path, _ in base_modules(model) if any(ends_in(path, name) for name in names or ())]
+    paths = [path for path, _ in base_modules(model) if ends_in_any(path, names or ())]
     return {path.partition(".")[0] for path in paths} <= set(head_paths)
 
 
@@ -86,7 +89,7 @@ def _chosen(config: Any, model: nn.Module) -> list[str]:
     elif isinstance(targets, str) and targets.lower() == "all-linear":
         embeddings: Any = getattr(model, "get_output_embeddings", None)
         output = None if embeddings is None else embeddings()
-        linear = {path for path, m in modules.items() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"}
+        linear = {path for path, m in modules.items() if isinstance(m, nn.Linear) or is_conv1d(m)}
         targets = {path for path in linear if modules[path] is not output}
     return [path for path in modules if path and _matches(config, targets, path)]
 
@@ -111,4 +114,4 @@ def _matches(config: Any, targets: Any, path: str) -> bool:
 def _named(names: Any, path: str) -> bool:
     if isinstance(names, str):
         return re.fullmatch(names, path) is not None
-    return any(ends_in(path, name) for name in names)
+    return ends_in_any(path, names)

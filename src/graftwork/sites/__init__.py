@@ -2,7 +2,17 @@
 
 from graftwork.sites.by_hand import sites_from_paths
 from graftwork.sites.discovery.discover import discover, norm_paths
-from graftwork.sites.discovery.projections import projections_by_hand
+from graftwork.sites.discovery.projections import is_conv1d, projections_by_hand
 from graftwork.sites.site import KINDS, Site, SiteMap, Tap
 
-__all__ = ["KINDS", "Site", "SiteMap", "Tap", "discover", "norm_paths", "projections_by_hand", "sites_from_paths"]
+__all__ = [
+    "KINDS",
+    "Site",
+    "SiteMap",
+    "Tap",
+    "discover",
+    "is_conv1d",
+    "norm_paths",
+    "projections_by_hand",
+    "sites_from_paths",
+]

@@ -191,6 +191,7 @@ class SiteMap:
     Attributes:
         projections: The sites at linear modules inside the layers.
         places: Every site at its place in the map: first the others, then the projections.
+        place_of: The place of each site, by its key.
         model_class: Name of the class the sites were found in.
         prefix: Dotted path (with its dot) from the root to the base model, ``"bert."``, or ``""``. `key_of` leaves
             it out, so that an adapter fits the base model with and without a task head around it.
@@ -233,6 +234,7 @@ class SiteMap:
             if site.kind not in (*_IN_NO_LAYER, "projection"):
                 layers.setdefault(site.stack, set()).add(site.layer)
         self.numbers = {stack: tuple(sorted(found)) for stack, found in layers.items()}
+        self.place_of = {key: place for place, key in enumerate(self._by_key)}
 
     def key_of(self, site: Site) -> str:
         """The site's key without the path of the base model at its start."""
@@ -258,11 +260,6 @@ class SiteMap:
         return isinstance(other, SiteMap) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]  # holds a mapping, compared by value
-
-    @property
-    def place_of(self) -> Mapping[str, int]:
-        """The place of each site in the map, by its key."""
-        return {key: place for place, key in enumerate(self._by_key)}
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -131,6 +131,7 @@ def _layer(place: Place) -> str:
 class RouteModule(LearnedModule):
     """The gate at one site: its own, that of its layer, or none where the LoRAs themselves decide."""
 
+    reads: str
     gate: NoisyGate | None
 
     def __init__(
@@ -143,7 +144,7 @@ class RouteModule(LearnedModule):
         shared: nn.Module | None = None,
     ) -> None:
         super().__init__(pool=pool, reads=reads, shared=shared)
-        self.config, self.gate_reads = config, reads
+        self.config = config
         self.across_sites = shared is not None
         if isinstance(shared, nn.ModuleDict):
             self.__dict__["gate"] = shared[layer]  # of the layer: no child of any of its sites
@@ -156,7 +157,7 @@ class Routed(Pool):
 
     def __init__(self, block: Route, children: Sequence[Node | None], module: RouteModule, site: str) -> None:
         super().__init__(children)
-        self.required_reads |= {module.gate_reads}
+        self.required_reads |= {module.reads}
         self.module, self.name, self.site = module, block.name, site
         self.rows = module.places(block)
         self.top_k = min(module.config.top_k, len(self.rows))
@@ -174,7 +175,7 @@ class Routed(Pool):
         return self._all_of_them(reads, gates.dense())
 
     def _gates(self, reads: Reads) -> Gates:
-        read = reads.get(self.module.gate_reads)
+        read = reads.get(self.module.reads)
         if self.arrows is not None:
             return best_of(self.arrows(read), self.top_k)
         if not self.module.across_sites:

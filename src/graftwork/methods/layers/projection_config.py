@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from graftwork.errors import ConfigError
 from graftwork.methods.layers.contract import AdapterConfig, Place
@@ -58,8 +58,8 @@ class ProjectionConfig(AdapterConfig):
 
     def selects(self, path: str) -> bool:
         """Whether a projection is among the targets, by its path inside the base model."""
-        chosen = self.targets == ("all",) or any(ends_in(path, name) for name in self.targets)
-        return chosen and not any(ends_in(path, name) for name in self.exclude)
+        chosen = self.targets == ("all",) or ends_in_any(path, self.targets)
+        return chosen and not ends_in_any(path, self.exclude)
 
 
 def ends_in(path: str, name: str) -> bool:
@@ -68,6 +68,11 @@ def ends_in(path: str, name: str) -> bool:
     return len(wanted) <= len(parts) and all(
         want in ("*", part) for want, part in zip(wanted, parts[-len(wanted) :], strict=True)
     )
+
+
+def ends_in_any(path: str, names: Iterable[str]) -> bool:
+    """Whether a dotted path ends in one of some names."""
+    return any(ends_in(path, name) for name in names)
 
 
 def for_path(numbers: Mapping[str, float], path: str, default: float) -> float:

@@ -27,11 +27,14 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
     if all(isinstance(size, int) for size in sizes):
         return sizes  # type: ignore[return-value]
     weight = getattr(module, "weight", None)
-    if (
-        type(module).__name__ == "Conv1D" and isinstance(weight, Tensor) and weight.dim() == 2
-    ):  # of transformers: (in, out)
+    if is_conv1d(module) and isinstance(weight, Tensor) and weight.dim() == 2:
         return int(weight.shape[0]), int(weight.shape[1])
     return None
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether a module is the linear map of transformers whose weight is ``(in, out)``."""
+    return type(module).__name__ == "Conv1D"
 
 
 def projection_sites(graph: Graph, axes: Axes, places: Sequence[Place]) -> list[Site]:
