@@ -87,6 +87,7 @@ def readers() -> list[Reader]:
     """All of them."""
     load = Loading()
     found = [Reader(name, _saved(what), load, exact=True) for name, what in WHAT.items()]
+    found.append(Reader("folder of peft", _folder_of_peft, load))
     found.append(Reader("base", _trained_base, Loading(base=True), exact=True))
     found.append(Reader("recipe", _recipe, lambda folder: Recipe.read(folder / "recipe.toml").model_dump_json()))
     found.append(Reader("run", _run(RECIPE, lambda unit: unit_result(unit, 0.7), lambda: results_of(UNITS)), _show))
@@ -108,8 +109,24 @@ def _trained_base(folder: Path) -> None:
 def _peft(adapters: gw.Adapters) -> Any:
     import peft
 
-    adapters.add("lora", peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights="gaussian"))
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights="gaussian")
+    adapters.add("lora", config, native=False)
     return "lora"
+
+
+def _lora(adapters: gw.Adapters) -> Any:
+    adapters.add("n", gw.LoRA(rank=2, targets=["query", "value"], rank_pattern={"layer.0.attention.self.query": 3}))
+    return "n"
+
+
+def _folder_of_peft(folder: Path) -> None:
+    adapters = gw.attach(build("bert_classifier").model)
+    adapters.add("n", gw.LoRA(rank=2, targets=["query", "value"]))
+    with torch.no_grad():
+        for module in adapters.modules_of("n").values():
+            for p in module.parameters():
+                p.normal_(std=0.2)
+    adapters.save("n", folder, format="peft")
 
 
 def _adapter(adapters: gw.Adapters) -> Any:
@@ -138,6 +155,7 @@ def _whole(adapters: gw.Adapters) -> Any:
 WHAT: dict[str, Callable[[gw.Adapters], Any]] = {
     "adapter": _adapter,
     "compacter": _compacter,
+    "lora": _lora,
     "hyperformer": _hyper,
     "peft": _peft,
     "composition": _whole,

@@ -10,6 +10,7 @@ from tests.methods import (
     test_invertible,
     test_k_adapter,
     test_lora,
+    test_lora_kin,
     test_moe,
     test_pal,
     test_presets,
@@ -25,6 +26,7 @@ FORMULAS: dict[str, Callable[..., None]] = {
     "hyperformer_plus_plus": test_hyperformer.test_t5_equals_the_formula_for_each_task,
     "invertible_pfeiffer": test_invertible.test_with_its_layers_it_equals_the_formula,
     "k_adapter": test_k_adapter.test_equals_its_formula,
+    "dora": test_lora_kin.test_dora_is_its_formula,
     "lora": test_lora.test_it_is_the_formula,
     "mam": test_unions.test_mam_is_a_prefix_and_a_parallel_adapter_in_a_stack,
     "moe": test_moe.test_a_model_with_it_is_its_formula,
@@ -32,6 +34,7 @@ FORMULAS: dict[str, Callable[..., None]] = {
     "residual_adapter": test_residual_adapter.test_resnet_equals_the_formula,
     "self_modulation": test_self_modulation.test_it_is_its_formula,
     "unipelt": test_unions.test_unipelt_is_its_formula,
+    "vera": test_lora_kin.test_vera_is_its_formula,
 }
 
 

@@ -182,7 +182,6 @@ NATIVE = {
     "task type": {**BASE, "task_type": "FEATURE_EXTRACTION"},
 }
 OF_PEFT = {
-    "DoRA": {**BASE, "use_dora": True},
     "both random": {**BASE, "init_lora_weights": False},
     "orthogonal": {**BASE, "init_lora_weights": "orthogonal"},
     "the vocabulary": {"target_modules": ["q_proj", "embed_tokens"]},
@@ -217,8 +216,8 @@ def test_every_option_of_peft_is_known_or_at_its_default() -> None:
     """One that a newer peft brings is not passed over in silence: what is not the default is peft's own."""
     _, adapters = attached("llama")
     config = peft.LoraConfig(**BASE)
-    assert any(f.name == "use_dora" for f in dataclasses.fields(config))
-    config.use_dora = True
+    assert any(f.name == "use_qalora" for f in dataclasses.fields(config))
+    config.use_qalora = True
     adapters.add("x", config)
     assert isinstance(adapters.config("x"), gw.Peft)
 

@@ -140,8 +140,9 @@ def places_of(model: nn.Module, sites: SiteMap, chosen: Iterable[int]) -> list[P
         if inside not in causal:
             causal[inside] = causal_at(model, site)
         block_kinds = tuple(kinds[site.stack, site.layer])
+        module = model.get_submodule(site.output.module) if site.kind == "projection" else None
         site = without_prefix(site, sites.prefix)
-        places.append(Place(site, stacks.get(site.stack, 1), causal[inside], block_kinds))
+        places.append(Place(site, stacks.get(site.stack, 1), causal[inside], block_kinds, module))
     return places
 
 

@@ -98,26 +98,19 @@ def collapse(
     config: AdapterConfig
     if all(isinstance(config, LoRA) for config in configs.values()):
         if rank is not None:
-            products, error = _cut(products, rank)
-        config = _lora(_ranks(state, products))
+            products, error = cut_to_rank(products, rank)
+        config = lora_for(state, products)
     elif rank is not None:
         raise ConfigError(
             f"collapse: rank is {rank!r}, and only LoRAs can be cut to a rank, which have no non-linearity inside"
         )
     else:
         config = _bottleneck(state, configs, products)
-    modules = building.build(state.model, state.sites, config).modules
-    for place, module in modules.items():
-        _fill(module, products[place])
-    head = (
-        head_copy(state, state.head_for(head_from or next(iter(weights)))) if head_from or len(weights) == 1 else None
-    )
-    return Exported(config, modules, {}, head), Collapsed(name, weights, _ranks(state, products), error)
-
-
-def _ranks(state: ModelState, products: Mapping[int, Product]) -> dict[str, int]:
-    """The width of each product, by the key of its site."""
-    return {state.sites.key_of(state.sites.places[place]): len(one.down) for place, one in products.items()}
+    modules = filled(state, config, products)
+    alone = next(iter(weights)) if len(weights) == 1 else None
+    head = head_copy(state, None if (head_from or alone) is None else state.head_for(head_from or alone))  # type: ignore[arg-type]
+    ranks = {state.sites.key_of(state.sites.places[place]): len(one.down) for place, one in products.items()}
+    return Exported(config, modules, {}, head), Collapsed(name, weights, ranks, error)
 
 
 def _refuse_one_after_another(state: ModelState, composition: Composition) -> None:
@@ -176,7 +169,7 @@ def _side_by_side(modules: Sequence[tuple[AdapterModule, float]]) -> Product:
     )
 
 
-def _cut(products: Mapping[int, Product], rank: int) -> tuple[dict[int, Product], float]:
+def cut_to_rank(products: Mapping[int, Product], rank: int) -> tuple[dict[int, Product], float]:
     """The nearest of a rank, and the relative error over all; the singular values are shared by D and U."""
     if type(rank) is not int or rank < 1:
         raise ConfigError(f"collapse: rank is {rank!r}; give a whole number of 1 or more")
@@ -192,8 +185,17 @@ def _cut(products: Mapping[int, Product], rank: int) -> tuple[dict[int, Product]
     return cut, math.sqrt(lost / all_of_it) if all_of_it else 0.0
 
 
-def _lora(ranks: Mapping[str, int]) -> LoRA:
-    """A LoRA with the factor 1 at these projections."""
+def filled(state: ModelState, config: AdapterConfig, products: Mapping[int, Product]) -> dict[int, AdapterModule]:
+    """The modules of a configuration, with these products as their weights."""
+    modules = building.build(state.model, state.sites, config).modules
+    for place, module in modules.items():
+        _fill(module, products[place])
+    return modules
+
+
+def lora_for(state: ModelState, products: Mapping[int, Product]) -> LoRA:
+    """A LoRA with the factor 1 where these products are."""
+    ranks = {state.sites.key_of(state.sites.places[place]): len(one.down) for place, one in products.items()}
     rank = max(ranks.values())
     fewer = {key: r for key, r in ranks.items() if r != rank}
     return LoRA(targets=tuple(ranks), rank=rank, alpha=rank, rank_pattern=fewer, alpha_pattern=dict(fewer))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from graftwork.attach import base_merge, members
 from graftwork.attach.changes import one_at_a_time, whole
 from graftwork.attach.collapsing import Collapsed, collapse
-from graftwork.attach.merging import Merged, merge
+from graftwork.attach.merging import Merged, Rule, merge
 from graftwork.attach.registry import Registry
 from graftwork.compose import Composition
 from graftwork.forward.heads_in_use import OWN
@@ -24,8 +24,12 @@ class Combining(Registry):
         *,
         start: str | None = None,
         head_from: str | None = None,
+        rule: str = "sum",
+        density: float = 1.0,
+        rank: int | None = None,
+        seed: int = 0,
     ) -> Merged:
-        """Add an adapter whose weights are a weighted sum of those of adapters of one configuration.
+        """Add an adapter whose weights are a weighted sum of those of adapters of one configuration, or made by TIES or DARE.
 
         Its norms and what its sites share are summed up too. The result is an adapter like any other.
 
@@ -37,6 +41,12 @@ class Combining(Registry):
                 the start is zero, and for norms the base's norm: a negative weight then negates the initial values too.
             head_from: The adapter whose head is copied. By default the heads are summed up as well, where their labels
                 agree and the weights (with that of the start) add up to one.
+            rule: ``"sum"``; ``"ties"`` (Yadav et al. 2023, arXiv:2306.01708), by default with the weight 1 for each;
+                ``"dare"`` (Yu et al. 2023, arXiv:2311.03099); or ``"dare_ties"``, both. TIES and DARE work on the differences
+                from the start, and of LoRAs, which may be of different ranks, on their products B A.
+            density: The share of each adapter's weights that TIES keeps (0.2 in the paper), or DARE with that probability.
+            rank: By TIES and DARE the rank of the new LoRA; by default the largest of theirs.
+            seed: Of the weights that DARE drops.
 
         Returns:
             The weights, and how similar the adapters are; printable.
@@ -51,7 +61,7 @@ class Combining(Registry):
             >>> made = adapters.merge("mean", ["a", "b"])
             >>> adapters.active = "mean"
         """
-        made, merged = merge(self, name, of, start, head_from)
+        made, merged = merge(self, name, of, start, head_from, Rule(rule, density, rank, seed))
         self.register(name, *made)
         return merged
 

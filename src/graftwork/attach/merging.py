@@ -13,20 +13,24 @@ import copy
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from graftwork.attach import building
+from graftwork.attach.collapsing import Product, cut_to_rank, filled, lora_for, products_of
 from graftwork.attach.members import Exported
+from graftwork.attach.merge_rules import K, combined, require_rule
 from graftwork.attach.merged_heads import merged_head
+from graftwork.attach.named_heads import head_copy
 from graftwork.attach.norms import norms_at
 from graftwork.attach.state import ModelState
 from graftwork.errors import ConfigError
-from graftwork.methods import AdapterConfig, AdapterModule, NormModule
+from graftwork.methods import AdapterConfig, AdapterModule, LoRA, NormModule
 from graftwork.options import is_number
+from graftwork.sites import Site
 from graftwork.weights.names import check_new
 
 
@@ -78,6 +82,15 @@ class Merged:
         return "\n".join([*lines, *pairs])
 
 
+class Rule(NamedTuple):
+    """How differences are made one, see `graftwork.attach.merge_rules`."""
+
+    name: str
+    density: float
+    rank: int | None
+    seed: int
+
+
 class _Parts(NamedTuple):
     """The modules of one adapter by site, which refer to what they share, and the norms it owns."""
 
@@ -98,9 +111,13 @@ def merge(
     of: Mapping[str, float] | Sequence[str],
     start: str | None,
     head_from: str | None,
+    rule: Rule,
 ) -> tuple[Exported, Merged]:
     """The new adapter, not added yet, and what was merged; see `graftwork.attach.combining.Combining.merge`."""
+    require_rule(rule.name, rule.density)
     weights = _weights(of)
+    if rule.name == "ties" and not isinstance(of, Mapping):
+        weights = dict.fromkeys(weights, 1.0)  # a mean already
     check_new(name, state, "an adapter")
     factors, rest = dict(weights), _rest(weights)
     if start is not None:
@@ -119,6 +136,10 @@ def merge(
                 "add_weighted_adapter, or activate the adapters in a Stack"
             )
     parts = {n: _Parts(state.adapter_modules(n), norms_at(state.model, state.sites, n)) for n in factors}
+    if rule.name != "sum" and all(isinstance(config, LoRA) for config in configs.values()):
+        return _merge_loras(state, name, weights, start, head_from, rule)
+    if rule.rank is not None:
+        raise ConfigError(f"merge({name!r}): rank is {rule.rank!r}; only LoRAs merged by TIES or DARE get one")
     _refuse_unlike(configs, parts)
     head, heads = merged_head(state, factors, head_from)
     first = next(iter(parts))
@@ -136,10 +157,70 @@ def merge(
         terms.append(({f"norm {n}": state.model.get_submodule(state.sites.norms[n]) for n in made.norms}, rest))
     for key, part in made.named().items():
         _fill(part, [(term[key], factor) for term, factor in terms if key in term], f"merge({name!r}): {key}")
+    if rule.name != "sum":
+        _fill_by_rule(
+            made.named(),
+            [named[source] for source in weights],
+            list(weights.values()),
+            None if start is None else named[start],
+            rule,
+        )
     origin = None if start is None else named[start]
     alike = {(a, b): _alike(named[a], named[b], origin) for a, b in itertools.combinations(weights, 2)}
     adapter = Exported(configs[first], made.modules, made.norms, head)
     return adapter, Merged(name, weights, start, heads, alike)
+
+
+@torch.no_grad()
+def _fill_by_rule(
+    made: Mapping[str, nn.Module],
+    sources: Sequence[Mapping[str, nn.Module]],
+    weights: Sequence[float],
+    start: Mapping[str, nn.Module] | None,
+    rule: Rule,
+) -> None:
+    """Write what a rule makes of the sources' differences from the start into the parameters of modules like them."""
+
+    def parameters(modules: Mapping[str, nn.Module]) -> dict[tuple[str, str], Tensor]:
+        return {(key, n): p.detach().double() for key, module in modules.items() for n, p in module.named_parameters()}
+
+    origin = None if start is None else parameters(start)
+    vectors = [
+        {key: tensor if origin is None else tensor - origin[key] for key, tensor in parameters(source).items()}
+        for source in sources
+    ]
+    generator = torch.Generator().manual_seed(rule.seed)
+    for (key, n), delta in combined(vectors, weights, rule.name, rule.density, generator).items():
+        made[key].get_parameter(n).copy_(delta if origin is None else origin[key, n] + delta)
+
+
+def _merge_loras(
+    state: ModelState, name: str, weights: Mapping[str, float], start: str | None, head_from: str | None, rule: Rule
+) -> tuple[Exported, Merged]:
+    """LoRAs merged by what they add to the base's weights, cut to a rank."""
+    if start is not None:
+        raise ConfigError(f"merge({name!r}): start is {start!r}; what a LoRA adds to the base is a difference already")
+    products = [products_of(state, {source: 1.0}) for source in weights]
+    sites = {place: state.sites.places[place] for found in products for place in found}
+    deltas = [
+        {n: found[n].up @ found[n].down if n in found else _nothing(site) for n, site in sites.items()}
+        for found in products
+    ]
+    generator = torch.Generator().manual_seed(rule.seed)
+    merged = combined(deltas, list(weights.values()), rule.name, rule.density, generator)
+    rank = rule.rank or max(len(one.down) for found in products for one in found.values())
+    whole = {n: Product(torch.eye(delta.shape[1], dtype=delta.dtype), None, delta, None) for n, delta in merged.items()}
+    cut, _ = cut_to_rank(whole, rank)
+    config = lora_for(state, cut)
+    pairs = itertools.combinations(zip(weights, deltas, strict=True), 2)
+    alike = {(a, b): _alike_vectors(one.items(), other) for (a, one), (b, other) in pairs}
+    head = None if head_from is None else head_copy(state, state.head_for(head_from))
+    heads = () if head is None or head_from is None else (head_from,)
+    return Exported(config, filled(state, config, cut), {}, head), Merged(name, weights, None, heads, alike)
+
+
+def _nothing(site: Site) -> Tensor:
+    return torch.zeros(site.width, site.input_width, dtype=torch.float64)
 
 
 def _rest(weights: Mapping[str, float]) -> float:
@@ -207,19 +288,23 @@ def _fill(module: nn.Module, sources: Sequence[tuple[nn.Module, float]], where: 
 def _alike(
     one: Mapping[str, nn.Module], other: Mapping[str, nn.Module], start: Mapping[str, nn.Module] | None
 ) -> Alike:
+    """How similar two adapters are, or their differences from a start."""
+
+    def weights(modules: Mapping[str, nn.Module]) -> Iterator[tuple[tuple[str, str], Tensor]]:
+        for key, module in modules.items():
+            for name, weight in module.named_parameters():
+                origin = 0.0 if start is None else start[key].get_parameter(name).double()
+                yield (key, name), weight.double() - origin
+
+    return _alike_vectors(weights(one), dict(weights(other)))
+
+
+def _alike_vectors(one: Iterable[tuple[K, Tensor]], other: Mapping[K, Tensor]) -> Alike:
     dot, squares, others, equal, counted = 0.0, 0.0, 0.0, 0, 0
-    for key, module in one.items():
-        for name, weight in module.named_parameters():
-            x, y = _flat(weight), _flat(other[key].get_parameter(name))
-            if start is not None:
-                origin = _flat(start[key].get_parameter(name))
-                x, y = x - origin, y - origin
-            dot, squares, others = dot + float(x @ y), squares + float(x @ x), others + float(y @ y)
-            nonzero = (x != 0) & (y != 0)
-            equal, counted = equal + int(((x > 0) == (y > 0))[nonzero].sum()), counted + int(nonzero.sum())
+    for key, tensor in one:
+        x, y = tensor.flatten().cpu(), other[key].flatten().cpu()
+        dot, squares, others = dot + float(x @ y), squares + float(x @ x), others + float(y @ y)
+        nonzero = (x != 0) & (y != 0)
+        equal, counted = equal + int(((x > 0) == (y > 0))[nonzero].sum()), counted + int(nonzero.sum())
     length = math.sqrt(squares * others)
     return Alike(dot / length if length else math.nan, equal / counted if counted else math.nan)
-
-
-def _flat(weight: Tensor) -> Tensor:
-    return weight.detach().double().flatten().cpu()

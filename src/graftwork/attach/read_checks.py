@@ -5,6 +5,7 @@ from __future__ import annotations
 from graftwork.attach.wiring import hidden_taps
 from graftwork.errors import SiteError
 from graftwork.methods import AdapterModule
+from graftwork.methods.layers.contract import HIDDEN
 from graftwork.sites import Site, SiteMap
 
 _TAP_OF = {
@@ -52,7 +53,7 @@ def _called(dimension: int) -> str:
 def require_hidden(sites: SiteMap, site: Site, module: AdapterModule) -> None:
     """Refuse a module that reads hidden states which the site does not have."""
     known = hidden_taps(sites, site) if module.also_reads else {}
-    lacking = next((role for role in module.also_reads if role not in known), None)
+    lacking = next((role for role in module.also_reads if role.startswith(HIDDEN) and role not in known), None)
     if lacking is not None:
         raise SiteError(
             f"{type(module).__name__} reads {lacking!r}, and at {site.key} it is not known where that passes; give the sites of "

@@ -21,7 +21,7 @@ from graftwork.checkpoint.folders import existing, read_json, replace_folder
 from graftwork.checkpoint.staging import making
 from graftwork.checkpoint.tensors import HEAD, Tensors, encode, fill, gather, read_tensors, require_fit
 from graftwork.errors import CheckpointError, ConfigError
-from graftwork.methods import LoRA, Peft
+from graftwork.methods import DoRA, LoRA, Peft
 from graftwork.methods.layers.projection_config import ends_in_any
 from graftwork.methods.peft import NOT_KEPT
 from graftwork.peft_bridge.native import is_the_head, native_config
@@ -84,11 +84,9 @@ def load_peft(handle: Handle, folder: Path, name: str | None, *, head: bool | No
             raise
         return name
     places = handle.sites.places
-    wanted = {
-        f"{handle.sites.key_of(places[index])}.{theirs}": getattr(module, ours)
-        for index, module in modules.items()
-        for theirs, ours in _MATRICES.items()
-    }
+    wanted = {}
+    for index, module in modules.items():
+        wanted |= _as_in_a_file(handle.sites.key_of(places[index]), module)
     require_fit(wanted, layers, where)
     fill(wanted, layers)
     handle.register(name, native, modules, norms, own)
@@ -198,18 +196,16 @@ def save_peft(handle: Handle, name: str, folder: Path) -> Path:
     }
     files = {
         CONFIG: (json.dumps(values, indent=2, sort_keys=True) + "\n").encode(),
-        TENSORS: encode({f"{_START}{n}": t for n, t in tensors.items()}),
+        TENSORS: encode({f"{_START}{n.replace(f'{_MAGNITUDE}.weight', _MAGNITUDE)}": t for n, t in tensors.items()}),
     }
     return replace_folder(folder, files, marker=CONFIG)
 
 
 def _lora(handle: Handle, name: str, config: LoRA) -> tuple[dict[str, Any], Tensors]:
     modules = {key: (handle.sites[key].output.module, module) for key, module in handle.modules_of(name).items()}
-    tensors = {
-        f"{path}.{theirs}": getattr(module, ours)
-        for path, module in modules.values()
-        for theirs, ours in _MATRICES.items()
-    }
+    tensors: Tensors = {}
+    for path, module in modules.values():
+        tensors |= _as_in_a_file(path, module)
     ranks = {path: len(tensors[f"{path}.lora_A.weight"]) for path, _ in modules.values()}
     alphas = {path: config.alpha_at(key) for key, (path, _) in modules.items()}
     values = {
@@ -218,6 +214,7 @@ def _lora(handle: Handle, name: str, config: LoRA) -> tuple[dict[str, Any], Tens
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
         "use_rslora": config.rank_stabilized,
+        "use_dora": isinstance(config, DoRA),
         "target_modules": _targets(handle, ranks),
         "rank_pattern": {path: rank for path, rank in ranks.items() if rank != config.rank},
         "alpha_pattern": {path: alpha for path, alpha in alphas.items() if alpha != config.alpha},
@@ -226,6 +223,12 @@ def _lora(handle: Handle, name: str, config: LoRA) -> tuple[dict[str, Any], Tens
         "init_lora_weights": True,
     }
     return values, tensors
+
+
+def _as_in_a_file(path: str, module: Any) -> Tensors:
+    """The weights of a LoRA by their names in peft's files."""
+    names = {**_MATRICES, **({f"{_MAGNITUDE}.weight": "magnitude"} if hasattr(module, "magnitude") else {})}
+    return {f"{path}.{theirs}": getattr(module, ours) for theirs, ours in names.items()}
 
 
 def _targets(handle: Handle, chosen: Iterable[str]) -> list[str]:
@@ -245,5 +248,4 @@ def _of_peft(handle: Handle, name: str, config: Peft) -> tuple[dict[str, Any], T
             f"{name!r} (peft {config.kind}) keeps weights outside of layers; save it in graftwork's format"
         )
     values = dict(config.to_dict()["peft"])
-    named = {key.replace(f"{_MAGNITUDE}.weight", _MAGNITUDE): tensor for key, tensor in found.items()}
-    return values, {f"{handle.sites.prefix}{key}": tensor for key, tensor in named.items()}
+    return values, {f"{handle.sites.prefix}{key}": tensor for key, tensor in found.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from graftwork.compose.rows import Rows, take
 from graftwork.errors import CompositionError
@@ -36,6 +36,7 @@ class SiteContext:
         record: Where fusions write their weights, or ``None`` when nobody asks.
         losses: What takes the extra losses of this forward pass; ``None`` where there is no forward pass.
         memo: What sites of one forward pass have in common, such as a gate for a whole layer.
+        module: The module of the base that is called; see `graftwork.methods.layers.contract.Context`.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class SiteContext:
         record: dict[Any, Any] | None = None,
         losses: Callable[[Tensor], None] | None = None,
         memo: dict[Any, Any] | None = None,
+        module: nn.Module | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.beams = beams
@@ -54,6 +56,7 @@ class SiteContext:
         self.record = record
         self.losses = losses
         self.memo = {} if memo is None else memo
+        self.module = module
 
     def add_loss(self, loss: Tensor) -> None:
         """Add a scalar to the loss of this forward pass; see `graftwork.methods.layers.contract.Context`."""
@@ -83,12 +86,12 @@ class SiteContext:
         """The same for some of the rows. Weights are not recorded inside: they would not cover the batch."""
         assert self.batch_size is not None
         mask = None if self.mask is None else take(self.mask, rows, self.batch_size)
-        return SiteContext(len(rows), beams=self.beams, mask=mask, losses=self.losses)
+        return SiteContext(len(rows), beams=self.beams, mask=mask, losses=self.losses, module=self.module)
 
     def positions(self, start: int, stop: int) -> SiteContext:
         """The same for some of the positions."""
         mask = None if self.mask is None else self.mask[:, start:stop]
-        return SiteContext(self.batch_size, beams=self.beams, mask=mask, losses=self.losses)
+        return SiteContext(self.batch_size, beams=self.beams, mask=mask, losses=self.losses, module=self.module)
 
 
 class Reads:

@@ -40,9 +40,9 @@ def before(
         if at == call and site in (frame.plan.stream if stream else frame.plan.branch):
             place = _place(ports, slot, args, kwargs)
             if isinstance(place, str):
-                kwargs = {**kwargs, place: written(frame, ports, site, stream, kwargs[place])}
+                kwargs = {**kwargs, place: written(frame, ports, module, site, stream, kwargs[place])}
             else:
-                args = (*args[:place], written(frame, ports, site, stream, args[place]), *args[place + 1 :])
+                args = (*args[:place], written(frame, ports, module, site, stream, args[place]), *args[place + 1 :])
             changed = True
     for when, slot, site, role in ports.inputs:
         if (when is None or when == call) and role in frame.plan.taps.get(site, ()):
@@ -67,7 +67,7 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     call = _call(frame, ports)
     for when, slot, site, stream in ports.writes:
         if when is None or when == call:
-            changed = write(frame, ports, site, stream, slot, changed)
+            changed = write(frame, ports, module, site, stream, slot, changed)
     for when, slot, site, role in ports.outputs:
         if (when is None or when == call) and role in frame.plan.taps.get(site, ()):
             frame.taps[site, role] = changed if slot is None else changed[slot]

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from graftwork.compose.reads import BranchReads, Reads, SiteContext, StreamReads
 from graftwork.compose.rows import merge, take
@@ -19,27 +19,29 @@ from graftwork.methods.layers.norms import run_norm
 from graftwork.sites import Site
 
 
-def write(frame: Frame, ports: Ports, index: int, stream: bool, slot: int | str | None, output: Any) -> Any:
+def write(
+    frame: Frame, ports: Ports, module: nn.Module, index: int, stream: bool, slot: int | str | None, output: Any
+) -> Any:
     """The output of a module with the addition of one site; the same object where nothing is added."""
     if index not in (frame.plan.stream if stream else frame.plan.branch):
         return output
     value = output if slot is None else output[slot]
-    changed = written(frame, ports, index, stream, value)
+    changed = written(frame, ports, module, index, stream, value)
     return output if changed is value else _replaced(output, slot, changed)
 
 
-def written(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) -> Tensor:
+def written(frame: Frame, ports: Ports, module: nn.Module, index: int, stream: bool, value: Tensor) -> Tensor:
     """The tensor at one site with the addition; the same object where nothing is added."""
     node = (frame.plan.stream if stream else frame.plan.branch)[index]
     if frame.part is None or frame.call.rows is None:
-        delta = node(_reads(frame, ports, index, stream, value))
+        delta = node(_reads(frame, ports, module, index, stream, value))
     else:  # the module runs on some of the rows: the node is given zeros for the others
         rows, batch_size = frame.part, frame.call.rows
         others = tuple(row for row in range(batch_size) if row not in rows)
         size = value.shape[0] // len(rows) * batch_size
         whole = merge([(rows, value), (others, None)], value, batch_size, rows_of=value.new_empty((size, 0)))
         assert whole is not None
-        delta = node(_reads(frame, ports, index, stream, whole))
+        delta = node(_reads(frame, ports, module, index, stream, whole))
         delta = None if delta is None else take(delta, rows, batch_size)
     if delta is None:
         return value
@@ -50,7 +52,7 @@ def written(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor)
     return value + delta.to(value.dtype)
 
 
-def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) -> Reads:
+def _reads(frame: Frame, ports: Ports, module: nn.Module, index: int, stream: bool, value: Tensor) -> Reads:
     site = ports.sites[index]
     call = frame.call
     around = SiteContext(
@@ -60,6 +62,7 @@ def _reads(frame: Frame, ports: Ports, index: int, stream: bool, value: Tensor) 
         record=frame.record,
         losses=frame.add_loss,
         memo=frame.memo,
+        module=module,
     )
     taps = {}
     for role in frame.plan.taps.get(index, ()):

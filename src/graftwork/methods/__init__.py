@@ -4,6 +4,7 @@ from graftwork.methods.adapter_plus import AdapterPlus
 from graftwork.methods.bapna_firat import BapnaFirat
 from graftwork.methods.bottleneck import Bottleneck
 from graftwork.methods.compacter import PHM, Compacter, CompacterPlusPlus, LowRank
+from graftwork.methods.dora import DoRA
 from graftwork.methods.houlsby import Houlsby, Standard
 from graftwork.methods.hyperformer import Hyperformer, HyperformerPlusPlus
 from graftwork.methods.invertible import InvertiblePfeiffer
@@ -24,6 +25,7 @@ from graftwork.methods.self_modulation import SelfModulation
 from graftwork.methods.skip_bottleneck import SkipBottleneck
 from graftwork.methods.union import Union
 from graftwork.methods.unipelt import UniPELT
+from graftwork.methods.vera import VeRA
 
 __all__ = [
     "MAM",
@@ -37,6 +39,7 @@ __all__ = [
     "Compacter",
     "CompacterPlusPlus",
     "Context",
+    "DoRA",
     "Gate",
     "Houlsby",
     "Hyperformer",
@@ -60,6 +63,7 @@ __all__ = [
     "Standard",
     "UniPELT",
     "Union",
+    "VeRA",
     "config_from_dict",
     "config_from_text",
     "is_peft",

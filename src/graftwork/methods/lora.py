@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -66,17 +66,19 @@ class LoRA(ProjectionConfig):
             object.__setattr__(self, field, by_name(self, field, low, whole=field == "rank_pattern"))
 
     def build(self, place: Place, shared: nn.Module | None = None) -> AdapterModule | None:
-        if not self.is_at(place):
-            return None
+        return LoRAModule(**self.module_options(place)) if self.is_at(place) else None
+
+    def module_options(self, place: Place) -> dict[str, Any]:
+        """What the module of a place is made with."""
         rank = int(for_path(self.rank_pattern, place.site.key, self.rank))
-        return LoRAModule(
-            sizes=(place.site.input_width, place.site.width),
-            rank=rank,
-            scale=self.alpha_at(place.site.key) / (math.sqrt(rank) if self.rank_stabilized else rank),
-            dropout=self.dropout,
-            a_init=self.a_init,
-            dtype=self.torch_dtype,
-        )
+        return {
+            "sizes": (place.site.input_width, place.site.width),
+            "rank": rank,
+            "scale": self.alpha_at(place.site.key) / (math.sqrt(rank) if self.rank_stabilized else rank),
+            "dropout": self.dropout,
+            "a_init": self.a_init,
+            "dtype": self.torch_dtype,
+        }
 
     def alpha_at(self, path: str) -> float:
         """α at a projection, by its path inside the base model."""

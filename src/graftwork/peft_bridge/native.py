@@ -13,14 +13,14 @@ from typing import Any
 
 from torch import nn
 
-from graftwork.methods import LoRA
+from graftwork.methods import DoRA, LoRA
 from graftwork.methods.layers.projection_config import ends_in_any
 from graftwork.sites import SiteMap, is_conv1d
 from graftwork.weights.holder import base_modules
 
 # What our form says in options of its own, and what says nothing of the function; all else has to be as it is by default.
 _SAID = (
-    "r lora_alpha lora_dropout use_rslora rank_pattern alpha_pattern init_lora_weights target_modules exclude_modules "
+    "r lora_alpha lora_dropout use_rslora use_dora rank_pattern alpha_pattern init_lora_weights target_modules exclude_modules "
     "layers_to_transform layers_pattern fan_in_fan_out modules_to_save"
 ).split()
 _ASIDE = "task_type peft_type auto_mapping base_model_name_or_path revision inference_mode peft_version runtime_config".split()
@@ -55,7 +55,7 @@ def native_config(config: Any, model: nn.Module, sites: SiteMap, head_paths: Ite
         return None
     names = tuple(dict.fromkeys(path.rpartition(".")[2] for path in chosen))
     named = {key for key in keys.values() if ends_in_any(key, names)}
-    return LoRA(
+    return (DoRA if config.use_dora else LoRA)(
         targets=names if named == set(rank) else tuple(rank),
         rank=config.r,
         alpha=config.lora_alpha,

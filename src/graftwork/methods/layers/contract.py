@@ -37,7 +37,13 @@ HIDDEN = "hidden:"  # and the number of a layer: the stream as it enters that la
 
 
 class Context(Protocol):
-    """What a module may use in addition to the tensor it reads."""
+    """What a module may use in addition to the tensor it reads.
+
+    Attributes:
+        module: The module of the base that is called: at a projection the linear one, to be read and not changed.
+    """
+
+    module: nn.Module | None
 
     def padding_mask(self, read: Tensor) -> Tensor | None:
         """Return ``(batch, positions)``, true where a position is not padding; ``None`` where nothing is known."""
@@ -59,12 +65,14 @@ class Place:
         layers: Number of layers of the site's stack.
         causal: Whether later positions are hidden from earlier ones there (a decoder).
         block_kinds: The kinds of sites in the same layer.
+        module: At a projection the linear module of the base, to be read and not changed.
     """
 
     site: Site
     layers: int
     causal: bool = False
     block_kinds: tuple[str, ...] = ()
+    module: nn.Module | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,7 +44,9 @@ def refuse_unlisted(config_class: Any, values: Mapping[str, Any]) -> None:
             continue
         if name in _MODULES:
             texts = [value] if isinstance(value, str) else value
-            good = value is None or (isinstance(texts, (list, tuple)) and all(map(_is_name, texts)))
+            good = value is None or (
+                isinstance(texts, (list, tuple)) and all(isinstance(text, str) and _is_name(text) for text in texts)
+            )
         elif name in _BY_MODULE:
             good = isinstance(value, Mapping) and all(_is_name(k) and _is_number(v) for k, v in value.items())
         elif name in _CHOICES or name in STARTS:

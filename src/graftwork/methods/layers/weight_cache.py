@@ -21,7 +21,7 @@ class WeightCache(Generic[T]):
     The value is made in the weights' own dtype, without autocast (`in_own_dtype`), so that it is right for every later call.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    def __init__(self, make: Callable[[], T] | None = None) -> None:
         self._make = make
         self._made: T | None = None
         self._of: list[Tensor] = []
@@ -31,20 +31,25 @@ class WeightCache(Generic[T]):
         """Drop the value; the next `get` makes it again."""
         self._made, self._of, self._key = None, [], ()
 
-    def get(self, weights: Sequence[Tensor]) -> T:
-        """Return the value: kept where all weights are fixed, otherwise made again, in the graph if there is one."""
+    def get(self, weights: Sequence[Tensor], make: Callable[[], T] | None = None) -> T:
+        """Return the value: kept where all weights are fixed, otherwise made again, in the graph if there is one.
+
+        ``make`` is for a cache that was given none: what is made there needs more than its owner has.
+        """
+        make = make or self._make
+        assert make is not None
         key = _key(weights)
         if key is None:
-            return in_own_dtype(self._make, weights)
+            return in_own_dtype(make, weights)
         if self._made is None or key != self._key:
             # Outside inference mode: tensors made in it can never be used under autograd.
             with torch.inference_mode(False), torch.no_grad():
-                self._made = in_own_dtype(self._make, weights)
+                self._made = in_own_dtype(make, weights)
             self._of, self._key = [w.detach() for w in weights], key
         return self._made
 
-    def __deepcopy__(self, memo: dict[int, object]) -> WeightCache[T]:
-        raise TypeError("a kept value belongs to what it was made for and is not copied")
+    def __reduce__(self) -> tuple[object, ...]:
+        return WeightCache, (self._make,)  # a copy starts empty
 
 
 def _key(weights: Sequence[Tensor]) -> tuple[object, ...] | None:
