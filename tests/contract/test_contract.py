@@ -37,7 +37,7 @@ TEXT = {"bert", "gpt2", "t5"}
 # Methods whose trained weights all start at constants.
 DRAWS_NOTHING = {"vera"}
 # The methods that add exactly nothing before they are trained; a new one says here whether it does.
-STARTS_AT_THE_BASE = {"dora", "lora", "parallel", "vera"}
+STARTS_AT_THE_BASE = {"adaptformer", "dora", "lora", "parallel", "vera"}
 
 
 @pytest.fixture(params=MODELS)
