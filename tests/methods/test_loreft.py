@@ -13,25 +13,11 @@ from torch import Tensor, nn
 import graftwork as gw
 from graftwork.methods.loreft import LoReFTModule, orthonormal
 from tests.methods.test_bottleneck import place
+from tests.methods.test_moe import Around
 from tests.support.interpreter import Lab, close, unsettle
 from tests.zoo.models import build
 
 WIDTH = 8
-
-
-class Around:
-    """A context with a padding mask."""
-
-    module = None
-
-    def __init__(self, mask: Tensor | None = None) -> None:
-        self.mask = mask
-
-    def padding_mask(self, read: Tensor) -> Tensor | None:
-        return self.mask
-
-    def add_loss(self, loss: Tensor) -> None:
-        raise AssertionError
 
 
 def module_of(**options: Any) -> LoReFTModule:
