@@ -20,6 +20,7 @@ BESIDE = {
     'adapters.merge("new", {"a": 1.0, "b": -0.5}, start="s")': gw.Adapters.merge,
     'adapters.prune_fusion("f", ...)': gw.Adapters.prune_fusion,
     "graftwork.inference.soup": inference.soup,
+    "graftwork.training.ConsistencyTrainer": training.ConsistencyTrainer,
     "graftwork.training.RandomDepth": training.RandomDepth,
     "graftwork.training.TaskMixing": training.TaskMixing,
     "graftwork.inference.TaskFinder": inference.TaskFinder,
@@ -46,6 +47,7 @@ def pages() -> dict[str, str]:
         models = {
             "BERT-base": transformers.BertModel(transformers.BertConfig()),
             "ResNet-50": transformers.ResNetModel(transformers.ResNetConfig()),
+            "OPT-125M": transformers.OPTModel(transformers.OPTConfig()),
         }
         generator = Generator()
     attached = {name: gw.attach(model) for name, model in models.items()}

@@ -39,8 +39,11 @@ STANDS_NOWHERE: dict[tuple[str, str], str] = {
 }
 # Methods with an adapter that cannot be weighed (`AdapterModule.unweighable`), with what the refusal says.
 UNWEIGHABLE: dict[str, str] = {"invertible_pfeiffer": r"cannot be weighed at .*inverse.*invertible=False"}
-# Sizes that suit these models where a method's own are those of large ones.
-OPTIONS: dict[str, dict[str, Any]] = {"k_adapter": {"size": 24, "heads": 4, "inner": 32}}
+# Sizes and targets that suit these models where a method's own are those of large ones.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "k_adapter": {"size": 24, "heads": 4, "inner": 32},
+    "llm_adapters_parallel": {"targets": ("all",), "bottleneck_size": 8},
+}
 # Methods that read hidden states of other layers, to which reentrant checkpointing leads no gradients back.
 CROSSING: tuple[str, ...] = ("k_adapter",)
 

@@ -37,7 +37,7 @@ TEXT = {"bert", "gpt2", "t5"}
 # Methods whose trained weights all start at constants.
 DRAWS_NOTHING = {"ia3", "vera"}
 # The methods that add exactly nothing before they are trained; a new one says here whether it does.
-STARTS_AT_THE_BASE = {"dora", "ia3", "lora", "parallel", "vera"}
+STARTS_AT_THE_BASE = {"adaptformer", "dora", "ia3", "lora", "parallel", "vera"}
 
 
 @pytest.fixture(params=MODELS)

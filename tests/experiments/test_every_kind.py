@@ -54,11 +54,11 @@ def test_what_is_trained_is_predicted_from_its_files(kind: str, tmp_path: Path) 
         json.dumps([prediction.to_dict() for prediction in predictions])
 
 
-@pytest.mark.parametrize("method", ["pal", "k_adapter"])
+@pytest.mark.parametrize("method", ["pal", "k_adapter", "loreft"])
 def test_a_method_that_mixes_positions_generates_in_training_and_from_its_files(method: str, tmp_path: Path) -> None:
-    small = {"size": 8, "heads": 2, **({"inner": 16} if method == "k_adapter" else {})}
+    small = {"pal": {"size": 8, "heads": 2}, "k_adapter": {"size": 8, "heads": 2, "inner": 16}, "loreft": {"first": 2}}
     given = prepare("text_to_text", tmp_path).model_dump(exclude_unset=True, mode="json")
-    changes = {"targets": ["one"], "fuse": False, "controls": [], "methods": {method: small}}
+    changes = {"targets": ["one"], "fuse": False, "controls": [], "methods": {method: small[method]}}
     recipe = Recipe.make({**given, **changes})
     results = run(recipe, tmp_path / "run", root=tmp_path)
     (unit,) = results["units"]

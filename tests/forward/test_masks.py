@@ -34,7 +34,7 @@ def _speech() -> Any:
     return made(hf.Wav2Vec2Model, config)
 
 
-@pytest.mark.parametrize("method", [gw.PAL(), gw.KAdapter()])
+@pytest.mark.parametrize("method", [gw.PAL(), gw.KAdapter(), gw.LoReFT()])
 def test_positions_that_the_model_pads_inside(method: gw.AdapterConfig) -> None:
     model, x = _longformer(), ids(1, 5)
     adapters = gw.attach(model)

@@ -52,6 +52,7 @@ METHODS = {
     "bapna_firat": gw.BapnaFirat(bottleneck_size=3),
     "pal": gw.PAL(),
     "k_adapter": gw.KAdapter(),
+    "loreft": gw.LoReFT(first=2, last=1),
 }
 
 

@@ -25,6 +25,7 @@ EVERYTHING: dict[str, Any] = {
     "activation": "silu",
     "init": "zero",
     "init_std": 0.5,
+    "down_bias": False,
     "up_bias": False,
     "scale": "learned",
     "skip": "low_rank",
@@ -134,6 +135,9 @@ def test_the_published_presets() -> None:
         ),
         gw.Parallel: (("feed_forward",), "residual", "branch", "relu", "reduction_factor", 2, "parallel", "base"),
         gw.AdapterPlus: (("feed_forward",), "stream", "stream", "gelu", "reduction_factor", 96, "houlsby", "base"),
+        gw.AdaptFormer: (("feed_forward",), "residual", "branch", "relu", "bottleneck_size", 64, "parallel", "base"),
+        gw.LLMAdaptersSeries: (("feed_forward",), "output", "branch", "tanh", "bottleneck_size", 256, "normal", "base"),
+        gw.AdaMix: (("feed_forward",), "output", "branch", "gelu", "bottleneck_size", 48, "normal", "base"),
         **{
             preset: (sites, "output", "branch", "gelu_tanh", "bottleneck_size", 24, "glorot", "own")
             for preset, sites in (
@@ -150,6 +154,8 @@ def test_the_published_presets() -> None:
     assert (gw.Houlsby().init_std, gw.Pfeiffer().init_std) == (1e-2, 0.02)
     assert (gw.Parallel().scale, gw.AdapterPlus().scale, gw.AdapterPlus().stochastic_depth) == (4.0, "channel", 0.1)
     assert gw.BapnaFirat().norm_before
+    assert (gw.AdaptFormer().scale, gw.AdaptFormer().dropout) == (0.1, 0.1)
+    assert not gw.LLMAdaptersSeries().down_bias and not gw.LLMAdaptersSeries().up_bias
     for ruled, n, rank, std in (
         (gw.Compacter(), 4, 1, 1e-4),
         (gw.CompacterPlusPlus(), 4, 1, 1e-4),
@@ -183,6 +189,12 @@ def test_the_published_presets() -> None:
         (
             gw.KAdapter(),
             {"size": 768, "heads": 12, "inner": 3072, "depth": 2, "combine": "concat", "init_std": 2e-4},
+        ),
+        (gw.LoReFT(), {"rank": 8, "first": 7, "tied": True}),
+        (gw.AdaMix(), {"experts": 4, "share_down": False, "share_up": True, "init_std": 0.02}),
+        (
+            gw.LLMAdaptersParallel(),
+            {"bottleneck_size": 256, "activation": "tanh", "init_std": 0.02, "dropout": 0.0},
         ),
         (gw.MoE(), {"noise": True, "importance": 0.1, "load": 0.1}),
         (gw.ResidualAdapter(), {"mode": "parallel", "init": "he", "norms": "own"}),
@@ -232,6 +244,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"dropout": "0.1"}, ("dropout", "'0.1'", "number")),
     ({"stochastic_depth": -0.1}, ("stochastic_depth", "-0.1", "0.0")),
     ({"gate": "yes"}, ("gate", "'yes'", "True or False")),
+    ({"down_bias": 0}, ("down_bias", "0", "True or False")),
     ({"up_bias": None}, ("up_bias", "None", "True or False")),
     ({"norm_before": 1}, ("norm_before", "1", "True or False")),
     ({"norm_after": "pre"}, ("norm_after", "'pre'", "True or False")),

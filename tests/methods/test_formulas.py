@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 import graftwork as gw
 from tests.methods import (
+    test_adamix,
     test_hyperformer,
     test_invertible,
     test_k_adapter,
+    test_llm_adapters,
     test_lora,
     test_lora_kin,
+    test_loreft,
     test_moe,
     test_pal,
     test_presets,
@@ -22,13 +25,16 @@ from tests.peft_bridge import test_unions
 # Which test that is: a new method says it here.
 FORMULAS: dict[str, Callable[..., None]] = {
     **dict.fromkeys((c.method for c in test_presets.PRESETS.values()), test_presets.test_equals_its_formula),
+    "adamix": test_adamix.test_merged_it_is_its_formula,
     "hyperformer": test_hyperformer.test_t5_equals_the_formula_for_each_task,
     "hyperformer_plus_plus": test_hyperformer.test_t5_equals_the_formula_for_each_task,
     "invertible_pfeiffer": test_invertible.test_with_its_layers_it_equals_the_formula,
     "k_adapter": test_k_adapter.test_equals_its_formula,
     "dora": test_lora_kin.test_dora_is_its_formula,
     "ia3": test_lora_kin.test_ia3_is_its_formula,
+    "llm_adapters_parallel": test_llm_adapters.test_parallel_is_its_formula,
     "lora": test_lora.test_it_is_the_formula,
+    "loreft": test_loreft.test_equals_its_formula,
     "mam": test_unions.test_mam_is_a_prefix_and_a_parallel_adapter_in_a_stack,
     "moe": test_moe.test_a_model_with_it_is_its_formula,
     "pal": test_pal.test_equals_its_formula,

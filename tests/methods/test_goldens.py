@@ -18,6 +18,10 @@ def attached(name: str) -> gw.Adapters:
     with torch.device("meta"):
         if name == "bert-base":
             return gw.attach(hf.BertModel(hf.BertConfig()))
+        if name == "vit-base":
+            return gw.attach(hf.ViTModel(hf.ViTConfig()))
+        if name == "llama-7b":
+            return gw.attach(hf.LlamaForCausalLM(hf.LlamaConfig()))
         sizes = {"d_model": 768, "d_ff": 3072, "d_kv": 64, "num_heads": 12, "num_layers": 12, "vocab_size": 32_100}
         return gw.attach(hf.T5Model(hf.T5Config(**sizes)))
 
@@ -64,6 +68,16 @@ def test_bert_base_has_25_norms() -> None:
         ("t5-base", gw.HyperformerPlusPlus(tasks=EIGHT, norms="base"), 5_163_440),
         ("t5-base", gw.HyperformerPlusPlus(tasks=EIGHT), 5_211_056),
         ("t5-base", gw.Hyperformer(tasks=EIGHT, norms="base"), 122_312_960),
+        ("vit-base", gw.AdaptFormer(), 12 * (2 * 768 * 64 + 64 + 768)),
+        ("vit-base", gw.AdaptFormer(), 1_189_632),
+        ("bert-base", gw.AdaMix(), 12 * (4 * (768 * 48 + 48) + 48 * 768 + 768)),
+        ("bert-base", gw.AdaMix(), 2_223_360),
+        ("bert-base", gw.AdaMix().exported(), 894_528),
+        ("bert-base", gw.LoReFT(rank=1, first=1), 12 * (2 * 768 + 1)),
+        ("bert-base", gw.LoReFT(rank=1, first=1, last=1, tied=False), 2 * 12 * (2 * 768 + 1)),
+        ("llama-7b", gw.LoReFT(), 2_097_408),
+        ("llama-7b", gw.LLMAdaptersSeries(), 32 * 2 * 4096 * 256),
+        ("llama-7b", gw.LLMAdaptersParallel(), 32 * 2 * (4096 + 11_008) * 256),
     ],
 )
 def test_published_count(model: str, config: gw.AdapterConfig, weights: int) -> None:
@@ -133,6 +147,16 @@ def test_share_of_the_base_is_the_papers(model: str, config: gw.AdapterConfig, p
 def test_share_by_tasks_is_the_papers(model: str, config: gw.AdapterConfig, tasks: float, published: float) -> None:
     """An eighth of what serves eight tasks, and what eight tasks cost that each bring their own: 1.13 times the base."""
     assert round(tasks * share(model, config), 5 if tasks < 1 else 3) == published
+
+
+@pytest.mark.parametrize(
+    ("config", "published"),
+    [(gw.LoReFT(), 0.031), (gw.LLMAdaptersSeries(), 0.99), (gw.LLMAdaptersParallel(), 3.54)],
+)
+def test_share_of_the_whole_is_the_papers(config: gw.AdapterConfig, published: float) -> None:
+    """The trained weights over all weights, in percent, to the last digit that is published."""
+    part = share("llama-7b", config)
+    assert round(100 * part / (1 + part), len(str(published).partition(".")[2])) == published
 
 
 def share(model: str, config: gw.AdapterConfig) -> float:

@@ -70,7 +70,9 @@ def plain(module: MoEModule, h: Tensor, noise: Tensor | None, mask: Tensor | Non
             exponents = torch.stack([torch.exp(logits[i]) for i in best[:k]])
             gates = dict(zip(best[:k], exponents / exponents.sum(), strict=True))
             for i, gate in gates.items():
-                features = PHI[config.activation](module.down[i] @ x + module.down_bias[i])
+                features = PHI[config.activation](
+                    module.down[i] @ x + (0 if module.down_bias is None else module.down_bias[i])
+                )
                 expert = module.up[i] @ features + (0 if module.up_bias is None else module.up_bias[i])
                 delta[row, at] = delta[row, at] + gate * expert
             if mask is not None and not mask[row, at]:
@@ -93,7 +95,9 @@ def variation(v: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"top_k": 1}, {"top_k": 5}, {"activation": "gelu"}, {"up_bias": False}], ids=str
+    "options",
+    [{}, {"top_k": 1}, {"top_k": 5}, {"activation": "gelu"}, {"up_bias": False}, {"down_bias": False}],
+    ids=str,
 )
 def test_it_is_its_formula(options: dict[str, Any]) -> None:
     module, h = build(**options), read()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.compose import FusionModule
-from graftwork.methods import IA3, PAL, AdapterConfig, Bottleneck, DoRA, LoRA, MoE, VeRA
+from graftwork.methods import IA3, PAL, AdaMix, AdapterConfig, Bottleneck, DoRA, LoRA, LoReFT, MoE, VeRA
 
 PHI: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda x: x * (x > 0),
@@ -40,6 +40,11 @@ def adapter(config: AdapterConfig, module: Any, h: Tensor, mask: Tensor | None =
         return pal(config, module, h, mask, causal)
     if isinstance(config, MoE):
         return mixture(config, module, h)
+    if isinstance(config, LoReFT):
+        return loreft(config, module, h, mask)
+    if isinstance(config, AdaMix):
+        w = {name: stacked.mean(0) for name, stacked in module.named_parameters()}
+        return PHI[config.activation](h @ w["down"].T + w["down_bias"]) @ w["up"].T + w["up_bias"]
     assert isinstance(config, Bottleneck)
     return bottleneck(config, module, h, mask, causal)
 
@@ -92,7 +97,7 @@ def bottleneck(
     w = dict(module.named_parameters())
     x = layer_norm(h, w["norm_before.weight"], w["norm_before.bias"]) if config.norm_before else h
     down, up = (w[side].T if side in w else product(module, side) for side in ("down", "up"))
-    z = PHI[config.activation](x @ down + w["down_bias"]) @ up
+    z = PHI[config.activation](x @ down + (w["down_bias"] if config.down_bias else 0)) @ up
     if config.up_bias:
         z = z + w["up_bias"]
     if config.skip in ("scalar", "diagonal"):
@@ -114,12 +119,37 @@ def bottleneck(
     return z
 
 
+def loreft(config: LoReFT, module: Any, h: Tensor, mask: Tensor | None) -> Tensor:
+    """Rᵀ (W h + b − R h) at the first and last positions of each row that are text, R by Gram-Schmidt of A's rows."""
+    delta = torch.zeros_like(h)
+    for row in range(h.shape[0]):
+        text = [at for at in range(h.shape[1]) if mask is None or mask[row, at]]
+        first = text[: config.first]
+        last = text[len(text) - config.last :] if config.last else []
+        for at in {*first, *last}:
+            own = 1 if len(module.free) == 2 and at not in first else 0
+            r = gram_schmidt(module.free[own])
+            delta[row, at] = r.T @ (module.source[own] @ h[row, at] + module.bias[own] - r @ h[row, at])
+    return delta
+
+
+def gram_schmidt(rows: Tensor) -> Tensor:
+    """The rows made orthonormal, one after another."""
+    found: list[Tensor] = []
+    for row in rows:
+        for _ in range(2):  # the second time for what rounding left
+            for other in found:
+                row = row - (row @ other) * other
+        found.append(row / row.norm())
+    return torch.stack(found)
+
+
 def mixture(config: MoE, module: Any, h: Tensor) -> Tensor:
     """Σ_i g_i E_i(h), g the softmax over the k largest of W_g h, as it is without noise."""
     w = dict(module.named_parameters())
     experts = []
     for n in range(config.experts):
-        features = PHI[config.activation](h @ w["down"][n].T + w["down_bias"][n])
+        features = PHI[config.activation](h @ w["down"][n].T + (w["down_bias"][n] if config.down_bias else 0))
         experts.append(features @ w["up"][n].T + (w["up_bias"][n] if config.up_bias else 0))
     return route(h @ w["gate.weight"].T, config.top_k, experts)
 

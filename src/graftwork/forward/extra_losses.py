@@ -109,14 +109,14 @@ def _total(loss: Tensor, extra: Tensor, frame: Frame, model: Any) -> Tensor:
     items, labels = named.get("num_items_in_batch"), named.get("shift_labels")
     if labels is None:
         labels = named.get("labels")
-        if isinstance(labels, Tensor) and _shifts(model):
+        if isinstance(labels, Tensor) and predicts_next(model):
             labels = labels[..., 1:]
     if items is not None and isinstance(labels, Tensor):
         extra = extra * (labels.ne(_IGNORED).sum().to(extra) / items)
     return loss + extra.to(loss.device)
 
 
-def _shifts(model: Any) -> bool:
-    """Whether a model's loss is that of the next token: the first label of a row is not predicted."""
+def predicts_next(model: Any) -> bool:
+    """Return whether a model's loss is that of the next token: the first label of a row is not predicted."""
     next_token = getattr(getattr(model, "loss_function", None), "__name__", "") == "ForCausalLMLoss"
     return next_token and not getattr(getattr(model, "config", None), "is_encoder_decoder", False)

@@ -1,6 +1,8 @@
 """The adapter methods: one file a published method, its configuration and its module."""
 
+from graftwork.methods.adamix import AdaMix
 from graftwork.methods.adapter_plus import AdapterPlus
+from graftwork.methods.adaptformer import AdaptFormer
 from graftwork.methods.bapna_firat import BapnaFirat
 from graftwork.methods.bottleneck import Bottleneck
 from graftwork.methods.compacter import PHM, Compacter, CompacterPlusPlus, LowRank
@@ -13,7 +15,9 @@ from graftwork.methods.k_adapter import KAdapter
 from graftwork.methods.layers.contract import AdapterConfig, AdapterModule, Context, Place, Segment
 from graftwork.methods.layers.gates import Gate
 from graftwork.methods.layers.norms import NormModule, NormPlace
+from graftwork.methods.llm_adapters import LLMAdaptersParallel, LLMAdaptersSeries
 from graftwork.methods.lora import LoRA
+from graftwork.methods.loreft import LoReFT
 from graftwork.methods.mam import MAM
 from graftwork.methods.moe import MoE
 from graftwork.methods.pal import PAL, LowRankPAL
@@ -33,6 +37,8 @@ __all__ = [
     "MAM",
     "PAL",
     "PHM",
+    "AdaMix",
+    "AdaptFormer",
     "AdapterConfig",
     "AdapterModule",
     "AdapterPlus",
@@ -48,7 +54,10 @@ __all__ = [
     "HyperformerPlusPlus",
     "InvertiblePfeiffer",
     "KAdapter",
+    "LLMAdaptersParallel",
+    "LLMAdaptersSeries",
     "LoRA",
+    "LoReFT",
     "LowRank",
     "LowRankPAL",
     "MoE",

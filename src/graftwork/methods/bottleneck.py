@@ -111,7 +111,8 @@ class BottleneckModule(AdapterModule):
             return nn.Parameter(torch.full(shape, fill, dtype=dtype))
 
         self.down, self.up = projections or (weight(size, width), weight(width, size))
-        self.down_bias, self.up_bias = weight(size), weight(width) if config.up_bias else None
+        self.down_bias = weight(size) if config.down_bias else None
+        self.up_bias = weight(width) if config.up_bias else None
         learned = {"learned": 1, "channel": width}
         self.scale = weight(learned[config.scale], fill=1.0) if isinstance(config.scale, str) else float(config.scale)
         self.norm_before = nn.LayerNorm(width, dtype=dtype) if config.norm_before else None

@@ -234,7 +234,8 @@ class KroneckerModule(BottleneckModule):
         if self.skip_down is not None:
             return super().features(read)
         prepared = self.prepare(read)
-        raw = self.down(prepared, self.rule) + cast(self.down_bias, prepared)
+        raw: Tensor = self.down(prepared, self.rule)
+        raw = raw if self.down_bias is None else raw + cast(self.down_bias, prepared)
         return self.perturb(activation(self.activation)(raw))
 
     def project_up(self, features: Tensor) -> Tensor:

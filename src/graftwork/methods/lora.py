@@ -86,7 +86,7 @@ class LoRA(ProjectionConfig):
 
 
 class LowRankModule(AdapterModule):
-    """``U (D x)`` for the module's input x ``(…, d_in)``, added to its output ``(…, d_out)``, with dropout on x."""
+    """``U φ(D x)`` for the module's input x ``(…, d_in)``, added to its output ``(…, d_out)``, with dropout on x."""
 
     def __init__(self, dropout: float, shared: nn.Module | None = None) -> None:
         super().__init__(reads="input", writes="branch", shared=shared)

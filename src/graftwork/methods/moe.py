@@ -80,7 +80,7 @@ class MoEModule(AdapterModule):
             return nn.Parameter(torch.zeros(config.experts, *shape, dtype=config.torch_dtype))
 
         self.gate = NoisyGate(config.experts, width, noise=config.noise, dtype=config.torch_dtype)
-        self.down, self.down_bias = weight(size, width), weight(size)
+        self.down, self.down_bias = weight(size, width), weight(size) if config.down_bias else None
         self.up, self.up_bias = weight(width, size), weight(width) if config.up_bias else None
         with torch.no_grad():
             for down, up in zip(self.down, self.up, strict=True):

@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 from graftwork.training.adapter_learner import Learner
+from graftwork.training.consistency import ConsistencyTrainer
 from graftwork.training.random_depth import RandomDepth, depth_at
 from graftwork.training.sampling import TaskBatch, TaskMixing, TaskSampler
 from graftwork.training.text_states import text_states
@@ -14,6 +15,7 @@ from graftwork.training.trainer import AdapterCallback, AdapterTrainer
 __all__ = [
     "AdapterCallback",
     "AdapterTrainer",
+    "ConsistencyTrainer",
     "Learner",
     "RandomDepth",
     "TaskBatch",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from graftwork.attach import Handle, added_apart, handle_of
@@ -73,10 +73,13 @@ class AdapterTrainer(Trainer):
         if extra is None:
             return result
         loss, outputs = result if return_outputs else (result, None)
-        if self._is_scaled(num_items_in_batch):
-            extra = extra / getattr(self, "current_gradient_accumulation_steps", 1)
-        loss = loss + extra.to(loss.device)
+        loss = loss + self.share_of_step(extra, num_items_in_batch).to(loss.device)
         return (loss, outputs) if return_outputs else loss
+
+    def share_of_step(self, extra: Tensor, num_items_in_batch: Any) -> Tensor:
+        """Return what to add to a micro-batch's loss for an extra loss that is to count once a step."""
+        steps = getattr(self, "current_gradient_accumulation_steps", 1) if self._is_scaled(num_items_in_batch) else 1
+        return extra / steps
 
     def _is_scaled(self, num_items_in_batch: Any) -> bool:
         """Whether the loss of a micro-batch is already divided by their number; else Trainer does that afterwards."""

@@ -37,6 +37,7 @@ class BottleneckBase(AdapterConfig):
         init: ``"houlsby"`` (truncated normal), ``"normal"``, ``"xavier"``, ``"parallel"`` (U = 0), or ``"zero"`` (D as
             the method starts it, and everything else so that the adapter adds exactly zero at the start).
         init_std: Standard deviation of the two normal starts.
+        down_bias: Whether there is b_D.
         up_bias: Whether there is b_U.
         dropout: Dropout on the features, while the adapter is trained.
         leave_out: Layers without the adapter (AdapterDrop, Rücklé et al. 2021, arXiv:2010.11918).
@@ -57,6 +58,7 @@ class BottleneckBase(AdapterConfig):
     activation: str = "relu"
     init: str = "houlsby"
     init_std: float = 1e-2
+    down_bias: bool = True
     up_bias: bool = True
     dropout: float = 0.0
     leave_out: tuple[int | str, ...] = ()
@@ -68,7 +70,7 @@ class BottleneckBase(AdapterConfig):
         one_of(self, "reads", READS)
         one_of(self, "writes", WRITES)
         one_of(self, "init", self.inits)
-        flags(self, "up_bias")
+        flags(self, "down_bias", "up_bias")
         within(self, "init_std", 0.0, 10.0)
         within(self, "dropout", 0.0, 0.999)
         self._settle_size()
