@@ -26,7 +26,8 @@ def main() -> None:
     accelerator = Accelerator()
     model, tokenizer = load(args.base)
     adapters = gw.attach(model)
-    methods = {"lora": gw.LoRA(rank=8), "pfeiffer": gw.Pfeiffer(reduction_factor=8)}
+    # A decoder's stream can be large, and a Pfeiffer reads it: U = 0 begins without an effect, as a LoRA does.
+    methods = {"lora": gw.LoRA(rank=8), "pfeiffer": gw.Pfeiffer(reduction_factor=8, init="zero")}
     for name, method in methods.items():
         adapters.add(name, method)
         adapters.train_only(name)
