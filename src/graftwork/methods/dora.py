@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from graftwork.errors import SiteError
 from graftwork.methods.layers.contract import AdapterModule, Context, Place, cast
@@ -44,7 +45,9 @@ class DoRAModule(LoRAModule):
         super().__init__(**options)
         self.also_reads = ("output",)
         weight = getattr(place.module, "weight", None)
-        if not (isinstance(weight, Tensor) and weight.dim() == 2 and weight.is_floating_point()):
+        # torchao's say that they are floats, and are tensors of a class that wraps others
+        plain = isinstance(weight, Tensor) and not is_traceable_wrapper_subclass(weight)
+        if not (plain and weight.dim() == 2 and weight.is_floating_point()):  # type: ignore[union-attr]  # a Tensor
             raise SiteError(
                 f"DoRA needs the weight of {place.site.key}, which is no plain tensor of floats (quantised?); use LoRA"
             )
