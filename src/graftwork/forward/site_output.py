@@ -49,7 +49,7 @@ def written(frame: Frame, ports: Ports, module: nn.Module, index: int, stream: b
         delta = delta / ports.scales[index]
     if delta.shape != value.shape:
         delta = delta.reshape(value.shape)
-    return value + delta.to(value.dtype)
+    return value + (delta if delta.dtype == value.dtype else delta.to(value.dtype))
 
 
 def _reads(frame: Frame, ports: Ports, module: nn.Module, index: int, stream: bool, value: Tensor) -> Reads:
@@ -89,6 +89,8 @@ def _reads(frame: Frame, ports: Ports, module: nn.Module, index: int, stream: bo
 
 def _refuse_pieces(site: Site, role: str, tap: Tensor, value: Tensor) -> None:
     """Refuse to add to some of the positions what was made from all of them, or from others."""
+    if tap.shape[:-1] == value.shape[:-1]:
+        return
     if "channels" not in site.extra and math.prod(tap.shape[:-1]) != math.prod(value.shape[:-1]):
         raise AttachError(
             f"{site.key} adds to {tuple(value.shape)}, and its {role!r} is {tuple(tap.shape)}: the model runs "
