@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from graftwork.methods.layers.contract import AdapterModule, Place, Segment
+from graftwork.methods.layers.contract import AdapterModule, Context, Place, Segment, cast
 from graftwork.methods.layers.projection_config import ProjectionConfig, by_name, for_path
 from graftwork.methods.registry import register
 from graftwork.options import flags, one_of, within
@@ -99,6 +99,10 @@ class LoRAModule(AdapterModule):
             nn.init.normal_(self.down, std=1 / rank)
         else:
             nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, read: Tensor, context: Context) -> Tensor:
+        features = nn.functional.linear(self.prepare(read), cast(self.down, read))
+        return nn.functional.linear(features, cast(self.up * self.scale, features))
 
     @property
     def banked(self) -> bool:
