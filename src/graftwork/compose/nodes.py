@@ -54,8 +54,8 @@ class Leaf(Node):
         self.mixes_positions = module.mixes_positions
 
     def __call__(self, reads: Reads) -> Tensor:
-        also = [reads.get(role) for role in self.module.also_reads]
-        return self.module(reads.get(self.module.reads), reads.around, *also)  # type: ignore[no-any-return]
+        module = self.module
+        return module(reads.get(module.reads), reads.around, *map(reads.get, module.also_reads))  # type: ignore[no-any-return]
 
 
 class StackNode(Node):

@@ -35,7 +35,7 @@ def before(
         frame.counts[number] = 0
     if ports.counted:
         frame.counts[ports.number] = frame.counts.get(ports.number, 0) + 1
-    call = _call(frame, ports)
+    call = 0 if ports.counter is None else _call(frame, ports.counter)
     changed = False
     for at, slot, site, stream in work.entries:
         if at == call:
@@ -66,7 +66,7 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         changed = _run_head(module, frame.plan.heads[work.head], frame, args, kwargs)
     for place, site, role in work.own_inputs:
         frame.taps[site, role] = _input(ports, place, args, kwargs)
-    call = _call(frame, ports)
+    call = 0 if ports.counter is None else _call(frame, ports.counter)
     for when, slot, site, stream in work.writes:
         if when is None or when == call:
             changed = write(frame, ports, module, site, stream, slot, changed)
@@ -76,9 +76,9 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     return changed
 
 
-def _call(frame: Frame, ports: Ports) -> int:
-    """The number of the module's call under way, 0 where calls are not counted."""
-    return 0 if ports.counter is None else frame.counts.get(ports.counter, 1) - 1
+def _call(frame: Frame, counter: int) -> int:
+    """The number of the call under way, by the counter of the module or of its block."""
+    return frame.counts.get(counter, 1) - 1
 
 
 def _frame(ports: Ports, module: nn.Module) -> Frame | None:

@@ -23,11 +23,10 @@ def write(
     frame: Frame, ports: Ports, module: nn.Module, index: int, stream: bool, slot: int | str | None, output: Any
 ) -> Any:
     """The output of a module with the addition of one site; the same object where nothing is added."""
-    if index not in (frame.plan.stream if stream else frame.plan.branch):
-        return output
-    value = output if slot is None else output[slot]
-    changed = written(frame, ports, module, index, stream, value)
-    return output if changed is value else _replaced(output, slot, changed)
+    if slot is None:
+        return written(frame, ports, module, index, stream, output)
+    changed = written(frame, ports, module, index, stream, output[slot])
+    return output if changed is output[slot] else _replaced(output, slot, changed)
 
 
 def written(frame: Frame, ports: Ports, module: nn.Module, index: int, stream: bool, value: Tensor) -> Tensor:
@@ -99,10 +98,8 @@ def _refuse_pieces(site: Site, role: str, tap: Tensor, value: Tensor) -> None:
         )
 
 
-def _replaced(output: Any, slot: int | str | None, value: Tensor) -> Any:
+def _replaced(output: Any, slot: int | str, value: Tensor) -> Any:
     """The module's output with one tensor replaced, of the same type."""
-    if slot is None:
-        return value
     if isinstance(output, tuple):
         parts = list(output)
         parts[slot] = value  # type: ignore[index]

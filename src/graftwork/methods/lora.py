@@ -119,4 +119,4 @@ class LoRAModule(AdapterModule):
         return self.up * self.scale, None
 
     def prepare(self, read: Tensor) -> Tensor:
-        return nn.functional.dropout(read, self.dropout) if self.random else read
+        return nn.functional.dropout(read, self.dropout) if self.dropout and self.random else read

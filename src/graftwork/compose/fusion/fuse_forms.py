@@ -26,7 +26,7 @@ from graftwork.compose.fusion.fuse import FusionModule
 from graftwork.compose.reads import Reads
 from graftwork.methods.layers.activations import activation
 from graftwork.methods.layers.contract import cast
-from graftwork.methods.layers.weight_cache import WeightCache, in_own_dtype
+from graftwork.methods.layers.weight_cache import WeightCache, in_own_dtype, learn
 
 linear = nn.functional.linear
 
@@ -132,7 +132,7 @@ class Folded:
         if self.pinned is None and torch.compiler.is_compiling() and not torch.is_grad_enabled():
             return None
         made_of = [] if self.pinned is not None else self._made_of()
-        if any(w.requires_grad for w in made_of) and not self._pays(reads.value):
+        if learn(made_of) and not self._pays(reads.value):
             return None
         return self.weights(made_of)
 

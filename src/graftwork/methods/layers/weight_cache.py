@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+_requires_grad = operator.attrgetter("requires_grad")
 
 
 class WeightCache(Generic[T]):
@@ -52,9 +54,14 @@ class WeightCache(Generic[T]):
         return WeightCache, (self._make,)  # a copy starts empty
 
 
+def learn(weights: Sequence[Tensor]) -> bool:
+    """Whether one of the weights does."""
+    return any(map(_requires_grad, weights))
+
+
 def _key(weights: Sequence[Tensor]) -> list[tuple[object, ...]] | None:
     """The identity and version of all weights; ``None`` where nothing is kept of them."""
-    if torch.compiler.is_compiling() or any(w.requires_grad for w in weights):
+    if torch.compiler.is_compiling() or learn(weights):
         return None
     try:
         return [(id(w), w.data_ptr(), w._version, w.dtype) for w in weights]
