@@ -121,6 +121,10 @@ format: .venv/.stamp  ## format everything, repair what ruff can
 bench: .venv/.stamp  ## the benchmarks; each prints a table
 	$(offline) $(bin)/python -m benchmarks.run $(ARGS)
 
+.PHONY: bench-lora
+bench-lora: .venv/.stamp  ## LoRA and a decoder beside peft; prints tables
+	$(offline) $(bin)/python -m benchmarks.lora $(ARGS)
+
 .PHONY: bench-peer
 bench-peer: .venv-peer/.stamp  ## the same beside the AdapterHub library, in .venv-peer
 	$(offline) $(peer)/python -m benchmarks.run --peer $(ARGS)

@@ -11,6 +11,7 @@ from graftwork.attach import building
 from graftwork.attach.base_merge import refuse_twice
 from graftwork.attach.norms import norm_finders
 from graftwork.attach.state import ModelState
+from graftwork.attach.wiring import hook
 from graftwork.compose import Block, Composition, Learned, LearnedConfig, LearnedModule, fusions_in, names_in
 from graftwork.compose.tree import refuse_unweighable
 from graftwork.errors import CompositionError
@@ -54,6 +55,7 @@ def plan_of(state: ModelState, composition: Composition, head: str | Sequence[st
     chosen = heads_in_use(composition, head, state.head_labels, state.head_for)
     if isinstance(state.model, ModelWithHeads):
         plan.named_heads = chosen
+        hook(state.homes, plan)
         return plan
     if isinstance(chosen, SeveralHeads):
         raise CompositionError(
@@ -67,6 +69,7 @@ def plan_of(state: ModelState, composition: Composition, head: str | Sequence[st
         program = _head_stand_ins(chosen, path, state.head_of)
         if program is not None:
             plan.heads[path] = program
+    hook(state.homes, plan)
     return plan
 
 

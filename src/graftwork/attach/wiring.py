@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from graftwork.errors import SiteError
 from graftwork.forward.call_inputs import parameter_names
 from graftwork.forward.frame_hooks import enter, leave
 from graftwork.forward.hooks import after, before
 from graftwork.forward.model_with_heads import ModelWithHeads
+from graftwork.forward.plan import Plan
 from graftwork.forward.ports import ENTRY, PORTS, Entry, Ports, add_port, uninstall
 from graftwork.forward.runtime import Runtime
+from graftwork.forward.work import work_of
 from graftwork.methods.layers.contract import HIDDEN
 from graftwork.sites import Site, SiteMap, Tap
 from graftwork.weights.holder import Holder
@@ -22,7 +25,10 @@ Homes = list[tuple[nn.Module, str, nn.Module]]
 
 
 def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runtime) -> Homes:
-    """Put the hooks on a model; returns each module with ports, with its parent and its name there."""
+    """Put ports on a model's modules, and hooks on those that open a frame; returns each module with ports, its parent and name.
+
+    The others get their hooks from `hook`.
+    """
     ports: dict[str, Ports] = {}
     norm_index = {path: n for n, path in enumerate(sites.norms)}
 
@@ -60,10 +66,12 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
     homes: Homes = []
     for path, port in ports.items():
         module = model.get_submodule(path)
-        install(module, port)
-        if path:
-            parent, _, name = path.rpartition(".")
-            homes.append((model.get_submodule(parent), name, module))
+        if not path:
+            install(module, port)
+            continue
+        module.__dict__[PORTS] = port
+        parent, _, name = path.rpartition(".")
+        homes.append((model.get_submodule(parent), name, module))
     for path in entry_paths(model, sites):
         module = model.get_submodule(path)
         names = parameter_names(module)
@@ -92,7 +100,7 @@ def wire_projection(model: nn.Module, site: Site, index: int, runtime: Runtime, 
         if found is not None:
             return found
         ports = Ports(runtime, -1, path, parameter_names(module))  # its calls are never counted
-        install(module, ports)
+        module.__dict__[PORTS] = ports
         parent, _, name = path.rpartition(".")
         homes.append((model.get_submodule(parent), name, module))
         return ports
@@ -139,11 +147,35 @@ def wire_copy(original: nn.Module, like: nn.Module) -> None:
             install(like.get_submodule(path), copied)
 
 
+def hook(homes: Homes, plan: Plan) -> None:
+    """Put hooks on the modules that have work under a plan, where they have none yet: idle ones cost time in every call."""
+    for _, _, module in homes:
+        ports: Ports | None = module.__dict__.get(PORTS)
+        work = None if ports is None else work_of(ports, plan)
+        if work is not None:
+            _put_hooks(module, work.before, work.after)
+
+
 def install(module: nn.Module, ports: Ports) -> None:
-    """Put the ports and the hooks on a module; ours sees the output first, so that other hooks see what adapters added."""
+    """Put ports and both hooks on a module."""
     module.__dict__[PORTS] = ports
-    module.register_forward_pre_hook(before, with_kwargs=True)
-    module.register_forward_hook(after, with_kwargs=True, prepend=True)
+    _put_hooks(module, True, True)
+
+
+def _put_hooks(module: nn.Module, pre: bool, post: bool) -> None:
+    """Put the hooks on a module that it has not got; ours sees the output first, so that others see what adapters added.
+
+    Done as torch does, but in an order in which another thread may run the module meanwhile: a hook is there last.
+    """
+    if pre and before not in module._forward_pre_hooks.values():
+        key = RemovableHandle(module._forward_pre_hooks).id
+        module._forward_pre_hooks_with_kwargs[key] = True
+        module._forward_pre_hooks[key] = before
+    if post and after not in module._forward_hooks.values():
+        key = RemovableHandle(module._forward_hooks).id
+        module._forward_hooks_with_kwargs[key] = True
+        module._forward_hooks[key] = after
+        module._forward_hooks.move_to_end(key, last=False)  # type: ignore[attr-defined]
 
 
 def stream_tap(site: Site) -> Tap:

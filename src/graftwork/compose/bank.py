@@ -49,13 +49,15 @@ class Bank:
             if len({r for _, r in sizes}) == 1 and [n for n, _ in sizes] == list(range(len(members)))
             else None
         )
+        self.foldable = all(m.foldable for m in self.members)
+        self.drawing = [m for m in self.members if m.has_randomness]
         self._owner: dict[torch.device, Tensor] = {}
         self.kept = WeightCache(self._stack)
 
     @property
     def stackable(self) -> bool:
         """Whether the features are those of the plain reads now: no norm in front, no gate, no dropout at work."""
-        return all(m.foldable and not m.random for m in self.members)
+        return self.foldable and not any(m.random for m in self.drawing)
 
     def weights(self) -> list[Tensor]:
         """Every weight of the members."""
@@ -106,6 +108,8 @@ class Bank:
 
     def gains(self, reads: Reads) -> Tensor | None:
         """The members' own factors ``(batch, positions or 1, N)``, or ``None`` where all are 1."""
+        if self.stackable:
+            return None
         own = [m.gain(reads.get(m.reads), reads.around) for m in self.members]
         if all(g is None for g in own):
             return None

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from graftwork.compose import rows as by_rows
-from graftwork.compose.bank import Bank
+from graftwork.compose.bank import Bank, Stacked
 from graftwork.compose.blocks import Block
 from graftwork.compose.blocks_by_row import Split
 from graftwork.compose.reads import Reads
 from graftwork.compose.rowbank import RowBank
 from graftwork.errors import CompositionError
 from graftwork.methods.layers.contract import AdapterModule
+from graftwork.methods.layers.weight_cache import WeightCache
 
 
 class Node:
@@ -53,8 +54,8 @@ class Leaf(Node):
         self.mixes_positions = module.mixes_positions
 
     def __call__(self, reads: Reads) -> Tensor:
-        also = [reads.get(role) for role in self.module.also_reads]
-        return self.module(reads.get(self.module.reads), reads.around, *also)  # type: ignore[no-any-return]
+        module = self.module
+        return module(reads.get(module.reads), reads.around, *map(reads.get, module.also_reads))  # type: ignore[no-any-return]
 
 
 class StackNode(Node):
@@ -105,21 +106,26 @@ class AverageNode(Pool):
         super().__init__(children)
         by_place = dict(zip(self.order, weights, strict=True))
         self.weights = [by_place[place] for place in range(len(children))]
+        self.kept: WeightCache[Stacked] = WeightCache(self._weighted)
 
     def __call__(self, reads: Reads) -> Tensor | None:
         total: Tensor | None = None
         count = 0
         if self.bank is not None:
             count = len(self.bank.members)
-            stacked = self.bank.stacked()
-            features = self.bank.features(reads, stacked)
-            weights = torch.tensor(self.weights[:count], dtype=features.dtype, device=features.device)
-            gains = self.bank.gains(reads)
-            total = self.bank.mix(weights if gains is None else gains * weights, features, stacked)
+            stacked = self.kept.get(self.bank.weights())
+            total = self.bank.mix(self.bank.gains(reads), self.bank.features(reads, stacked), stacked)
         for weight, delta in zip(self.weights[count:], self.other_deltas(reads), strict=True):
             if delta is not None:
                 total = weight * delta if total is None else total + weight * delta
         return total
+
+    def _weighted(self) -> Stacked:
+        """The banked children's weights, each readout multiplied with its child's weight."""
+        assert self.bank is not None
+        stacked = self.bank.stacked()
+        weights = stacked.up.new_tensor(self.weights[: len(self.bank.members)])
+        return self.bank.scaled(stacked, weights[:, None])
 
 
 class ByRows(Node):

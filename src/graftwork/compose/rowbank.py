@@ -57,15 +57,18 @@ class RowBank:
         if any(m.random for m in self.members):
             return self._apart(reads, places)
         downs, biases, ups, constants = self.stacked()
-        pick = torch.tensor(list(places), device=read.device)
+        if list(places) != list(range(len(self.members))):  # else each row has its own, in order, and nothing is copied
+            pick = torch.tensor(list(places), device=read.device)
+            downs, ups = downs[pick], ups[pick]
+            biases, constants = (None if t is None else t[pick] for t in (biases, constants))
         grouped = read.reshape(len(places), -1, read.shape[-1])
-        features = grouped @ cast(downs[pick], read).transpose(1, 2)
+        features = grouped @ cast(downs, read).transpose(1, 2)
         if biases is not None:
-            features = features + cast(biases[pick], features)[:, None]
+            features = features + cast(biases, features)[:, None]
         features = activation(self.members[0].segments()[0].activation)(features)
-        delta = features @ cast(ups[pick], features).transpose(1, 2)
+        delta = features @ cast(ups, features).transpose(1, 2)
         if constants is not None:
-            delta = delta + cast(constants[pick], delta)[:, None]
+            delta = delta + cast(constants, delta)[:, None]
         return delta.reshape(*read.shape[:-1], delta.shape[-1])
 
     def _apart(self, reads: Reads, places: Sequence[int]) -> Tensor:

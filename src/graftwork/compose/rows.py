@@ -118,12 +118,11 @@ def merge(
         return None
     spread = _spread(like if rows_of is None else rows_of, batch_size)
     order = [row for rows, _ in parts for row in rows]
-    whole = torch.cat(
-        [
-            like.new_zeros((len(rows) * spread, *like.shape[1:])) if part is None else part.to(like.dtype)
-            for rows, part in parts
-        ]
-    )
+    values = [
+        like.new_zeros((len(rows) * spread, *like.shape[1:])) if part is None else part.to(like.dtype)
+        for rows, part in parts
+    ]
+    whole = values[0] if len(values) == 1 else torch.cat(values)
     if order == sorted(order):
         return whole
     back = [0] * len(order)

@@ -87,7 +87,7 @@ class Call:
 
     def mask_at(self, stack: str) -> Tensor | None:
         """Return the attention mask for a stack of layers: a decoder has its own, and a text's mask is not an image's."""
-        if any(word in stack for word in ("vision", "visual", "image")):
+        if "vision" in stack or "visual" in stack or "image" in stack:
             return None
         return self.decoder_mask if self.two_stacks and "decoder" in stack else self.mask
 

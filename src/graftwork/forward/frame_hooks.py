@@ -12,13 +12,10 @@ from graftwork.forward.call_inputs import Call, repeat_rows
 from graftwork.forward.extra_losses import add_extra_losses
 from graftwork.forward.frame import Frame
 from graftwork.forward.gradient_checkpointing import bind_checkpointing
-from graftwork.forward.plan import Plan
 from graftwork.forward.ports import ENTRY, Entry
 from graftwork.forward.refused_calls import refuse_caller, refuse_inputs
 from graftwork.forward.runtime import Runtime
 from graftwork.forward.shown_labels import begin, end, runs_in
-
-_PLAIN = Plan(None)
 
 
 def enter(
@@ -45,7 +42,7 @@ def enter(
     if plan is None:
         if handle.shown_labels.name is None:
             return None
-        plan = _PLAIN  # the plain model in this thread, while the configuration has the labels of a head
+        plan = runtime.plain  # the plain model in this thread, while the configuration has the labels of a head
     refuse_caller(plan, handle.model)
     if module.training:
         bind_checkpointing(handle)
@@ -82,7 +79,7 @@ def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         return None
     if frame.losses:
         runtime.local.losses = tuple(frame.losses)
-    return add_extra_losses(output, runtime, frame) if module.training and frame.plan is not _PLAIN else None
+    return add_extra_losses(output, runtime, frame) if module.training and frame.plan is not runtime.plain else None
 
 
 def _close(runtime: Runtime, frame: Frame) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from graftwork.errors import AttachError, CompositionError
 from graftwork.forward.frame import Frame
 from graftwork.forward.gradient_checkpointing import recomputing
-from graftwork.forward.plan import Plan
 from graftwork.forward.ports import PORTS, Ports
 from graftwork.forward.site_output import write, written
 from graftwork.forward.stand_ins import Override, StandIns
+from graftwork.forward.work import work_of
 from graftwork.weights.names import RESERVED
 
 
@@ -28,26 +28,26 @@ def before(
     """Forward pre-hook: count the call, additions to inputs, inputs to carry."""
     ports: Ports = module.__dict__[PORTS]
     frame = _frame(ports, module)
-    if frame is None:
+    work = None if frame is None else work_of(ports, frame.plan)
+    if frame is None or work is None:
         return None
     for number in ports.restarts:
         frame.counts[number] = 0
     if ports.counted:
         frame.counts[ports.number] = frame.counts.get(ports.number, 0) + 1
-    call = _call(frame, ports)
+    call = 0 if ports.counter is None else _call(frame, ports.counter)
     changed = False
-    for at, slot, site, stream in ports.entries:
-        if at == call and site in (frame.plan.stream if stream else frame.plan.branch):
+    for at, slot, site, stream in work.entries:
+        if at == call:
             place = _place(ports, slot, args, kwargs)
             if isinstance(place, str):
                 kwargs = {**kwargs, place: written(frame, ports, module, site, stream, kwargs[place])}
             else:
                 args = (*args[:place], written(frame, ports, module, site, stream, args[place]), *args[place + 1 :])
             changed = True
-    for when, slot, site, role in ports.inputs:
-        if (when is None or when == call) and role in frame.plan.taps.get(site, ()):
-            place = _place(ports, slot, args, kwargs)
-            frame.taps[site, role] = kwargs[place] if isinstance(place, str) else args[place]
+    for when, slot, site, role in work.inputs:
+        if when is None or when == call:
+            frame.taps[site, role] = _input(ports, slot, args, kwargs)
     return (args, kwargs) if changed else None
 
 
@@ -55,40 +55,43 @@ def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     """Forward hook: an adapter's own norm or head in place of the base's, additions, outputs to carry."""
     ports: Ports = module.__dict__[PORTS]
     frame = _frame(ports, module)
-    if frame is None:
+    work = None if frame is None else work_of(ports, frame.plan)
+    if frame is None or work is None:
         return None
     changed = output
-    if ports.norm is not None:
-        norm = frame.norm(ports.norm)
-        if norm is not None:
-            changed = norm(args[0] if args else next(iter(kwargs.values())))
-    if ports.head is not None and ports.head in frame.plan.heads:
-        changed = _run_head(module, frame.plan.heads[ports.head], frame, args, kwargs)
-    call = _call(frame, ports)
-    for when, slot, site, stream in ports.writes:
+    norm = None if work.norm is None else frame.norm(work.norm)
+    if norm is not None:
+        changed = norm(args[0] if args else next(iter(kwargs.values())))
+    if work.head is not None:
+        changed = _run_head(module, frame.plan.heads[work.head], frame, args, kwargs)
+    for place, site, role in work.own_inputs:
+        frame.taps[site, role] = _input(ports, place, args, kwargs)
+    call = 0 if ports.counter is None else _call(frame, ports.counter)
+    for when, slot, site, stream in work.writes:
         if when is None or when == call:
             changed = write(frame, ports, module, site, stream, slot, changed)
-    for when, slot, site, role in ports.outputs:
-        if (when is None or when == call) and role in frame.plan.taps.get(site, ()):
+    for when, slot, site, role in work.outputs:
+        if when is None or when == call:
             frame.taps[site, role] = changed if slot is None else changed[slot]
     return changed
 
 
-def _call(frame: Frame, ports: Ports) -> int:
-    """The number of the module's call under way, 0 where calls are not counted."""
-    return 0 if ports.counter is None else frame.counts.get(ports.counter, 1) - 1
+def _call(frame: Frame, counter: int) -> int:
+    """The number of the call under way, by the counter of the module or of its block."""
+    return frame.counts.get(counter, 1) - 1
 
 
 def _frame(ports: Ports, module: nn.Module) -> Frame | None:
     """The frame under way; a module that has work to do is refused where there is none."""
     runtime = ports.runtime
-    frame = runtime.frame
+    frame: Frame | None = getattr(runtime.local, "frame", None)
     if frame is not None:
         if frame.graded and not frame.bound and not torch.is_grad_enabled() and frame.opener is not None:
             runtime.unbound = True  # checkpointed reentrantly
         return frame
     plan = runtime.current_plan()
-    if _has_work(ports, plan) if plan is not None else runtime.unbound and recomputing():
+    work = None if plan is None else work_of(ports, plan)
+    if (work is not None and work.changes) if plan is not None else runtime.unbound and recomputing():
         active = "nothing" if plan is None else repr(plan.composition)
         raise AttachError(
             f"{ports.path or 'the model'} ({type(module).__name__}) runs outside the model's forward, while {active} is active: "
@@ -99,11 +102,10 @@ def _frame(ports: Ports, module: nn.Module) -> Frame | None:
     return None
 
 
-def _has_work(ports: Ports, plan: Plan) -> bool:
-    """Whether the composition changes what this module returns."""
-    places = [(site, stream) for _, _, site, stream in (*ports.writes, *ports.entries)]
-    writes = any(site in (plan.stream if stream else plan.branch) for site, stream in places)
-    return writes or ports.norm in plan.norms or ports.head in plan.heads
+def _input(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """An input of this call."""
+    place = _place(ports, slot, args, kwargs)
+    return kwargs[place] if isinstance(place, str) else args[place]  # type: ignore[no-any-return]
 
 
 def _place(ports: Ports, slot: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | str:

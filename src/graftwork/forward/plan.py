@@ -70,6 +70,7 @@ class Plan:
         self.injected: tuple[str, ...] = ()  # the adapters that another library's modules compute
         self.crossing = False  # whether an adapter reads hidden states of other layers than its own
         self.prompt: VirtualTokens | None = None
+        self.work: dict[Any, Any] = {}  # for each `Ports` that was met what it does under this plan, see `work_of`
 
     @property
     def looks_back(self) -> bool:

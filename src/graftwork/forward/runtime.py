@@ -44,6 +44,7 @@ class Runtime:
         self.active: Composition = None  # the composition that is active outside `using`
         self.head: str | tuple[str, ...] | None = OWN  # the head in use with it: a name, several, None, or OWN
         self.plan: Plan | None = None  # the plan of what is active
+        self.plain = Plan(None)  # of a frame in which no adapter is active
         self.stale = False  # whether the plan must be made again before it is used (after a copy)
         self.handle: AttachedModel | None = None  # None in a copied part of a model
         self.unbound = False  # whether a block ran under the user's own checkpointing without `bind`

@@ -23,11 +23,10 @@ def write(
     frame: Frame, ports: Ports, module: nn.Module, index: int, stream: bool, slot: int | str | None, output: Any
 ) -> Any:
     """The output of a module with the addition of one site; the same object where nothing is added."""
-    if index not in (frame.plan.stream if stream else frame.plan.branch):
-        return output
-    value = output if slot is None else output[slot]
-    changed = written(frame, ports, module, index, stream, value)
-    return output if changed is value else _replaced(output, slot, changed)
+    if slot is None:
+        return written(frame, ports, module, index, stream, output)
+    changed = written(frame, ports, module, index, stream, output[slot])
+    return output if changed is output[slot] else _replaced(output, slot, changed)
 
 
 def written(frame: Frame, ports: Ports, module: nn.Module, index: int, stream: bool, value: Tensor) -> Tensor:
@@ -49,7 +48,7 @@ def written(frame: Frame, ports: Ports, module: nn.Module, index: int, stream: b
         delta = delta / ports.scales[index]
     if delta.shape != value.shape:
         delta = delta.reshape(value.shape)
-    return value + delta.to(value.dtype)
+    return value + (delta if delta.dtype == value.dtype else delta.to(value.dtype))
 
 
 def _reads(frame: Frame, ports: Ports, module: nn.Module, index: int, stream: bool, value: Tensor) -> Reads:
@@ -89,6 +88,8 @@ def _reads(frame: Frame, ports: Ports, module: nn.Module, index: int, stream: bo
 
 def _refuse_pieces(site: Site, role: str, tap: Tensor, value: Tensor) -> None:
     """Refuse to add to some of the positions what was made from all of them, or from others."""
+    if tap.shape[:-1] == value.shape[:-1]:
+        return
     if "channels" not in site.extra and math.prod(tap.shape[:-1]) != math.prod(value.shape[:-1]):
         raise AttachError(
             f"{site.key} adds to {tuple(value.shape)}, and its {role!r} is {tuple(tap.shape)}: the model runs "
@@ -97,10 +98,8 @@ def _refuse_pieces(site: Site, role: str, tap: Tensor, value: Tensor) -> None:
         )
 
 
-def _replaced(output: Any, slot: int | str | None, value: Tensor) -> Any:
+def _replaced(output: Any, slot: int | str, value: Tensor) -> Any:
     """The module's output with one tensor replaced, of the same type."""
-    if slot is None:
-        return value
     if isinstance(output, tuple):
         parts = list(output)
         parts[slot] = value  # type: ignore[index]

@@ -78,7 +78,10 @@ def innermost(runtime: object) -> tuple[Plan | None, ...]:
     Raises:
         AttachError: If that is not known: in a task of its own, under a `using` that an asynchronous generator entered.
     """
-    entered = [use for use in _context.get() if use.runtime is runtime]
+    uses = _context.get()
+    if not uses and not _generators:
+        return ()
+    entered = [use for use in uses if use.runtime is runtime]
     if not _generators:
         return tuple(use.plan for use in entered if use.generator is None)[-1:]
     depth = {frame: -n for n, frame in enumerate(_stack()) if frame in _generators}

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from graftwork.methods.layers.contract import AdapterModule, Place, Segment
+from graftwork.methods.layers.contract import AdapterModule, Context, Place, Segment, cast
 from graftwork.methods.layers.projection_config import ProjectionConfig, by_name, for_path
 from graftwork.methods.registry import register
 from graftwork.options import flags, one_of, within
@@ -101,7 +101,7 @@ class LowRankModule(AdapterModule):
         return True
 
     def prepare(self, read: Tensor) -> Tensor:
-        return nn.functional.dropout(read, self.dropout) if self.random else read
+        return nn.functional.dropout(read, self.dropout) if self.dropout and self.random else read
 
 
 class LoRAModule(LowRankModule):
@@ -118,6 +118,10 @@ class LoRAModule(LowRankModule):
             nn.init.normal_(self.down, std=1 / rank)
         else:
             nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, read: Tensor, context: Context) -> Tensor:
+        features = nn.functional.linear(self.prepare(read), cast(self.down, read))
+        return nn.functional.linear(features, cast(self.up * self.scale, features))
 
     def segments(self) -> tuple[Segment, ...]:
         return (Segment(self.down, None, "identity"),)

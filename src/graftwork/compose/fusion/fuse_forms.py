@@ -26,7 +26,7 @@ from graftwork.compose.fusion.fuse import FusionModule
 from graftwork.compose.reads import Reads
 from graftwork.methods.layers.activations import activation
 from graftwork.methods.layers.contract import cast
-from graftwork.methods.layers.weight_cache import WeightCache, in_own_dtype
+from graftwork.methods.layers.weight_cache import WeightCache, in_own_dtype, learn
 
 linear = nn.functional.linear
 
@@ -125,17 +125,16 @@ class Folded:
         self.kept: WeightCache[FoldedWeights] = WeightCache(self._fold)
         self.pinned: FoldedWeights | None = None
 
-    def serves(self, reads: Reads) -> bool:
-        """Whether this form gives the function asked for now, and is the cheaper one."""
+    def serving(self, reads: Reads) -> FoldedWeights | None:
+        """The constants, where this form gives the function asked for now and is the cheaper one; else ``None``."""
         if not self.bank.stackable or self.fusion.drops_scores:
-            return False
-        if self.pinned is not None:
-            return True
-        if torch.compiler.is_compiling() and not torch.is_grad_enabled():
-            return False
-        if not any(w.requires_grad for w in self._made_of()):
-            return True
-        return self._pays(reads.value)
+            return None
+        if self.pinned is None and torch.compiler.is_compiling() and not torch.is_grad_enabled():
+            return None
+        made_of = [] if self.pinned is not None else self._made_of()
+        if learn(made_of) and not self._pays(reads.value):
+            return None
+        return self.weights(made_of)
 
     def _made_of(self) -> list[Tensor]:
         return [*self.bank.weights(), *self.fusion.parameters()]
@@ -158,11 +157,11 @@ class Folded:
         with torch.no_grad():
             self.pinned = in_own_dtype(self._fold, self._made_of())
 
-    def weights(self) -> FoldedWeights:
-        """The constants."""
+    def weights(self, made_of: list[Tensor] | None = None) -> FoldedWeights:
+        """The constants; ``made_of`` is what they are made of, where it is known already."""
         if self.pinned is not None:
             return self.pinned
-        return self.kept.get(self._made_of())
+        return self.kept.get(self._made_of() if made_of is None else made_of)
 
     def _fold(self) -> FoldedWeights:
         fusion, stacked = self.fusion, self.bank.stacked()
@@ -179,9 +178,12 @@ class Folded:
             self.bank, fusion, stacked, key, key_bias, outputs if value is None else value @ outputs, value
         )
 
-    def __call__(self, reads: Reads) -> tuple[Tensor, Tensor]:
-        """The addition ``(batch, positions, d)`` and the attention weights ``(batch, positions, N)``."""
-        folded = self.weights()
+    def __call__(self, reads: Reads, folded: FoldedWeights | None = None) -> tuple[Tensor, Tensor]:
+        """The addition ``(batch, positions, d)`` and the attention weights ``(batch, positions, N)``.
+
+        ``folded`` is what `serving` returned, where that was asked before.
+        """
+        folded = self.weights() if folded is None else folded
         features, key = folded.products(reads)
         count = features.shape[-1]
         score = self.bank.gather(wide(features) * wide(key[..., :count]))

@@ -25,8 +25,9 @@ class FuseNode(Pool):
         self.folded = Folded(module, self.bank) if whole and self.bank is not None else None
 
     def __call__(self, reads: Reads) -> Tensor:
-        if self.folded is not None and self.folded.serves(reads):
-            delta, weights = self.folded(reads)
+        constants = None if self.folded is None else self.folded.serving(reads)
+        if self.folded is not None and constants is not None:
+            delta, weights = self.folded(reads, constants)
         else:
             delta, weights = fuse(self.fusion, reads, self.bank, self.other_deltas(reads), self.order)
         if reads.around.record is not None:

@@ -51,4 +51,4 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     Raises:
         ConfigError: If there is no such activation.
     """
-    return _KNOWN[canonical(name)]
+    return _KNOWN.get(name) or _KNOWN[canonical(name)]

@@ -20,7 +20,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -75,8 +75,7 @@ class Place:
     module: nn.Module | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """The weights of some features ``φ(D h + b)``: ``down (rank, width)``, ``bias (rank,)`` or ``None``."""
 
     down: Tensor
@@ -150,7 +149,7 @@ class AdapterModule(nn.Module):
 
     def weights(self) -> list[Tensor]:
         """Return every weight that this adapter is computed with: its own, and those shared by its sites."""
-        return [*self.parameters(), *(() if self.shared is None else self.shared.parameters())]
+        return _parameters(self) + ([] if self.shared is None else _parameters(self.shared))
 
     @property
     def random(self) -> bool:
@@ -207,6 +206,15 @@ class AdapterModule(nn.Module):
     def exported(self) -> dict[str, Tensor]:
         """Return the weights, by name, with which a module of `AdapterConfig.exported` computes the same."""
         raise NotImplementedError(f"{type(self).__name__} has no other form")
+
+
+def _parameters(module: nn.Module) -> list[Tensor]:
+    """As ``list(module.parameters())``; quicker, for it is asked for at each call of a bank."""
+    found: list[Tensor] = [p for p in module._parameters.values() if p is not None]
+    for child in module._modules.values():
+        if child is not None:
+            found += _parameters(child)
+    return found
 
 
 def cast(weight: Tensor | None, like: Tensor) -> Any:

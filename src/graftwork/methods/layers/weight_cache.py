@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+_requires_grad = operator.attrgetter("requires_grad")
 
 
 class WeightCache(Generic[T]):
@@ -25,11 +27,11 @@ class WeightCache(Generic[T]):
         self._make = make
         self._made: T | None = None
         self._of: list[Tensor] = []
-        self._key: tuple[object, ...] = ()
+        self._key: list[tuple[object, ...]] = []
 
     def drop(self) -> None:
         """Drop the value; the next `get` makes it again."""
-        self._made, self._of, self._key = None, [], ()
+        self._made, self._of, self._key = None, [], []
 
     def get(self, weights: Sequence[Tensor], make: Callable[[], T] | None = None) -> T:
         """Return the value: kept where all weights are fixed, otherwise made again, in the graph if there is one.
@@ -52,12 +54,17 @@ class WeightCache(Generic[T]):
         return WeightCache, (self._make,)  # a copy starts empty
 
 
-def _key(weights: Sequence[Tensor]) -> tuple[object, ...] | None:
+def learn(weights: Sequence[Tensor]) -> bool:
+    """Whether one of the weights does."""
+    return any(map(_requires_grad, weights))
+
+
+def _key(weights: Sequence[Tensor]) -> list[tuple[object, ...]] | None:
     """The identity and version of all weights; ``None`` where nothing is kept of them."""
-    if torch.compiler.is_compiling() or any(w.requires_grad for w in weights):
+    if torch.compiler.is_compiling() or learn(weights):
         return None
     try:
-        return tuple((id(w), w.data_ptr(), w._version, w.dtype) for w in weights)
+        return [(id(w), w.data_ptr(), w._version, w.dtype) for w in weights]
     except RuntimeError:  # in a transform of torch.func, such as vmap over weights, they have no storage
         return None
 
