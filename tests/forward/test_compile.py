@@ -182,6 +182,25 @@ def test_batches_of_every_size() -> None:
             torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits)
 
 
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_what_becomes_active_after_compiling_is_seen(name: str) -> None:
+    """Where the graph breaks each block is compiled by itself, and a plan's hooks come when it is made."""
+    zoo = build(name)
+    adapters = gw.attach(zoo.model)
+    adapters.add("p", gw.Pfeiffer(bottleneck_size=4))
+    adapters.add("l", gw.LoRA(targets=["query", "q_proj"]))
+    compiled = torch.compile(zoo.model, backend="eager")
+    with torch.no_grad():
+        plain = main_output(compiled(**zoo.inputs))
+        for name in ("p", "l"):
+            lively(adapters, name)
+        for active in ("p", "l", gw.Stack("p", "l"), None):
+            adapters.active = active
+            expected = main_output(zoo.model(**zoo.inputs))
+            torch.testing.assert_close(main_output(compiled(**zoo.inputs)), expected)
+            assert torch.equal(expected, plain) is (active is None)
+
+
 def test_using_around_a_compiled_model() -> None:
     model, adapters, inputs = setup()
     compiled = torch.compile(model, backend="eager", fullgraph=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -149,11 +151,15 @@ def wire_copy(original: nn.Module, like: nn.Module) -> None:
 
 def hook(homes: Homes, plan: Plan) -> None:
     """Put hooks on the modules that have work under a plan, where they have none yet: idle ones cost time in every call."""
+    new = False
     for _, _, module in homes:
         ports: Ports | None = module.__dict__.get(PORTS)
         work = None if ports is None else work_of(ports, plan)
         if work is not None:
-            _put_hooks(module, work.before, work.after)
+            new |= _put_hooks(module, work.before, work.after)
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")
+    if new and dynamo is not None and getattr(dynamo, "cached_backends", True):  # something is compiled already,
+        torch.compiler.reset()  # and compiled code does not look for hooks that come later
 
 
 def install(module: nn.Module, ports: Ports) -> None:
@@ -162,20 +168,26 @@ def install(module: nn.Module, ports: Ports) -> None:
     _put_hooks(module, True, True)
 
 
-def _put_hooks(module: nn.Module, pre: bool, post: bool) -> None:
+def _put_hooks(module: nn.Module, pre: bool, post: bool) -> bool:
     """Put the hooks on a module that it has not got; ours sees the output first, so that others see what adapters added.
 
     Done as torch does, but in an order in which another thread may run the module meanwhile: a hook is there last.
+
+    Returns:
+        Whether there was one to put.
     """
-    if pre and before not in module._forward_pre_hooks.values():
+    pre = pre and before not in module._forward_pre_hooks.values()
+    post = post and after not in module._forward_hooks.values()
+    if pre:
         key = RemovableHandle(module._forward_pre_hooks).id
         module._forward_pre_hooks_with_kwargs[key] = True
         module._forward_pre_hooks[key] = before
-    if post and after not in module._forward_hooks.values():
+    if post:
         key = RemovableHandle(module._forward_hooks).id
         module._forward_hooks_with_kwargs[key] = True
         module._forward_hooks[key] = after
         module._forward_hooks.move_to_end(key, last=False)  # type: ignore[attr-defined]
+    return pre or post
 
 
 def stream_tap(site: Site) -> Tap:
