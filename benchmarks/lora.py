@@ -28,7 +28,7 @@ Steps = Mapping[str, tuple[Step | None, Step | None]]  # by the name of the case
 def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=9, help="paired rounds (default 9)")
+    arguments.add_argument("--rounds", type=int, default=7, help="paired rounds (default 7)")
     arguments.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
     parts = {"bert": bert, "decoder": decoders, "operators": counts}
     arguments.add_argument("--only", choices=list(parts), help="one of the tables")
@@ -90,7 +90,7 @@ def decoders(rounds: int) -> None:
     print(f"| forward of {rows} x {positions} | graftwork | peft |\n|---|---|---|")
     steps: dict[str, tuple[Step, Step | None]] = {name: (decoder.forward(model), None) for name, model in found.items()}
     steps["one LoRA"] = steps["one LoRA"][0], decoder.forward(peer.one())
-    show(timed(decoder.forward(base), steps, max(rounds // 2, 3)))
+    show(timed(decoder.forward(base), steps, max(rounds // 2, 1)))
     for rows in (1, 8):
         bare = decoder.decoding(base, rows)
         steps = {"bare model against itself (the noise)": (decoder.decoding(base, rows), None)}
@@ -99,7 +99,8 @@ def decoders(rounds: int) -> None:
                 decoder.decoding(model, rows),
                 decoder.decoding(peer.one(), rows) if name == "one LoRA" else None,
             )
-            agree(f"{name}, decoding", steps[name][0](), decoder.without_cache(model, rows))
+            decoded: Any = steps[name][0]()
+            agree(f"{name}, decoding", decoded, decoder.without_cache(model, decoded))
         print(
             f"\n| decoding, batch {rows}, {decoder.PROMPT} positions in the cache | graftwork | peft |\n|---|---|---|"
         )
@@ -147,7 +148,7 @@ def checked(name: str, expected: Tensor, ours: Any, peer: Any, ids: Tensor) -> t
 def timed(yardstick: Step, steps: Steps, rounds: int) -> dict[str, tuple[Timing | None, Timing | None]]:
     """The timings of each case, ours and peft's, in the same rounds."""
     sides = {(name, side): step for name, pair in steps.items() for side, step in enumerate(pair) if step is not None}
-    found = paired(yardstick, {f"{side} {name}": step for (name, side), step in sides.items()}, rounds, warmup=2)
+    found = paired(yardstick, {f"{side} {name}": step for (name, side), step in sides.items()}, rounds, warmup=1)
     return {name: (found.get(f"0 {name}"), found.get(f"1 {name}")) for name in steps}
 
 
