@@ -49,6 +49,7 @@ from graftwork.errors import (
     UnknownNameError,
 )
 from graftwork.methods import (
+    IA3,
     MAM,
     PAL,
     PHM,
@@ -86,6 +87,7 @@ from graftwork.sites import Site, SiteMap, Tap, discover
 __version__ = "0.1.0"
 
 __all__ = [
+    "IA3",
     "MAM",
     "PAL",
     "PHM",

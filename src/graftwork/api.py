@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from graftwork.attach import Handle, attach_to, handle_of
 from graftwork.attach.changes import one_at_a_time
+from graftwork.attach.lorahub import LoraHub, lorahub
 from graftwork.attach.pruning import Pruned, prune
 from graftwork.checkpoint import LoadOptions, load, load_base, save, save_base, unload_base
 from graftwork.checkpoint.peft_files import is_peft_folder, load_peft, save_peft
@@ -64,6 +65,45 @@ class Adapters(Handle):
             (...,)
         """
         return prune(self, fusion, batches, keep, name, active)
+
+    def lorahub(
+        self,
+        name: str,
+        of: Sequence[str],
+        loss: Callable[[], Any],
+        *,
+        steps: int = 40,
+        bound: float = 1.5,
+        penalty: float = 0.05,
+        head_from: str | None = None,
+    ) -> LoraHub:
+        """Add a weighted sum of LoRAs whose weights are found on a few rows, without gradients (LoraHub, arXiv:2307.13269).
+
+        Args:
+            name: A name that is free.
+            of: The LoRAs, of one configuration.
+            loss: Computes the loss of a few rows with what is active, a number or a scalar tensor; called without gradients, in
+                evaluation mode, with the new adapter active.
+            steps: How often it is called, at most.
+            bound: The largest magnitude of a weight.
+            penalty: The factor of the mean magnitude of the weights, which is added to the loss.
+            head_from: The adapter whose head is copied; by default as in `merge`.
+
+        Returns:
+            The weights, the loss and the number of evaluations; printable.
+
+        Raises:
+            ConfigError: If one of them is no LoRA, an option is refused, or no loss was finite; nothing is added then.
+            UnknownNameError: If there is no adapter of a name.
+            NameTakenError: If the new name is taken.
+
+        Example:
+            >>> for one in ("x", "y"):
+            ...     adapters.add(one, gw.LoRA(targets=["query"]))
+            >>> adapters.lorahub("few", ["x", "y"], lambda: model(**batch).logits.square().mean(), steps=5).evaluations
+            5
+        """
+        return lorahub(self, name, of, loss, steps=steps, bound=bound, penalty=penalty, head_from=head_from)
 
     @one_at_a_time
     def save(self, what: Composition, folder: str | Path, *, members: bool = False, format: str = "graftwork") -> Path:

@@ -55,7 +55,7 @@ def test_there_and_back(case: str, tmp_path: Path) -> None:
         expected = main_output(theirs(**clone_inputs(zoo.inputs)))
     adapters = gw.attach(zoo.model, sites=sites_of(name))
     assert adapters.load(tmp_path / "theirs") == "theirs"
-    assert isinstance(adapters.config("theirs"), gw.Peft if case == "ia3" else gw.LoRA)
+    assert isinstance(adapters.config("theirs"), gw.IA3 if case == "ia3" else gw.LoRA)
     adapters.active = "theirs"
     with torch.no_grad():
         close(main_output(zoo.model(**clone_inputs(zoo.inputs))), expected, 1e-6)

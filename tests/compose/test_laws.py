@@ -37,9 +37,15 @@ ADAPTERS: dict[str, gw.AdapterConfig] = {
     "between": gw.BapnaFirat(bottleneck_size=3),
     "lora": gw.LoRA(rank=3, alpha=6, **LORA),
     "lora2": gw.LoRA(rank=2, **LORA),
+    "dora": gw.DoRA(rank=2, **LORA),
+    "ia3": gw.IA3(**LORA, feedforward=("output.dense", "c_fc")),
+    "vera": gw.VeRA(rank=4, **LORA),
     "own": gw.Houlsby(bottleneck_size=3),
 }
-FUSIBLE = ("p", "q", "wide", "par", "std", "low", "slow", "gated", "half", "lora", "lora2")
+FUSIBLE = ("p", "q", "wide", "par", "std", "low", "slow", "gated", "half", "lora", "lora2", "dora", "ia3", "vera")
+
+
+AT_PROJECTIONS = ("lora", "lora2", "dora", "ia3", "vera")
 
 
 @functools.lru_cache
@@ -86,7 +92,7 @@ def compositions(draw: Any, rows: int = ROWS, positions: int = POSITIONS, depth:
     if kind == "fuse":
         members = children(count, "fuse")
         members[0] = draw(st.sampled_from(FUSIBLE))
-        alike = ["lora", "lora2"] if str(members[0]).startswith("lora") else ["p", "par", "slow"]
+        alike = AT_PROJECTIONS if members[0] in AT_PROJECTIONS else ["p", "par", "slow"]
         members.append(draw(st.sampled_from(alike)))  # so that there is always something to choose
         return gw.Fuse(*members, name=draw(st.sampled_from(["f", "g", "static"])))
     if kind == "split":
@@ -243,6 +249,8 @@ ALONE = (
     ["std", "plus", "between"],
     ["slow", "gated", "par"],
     ["half", "wide", "entry"],
+    ["lora", "p", "dora"],
+    ["ia3", "vera", "own"],
     ["p", "q", "p"],
 )
 

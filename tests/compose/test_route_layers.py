@@ -1,4 +1,4 @@
-"""Gates over LoRAs: one for a whole layer, and those that need no training."""
+"""Gates over LoRAs: one for a whole layer, those that need no training, and those that were each trained alone."""
 
 from __future__ import annotations
 
@@ -113,3 +113,69 @@ def test_arrow_needs_no_training_and_is_for_loras(lab: Lab) -> None:
         lab.adapters.add_fusion(gw.Route("p", "p2", name="wrong"), gw.RouteConfig(gate="arrow"))
     with pytest.raises(gw.ConfigError, match="scope='site'"):
         gw.RouteConfig(gate="arrow", scope="layer")
+
+
+# -- PHATGOOSE ---------------------------------------------------------------------------------------------------------
+
+
+def with_gates(lab: Lab, *names: str) -> list[str]:
+    for n, name in enumerate(names):
+        lab.add_fusion(gw.Route(name, name=f"gate_{name}"), gate="phatgoose", top_k=1)
+        draw = torch.Generator().manual_seed(n)
+        with torch.no_grad():
+            for module in lab.adapters.modules_of(f"gate_{name}").values():
+                module.gate.weight.copy_(torch.randn(module.gate.weight.shape, generator=draw) / 3)
+    return [f"gate_{name}" for name in names]
+
+
+def test_a_gate_alone_weighs_its_adapter_by_a_sigmoid(lab: Lab) -> None:
+    with_gates(lab, "lora0")
+    ((key, module), *_) = lab.adapters.modules_of("lora0").items()
+    vector = lab.adapters.modules_of("gate_lora0")[key].gate.weight[0]
+    seen: dict[str, torch.Tensor] = {}
+    lab.model.get_submodule(key).register_forward_hook(lambda m, args, out: seen.update(x=args[0], y=out))
+    with torch.no_grad():
+        lab.run(gw.Route("lora0", name="gate_lora0"))
+        x = seen["x"]
+        added = module.scale * (x @ module.down.T) @ module.up.T
+        close(seen["y"], lab.plain.get_submodule(key)(x) + torch.sigmoid(x @ vector)[..., None] * added, 1e-10)
+
+
+def test_joined_gates_are_the_formula(lab: Lab) -> None:
+    """logit = the product of standardised v and x over √d; the softmax over the two largest."""
+    names = ("lora0", "lora1", "lora2")
+    block = lab.adapters.join_gates("r", with_gates(lab, *names), top_k=2)
+    key = next(key for key in lab.adapters.modules_of("lora0") if key.endswith(("query", "c_attn")))
+    modules = [lab.adapters.modules_of(name)[key] for name in names]
+    vectors = [lab.adapters.modules_of(f"gate_{name}")[key].gate.weight[0] for name in names]
+    seen: dict[str, torch.Tensor] = {}
+    lab.model.get_submodule(key).register_forward_hook(lambda m, args, out: seen.update(x=args[0], y=out))
+
+    def standard(value: torch.Tensor) -> torch.Tensor:
+        return (value - value.mean(-1, keepdim=True)) / value.std(-1, correction=0, keepdim=True)
+
+    with torch.no_grad():
+        lab.run(block)
+        x = seen["x"]
+        logits = [(standard(x) * standard(v)).sum(-1) / x.shape[-1] ** 0.5 for v in vectors]
+        parts = [m.scale * (x @ m.down.T) @ m.up.T for m in modules]
+        close(seen["y"], lab.plain.get_submodule(key)(x) + formula.route(torch.stack(logits, -1), 2, parts), 1e-9)
+
+
+def test_a_gate_is_trained_with_its_adapter_alone(lab: Lab) -> None:
+    with_gates(lab, "lora0")
+    lab.adapters.train_only("gate_lora0")
+    lab.model.config.use_cache = False
+    lab.model(**lab.inputs).last_hidden_state.square().mean().backward()
+    moved = {name for name, p in lab.model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved
+    assert all("gate_lora0" in name for name in moved)
+
+
+def test_only_gates_that_were_trained_alone_are_joined(lab: Lab) -> None:
+    (gate,) = with_gates(lab, "lora0")
+    lab.add_fusion(gw.Route("lora0", "lora1", name="learned"))
+    for of, says in ((["learned", gate], "'learned' is"), ([gate], "not two gates"), ([gate, "gate_x"], "gate_x")):
+        with pytest.raises(gw.GraftworkError, match=says):
+            lab.adapters.join_gates("r", of)
+    assert "r" not in lab.adapters.fusions

@@ -35,9 +35,9 @@ from tests.zoo.models import build, clone_inputs, main_output
 MakeCase = Callable[..., Case]
 TEXT = {"bert", "gpt2", "t5"}
 # Methods whose trained weights all start at constants.
-DRAWS_NOTHING = {"vera"}
+DRAWS_NOTHING = {"ia3", "vera"}
 # The methods that add exactly nothing before they are trained; a new one says here whether it does.
-STARTS_AT_THE_BASE = {"dora", "lora", "parallel", "vera"}
+STARTS_AT_THE_BASE = {"dora", "ia3", "lora", "parallel", "vera"}
 
 
 @pytest.fixture(params=MODELS)

@@ -27,6 +27,7 @@ FORMULAS: dict[str, Callable[..., None]] = {
     "invertible_pfeiffer": test_invertible.test_with_its_layers_it_equals_the_formula,
     "k_adapter": test_k_adapter.test_equals_its_formula,
     "dora": test_lora_kin.test_dora_is_its_formula,
+    "ia3": test_lora_kin.test_ia3_is_its_formula,
     "lora": test_lora.test_it_is_the_formula,
     "mam": test_unions.test_mam_is_a_prefix_and_a_parallel_adapter_in_a_stack,
     "moe": test_moe.test_a_model_with_it_is_its_formula,

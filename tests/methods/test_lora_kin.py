@@ -1,4 +1,4 @@
-"""DoRA and VeRA: their formulas, and what peft computes."""
+"""DoRA, (IA)³ and VeRA: their formulas, and what peft computes."""
 
 from __future__ import annotations
 
@@ -32,6 +32,21 @@ def test_dora_is_its_formula() -> None:
         weight = query.weight + 6 / 3 * module.up @ module.down
         weight = module.magnitude[:, None] * weight / weight.norm(dim=1, keepdim=True)
         close(seen["y"], seen["x"] @ weight.T + query.bias, 1e-12)
+
+
+@pytest.mark.parametrize("at_input", [False, True], ids=["output", "input"])
+def test_ia3_is_its_formula(at_input: bool) -> None:
+    """l ⊙ (W x + c), or W (l ⊙ x) + c."""
+    lab, seen = Lab("bert"), dict[str, Tensor]()
+    key = "encoder.layer.1.output.dense"
+    lab.add("x", gw.IA3(targets=["layer.1.output.dense"], feedforward=["output.dense"] if at_input else []))
+    ((at, module),) = lab.adapters.modules_of("x").items()
+    dense, plain = seen_at(lab.model, key, seen), lab.plain.get_submodule(key)
+    assert (at, len(module.factors)) == (key, dense.in_features if at_input else dense.out_features)
+    with torch.no_grad():
+        lab.run("x")
+        x, factors = seen["x"], module.factors
+        close(seen["y"], plain(factors * x) if at_input else factors * plain(x), 1e-12)
 
 
 def test_vera_is_its_formula() -> None:
@@ -82,6 +97,42 @@ def test_dora_is_what_peft_computes(name: str) -> None:
         close(module.magnitude.grad, layer.lora_magnitude_vector["default"].weight.grad.flatten(), 1e-10)
 
 
+IA3 = {
+    "bert": {
+        "target_modules": ["key", "output.dense", "dense"],
+        "feedforward_modules": ["dense"],
+        "exclude_modules": ["pooler.dense"],
+    },
+    "gpt2": {},  # peft's own table
+    "llama": {"target_modules": r".*(k|v|down)_proj", "feedforward_modules": r".*down_proj"},
+    "t5": {},
+}
+
+
+@pytest.mark.parametrize("name", IA3)
+def test_ia3_is_what_peft_computes(name: str) -> None:
+    zoo, adapters = attached(name, torch.float64)
+    config = peft.IA3Config(fan_in_fan_out=name == "gpt2", **IA3[name])
+    adapters.add("x", config)
+    assert isinstance(adapters.config("x"), gw.IA3)
+    unsettle([*adapters.modules_of("x").values()], 1)
+    theirs = peft.get_peft_model(build(name, torch.float64).model, config, autocast_adapter_dtype=False).eval()
+    layers = {n: m for n, m in theirs.base_model.model.named_modules() if "default" in getattr(m, "ia3_l", ())}
+    ours = {adapters.sites[key].output.module: m.double() for key, m in adapters.modules_of("x").items()}
+    assert layers.keys() == ours.keys()
+    with torch.no_grad():
+        for path, layer in layers.items():
+            layer.ia3_l["default"].copy_(ours[path].factors.view_as(layer.ia3_l["default"]))
+    adapters.train_only("x")
+    one = main_output(zoo.model(**clone_inputs(zoo.inputs)))
+    other = main_output(theirs(**clone_inputs(zoo.inputs)))
+    close(one, other, 1e-10)
+    one.square().sum().backward()
+    other.square().sum().backward()
+    for path, layer in layers.items():
+        close(ours[path].factors.grad, layer.ia3_l["default"].grad.flatten(), 1e-10)
+
+
 def test_vera_is_what_peft_computes() -> None:
     zoo, adapters = attached("bert", torch.float64)
     adapters.add("x", gw.VeRA(rank=6, targets=["query", "intermediate.dense"], dtype="float64"))
@@ -104,9 +155,10 @@ def test_vera_is_what_peft_computes() -> None:
     ("config", "count"),
     [
         (gw.DoRA(rank=2, targets=["query"]), 2 * ((32 + 32) * 2 + 32)),
+        (gw.IA3(targets=["query", "output.dense"], feedforward=["layer.0.output.dense"]), 2 * 32 + 32 * 2 + 48 + 32),
         (gw.VeRA(rank=7, targets=["query"]), 2 * (7 + 32)),
     ],
-    ids=["dora", "vera"],
+    ids=["dora", "ia3", "vera"],
 )
 def test_they_have_as_many_trained_weights(config: Any, count: int) -> None:
     _, adapters = attached("bert")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.compose import FusionModule
-from graftwork.methods import PAL, AdapterConfig, Bottleneck, LoRA, MoE
+from graftwork.methods import IA3, PAL, AdapterConfig, Bottleneck, DoRA, LoRA, MoE, VeRA
 
 PHI: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda x: x * (x > 0),
@@ -40,10 +40,26 @@ def adapter(config: AdapterConfig, module: Any, h: Tensor, mask: Tensor | None =
         return pal(config, module, h, mask, causal)
     if isinstance(config, MoE):
         return mixture(config, module, h)
-    if isinstance(config, LoRA):
-        return config.alpha / config.rank * (h @ module.down.T) @ module.up.T
     assert isinstance(config, Bottleneck)
     return bottleneck(config, module, h, mask, causal)
+
+
+def projection(config: AdapterConfig, module: Any, x: Tensor, y: Tensor, base: Any) -> Tensor:
+    """What an adapter adds to y = W x + c."""
+    weight = base.weight.T if type(base).__name__ == "Conv1D" else base.weight
+    if isinstance(config, IA3):
+        at_input = module.reads == "input"
+        return ((module.factors - 1) * x) @ weight.T if at_input else (module.factors - 1) * y
+    if isinstance(config, VeRA):
+        a, b = module.shared.a[:, : x.shape[-1]], module.shared.b[: y.shape[-1]]
+        return module.lambda_b * ((module.lambda_d * (x @ a.T)) @ b.T)
+    assert isinstance(config, LoRA)
+    low_rank = config.alpha / config.rank * (x @ module.down.T) @ module.up.T
+    if not isinstance(config, DoRA):
+        return low_rank
+    whole = weight + config.alpha / config.rank * module.up @ module.down
+    ratio = module.magnitude / whole.detach().norm(dim=1)
+    return (ratio - 1) * (y - base.bias) + ratio * low_rank
 
 
 def attention(w: dict[str, Tensor], x: Tensor, heads: int, mask: Tensor | None, causal: bool) -> Tensor:

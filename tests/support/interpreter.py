@@ -117,6 +117,8 @@ class Interpreter(Additions):
             module: AdapterModule = self.modules[composition][here.key]
             config = self.handle.config(composition)
             assert isinstance(config, gw.AdapterConfig)
+            if here.kind == "projection":
+                return formula.projection(config, module, here.input, here.output, here.base)
             return formula.adapter(config, module, here.read(module.reads), here.mask, here.causal)
         if isinstance(composition, gw.Stack):
             return self._stack(composition, here, writes)

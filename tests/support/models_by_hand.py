@@ -33,6 +33,7 @@ class Here:
         causal: Whether this is a decoder.
         on_stream: Whether the stream itself is in hand: behind a post-norm, or at a layer's output.
         scale: The model's own factor on the branch.
+        base: The linear module of a projection.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Here:
     causal: bool
     on_stream: bool = False
     scale: float = 1.0
+    base: Any = None
 
     def read(self, role: str) -> Tensor:
         """A read by its name."""
@@ -133,7 +135,9 @@ class _Run:
     def map(self, path: str, module: nn.Module, x: Tensor) -> Tensor:
         """A linear map, with what is added to its output."""
         y = module(x)
-        return y + self.additions.branch(Here(path, "projection", y, y, x, x, None, self.mask, self.causal))
+        return y + self.additions.branch(
+            Here(path, "projection", y, y, x, x, None, self.mask, self.causal, base=module)
+        )
 
     def here(
         self, key: str, y: Tensor, s: Tensor, x: Tensor, enter: Tensor, post: tuple[str, nn.Module] | None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from graftwork.attach import base_merge, members
+from graftwork.attach import base_merge, joining, members
 from graftwork.attach.changes import one_at_a_time, whole
 from graftwork.attach.collapsing import Collapsed, collapse
 from graftwork.attach.merging import Merged, Rule, merge
 from graftwork.attach.registry import Registry
-from graftwork.compose import Composition
+from graftwork.compose import Composition, Learned
 from graftwork.forward.heads_in_use import OWN
 
 
@@ -95,6 +95,34 @@ class Combining(Registry):
         made, collapsed = collapse(self, composition, name, rank, head_from)
         self.register(name, *made)
         return collapsed
+
+    @one_at_a_time
+    def join_gates(self, name: str, gates: Sequence[str], *, top_k: int = 2, head_from: str | None = None) -> Learned:
+        """Add one `Route` over adapters whose gates of PHATGOOSE (arXiv:2402.05859) were each trained with its adapter alone.
+
+        Args:
+            name: The name of the new block.
+            gates: The names of the blocks of one adapter each.
+            top_k: How many adapters each position uses.
+            head_from: The adapter whose head is copied for the block; by default the model's own head is.
+
+        Returns:
+            The block, which can be made active.
+
+        Raises:
+            CompositionError: If a block is no such gate, or two read different tensors.
+            UnknownNameError: If there is no block of a name.
+            NameTakenError: If the new name is taken.
+
+        Example:
+            >>> for one in "ab":
+            ...     adapters.add_fusion(gw.Route(one, name=f"gate_{one}"), gw.RouteConfig(gate="phatgoose", top_k=1))
+            ...     adapters.train_only(f"gate_{one}")
+            >>> adapters.active = adapters.join_gates("routed", ["gate_a", "gate_b"], top_k=1)
+        """
+        block, config, modules = joining.join_gates(self, name, gates, top_k)
+        self.register_fusion(block, config, modules, head_from=head_from)
+        return block
 
     @one_at_a_time
     def export(self, what: str, name: str) -> None:

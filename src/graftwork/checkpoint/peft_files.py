@@ -1,6 +1,6 @@
 """peft's files both ways: ``adapter_config.json`` and ``adapter_model.safetensors``.
 
-A LoRA is read as `graftwork.LoRA` where that is the same function. Of every other method that puts layers around modules peft
+A LoRA, DoRA or (IA)³ is read as ours where that is the same function. Of every other method that puts layers around modules peft
 makes the layers, and the file fills them. A head that peft saved (``modules_to_save``) is read where the model has one.
 """
 
@@ -21,7 +21,7 @@ from graftwork.checkpoint.folders import existing, read_json, replace_folder
 from graftwork.checkpoint.staging import making
 from graftwork.checkpoint.tensors import HEAD, Tensors, encode, fill, gather, read_tensors, require_fit
 from graftwork.errors import CheckpointError, ConfigError
-from graftwork.methods import DoRA, LoRA, Peft
+from graftwork.methods import IA3, DoRA, LoRA, Peft
 from graftwork.methods.layers.projection_config import ends_in_any
 from graftwork.methods.peft import NOT_KEPT
 from graftwork.peft_bridge.native import is_the_head, native_config
@@ -176,8 +176,8 @@ def save_peft(handle: Handle, name: str, folder: Path) -> Path:
         UnknownNameError: If there is no adapter of that name.
     """
     config = handle.adapter_config(name)
-    if isinstance(config, LoRA):
-        values, tensors = _lora(handle, name, config)
+    if isinstance(config, (LoRA, IA3)):
+        values, tensors = _native(handle, name, config)
     elif isinstance(config, Peft):
         values, tensors = _of_peft(handle, name, config)
     else:
@@ -201,32 +201,40 @@ def save_peft(handle: Handle, name: str, folder: Path) -> Path:
     return replace_folder(folder, files, marker=CONFIG)
 
 
-def _lora(handle: Handle, name: str, config: LoRA) -> tuple[dict[str, Any], Tensors]:
+def _native(handle: Handle, name: str, config: LoRA | IA3) -> tuple[dict[str, Any], Tensors]:
     modules = {key: (handle.sites[key].output.module, module) for key, module in handle.modules_of(name).items()}
+    paths = [path for path, _ in modules.values()]
     tensors: Tensors = {}
     for path, module in modules.values():
         tensors |= _as_in_a_file(path, module)
-    ranks = {path: len(tensors[f"{path}.lora_A.weight"]) for path, _ in modules.values()}
-    alphas = {path: config.alpha_at(key) for key, (path, _) in modules.items()}
     values = {
+        "target_modules": _targets(handle, paths),
+        "fan_in_fan_out": any(is_conv1d(handle.model.get_submodule(path)) for path in paths),
+    }
+    if isinstance(config, IA3):
+        scaled = [path for path, module in modules.values() if module.reads == "input"]
+        return {**values, "peft_type": "IA3", "target_modules": sorted(paths), "feedforward_modules": scaled}, tensors
+    ranks = {path: len(tensors[f"{path}.lora_A.weight"]) for path in paths}
+    alphas = {path: config.alpha_at(key) for key, (path, _) in modules.items()}
+    return values | {
         "peft_type": "LORA",
         "r": config.rank,
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
         "use_rslora": config.rank_stabilized,
         "use_dora": isinstance(config, DoRA),
-        "target_modules": _targets(handle, ranks),
         "rank_pattern": {path: rank for path, rank in ranks.items() if rank != config.rank},
         "alpha_pattern": {path: alpha for path, alpha in alphas.items() if alpha != config.alpha},
-        "fan_in_fan_out": any(is_conv1d(handle.model.get_submodule(path)) for path in ranks),
         "bias": "none",
         "init_lora_weights": True,
-    }
-    return values, tensors
+    }, tensors
 
 
 def _as_in_a_file(path: str, module: Any) -> Tensors:
-    """The weights of a LoRA by their names in peft's files."""
+    """The weights of an adapter at a projection by their names in peft's files, and in their shapes."""
+    if hasattr(module, "factors"):
+        shape = (1, -1) if module.reads == "input" else (-1, 1)
+        return {f"{path}.ia3_l": module.factors.detach().view(shape)}
     names = {**_MATRICES, **({f"{_MAGNITUDE}.weight": "magnitude"} if hasattr(module, "magnitude") else {})}
     return {f"{path}.{theirs}": getattr(module, ours) for theirs, ours in names.items()}
 

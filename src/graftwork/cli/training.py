@@ -66,7 +66,7 @@ def compare(
         typer.Option(
             metavar="NAMES",
             help="What is compared, separated by commas: a [methods.NAME] of the recipe, a method (houlsby), one of peft "
-            "(peft:lora), or a kind of training (head, fusion, multitask, ...).",
+            "(peft:oft), or a kind of training (head, fusion, multitask, ...).",
         ),
     ] = None,
     out: Annotated[
@@ -91,9 +91,9 @@ def compare(
     95 % from a paired bootstrap over the scored rows.
 
     Without --methods, the head alone and the [methods.NAME] of the recipe;
-    where it has none, pfeiffer, houlsby, compacter, and peft:lora where peft
-    is installed. After an interruption the same command continues; with other
-    --methods it adds them to the folder.
+    where it has none, pfeiffer, houlsby, compacter and lora. After an
+    interruption the same command continues; with other --methods it adds
+    them to the folder.
 
     For example:
 

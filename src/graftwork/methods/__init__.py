@@ -7,6 +7,7 @@ from graftwork.methods.compacter import PHM, Compacter, CompacterPlusPlus, LowRa
 from graftwork.methods.dora import DoRA
 from graftwork.methods.houlsby import Houlsby, Standard
 from graftwork.methods.hyperformer import Hyperformer, HyperformerPlusPlus
+from graftwork.methods.ia3 import IA3
 from graftwork.methods.invertible import InvertiblePfeiffer
 from graftwork.methods.k_adapter import KAdapter
 from graftwork.methods.layers.contract import AdapterConfig, AdapterModule, Context, Place, Segment
@@ -28,6 +29,7 @@ from graftwork.methods.unipelt import UniPELT
 from graftwork.methods.vera import VeRA
 
 __all__ = [
+    "IA3",
     "MAM",
     "PAL",
     "PHM",

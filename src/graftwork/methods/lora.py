@@ -85,20 +85,12 @@ class LoRA(ProjectionConfig):
         return for_path(self.alpha_pattern, path, self.alpha)
 
 
-class LoRAModule(AdapterModule):
-    """``scale · B (A x)``: reads the module's input ``(…, d_in)``, adds to its output ``(…, d_out)``."""
+class LowRankModule(AdapterModule):
+    """``U (D x)`` for the module's input x ``(…, d_in)``, added to its output ``(…, d_out)``, with dropout on x."""
 
-    def __init__(
-        self, *, sizes: tuple[int, int], rank: int, scale: float, dropout: float, a_init: str, dtype: torch.dtype
-    ) -> None:
-        super().__init__(reads="input", writes="branch")
-        self.scale, self.dropout, self.has_randomness = scale, dropout, dropout > 0
-        self.down = nn.Parameter(torch.empty(rank, sizes[0], dtype=dtype))
-        self.up = nn.Parameter(torch.zeros(sizes[1], rank, dtype=dtype))
-        if a_init == "gaussian":
-            nn.init.normal_(self.down, std=1 / rank)
-        else:
-            nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+    def __init__(self, dropout: float, shared: nn.Module | None = None) -> None:
+        super().__init__(reads="input", writes="branch", shared=shared)
+        self.dropout, self.has_randomness = dropout, dropout > 0
 
     @property
     def banked(self) -> bool:
@@ -108,11 +100,27 @@ class LoRAModule(AdapterModule):
     def foldable(self) -> bool:
         return True
 
+    def prepare(self, read: Tensor) -> Tensor:
+        return nn.functional.dropout(read, self.dropout) if self.random else read
+
+
+class LoRAModule(LowRankModule):
+    """``scale · B (A x)``."""
+
+    def __init__(
+        self, *, sizes: tuple[int, int], rank: int, scale: float, dropout: float, a_init: str, dtype: torch.dtype
+    ) -> None:
+        super().__init__(dropout)
+        self.scale = scale
+        self.down = nn.Parameter(torch.empty(rank, sizes[0], dtype=dtype))
+        self.up = nn.Parameter(torch.zeros(sizes[1], rank, dtype=dtype))
+        if a_init == "gaussian":
+            nn.init.normal_(self.down, std=1 / rank)
+        else:
+            nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
     def segments(self) -> tuple[Segment, ...]:
         return (Segment(self.down, None, "identity"),)
 
     def readout(self) -> tuple[Tensor, Tensor | None]:
         return self.up * self.scale, None
-
-    def prepare(self, read: Tensor) -> Tensor:
-        return nn.functional.dropout(read, self.dropout) if self.random else read

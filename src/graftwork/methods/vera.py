@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from graftwork.methods.layers.contract import AdapterModule, Place, Segment
 from graftwork.methods.layers.projection_config import ProjectionConfig
+from graftwork.methods.lora import LowRankModule
 from graftwork.methods.registry import register
 from graftwork.options import within
 
@@ -80,23 +81,14 @@ class RandomMatrices(nn.Module):
             self.register_buffer(name, matrix.to(dtype))
 
 
-class VeRAModule(AdapterModule):
-    """Reads the module's input ``(…, d_in)``, adds to its output ``(…, d_out)``."""
+class VeRAModule(LowRankModule):
+    """``λ_b ⊙ (B (λ_d ⊙ (A x)))``."""
 
     def __init__(self, config: VeRA, place: Place, shared: nn.Module | None) -> None:
-        super().__init__(reads="input", writes="branch", shared=shared)
+        super().__init__(config.dropout, shared)
         self.sizes = place.site.input_width, place.site.width
-        self.dropout, self.has_randomness = config.dropout, config.dropout > 0
         self.lambda_d = nn.Parameter(torch.full((config.rank,), config.d_start, dtype=config.torch_dtype))
         self.lambda_b = nn.Parameter(torch.zeros(self.sizes[1], dtype=config.torch_dtype))
-
-    @property
-    def banked(self) -> bool:
-        return True
-
-    @property
-    def foldable(self) -> bool:
-        return True
 
     def segments(self) -> tuple[Segment, ...]:
         a: Tensor = self.shared.a  # type: ignore[union-attr, assignment]
@@ -105,6 +97,3 @@ class VeRAModule(AdapterModule):
     def readout(self) -> tuple[Tensor, Tensor | None]:
         b: Tensor = self.shared.b  # type: ignore[union-attr, assignment]
         return self.lambda_b[:, None] * b[: self.sizes[1]], None
-
-    def prepare(self, read: Tensor) -> Tensor:
-        return nn.functional.dropout(read, self.dropout) if self.random else read

@@ -1,7 +1,7 @@
 """A configuration of peft as one of ours, where the two are the same function.
 
-peft's LoRA is made of modules around the base's. Ours reads and writes at the projections as every other adapter does, so that
-it can be weighed, routed and given to some rows. What `LoRA` has no option for stays with peft's own modules.
+peft's LoRA and (IA)³ are made of modules around the base's. Ours read and write at the projections as every other adapter does, so
+that they can be weighed, routed and given to some rows. What ours have no option for stays with peft's own modules.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from typing import Any
 
 from torch import nn
 
-from graftwork.methods import DoRA, LoRA
+from graftwork.methods import IA3, DoRA, LoRA
 from graftwork.methods.layers.projection_config import ends_in_any
 from graftwork.sites import SiteMap, is_conv1d
 from graftwork.weights.holder import base_modules
 
 # What our form says in options of its own, and what says nothing of the function; all else has to be as it is by default.
-_SAID = (
-    "r lora_alpha lora_dropout use_rslora use_dora rank_pattern alpha_pattern init_lora_weights target_modules exclude_modules "
-    "layers_to_transform layers_pattern fan_in_fan_out modules_to_save"
-).split()
+_WHERE = "target_modules exclude_modules layers_to_transform layers_pattern fan_in_fan_out modules_to_save".split()
+_SAID = {
+    "LoraConfig": "r lora_alpha lora_dropout use_rslora use_dora rank_pattern alpha_pattern init_lora_weights".split(),
+    "IA3Config": ["feedforward_modules"],
+}
 _ASIDE = "task_type peft_type auto_mapping base_model_name_or_path revision inference_mode peft_version runtime_config".split()
 _INITS = {True: "kaiming", "gaussian": "gaussian"}
 
 
-def native_config(config: Any, model: nn.Module, sites: SiteMap, head_paths: Iterable[str]) -> LoRA | None:
-    """The `LoRA` that makes the same adapter as a configuration of peft; ``None`` where there is none.
+def native_config(config: Any, model: nn.Module, sites: SiteMap, head_paths: Iterable[str]) -> LoRA | IA3 | None:
+    """The configuration of ours that makes the same adapter as one of peft; ``None`` where there is none.
 
     Args:
         config: The configuration of peft.
@@ -36,35 +37,59 @@ def native_config(config: Any, model: nn.Module, sites: SiteMap, head_paths: Ite
         sites: Its sites.
         head_paths: The modules of its head: each adapter has one of its own, as ``modules_to_save`` asks for.
     """
-    if type(config).__name__ != "LoraConfig" or config.init_lora_weights not in (True, "gaussian"):
+    kind = type(config).__name__
+    if kind not in _SAID or (kind == "LoraConfig" and config.init_lora_weights not in (True, "gaussian")):
         return None
     default = type(config)()
-    others = [f.name for f in dataclasses.fields(config) if f.name not in (*_SAID, *_ASIDE)]
+    others = [f.name for f in dataclasses.fields(config) if f.name not in (*_SAID[kind], *_WHERE, *_ASIDE)]
     if any(getattr(config, name) != getattr(default, name) for name in others):
         return None
     if not is_the_head(config.modules_to_save, model, head_paths):
         return None
     keys = {site.output.module: sites.key_of(site) for site in sites.projections}
     try:
-        chosen = _chosen(config, model)
-        if not chosen or not set(chosen) <= set(keys):
+        chosen = {path: keys.get(path) for path in _chosen(config, model)}
+        if not chosen or None in chosen.values():
             return None
-        rank = {keys[path]: _by_pattern(config.rank_pattern, path, config.r) for path in chosen}
-        alpha = {keys[path]: _by_pattern(config.alpha_pattern, path, config.lora_alpha) for path in chosen}
+        return (_lora if kind == "LoraConfig" else _ia3)(config, model, chosen, tuple(keys.values()))  # type: ignore[arg-type]
     except re.error:  # no pattern: peft says so
         return None
-    names = tuple(dict.fromkeys(path.rpartition(".")[2] for path in chosen))
-    named = {key for key in keys.values() if ends_in_any(key, names)}
+
+
+def _lora(config: Any, model: nn.Module, chosen: Mapping[str, str], known: Iterable[str]) -> LoRA:
+    rank = {key: int(_by_pattern(config.rank_pattern, path, config.r)) for path, key in chosen.items()}
+    alpha = {key: _by_pattern(config.alpha_pattern, path, config.lora_alpha) for path, key in chosen.items()}
     return (DoRA if config.use_dora else LoRA)(
-        targets=names if named == set(rank) else tuple(rank),
+        targets=_names(chosen, chosen.values(), known),
         rank=config.r,
         alpha=config.lora_alpha,
-        rank_pattern={key: int(r) for key, r in rank.items() if r != config.r},
+        rank_pattern={key: r for key, r in rank.items() if r != config.r},
         alpha_pattern={key: a for key, a in alpha.items() if a != config.lora_alpha},
         rank_stabilized=config.use_rslora,
         dropout=config.lora_dropout,
         a_init=_INITS[config.init_lora_weights],
     )
+
+
+def _ia3(config: Any, model: nn.Module, chosen: Mapping[str, str], known: Iterable[str]) -> IA3:
+    named = config.feedforward_modules
+    if named is None:
+        from peft.utils import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as table
+
+        named = table.get(_model_type(model), ())
+    # peft looks at how the path ends, whether or not that is a whole name
+    scaled = {
+        path: key
+        for path, key in chosen.items()
+        if (re.fullmatch(named, path) if isinstance(named, str) else path.endswith(tuple(named)))
+    }
+    return IA3(targets=_names(chosen, chosen.values(), known), feedforward=_names(scaled, scaled.values(), known))
+
+
+def _names(paths: Iterable[str], keys: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Names that select exactly these projections: the last parts of their paths where these do, else the paths."""
+    names = tuple(dict.fromkeys(path.rpartition(".")[2] for path in paths))
+    return names if {key for key in known if ends_in_any(key, names)} == set(keys) else tuple(keys)
 
 
 def is_the_head(names: Iterable[str] | None, model: nn.Module, head_paths: Iterable[str]) -> bool:
@@ -83,15 +108,20 @@ def _chosen(config: Any, model: nn.Module) -> list[str]:
     modules = dict(base_modules(model))
     targets = config.target_modules
     if targets is None:
-        from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
+        from peft import utils
 
-        targets = known.get(getattr(getattr(model, "config", None), "model_type", None), ())
+        method = "IA3" if type(config).__name__ == "IA3Config" else "LORA"
+        targets = getattr(utils, f"TRANSFORMERS_MODELS_TO_{method}_TARGET_MODULES_MAPPING").get(_model_type(model), ())
     elif isinstance(targets, str) and targets.lower() == "all-linear":
         embeddings: Any = getattr(model, "get_output_embeddings", None)
         output = None if embeddings is None else embeddings()
         linear = {path for path, m in modules.items() if isinstance(m, nn.Linear) or is_conv1d(m)}
         targets = {path for path in linear if modules[path] is not output}
     return [path for path in modules if path and _matches(config, targets, path)]
+
+
+def _model_type(model: nn.Module) -> Any:
+    return getattr(getattr(model, "config", None), "model_type", None)
 
 
 def _matches(config: Any, targets: Any, path: str) -> bool:
@@ -101,7 +131,7 @@ def _matches(config: Any, targets: Any, path: str) -> bool:
         return False
     if not _named(targets, path):
         return False
-    layers = config.layers_to_transform
+    layers = getattr(config, "layers_to_transform", None)
     if isinstance(targets, str) or layers in (None, []):
         return True
     given = config.layers_pattern or ()

@@ -19,11 +19,11 @@ _OF_KINDS = {
     **dict.fromkeys(("adapter", "longer", "intermediate", "mt_shared", "new_task", "sequential_adapters"), _BLUE),
     **dict.fromkeys(("language", "knowledge", "mt_joint"), _GREEN),
     **dict.fromkeys(("zero_shot", "few_shot", "head"), _GREY),
-    "average": _SKY,
+    **dict.fromkeys(("average", "merge"), _SKY),
     "own": _ORANGE,
     "copies": _PURPLE,
     "scalearn": _YELLOW,
-    **dict.fromkeys(("fusion", "fusion_mt"), _RED),
+    **dict.fromkeys(("fusion", "fusion_mt", "route", "arrow"), _RED),
 }
 _OF_METHODS = (_GREEN, _PURPLE, _ORANGE, _SKY, _YELLOW, _RED)
 _NAMES = 2  # names of a legend on one line below a panel

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import sys
 from typing import Any
 
-import pytest
 import torch
 import transformers as hf
 
@@ -56,12 +54,6 @@ def test_tasks_share_in_equal_parts() -> None:
     assert Count(own=10, shared=100).a_task(3) == 44
     assert Count(own=10).a_task(3) == 10
     assert Count(why_not="no").a_task(1) is None
-
-
-def test_lora_without_peft_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
-    found = Base.of(bert(), "bert").counts["lora"]
-    assert found.why_not == "peft is not installed" and found.fits
 
 
 def test_a_base_without_streams_refuses_adapters_and_says_why() -> None:

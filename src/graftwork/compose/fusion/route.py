@@ -4,15 +4,14 @@
 
 with z_n the n-th child's addition and g the noisy top-k gate of `methods/layers/top_k_gating.py`, for each token, of the
 site's read h; or one gate for each layer, of what enters it, for all of its sites (mixtures of LoRA experts: Wu et al. 2024,
-arXiv:2404.13628; Buehler & Buehler 2024, arXiv:2402.07148). Where all children are plain bottlenecks, or LoRAs, of one shape,
-only the chosen are computed if that pays (`methods/layers/experts.py`); otherwise all are, the banked ones as one bank, and
-most are weighed by 0.
+arXiv:2404.13628; Buehler & Buehler 2024, arXiv:2402.07148); or a gate of `route_gates.py`. Where all children are plain
+bottlenecks, or LoRAs, of one shape, only the chosen are computed if that pays (`methods/layers/experts.py`); otherwise all are,
+the banked ones as one bank, and most are weighed by 0.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import torch
@@ -20,14 +19,14 @@ from torch import Tensor, nn
 
 from graftwork.compose.blocks import Composition, Learned
 from graftwork.compose.fusion.learned import LearnedConfig, LearnedModule, register
+from graftwork.compose.fusion.route_gates import AffinityGate, Arrows
 from graftwork.compose.nodes import Leaf, Node, Pool
 from graftwork.compose.reads import Reads
 from graftwork.compose.rowbank import RowBank
-from graftwork.errors import CompositionError, ConfigError
-from graftwork.methods import AdapterModule, Place
+from graftwork.errors import ConfigError
+from graftwork.methods import Place
 from graftwork.methods.layers.experts import Experts, mixture
 from graftwork.methods.layers.top_k_gating import Gates, NoisyGate, balance, best_of
-from graftwork.methods.layers.weight_cache import WeightCache
 from graftwork.options import flags, one_of, within
 
 
@@ -58,8 +57,10 @@ class RouteConfig(LearnedConfig):
         top_k: How many children each position uses; with 1 the gate learns by its losses alone.
         scope: ``"site"``, a gate for each site; or ``"layer"``, one for each layer, which reads what enters the layer: bottlenecks
             and LoRAs, which meet at no site, can then be routed against each other.
-        gate: ``"learned"``; or ``"arrow"`` (Ostapenko et al. 2024, arXiv:2405.11157) for LoRAs, which needs no training: the
-            logit of the n-th is |v_n · x|, with v_n the first right singular vector of B_n A_n.
+        gate: ``"learned"``; ``"arrow"`` (Ostapenko et al. 2024, arXiv:2405.11157) for LoRAs, which needs no training: the
+            logit of the n-th is |v_n · x|, with v_n the first right singular vector of B_n A_n; or ``"phatgoose"`` (Muqeeth et al.
+            2024, arXiv:2402.05859), whose vector v_n for each child is trained with that child alone, in a block of one
+            (``top_k=1``), and joined with others by `Adapters.join_gates`.
         reads: What the gate reads: ``"normed"``, the tensor that a Pfeiffer adapter reads at the site, or ``"output"``, the
             branch's output. At a projection, which has no stream, ``"normed"`` is the module's input.
         noise: Whether there is noise on the gate while it learns; without it the load is no loss.
@@ -86,9 +87,9 @@ class RouteConfig(LearnedConfig):
         within(self, "top_k", 1, whole=True)
         object.__setattr__(self, "top_k", int(self.top_k))
         one_of(self, "scope", ("site", "layer"))
-        one_of(self, "gate", ("learned", "arrow"))
-        if self.gate == "arrow" and self.scope == "layer":
-            raise ConfigError("RouteConfig: gate is 'arrow', which looks at each LoRA's own input; give scope='site'")
+        one_of(self, "gate", ("learned", "arrow", "phatgoose"))
+        if self.gate != "learned" and self.scope == "layer":
+            raise ConfigError(f"RouteConfig: gate is {self.gate!r}, which each site has for itself; give scope='site'")
         one_of(self, "reads", ("normed", "output"))
         flags(self, "noise")
         within(self, "importance", 0.0)
@@ -119,8 +120,10 @@ class RouteConfig(LearnedConfig):
         if self.gate == "arrow":
             return RouteModule(block.children, "input", self, None)
         reads = "input" if site.kind == "projection" and self.reads == "normed" else self.reads
-        gate = self.new_gate(block, site.input_width if reads == "input" else site.width)
-        return RouteModule(block.children, reads, self, gate)
+        width = site.input_width if reads == "input" else site.width
+        if self.gate == "phatgoose":
+            return RouteModule(block.children, reads, self, AffinityGate(len(block.children), width, self.torch_dtype))
+        return RouteModule(block.children, reads, self, self.new_gate(block, width))
 
 
 def _layer(place: Place) -> str:
@@ -132,14 +135,14 @@ class RouteModule(LearnedModule):
     """The gate at one site: its own, that of its layer, or none where the LoRAs themselves decide."""
 
     reads: str
-    gate: NoisyGate | None
+    gate: NoisyGate | AffinityGate | None
 
     def __init__(
         self,
         pool: Sequence[Composition],
         reads: str,
         config: RouteConfig,
-        gate: NoisyGate | None,
+        gate: NoisyGate | AffinityGate | None,
         layer: str = "",
         shared: nn.Module | None = None,
     ) -> None:
@@ -163,6 +166,7 @@ class Routed(Pool):
         self.top_k = min(module.config.top_k, len(self.rows))
         leaves = [c.module for c in children if isinstance(c, Leaf)]
         banks = RowBank.of(leaves) if len(leaves) == len(children) else []
+        self.absent = [n for n, child in enumerate(children) if child is None]
         self.arrows = Arrows(block, children) if module.config.gate == "arrow" else None
         self.alike = banks[0][0] if len(banks) == 1 and len(banks[0][0].members) == len(children) else None
 
@@ -189,6 +193,9 @@ class Routed(Pool):
 
     def _new_gates(self, reads: Reads, read: Tensor) -> Gates:
         module = self.module
+        if isinstance(module.gate, AffinityGate):
+            affine: Gates = module.gate(read, self.top_k, self.rows, self.absent)
+            return affine
         training = module.training and module.trainable
         assert module.gate is not None
         gates: Gates = module.gate(read, self.top_k, noisy=training, rows=self.rows)
@@ -219,49 +226,6 @@ class Routed(Pool):
             if delta is not None:
                 total = total + by_place[..., n : n + 1].to(delta.dtype) * delta
         return total + 0.0 * weights.sum().to(total.dtype) if torch.is_grad_enabled() else total
-
-
-class Arrows:
-    """The logits of LoRAs by their own directions; one that is not there is never chosen.
-
-    Raises:
-        CompositionError: If a child is no LoRA.
-    """
-
-    def __init__(self, block: Route, children: Sequence[Node | None]) -> None:
-        self.modules: list[AdapterModule | None] = []
-        for child, node in zip(block.children, children, strict=True):
-            linear = (
-                isinstance(node, Leaf) and node.module.banked and node.module.segments()[0].activation == "identity"
-            )
-            if node is not None and not (linear and node.module.reads == "input"):  # type: ignore[attr-defined]
-                raise CompositionError(
-                    f"{block!r}: its gate is 'arrow', and {child!r} is no LoRA, which has no direction of its own"
-                )
-            self.modules.append(None if node is None else node.module)  # type: ignore[attr-defined]
-        self.kept: WeightCache[Tensor] = WeightCache(self._directions)
-
-    @torch.no_grad()
-    def _directions(self) -> Tensor:
-        found = [None if module is None else _direction(module) for module in self.modules]
-        like = next(v for v in found if v is not None)
-        return torch.stack([torch.full_like(like, math.nan) if v is None else v for v in found])
-
-    def __call__(self, read: Tensor) -> Tensor:
-        """|v_n · x| for a read ``(…, width)``: ``(…, n)``, −∞ for one that is not there."""
-        weights = [p for module in self.modules if module is not None for p in module.weights()]
-        directions = self.kept.get(weights)
-        h = read.to(torch.promote_types(read.dtype, torch.float32))
-        logits = nn.functional.linear(h, directions.to(h.dtype)).abs()
-        return logits.masked_fill(logits.isnan(), -math.inf) if None in self.modules else logits
-
-
-def _direction(module: AdapterModule) -> Tensor:
-    """The first right singular vector of U D, from matrices of the rank's size."""
-    down, (up, _) = module.segments()[0].down.double(), module.readout()
-    inner, lower = torch.linalg.qr(down.t())
-    _, upper = torch.linalg.qr(up.double())
-    return inner @ torch.linalg.svd(upper @ lower.t()).Vh[0]
 
 
 register(Route, RouteConfig, Routed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -25,7 +24,7 @@ def comparison(recipe: Recipe, names: Sequence[str] | None = None) -> Recipe:
     Args:
         recipe: Base, tasks, seeds and budget.
         names: What is compared: a ``[methods.NAME]`` of the recipe, a kind of training (``"head"``, ``"fusion"``, ...), a
-            registered method with its default options (``"houlsby"``), or a method of peft (``"peft:lora"``). By default
+            registered method with its default options (``"houlsby"``), or a method of peft (``"peft:oft"``). By default
             what `usual` gives. Full fine-tuning is always added: everything else is compared with it.
 
     Raises:
@@ -51,11 +50,10 @@ def usual(recipe: Recipe) -> list[str]:
     """What is compared by default.
 
     The controls of the recipe, or the head alone, and every ``[methods.NAME]``; where it has no such table, Pfeiffer, Houlsby,
-    Compacter, and peft's LoRA if peft is installed.
+    Compacter, and LoRA.
     """
     controls = list(recipe.controls) if "controls" in recipe.model_fields_set else ["head"]
-    lora = [f"{_PEFT}lora"] if importlib.util.find_spec("peft") is not None else []
-    return [*controls, *(recipe.methods or ["pfeiffer", "houlsby", "compacter", *lora])]
+    return [*controls, *(recipe.methods or ["pfeiffer", "houlsby", "compacter", "lora"])]
 
 
 def grown(recipe: Recipe, run: Path) -> Recipe:

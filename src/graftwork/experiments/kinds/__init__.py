@@ -11,7 +11,7 @@ from graftwork.experiments.kinds.full import FULL, INTERMEDIATE_FULL, REFERENCE,
 from graftwork.experiments.kinds.head import HEAD
 from graftwork.experiments.kinds.joint import ALL, FUSION_MT, MT_JOINT, MT_SHARED, MULTITASK, SHARED, JointKind
 from graftwork.experiments.kinds.new_task import NEW_TASK
-from graftwork.experiments.kinds.pooled import AVERAGE, COPIES, FUSION, OWN, SCALEARN, fusion_name
+from graftwork.experiments.kinds.pooled import ARROW, AVERAGE, COPIES, FUSION, MERGE, OWN, ROUTE, SCALEARN, fusion_name
 from graftwork.experiments.kinds.second_stage import TUNED
 from graftwork.experiments.kinds.sequential import SEQUENTIAL, SEQUENTIAL_ADAPTERS
 from graftwork.experiments.kinds.unit import Unit
@@ -39,9 +39,12 @@ UNIT_KINDS = {
         MT_JOINT,
         SEQUENTIAL_ADAPTERS,
         AVERAGE,
+        MERGE,
         OWN,
         COPIES,
         SCALEARN,
+        ARROW,
+        ROUTE,
         FUSION,
         FUSION_MT,
     )

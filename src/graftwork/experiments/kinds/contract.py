@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from graftwork.api import Adapters
-from graftwork.compose import Composition, FusionConfig, ScaLearnConfig
+from graftwork.compose import Composition, FusionConfig, RouteConfig, ScaLearnConfig
 from graftwork.experiments.kinds.unit import Unit
 from graftwork.methods import AdapterConfig
 from graftwork.tasks import TaskSpec
@@ -56,6 +56,7 @@ class SetUp(UnitFiles, Protocol):
     from_files: bool  # what a unit needs of others is read from their files; else it is made anew, to measure times
     fusion_config: FusionConfig
     scalearn_config: ScaLearnConfig
+    route_config: RouteConfig
 
     def trains_adapters_below(self, task: str) -> bool:
         """Whether the adapters that a task is stacked on are trained again together with the base."""

@@ -1,11 +1,12 @@
-"""What is trained on top of a pool of adapters: an attention (AdapterFusion), scales (ScaLearn), or a head on their mean."""
+"""What is trained on top of a pool of adapters: an attention (AdapterFusion), scales (ScaLearn), a gate, a head on their mean."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from graftwork.api import Adapters
-from graftwork.compose import Average, Fuse, ScaLearn
+from graftwork.compose import Average, Composition, Fuse, LearnedConfig, Route, ScaLearn
 from graftwork.compose.blocks import Learned
 from graftwork.experiments.kinds.contract import Plans, SetUp, Stage, UnitFiles, UnitKind
 from graftwork.experiments.kinds.unit import Unit
@@ -56,6 +57,10 @@ class FusionKind(PooledKind):
         """The block over adapters of some names."""
         return Fuse(*names, name=fusion_name(unit))
 
+    def config(self, context: SetUp) -> LearnedConfig:
+        """The configuration of the block."""
+        return context.fusion_config
+
     def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
         """The block, whose head starts as that of the target's own adapter."""
         names = self.put_pool(unit, adapters, context)
@@ -65,8 +70,7 @@ class FusionKind(PooledKind):
     def learned(self, unit: Unit, adapters: Adapters, context: SetUp, names: Sequence[str], own: str) -> Stage:
         """The block over adapters that are on the model, its head a copy of that of one of them."""
         block = self.block(unit, names)
-        config = context.scalearn_config if isinstance(block, ScaLearn) else context.fusion_config
-        adapters.add_fusion(block, config, head_from=own)
+        adapters.add_fusion(block, self.config(context), head_from=own)
         adapters.train_only(block, active=unit.stack(block))
         return Stage(block.name, "fusion", block, block.name)
 
@@ -83,6 +87,30 @@ class ScaLearnKind(FusionKind):
     def block(self, unit: Unit, names: Sequence[str]) -> Learned:
         """The block over adapters of some names."""
         return ScaLearn(*names, name=fusion_name(unit))
+
+    def config(self, context: SetUp) -> LearnedConfig:
+        """The configuration of the scales."""
+        return context.scalearn_config
+
+
+class RouteKind(FusionKind):
+    """A trained gate, which chooses a few of the pool."""
+
+    def block(self, unit: Unit, names: Sequence[str]) -> Learned:
+        """The block over adapters of some names."""
+        return Route(*names, name=fusion_name(unit))
+
+    def config(self, context: SetUp) -> LearnedConfig:
+        """The configuration of the gate."""
+        return context.route_config
+
+
+class ArrowKind(RouteKind):
+    """A gate that each LoRA brings along: only a head is trained, where the task has one."""
+
+    def config(self, context: SetUp) -> LearnedConfig:
+        """The configuration of the gate."""
+        return dataclasses.replace(context.route_config, gate="arrow", scope="site")
 
 
 class OwnKind(FusionKind):
@@ -106,28 +134,45 @@ class CopiesKind(FusionKind):
 
 
 class AverageKind(PooledKind):
-    """A control: a head over the uniform mean of the pool."""
+    """A control: a head over the uniform mean of the pool's outputs."""
+
+    def composition(self, unit: Unit, names: Sequence[str], adapters: Adapters) -> Composition:
+        """What stands for the pool, which is not trained."""
+        return Average(*names)
 
     def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
         """The mean with a head that starts as a fusion's does."""
-        names = self.put_pool(unit, adapters, context)
+        mean = self.composition(unit, list(self.put_pool(unit, adapters, context)), adapters)
         head = fusion_name(unit)
         context.add_head(adapters, head, unit.task)
         own = adapters.head_of(unit.task)
         for path, module in adapters.head_of(head).items():
             module.load_state_dict(own[path].state_dict())
-        mean = Average(*names)
         adapters.train_only(head, active=unit.stack(mean), head=head)
         return Stage(head, "head", mean, head)
 
     def load(self, unit: Unit, task: str, adapters: Adapters, files: UnitFiles, language: str | None) -> TaskRoute:
         """The pool and the head."""
-        mean = Average(*self.load_pool(unit, adapters, files))
+        mean = self.composition(unit, self.load_pool(unit, adapters, files), adapters)
         return TaskRoute(unit.stack(mean, language), str(adapters.load(files.folder(unit) / "head")))
+
+
+class MergeKind(AverageKind):
+    """A control: a head over one adapter whose weights are the uniform mean of the pool's."""
+
+    def composition(self, unit: Unit, names: Sequence[str], adapters: Adapters) -> Composition:
+        """The adapter, made anew from the pool each time."""
+        name = f"{fusion_name(unit)}-weights"
+        if name not in adapters.names:
+            adapters.merge(name, names, head_from=unit.task)
+        return name
 
 
 AVERAGE = AverageKind(
     "average", "uniform mean", "uniform mean of {}", ("average",), control=True, of_single=True, weighs=True
+)
+MERGE = MergeKind(
+    "merge", "merged weights", "merged weights of {}", ("average",), control=True, of_single=True, weighs=True
 )
 OWN = OwnKind(
     "own",
@@ -151,6 +196,12 @@ COPIES = CopiesKind(
 )
 SCALEARN = ScaLearnKind(
     "scalearn", "ScaLearn, all", "ScaLearn of all {}", ("scalearn",), control=True, of_single=True, weighs=True
+)
+ROUTE = RouteKind(
+    "route", "routed", "routed among {}", ("route",), control=True, of_single=True, weighs=True, fuses=True
+)
+ARROW = ArrowKind(
+    "arrow", "Arrow", "Arrow among {}", ("average",), control=True, of_single=True, weighs=True, fuses=True
 )
 FUSION = FusionKind(
     "fusion", "fusion, all", "fusion of all {}", ("fusion",), control=True, of_single=True, weighs=True, fuses=True

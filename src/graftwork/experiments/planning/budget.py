@@ -43,7 +43,8 @@ class Budget(StageBudget):
         adapter: Adapters of tasks, and every kind that says so below.
         fusion: Fusions, also those of the controls.
         scalearn: ScaLearn.
-        average: The head on a uniform mean.
+        route: Gates that choose among adapters.
+        average: The head on a uniform mean, on merged weights, and under ``arrow``.
         head: The head only.
         full: Full fine-tuning, and every kind that says so below.
         longer: A longer training; otherwise ``adapter``.
@@ -63,6 +64,7 @@ class Budget(StageBudget):
     adapter: Changes = Changes()
     fusion: Changes = Changes()
     scalearn: Changes = Changes()
+    route: Changes = Changes()
     average: Changes = Changes()
     head: Changes = Changes()
     full: Changes = Changes()

@@ -10,6 +10,7 @@ import re
 from graftwork.experiments.kinds import ALL, SHARED, UNIT_KINDS
 from graftwork.experiments.planning.recipe_tables import RecipeTables, table_of
 from graftwork.experiments.planning.tables import check_name
+from graftwork.methods import LoRA
 from graftwork.options import hint
 
 
@@ -40,6 +41,12 @@ def _refuse_targets(recipe: RecipeTables) -> None:
                 f"{table}: {getattr(recipe, table)['method']} trains norms of its own, which cannot be fused or averaged; "
                 f'say norms = "base" in [{table}], or no targets'
             )
+
+    if "arrow" in recipe.controls and recipe.targets and type(recipe.adapter_config()) is not LoRA:
+        raise ValueError(
+            f'controls: arrow chooses among LoRAs, and [adapter] is {recipe.adapter["method"]}; say method = "lora" there, or '
+            "leave arrow out (route trains a gate for any adapters)"
+        )
 
 
 def _refuse_sources_and_orders(recipe: RecipeTables) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from graftwork.compose import FusionConfig, ScaLearnConfig
+from graftwork.compose import FusionConfig, RouteConfig, ScaLearnConfig
 from graftwork.errors import GraftworkError
 from graftwork.experiments.kinds import UNIT_KINDS
 from graftwork.experiments.planning.budget import Budget, Changes
@@ -48,11 +48,13 @@ class RecipeTables(BaseModel):
         targets: The tasks that a fusion is trained for; by default none, and only adapters are trained.
         seeds: Every training for a target is repeated with each; sources use the first.
         controls: What is compared with the fusion in the table: ``zero_shot`` (the base as it is, where it answers in words),
-            ``few_shot`` (the same with a task's ``shots``), ``head`` (the head only), ``full`` (full fine-tuning),
-            ``average`` (a uniform mean of the same adapters), ``own`` (a fusion of the target's adapter alone), ``copies``
-            (a fusion of the target's adapter re-trained with other seeds), ``scalearn`` (trained scales of the same
-            adapters), ``longer`` (a single adapter with as many steps as both stages have), ``intermediate`` (a single adapter
-            that starts from a source's) and ``intermediate_full`` (the same with the whole base).
+            ``few_shot`` (the same with a task's ``shots``), ``head`` (the head only), ``full`` (full fine-tuning), ``average`` (a
+            uniform mean of the same adapters), ``merge`` (one adapter with the mean of their weights), ``own`` (a fusion of the
+            target's adapter alone), ``copies`` (a fusion of the target's adapter re-trained with other seeds), ``scalearn``
+            (trained scales of the same adapters), ``route`` (a trained gate that chooses among them), ``arrow`` (a gate that
+            LoRAs bring along, arXiv:2405.11157), ``longer`` (a single adapter with as many steps as both stages have),
+            ``intermediate`` (a single adapter that starts from a source's) and ``intermediate_full`` (the same with the whole
+            base).
 
             Of all tasks at once: ``multitask`` (the base and a head a task), ``mt_shared`` (one adapter and a head a task on the
             frozen base), ``mt_joint`` (an adapter a task, or one that serves all, trained together with the base), ``fusion_mt``
@@ -76,6 +78,7 @@ class RecipeTables(BaseModel):
         knowledge_adapter: The adapters of knowledge, likewise.
         fusion: Options of the fusions (`graftwork.FusionConfig`).
         scalearn: Options of ``scalearn`` (`graftwork.ScaLearnConfig`).
+        route: Options of ``route`` and ``arrow`` (`graftwork.RouteConfig`).
         training: The budget of every training; tables inside it change that for one kind, such as ``[training.fusion]``.
     """
 
@@ -101,6 +104,7 @@ class RecipeTables(BaseModel):
     knowledge_adapter: dict[str, Any] = _ADAPTERS["knowledge_adapter"]
     fusion: dict[str, Any] = {}
     scalearn: dict[str, Any] = {}
+    route: dict[str, Any] = {}
     training: Budget = Budget()
 
     def adapter_config(self, kind: str = "adapter", method: str = "") -> AdapterConfig:
@@ -127,6 +131,11 @@ class RecipeTables(BaseModel):
     def scalearn_config(self) -> ScaLearnConfig:
         """The configuration of learned scales."""
         return ScaLearnConfig(**self.scalearn)
+
+    @property
+    def route_config(self) -> RouteConfig:
+        """The configuration of gates."""
+        return RouteConfig(**self.route)
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -170,10 +179,10 @@ class RecipeTables(BaseModel):
         config_from_dict(whole)
         return whole
 
-    @field_validator("fusion", "scalearn")
+    @field_validator("fusion", "scalearn", "route")
     @classmethod
     def _learned(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        (FusionConfig if info.field_name == "fusion" else ScaLearnConfig)(**value)
+        {"fusion": FusionConfig, "scalearn": ScaLearnConfig, "route": RouteConfig}[str(info.field_name)](**value)
         return value
 
     @field_validator("methods")

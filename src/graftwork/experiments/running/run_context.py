@@ -35,6 +35,7 @@ class RunContext(RunFiles):
         super().__init__(recipe, root, run)
         self.tasks, self.from_files = tasks, from_files
         self.fusion_config, self.scalearn_config = recipe.fusion_config, recipe.scalearn_config
+        self.route_config = recipe.route_config
         self.auto = auto_class(recipe.kinds)
         self.processor = load_processor(recipe.base, recipe.kinds, root)
         self._encoded: Encoded | None = None

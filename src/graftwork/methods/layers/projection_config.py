@@ -32,13 +32,7 @@ class ProjectionConfig(AdapterConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for field in ("targets", "exclude"):
-            value = getattr(self, field)
-            names = (value,) if isinstance(value, str) else value
-            if not isinstance(names, (tuple, list, set, frozenset)) or not all(isinstance(n, str) and n for n in names):
-                raise ConfigError(
-                    f"{type(self).__name__}: {field} is {value!r}; give names of linear modules, such as ['q_proj', 'v_proj']"
-                )
-            object.__setattr__(self, field, tuple(sorted(names) if isinstance(names, (set, frozenset)) else names))
+            object.__setattr__(self, field, names_of_modules(self, field))
         if not self.targets:
             raise ConfigError(f"{type(self).__name__}: targets is empty; name linear modules, or give 'all'")
         object.__setattr__(self, "leave_out", layers_left_out(self))
@@ -60,6 +54,21 @@ class ProjectionConfig(AdapterConfig):
         """Whether a projection is among the targets, by its path inside the base model."""
         chosen = self.targets == ("all",) or ends_in_any(path, self.targets)
         return chosen and not ends_in_any(path, self.exclude)
+
+
+def names_of_modules(config: object, field: str) -> tuple[str, ...]:
+    """An option that names linear modules, one name or several.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    value = getattr(config, field)
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, (tuple, list, set, frozenset)) or not all(isinstance(n, str) and n for n in names):
+        raise ConfigError(
+            f"{type(config).__name__}: {field} is {value!r}; give names of linear modules, such as ['q_proj', 'v_proj']"
+        )
+    return tuple(sorted(names) if isinstance(names, (set, frozenset)) else names)
 
 
 def ends_in(path: str, name: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +33,7 @@ CANDIDATES = (
     Candidate("parallel", "Parallel", "alone", in_sequence=False),
     Candidate("compacter", "Compacter", "alone"),
     Candidate("compacter_plus_plus", "Compacter++", "alone"),
-    Candidate("lora", "LoRA (peft)", "alone", in_sequence=False),
+    Candidate("lora", "LoRA", "alone", in_sequence=False),
     Candidate("fusion", "AdapterFusion", "fuses", in_sequence=False),
     Candidate("scalearn", "ScaLearn", "fuses", in_sequence=False),
     Candidate("hyperformer_plus_plus", "Hyperformer++", "joint"),
@@ -92,15 +91,9 @@ def _count(adapters: Adapters, key: str, pool: int) -> Count:
         if key == "hyperformer_plus_plus":  # members, and the hypernetwork that makes the adapters of all
             whole, *members = _weights(adapters, HyperformerPlusPlus(tasks=("a", "b")))
             return Count(members[0], whole - sum(members))
-        if key == "lora":
-            import peft
-
-            return Count(_weights(adapters, peft.LoraConfig())[0])
         method = "pfeiffer" if key in ("together", "intermediate") else key
         (own,) = _weights(adapters, config_from_dict({"method": method}))
         return Count(shared=own) if key == "together" else Count(own, base if key == "pal" else 0)
-    except ImportError:
-        return Count(why_not="peft is not installed")
     except GraftworkError as error:
         return Count(why_not=str(error), fits=False)
 
@@ -108,8 +101,7 @@ def _count(adapters: Adapters, key: str, pool: int) -> Count:
 def _weights(adapters: Adapters, *configs: Any, learned: type[Learned] | None = None) -> list[int]:
     """Add adapters, and perhaps a trainable block over them; return the weights of them, their members and the block."""
     names = [f"recommend-{n}" for n in range(len(configs))]  # names that no other adapter has
-    with contextlib.ExitStack() as added, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # peft warns of what it corrects by itself, such as the axes of a Conv1D
+    with contextlib.ExitStack() as added:
         for name, config in zip(names, configs, strict=True):
             adapters.add(name, config)
             added.callback(adapters.remove, name)
