@@ -25,7 +25,7 @@ def prepare(kind: str, folder: Path) -> Recipe:
         (folder / name).mkdir()
         for split in ("train", "dev"):
             (folder / name / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    spec = {"kind": kind, **({"max_new_tokens": 4} if kind == "text_to_text" else {})}
+    spec = {"kind": kind, **({"max_new_tokens": 4} if kinds[kind].generates else {})}
     return Recipe.make(
         {
             "base": {"model": "base", "max_length": 48},

@@ -38,6 +38,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
         "cls_token": "[CLS]",
         "sep_token": "[SEP]",
         "mask_token": "[MASK]",
+        "eos_token": "[SEP]",
     }
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
     return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=64, model_input_names=inputs, **names)
@@ -137,6 +138,11 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"text": "bad", "target": "no , not good"},
         {"text": "the cat sat", "target": ["the cat ran", "a cat ran"]},
     ],
+    "generation": [
+        {"prompt": "a good film ?", "target": "yes"},
+        {"prompt": "a bad , bad play ?", "target": "no , not good"},
+        {"prompt": "the cat sat", "target": ["the cat ran", "a cat ran"]},
+    ],
     "masked_lm": [
         {"text": "the cat sat on the mat ."},
         {"text": "the dog ran fast and slowly under the big red house , maybe"},
@@ -154,6 +160,7 @@ BASES: dict[str, Callable[[], nn.Module]] = {
     **dict.fromkeys(ROWS, bert),
     "text_to_text": t5,
     "causal_lm": gpt2,
+    "generation": gpt2,
     "image_classification": vit,
 }
 
@@ -187,6 +194,7 @@ class Tiny:
 def tiny(kind: str, **spec: Any) -> Tiny:
     """A task of a kind; its dev rows are its train rows."""
     rows = ROWS[kind]
+    spec = {"max_new_tokens": 16, **spec} if kind == "generation" else spec  # the tokenizer allows for 64 tokens in all
     task = Task.from_rows(f"tiny {kind}", TaskSpec(kind=kind, **spec), train=rows, dev=rows)
     return Tiny(task, None if kind == "image_classification" else tokenizer(), BASES[kind]())
 
@@ -195,7 +203,7 @@ def perfect(task: Task, feature: dict[str, Any]) -> torch.Tensor:
     """What a model that knows the answer would say of a feature."""
     kind, labels = task.kind.name, torch.tensor(feature["labels"])
     size = len(SPECIAL) + len(WORDS)
-    if kind == "text_to_text":
+    if kind in ("text_to_text", "generation"):
         return labels
     if kind == "regression":
         return labels.reshape(1)

@@ -65,5 +65,5 @@ def test_what_each_kind_says_of_itself() -> None:
         assert kind.auto.startswith("AutoModel")
         assert kind.processor in ("tokenizer", "image")
         assert kind.options <= set(TaskSpec.model_fields)
-    assert [name for name, kind in kinds.items() if kind.generates] == ["text_to_text"]
+    assert [name for name, kind in kinds.items() if kind.generates] == ["generation", "text_to_text"]
     assert kinds["tagging"].columns(TaskSpec(tokens="words"), train=True) == ("words", "tags")

@@ -133,7 +133,7 @@ def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:
         result = read_result(unit, run) if task in (unit.task, *unit.tasks) else None
         if result is not None:
             spec, labels = recipe.tasks[task], (result.get("tasks") or {}).get(task, result)["labels"]
-            return kinds[spec.kind](spec, tuple(labels), task)
+            return kinds[spec.kind].variant(spec)(spec, tuple(labels), task)
     raise RecipeError(f"nothing of the task {task!r} is done in {run}; go on with `graftwork run`")
 
 

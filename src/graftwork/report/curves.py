@@ -18,7 +18,7 @@ _OF_KINDS = {
     **dict.fromkeys(("full", "trunk", "intermediate_full", "sequential", "multitask", "tuned"), _BLACK),
     **dict.fromkeys(("adapter", "longer", "intermediate", "mt_shared", "new_task", "sequential_adapters"), _BLUE),
     **dict.fromkeys(("language", "knowledge", "mt_joint"), _GREEN),
-    "head": _GREY,
+    **dict.fromkeys(("zero_shot", "few_shot", "head"), _GREY),
     **dict.fromkeys(("average", "merge"), _SKY),
     "own": _ORANGE,
     "copies": _PURPLE,

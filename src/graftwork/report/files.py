@@ -113,7 +113,7 @@ def print_next(found: Gathered, console: Console) -> None:
         lines.append(f"  graftwork report {run}")
     if tasks and any(unit.kind in PREFERRED and unit.task == tasks[0] for unit in found.units):
         spec = found.recipe.tasks[tasks[0]]
-        columns = kinds[spec.kind].columns(spec, train=False)
+        columns = kinds[spec.kind].variant(spec).columns(spec, train=False)
         row = " ".join(f'"<{c}>"' if re.fullmatch(r"[\w -]+", c) else shlex.quote(f"<{c}>") for c in columns)
         lines.append(f"  graftwork predict {run} --task {shlex.quote(tasks[0])} {row}")
     print_text("\n".join(lines), console)

@@ -30,14 +30,15 @@ def pad_tokens(features: Sequence[dict[str, Any]], tokenizer: Any) -> dict[str, 
     padded = {}
     for key in tokenizer.model_input_names:
         if all(key in feature for feature in features):
-            padded[key] = pad([feature[key] for feature in features], _padding(key, tokenizer))
+            padded[key] = pad([feature[key] for feature in features], padding_of(key, tokenizer))
     # a tokenizer without padding of its own, as GPT-2's, is seen by the mask alone
     if "attention_mask" not in padded:
         padded["attention_mask"] = pad([[1] * len(feature["input_ids"]) for feature in features], 0)
     return padded
 
 
-def _padding(key: str, tokenizer: Any) -> int:
+def padding_of(key: str, tokenizer: Any) -> int:
+    """The value that a tokenizer's input of some name is padded with."""
     if key == "input_ids":
         return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
     return int(getattr(tokenizer, "pad_token_type_id", 0)) if key == "token_type_ids" else 0

@@ -6,7 +6,16 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Length = Annotated[int, Field(ge=4, le=10**6)]
@@ -45,7 +54,8 @@ class TaskSpec(BaseModel):
         text: Column of the text.
         pair: Column of a second text; not used where no row has it.
         label: Column of the label: a name, or the number of one; for regression a number.
-        choices: Column of the choices, a list of texts.
+        choices: Column of the choices, a list of texts. For generation, where it is given, also a list of words: the choices of
+            every row. The answer is then the choice that is likeliest after the prompt.
         tokens: Column of the words, a list.
         tags: Column of the words' tags, a list.
         question: Column of the question.
@@ -53,6 +63,9 @@ class TaskSpec(BaseModel):
         answers: Column of the answers: ``{"text": [...], "answer_start": [...]}``, or one text.
         answer_start: Column of where the answer starts, where the answer is one text.
         target: Column of the text to write, or of a list of right ones, of which the first is trained on.
+        prompt: Column of the text that a decoder continues.
+        messages: Column of conversations in place of prompt and target: a list of ``{"role": ..., "content": ...}``. All of the
+            assistant's messages are trained on; the last message is the answer.
         image: Column of the image: a path relative to the file, an image, or numbers.
         labels: Names of the labels in order, so that rows may have their numbers. By default those of ``meta.json``, else the
             labels of ``train``, sorted; then rows may not mix names and numbers.
@@ -63,7 +76,8 @@ class TaskSpec(BaseModel):
             ``labels``. Scores do not change by it.
         rows: The most training rows; more are left out by one fixed draw.
         scored_rows: The most dev rows and the most test rows, drawn likewise: scores are faster and less certain.
-        max_length: The most tokens of a text; by default the recipe's.
+        max_length: The most tokens of a text; by default the recipe's. For generation, of the prompt and the answer together:
+            the beginning of a prompt is left out.
         max_target_length: The most tokens of a text to write.
         metrics: By default those of the kind. The first one decides the best epoch; higher is better for each.
         pooling: ``"first"``, ``"last"`` or ``"mean"``; by default what suits the base.
@@ -73,6 +87,14 @@ class TaskSpec(BaseModel):
         white: The number that is white, in images given as numbers: by default 255 for whole numbers, else 1.
         num_beams: The beams of the generation.
         max_new_tokens: The most tokens that are generated.
+        temperature: The temperature that tokens are drawn with; without it, ``top_p`` and ``top_k`` the likeliest is taken.
+        top_p: Tokens are drawn among the likeliest whose probabilities sum to this.
+        top_k: Tokens are drawn among this many.
+        sampling_seed: The seed of what is drawn, for each batch.
+        system: The system's message before every prompt, where the tokenizer has a chat template; else the first line.
+        packing: Train on several rows behind one another in blocks of ``max_length`` tokens, none of which sees another.
+        shots: How many training rows stand before each prompt where the frozen base is asked with examples (``few_shot``).
+        length_normalized: Choose by the mean log-probability of a choice's tokens, not by their sum.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,7 +118,7 @@ class TaskSpec(BaseModel):
     text: str = "text"
     pair: str = "text_pair"
     label: str = "label"
-    choices: str = "choices"
+    choices: str | tuple[str, ...] = "choices"
     tokens: str = "tokens"
     tags: str = "tags"
     question: str = "question"
@@ -104,6 +126,8 @@ class TaskSpec(BaseModel):
     answers: str = "answers"
     answer_start: str = "answer_start"
     target: str = "target"
+    prompt: str = "prompt"
+    messages: str | None = None
     image: str = "image"
 
     labels: tuple[str, ...] | None = None
@@ -121,6 +145,14 @@ class TaskSpec(BaseModel):
     white: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     num_beams: Positive = 1
     max_new_tokens: Positive = 64
+    temperature: Annotated[float, Field(gt=0, le=100)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Positive | None = None
+    sampling_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    system: str | None = None
+    packing: bool = False
+    shots: Annotated[int, Field(ge=0, le=1000)] = 0
+    length_normalized: bool = False
 
     @property
     def described(self) -> tuple[str, ...]:
@@ -143,12 +175,14 @@ class TaskSpec(BaseModel):
             form = 'give "balanced", a table {label = weight} or a list of weights, numbers above 0'
             raise ValueError(form) from None
 
-    @field_validator("labels")
+    @field_validator("labels", "choices")
     @classmethod
-    def _each_label_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        twice = sorted(name for name, times in Counter(value or ()).items() if times > 1)
+    def _each_label_once(cls, value: str | tuple[str, ...] | None, info: ValidationInfo) -> Any:
+        counts = Counter(() if isinstance(value, str) else value or ())
+        twice = sorted(name for name, times in counts.items() if times > 1)
         if twice:
-            raise ValueError(f"the label {twice[0]!r} stands there twice; give each name once")
+            one = str(info.field_name).removesuffix("s")
+            raise ValueError(f"the {one} {twice[0]!r} stands there twice; give each once")
         return value
 
     @model_validator(mode="after")

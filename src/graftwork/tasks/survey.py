@@ -145,9 +145,9 @@ def _longer(task: Task, rows: Rows, processor: Any, limit: int | None) -> int:
         task.features(rows, processor)
         return 0
     kind = task.kind
-    spec = task.spec.model_copy(update={"max_length": limit + 1})
+    spec = task.spec.model_copy(update={"max_length": limit + 1, "packing": False})
     roomier = type(kind)(spec, kind.labels, kind.task, numbered=kind.numbered)
-    lengths = roomier.lengths(roomier.features(rows, processor, max_length=None, train=False))
+    lengths = roomier.lengths(roomier.features(rows, processor, max_length=None, train=True))
     return sum(length > limit for length in lengths)
 
 

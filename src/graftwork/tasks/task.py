@@ -127,6 +127,11 @@ class Task:
         """One prediction a row (see `Kind.decode`)."""
         return self.kind.decode(outputs, features, rows, processor)
 
+    def few_shot(self) -> Task:
+        """The task with ``shots`` of its training rows before each prompt, except in training."""
+        examples = draw(self.train, self.spec.shots)
+        return dataclasses.replace(self, kind=self.kind.with_examples(examples))
+
     def score(self, predictions: Sequence[Prediction], rows: Rows) -> dict[str, float]:
         """Every metric of the task, the main one first; higher is better for each.
 
@@ -149,7 +154,7 @@ class Task:
 
 def _checked_kind(name: str, spec: TaskSpec) -> type[Kind]:
     """The class of a task's kind, after a check that the options and metrics of the task fit it."""
-    kind = find_kind(spec.kind, f"task {name!r}")
+    kind = find_kind(spec, f"task {name!r}")
     kind.check_spec(name, spec)
     for metric in spec.metrics or ():
         find_metric(metric, kind.form, f"task {name!r}")

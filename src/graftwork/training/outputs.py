@@ -32,9 +32,8 @@ def outputs_of(
     with evaluating(model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            batch = batch_of(model, kind, [features[n] for n in chosen], processor)
             with torch.no_grad(), autocast():
-                outputs, loss = _run(model, kind, batch)
+                outputs, loss = _run(model, kind, [features[n] for n in chosen], processor)
             for n, output in zip(chosen, outputs, strict=True):
                 found[n] = output
             if loss is not None:
@@ -79,11 +78,34 @@ def autocast_as(model: ModelWithHeads, bf16: bool) -> Autocast:
     return functools.partial(torch.autocast, model.device.type, dtype=torch.bfloat16)
 
 
-def _run(model: ModelWithHeads, kind: Kind, batch: dict[str, Tensor]) -> tuple[Sequence[Any], float | None]:
+def _run(
+    model: ModelWithHeads, kind: Kind, features: Sequence[Feature], processor: Any
+) -> tuple[Sequence[Any], float | None]:
+    batch = batch_of(model, kind, features, processor)
     if kind.generates:
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
         loss = float(model(**batch).loss) if "labels" in batch else None
-        return list(model.generate(**inputs, **kind.generation()).cpu()), loss
+        return list(generated(model, kind, features, processor).cpu()), loss
     output = model(**batch)
     logits = kind.reduce(output.logits, batch.get("labels"))
-    return list(logits.float().cpu()), None if output.loss is None else float(output.loss)
+    return list(logits.float().cpu()), None if output.loss is None or not kind.has_loss else float(output.loss)
+
+
+def generated(model: ModelWithHeads, kind: Kind, features: Sequence[Feature], processor: Any, **options: Any) -> Tensor:
+    """The tokens that a model writes for some features, ``(features, tokens)``; those of a decoder without its prompts.
+
+    What is drawn depends on the task's ``sampling_seed`` alone; the random generators stay as they are.
+
+    Args:
+        model: The model; what is active in it is computed.
+        kind: The task's kind, which generates.
+        features: The features.
+        processor: The tokenizer.
+        options: More arguments of ``generate``.
+    """
+    asked = kind.asked(features, processor, for_model=model.base)
+    inputs = {key: value.to(model.device) if isinstance(value, Tensor) else value for key, value in asked.items()}
+    with torch.random.fork_rng(enabled=bool(inputs.get("do_sample"))):
+        if inputs.get("do_sample"):
+            torch.manual_seed(kind.spec.sampling_seed)
+        tokens: Tensor = model.generate(**inputs, **options)
+    return tokens if model.config.is_encoder_decoder else tokens[:, inputs["input_ids"].shape[1] :]

@@ -62,7 +62,7 @@ def test_perfect_outputs_are_read_as_what_is_right(kind: str) -> None:
     assert json.loads(json.dumps([one.to_dict() for one in predictions]))[0].keys() >= {"value"}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("text_to_text", "image_classification")])
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"text_to_text", "generation", "image_classification"}))
 @settings(max_examples=10)
 @given(data=st.data())
 def test_padding_never_changes_what_is_read(kind: str, data: st.DataObject) -> None:

@@ -84,16 +84,18 @@ def work_of(part: Part, features: list[Feature], processor: Any, budget: StageBu
     task, adapters, active = part
     model: Any = adapters.model
     batch, autocast = batch_of(model, task.kind, features, processor), autocast_as(model, budget.bf16)
-    optimizer = torch.optim.AdamW(adapters.trainable_parameters(), lr=0.0)
+    weights = list(adapters.trainable_parameters())
+    optimizer = torch.optim.AdamW(weights, lr=0.0) if weights else None
 
     def train() -> None:
         model.train()
         with active():
             with autocast():
                 loss = model(**batch).loss
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            if optimizer is not None:  # else the base answers as it is
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
             float(loss.detach())  # wait for the accelerator
 
     def inference() -> None:
@@ -275,12 +277,13 @@ def _row(units: list[Unit], context: RunContext, run: Path | None) -> Row:
     """Measure one of some units that differ in their seeds only, each task of it with rows of middling length."""
     unit, trained_on = units[0], UNIT_KINDS[units[0].kind].trained_on
     budget = context.recipe.budget(unit.kind, unit.method)
-    trains = trained_on != "sequence" or not unit.members  # a sequence of trained adapters is only scored
     steps, seconds, weights = 0, 0.0, 0
     for part in parts_of(unit, (unit.task,) if trained_on == "task" else unit.tasks, context):
         task, adapters, active = part
         model: Any = adapters.model
         features, weights = context.encoded(task.name).features(task.train, train=True), trained_weights(adapters)
+        # a sequence of trained adapters is only scored, and so is a base as it is
+        trains = weights > 0 and (trained_on != "sequence" or not unit.members)
         chosen = middling(features, task.lengths(features), budget.batch_size)
         train = work_of(part, chosen, context.processor, budget)["train"]
         scored = features[: budget.eval_batch_size], context.processor, budget.eval_batch_size

@@ -6,6 +6,7 @@ of `UNIT_KINDS`.
 
 from graftwork.experiments.kinds.adapter import ADAPTER, INTERMEDIATE, KNOWLEDGE, LANGUAGE, LONGER, METHOD
 from graftwork.experiments.kinds.contract import SetUp, Stage, UnitKind
+from graftwork.experiments.kinds.frozen_base import FEW_SHOT, ZERO_SHOT
 from graftwork.experiments.kinds.full import FULL, INTERMEDIATE_FULL, REFERENCE, SOURCE
 from graftwork.experiments.kinds.head import HEAD
 from graftwork.experiments.kinds.joint import ALL, FUSION_MT, MT_JOINT, MT_SHARED, MULTITASK, SHARED, JointKind
@@ -21,6 +22,8 @@ UNIT_KINDS = {
         LANGUAGE,
         KNOWLEDGE,
         SOURCE,
+        ZERO_SHOT,
+        FEW_SHOT,
         HEAD,
         FULL,
         INTERMEDIATE_FULL,

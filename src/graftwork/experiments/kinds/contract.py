@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -11,12 +11,14 @@ from graftwork.api import Adapters
 from graftwork.compose import Composition, FusionConfig, RouteConfig, ScaLearnConfig
 from graftwork.experiments.kinds.unit import Unit
 from graftwork.methods import AdapterConfig
+from graftwork.tasks import TaskSpec
 from graftwork.training.joint_trainer import TaskRoute
 
 
 class Plans(Protocol):
     """The units that a kind needs, according to a recipe."""
 
+    tasks: Mapping[str, TaskSpec]
     first_seed: int  # of units that are trained once for all targets
     source: str | None  # the task that intermediate training starts with
     sequence: tuple[str, ...]  # the tasks in the order in which a sequence is trained on them
@@ -105,6 +107,7 @@ class UnitKind:
         fuses: Whether it does so by an attention, which is then reported.
         trains_base: Whether the base itself is trained.
         predicts: Whether its files are enough to predict with.
+        few_shot: Whether training rows stand before each prompt.
     """
 
     name: str
@@ -118,6 +121,7 @@ class UnitKind:
     fuses: bool = False
     trains_base: bool = False
     predicts: bool = True
+    few_shot: bool = False
 
     @property
     def of_all(self) -> bool:

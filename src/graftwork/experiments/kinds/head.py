@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from graftwork.api import Adapters
-from graftwork.experiments.kinds.contract import SetUp, Stage, UnitFiles, UnitKind
+from graftwork.experiments.kinds.contract import Plans, SetUp, Stage, UnitFiles, UnitKind
 from graftwork.experiments.kinds.unit import Unit
+from graftwork.tasks import kinds
 from graftwork.training.joint_trainer import TaskRoute
 
 
 class HeadKind(UnitKind):
     """The head of a task."""
+
+    def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
+        """One for every target whose head has weights."""
+        return super().units(target, seed, plans) if kinds[plans.tasks[target].kind].has_weights else ()
 
     def set_up(self, unit: Unit, adapters: Adapters, context: SetUp) -> Stage:
         """A new head."""

@@ -43,6 +43,7 @@ class _Plans:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.first_seed = recipe.seeds[0]
+        self.tasks = recipe.tasks
         self.source, self.sequence, self.targets = recipe.source, recipe.sequence, recipe.targets
 
     def adapter(self, task: str, seed: int) -> Unit:

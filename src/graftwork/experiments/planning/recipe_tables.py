@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Control = str
 else:
     Control = Literal[tuple(kind.name for kind in UNIT_KINDS.values() if kind.control)]
-CONTROLS: tuple[Control, ...] = ("head", "full", "average", "own", "copies")
+CONTROLS: tuple[Control, ...] = ("zero_shot", "few_shot", "head", "full", "average", "own", "copies")
 
 # The adapters of a recipe that does not say: those of arXiv:2005.00247, 2005.00052 and 2005.11787.
 _ADAPTERS: dict[str, dict[str, Any]] = {
@@ -47,11 +47,12 @@ class RecipeTables(BaseModel):
             same base has written them (``units/language/en/0/adapter``).
         targets: The tasks that a fusion is trained for; by default none, and only adapters are trained.
         seeds: Every training for a target is repeated with each; sources use the first.
-        controls: What is compared with the fusion in the table: ``head`` (the head only), ``full`` (full fine-tuning),
-            ``average`` (a uniform mean of the same adapters), ``merge`` (one adapter with the mean of their weights), ``own`` (a
-            fusion of the target's adapter alone), ``copies`` (a fusion of the target's adapter re-trained with other seeds),
-            ``scalearn`` (trained scales of the same adapters), ``route`` (a trained gate that chooses among them), ``arrow`` (a
-            gate that LoRAs bring along, arXiv:2405.11157), ``longer`` (a single adapter with as many steps as both stages have),
+        controls: What is compared with the fusion in the table: ``zero_shot`` (the base as it is, where it answers in words),
+            ``few_shot`` (the same with a task's ``shots``), ``head`` (the head only), ``full`` (full fine-tuning), ``average`` (a
+            uniform mean of the same adapters), ``merge`` (one adapter with the mean of their weights), ``own`` (a fusion of the
+            target's adapter alone), ``copies`` (a fusion of the target's adapter re-trained with other seeds), ``scalearn``
+            (trained scales of the same adapters), ``route`` (a trained gate that chooses among them), ``arrow`` (a gate that
+            LoRAs bring along, arXiv:2405.11157), ``longer`` (a single adapter with as many steps as both stages have),
             ``intermediate`` (a single adapter that starts from a source's) and ``intermediate_full`` (the same with the whole
             base).
 

@@ -45,6 +45,8 @@ def measured(unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Ad
     began = time.perf_counter()
     scores, predictions = scored_task(task, trainer.measured)
     milliseconds = milliseconds_a_row(began, [unit.task], context)
+    if not trained_weights(adapters):  # no epoch has ended with a score
+        trainer.state.log_history.append({"eval_score": scores["scores"]["dev"][task.metric]})
     result: Result = {
         **_which(unit),
         **scores,

@@ -13,7 +13,7 @@ from graftwork.experiments.kinds import UNIT_KINDS
 
 # Bounds that no real figure reaches; beyond them sums, logarithms and pictures fail.
 Count = Annotated[int, Field(ge=0, le=10**15)]
-Weights = Annotated[int, Field(ge=1, le=10**15)]
+Weights = Annotated[int, Field(ge=0, le=10**15)]
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=-(10**15), le=10**15)]

@@ -60,8 +60,10 @@ class RunContext(RunFiles):
         """The base anew, with nothing on it."""
         return attach(load_base(self.recipe.base, self.auto, self.root))
 
-    def encoded(self, task: str) -> Encoded:
+    def encoded(self, task: str, *, few_shot: bool = False) -> Encoded:
         """A task's features; the last task's are kept, since the units of a target follow one another."""
+        if few_shot:
+            return Encoded(self.tasks[task].few_shot(), self.processor, self.recipe.base.max_length)
         if self._encoded is None or self._encoded.task.name != task:
             self._encoded = Encoded(self.tasks[task], self.processor, self.recipe.base.max_length)
         return self._encoded

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graftwork.experiments.kinds import UNIT_KINDS, JointKind, Unit
+from graftwork.experiments.kinds.contract import trained_weights
 from graftwork.experiments.running.arguments import make_joint_trainer, make_trainer
 from graftwork.experiments.running.checkpoints import Clock, Finished, go_on, last_finished
 from graftwork.experiments.running.folder import CHECKPOINTS, CLOCK, PREDICTIONS, RESULT, write_json
@@ -44,9 +45,11 @@ def _train(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> M
     if isinstance(kind, JointKind):
         trainer = make_joint_trainer(unit, context, adapters, kind.routes(unit, context), callbacks)
     else:
-        trainer = make_trainer(unit, context.run, budget, adapters, context.encoded(unit.task), callbacks)
+        encoded = context.encoded(unit.task, few_shot=kind.few_shot)
+        trainer = make_trainer(unit, context.run, budget, adapters, encoded, callbacks)
     watcher.begun(unit, checkpoint is not None)
-    go_on(trainer, checkpoint, budget)
+    if trained_weights(adapters):
+        go_on(trainer, checkpoint, budget)
     clock.stop()
     if isinstance(trainer, JointTrainer):
         result, predictions = measured_joint(unit, context, trainer, adapters)

@@ -3,6 +3,7 @@
 from graftwork.tasks.kind import (  # noqa: F401
     causal_lm,
     classification,
+    generation,
     image_classification,
     masked_lm,
     multi_label,

@@ -17,6 +17,7 @@ class NextWords(LanguageKind):
 
     name: ClassVar[str] = "causal_lm"
     auto: ClassVar[str] = "AutoModelForCausalLM"
+    has_weights: ClassVar[bool] = False
     ahead: ClassVar[int] = 1
 
     def head(self) -> HeadConfig:

@@ -35,7 +35,7 @@ class OneLabel(Kind):
         ordered = spec.labels or data_labels
         names = ordered or names_in(train, spec, "label", lambda cells: [cells.value("label")])
         f1 = "f1" in (spec.metrics or cls.metrics)
-        _check_positive(f"task {name!r}", spec, f1, enough(names, 2, f"task {name!r}"), bool(ordered))
+        check_positive(f"task {name!r}", spec, f1, enough(names, 2, f"task {name!r}"), bool(ordered))
         return names
 
     def target(self, cells: Cells) -> int | None:
@@ -92,7 +92,7 @@ class OneLabel(Kind):
         return Prediction(self.labels[int(chances.argmax())], named)
 
 
-def _check_positive(where: str, spec: TaskSpec, f1: bool, labels: tuple[str, ...], ordered: bool) -> None:
+def check_positive(where: str, spec: TaskSpec, f1: bool, labels: tuple[str, ...], ordered: bool) -> None:
     """Refuse a positive label that does not fit, and two labels without one where F1 is of one and their order is unknown."""
     given = spec.positive
     either = " or ".join(f'positive = "{label}"' for label in labels[:2])

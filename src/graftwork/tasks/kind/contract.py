@@ -52,6 +52,8 @@ class Kind(ABC):
         group: Role of the column whose equal values are held out together.
         cuts: Whether a text of more than ``max_length`` tokens is cut off.
         pads_labels: Whether labels are lists of several lengths, which `collate` pads.
+        has_weights: Whether its head has weights of its own; else the base answers by itself.
+        has_loss: Whether the labels of a feature that is not for training are those that a loss is of.
     """
 
     name: ClassVar[str] = ""
@@ -66,11 +68,18 @@ class Kind(ABC):
     group: ClassVar[str | None] = None
     cuts: ClassVar[bool] = True
     pads_labels: ClassVar[bool] = False
+    has_weights: ClassVar[bool] = True
+    has_loss: ClassVar[bool] = True
 
     def __init__(self, spec: TaskSpec, labels: tuple[str, ...] = (), name: str = "", *, numbered: bool = True) -> None:
         self.spec, self.labels, self.task, self.numbered = spec, labels, name, numbered
 
     # ------------------------------------------------------------------------------------------- data
+
+    @classmethod
+    def variant(cls, spec: TaskSpec) -> type[Kind]:
+        """The class that serves a task of this kind, where the kind has several."""
+        return cls
 
     @classmethod
     def columns(cls, spec: TaskSpec, *, train: bool) -> tuple[str, ...]:
@@ -91,6 +100,10 @@ class Kind(ABC):
         if unused:
             raise TaskError(
                 f"task {name!r}: {unused[0]} means nothing for {cls.name}; it takes {', '.join(sorted(known))}"
+            )
+        if "choices" in cls.reads and not isinstance(spec.choices, str):
+            raise TaskError(
+                f"task {name!r}: choices is {list(spec.choices)!r}; for {cls.name} it is the name of a column"
             )
 
     @classmethod
@@ -269,6 +282,10 @@ class Kind(ABC):
         """How long each feature is, so that those of a similar length can share a batch."""
         return [len(feature["input_ids"]) for feature in features]
 
+    def with_examples(self, rows: Rows) -> Kind:
+        """The kind with some answered rows before each prompt, except in training; itself where it takes none."""
+        return self
+
     def metric_names(self) -> tuple[str, ...]:
         """The metrics of the task, the main one first."""
         return self.spec.metrics or self.metrics
@@ -276,6 +293,11 @@ class Kind(ABC):
     def generation(self) -> Mapping[str, Any]:
         """Arguments for ``generate``, where the kind generates."""
         return {}
+
+    def asked(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Any]:
+        """All that ``generate`` is called with for some features, where the kind generates."""
+        batch = self.collate(features, processor, for_model=for_model)
+        return {**{key: value for key, value in batch.items() if key != "labels"}, **self.generation()}
 
 
 kinds: dict[str, type[Kind]] = {}
@@ -290,8 +312,8 @@ def register(kind: K) -> K:
     return kind
 
 
-def find_kind(name: str, where: str) -> type[Kind]:
-    """A kind by its name; a `TaskError` if it is unknown."""
-    if name not in kinds:
-        raise TaskError(f"{where}: kind {name!r} is not known; {nearest(name, kinds)}")
-    return kinds[name]
+def find_kind(spec: TaskSpec, where: str) -> type[Kind]:
+    """The class that serves a task; a `TaskError` if its kind is unknown."""
+    if spec.kind not in kinds:
+        raise TaskError(f"{where}: kind {spec.kind!r} is not known; {nearest(spec.kind, kinds)}")
+    return kinds[spec.kind].variant(spec)

@@ -22,6 +22,7 @@ class Writing(TextKind):
     name: ClassVar[str] = "text_to_text"
     generates: ClassVar[bool] = True
     auto: ClassVar[str] = "AutoModelForSeq2SeqLM"
+    has_weights: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ("rougeL", "bleu", "exact_match")
     form: ClassVar[str] = TEXT
     answers: ClassVar[tuple[str, ...]] = ("target",)
