@@ -34,7 +34,7 @@ class LikeliestChoice(DecoderKind, OneLabel):
     A row that is not for training has a feature for each choice, whose labels are the choice's tokens.
     """
 
-    name: ClassVar[str] = "generation"
+    name: ClassVar[str] = "generation with choices"
     answers: ClassVar[tuple[str, ...]] = ("target",)
     options: ClassVar[frozenset[str]] = DecoderKind.options | {"choices", "length_normalized", "positive"}
     has_loss: ClassVar[bool] = False
