@@ -34,8 +34,8 @@ class Chat:
         kind = predictor.kind
         if not isinstance(kind, Generation):
             raise RecipeError(
-                f"the task {predictor.task!r} is of the kind {kind.name}, and a chat is with a task of the kind generation, whose answers are "
-                "written; ask it by graftwork predict"
+                f"the task {predictor.task!r} is of the kind {kind.name}, and a chat is with a task of the kind generation, whose "
+                "answers are written; ask it by graftwork predict"
             )
         # by one beam an answer can be shown while it is written
         changes = {"messages": "messages", "num_beams": 1, **({} if system is None else {"system": system})}
