@@ -80,7 +80,7 @@ def test_a_method_of_peft() -> None:
     [
         (
             ["houlsbi"],
-            r"'houlsbi' is not known to compare; did you mean 'houlsby'\? There is kinds of training: head, full",
+            r"'houlsbi' is not known to compare; did you mean 'houlsby'\? There is kinds of training: zero_shot, few_shot, head",
         ),
         (["a thing"], r"'a thing' is not known to compare; There is .*methods: .*compacter"),
         ([" "], "no method is named; There is"),

@@ -7,7 +7,24 @@ from typing import Annotated
 
 import typer
 
-from graftwork.cli.shared import Command, RunFolder, app, one_line, put, quiet, say
+from graftwork.cli.shared import (
+    Command,
+    MaxNewTokens,
+    NumBeams,
+    Root,
+    RunFolder,
+    SamplingSeed,
+    Temperature,
+    TopK,
+    TopP,
+    UnitKindName,
+    UnitSeed,
+    app,
+    one_line,
+    put,
+    quiet,
+    say,
+)
 
 
 @app.command(cls=Command)
@@ -32,26 +49,21 @@ def predict(
     file: Annotated[
         Path | None, typer.Option(help="A file of rows instead of texts: .csv, .tsv, .jsonl, .json, .conll, .parquet.")
     ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            help="fusion, adapter, head, ..., or a method of the recipe; by default the fusion, else the adapter."
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the training; by default the first.")] = None,
+    kind: UnitKindName = None,
+    seed: UnitSeed = None,
     language: Annotated[
         str | None,
         typer.Option(
             help="The language of the rows, where the task is stacked on a language's adapter; by default its own."
         ),
     ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="The folder that the recipe's paths are relative to, where the run or its base was moved.",
-            show_default=False,
-        ),
-    ] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    max_new_tokens: MaxNewTokens = None,
+    num_beams: NumBeams = None,
+    sampling_seed: SamplingSeed = None,
+    root: Root = None,
 ) -> None:
     """Predict with what a run has trained; one line of JSON for each row.
 
@@ -88,5 +100,19 @@ def predict(
             )
         else:
             predictor = Several(run, [name.strip() for name in tasks.split(",")], seed=seed, root=root)
+        options = {
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "max_new_tokens": max_new_tokens,
+            "num_beams": num_beams,
+            "sampling_seed": sampling_seed,
+        }
+        if isinstance(predictor, Predictor):
+            predictor.generate_with(**options)
+        elif any(value is not None for value in options.values()):
+            raise RecipeError(
+                "--tasks predicts tasks whose answers are not generated; leave the options of generation out"
+            )
         for answer in answers(predictor, texts or (), file):
             put(json.dumps(answer, ensure_ascii=False))

@@ -33,6 +33,32 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `graftwork run` wrote into.")]
 
+# what of a run answers
+UnitKindName = Annotated[
+    str | None,
+    typer.Option(
+        help="fusion, adapter, head, ..., or a method of the recipe; by default the fusion, else the adapter."
+    ),
+]
+UnitSeed = Annotated[int | None, typer.Option(help="Of the training; by default the first.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        help="The folder that the recipe's paths are relative to, where the run or its base was moved.",
+        show_default=False,
+    ),
+]
+
+# how answers are generated; by default as the task says
+Temperature = Annotated[
+    float | None, typer.Option(help="Draw tokens with this temperature; by default the likeliest is taken.")
+]
+TopP = Annotated[float | None, typer.Option(help="Draw among the likeliest tokens whose probabilities sum to this.")]
+TopK = Annotated[int | None, typer.Option(help="Draw among this many tokens.")]
+MaxNewTokens = Annotated[int | None, typer.Option(help="The most tokens that are generated.")]
+NumBeams = Annotated[int | None, typer.Option(help="The beams of the generation.")]
+SamplingSeed = Annotated[int | None, typer.Option(help="The seed of what is drawn.")]
+
 
 @app.callback()
 def _root() -> None:

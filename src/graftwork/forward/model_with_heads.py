@@ -126,11 +126,16 @@ class ModelWithHeads(nn.Module):
                 f"{type(self.base).__name__} cannot generate; build ModelWithHeads from the AutoModelForSeq2SeqLM or "
                 "AutoModelForCausalLM of the same model"
             )
-        handle: AttachedModel | None = self.__dict__.get(HANDLE)
-        plan = None if handle is None else handle.runtime.current_plan()
-        if plan is not None and plan.looks_back:
+        if self.looks_back:
             inputs = {"use_cache": False, **inputs}
         return self.base.generate(**inputs)  # type: ignore[operator]
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether an adapter that is active in a decoder needs all earlier positions."""
+        handle: AttachedModel | None = self.__dict__.get(HANDLE)
+        plan = None if handle is None else handle.runtime.current_plan()
+        return plan is not None and plan.looks_back
 
     def _parts(self) -> list[Part]:
         """The heads in use: name, module, and its rows (``None`` for all)."""

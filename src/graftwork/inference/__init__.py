@@ -1,6 +1,7 @@
 """Predictions from the files of a run: for texts and rows; and which task, and which adapters, a text belongs to."""
 
 from graftwork.inference.adapter_soup import Soup, nearest, similarities, soup
+from graftwork.inference.chat import Chat
 from graftwork.inference.predictor import Predictor
 from graftwork.inference.requests import answers
 from graftwork.inference.several_tasks import Several
@@ -8,6 +9,7 @@ from graftwork.inference.task_finder import Found, TaskFinder
 from graftwork.inference.task_routes import RunFinder, predictor_for
 
 __all__ = [
+    "Chat",
     "Found",
     "Predictor",
     "RunFinder",

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from graftwork.api import Adapters, attach
 from graftwork.attach import ModelWithHeads
 from graftwork.compose import Composition
@@ -15,13 +17,14 @@ from graftwork.errors import RecipeError
 from graftwork.experiments.kinds import UNIT_KINDS, Unit
 from graftwork.experiments.planning.plan import plan
 from graftwork.experiments.planning.recipe import Recipe
+from graftwork.experiments.planning.validation_messages import key_of, message_of
 from graftwork.experiments.running.base import auto_class, load_base, load_processor
 from graftwork.experiments.running.folder import read_result, recipe_of, root_of
 from graftwork.experiments.running.hashes import hash_tokenizer
 from graftwork.experiments.running.provenance import read_made_with
 from graftwork.experiments.running.run_files import RunFiles
 from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
-from graftwork.training.outputs import autocast_as, outputs_of
+from graftwork.training.outputs import Autocast, autocast_as, outputs_of
 
 PREFERRED = ("fusion", "adapter")  # the kinds of units that predict by default
 
@@ -106,10 +109,39 @@ class Predictor:
             return []
         self.check(rows)
         features = self.kind.features(rows, self.processor, max_length=self.recipe.base.max_length, train=False)
-        model: ModelWithHeads = self.adapters.model  # type: ignore[assignment]
-        bf16 = self.recipe.budget(self.unit.kind, self.unit.method).bf16  # as it was trained and scored
-        outputs, _ = outputs_of(model, self.kind, features, self.processor, batch_size, autocast_as(model, bf16))
+        outputs, _ = outputs_of(self.model, self.kind, features, self.processor, batch_size, self.autocast)
         return self.kind.decode(outputs, features, rows, self.processor)
+
+    def generate_with(self, **options: Any) -> None:
+        """Change how answers are generated, where the task's kind generates.
+
+        Args:
+            options: ``temperature``, ``top_p``, ``top_k``, ``max_new_tokens``, ``num_beams`` or ``sampling_seed``, as in a
+                `TaskSpec`; ``None`` for what the task says.
+
+        Raises:
+            RecipeError: If an option has a value that it cannot have.
+            TaskError: If it means nothing for the kind.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        try:
+            spec = TaskSpec(**{**self.spec.model_dump(exclude_unset=True), **given})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise RecipeError(f"{key_of(first['loc'])}: {message_of(first, TaskSpec)}") from error
+        if given:
+            self.kind.check_spec(self.task, spec)
+            self.kind = type(self.kind)(spec, self.kind.labels, self.task)
+
+    @property
+    def model(self) -> ModelWithHeads:
+        """The model, with what predicts active."""
+        return self.adapters.model  # type: ignore[return-value]
+
+    @property
+    def autocast(self) -> Autocast:
+        """The context of the precision that it was trained and scored in."""
+        return autocast_as(self.model, self.recipe.budget(self.unit.kind, self.unit.method).bf16)
 
     @property
     def columns(self) -> tuple[str, ...]:

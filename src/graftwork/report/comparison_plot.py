@@ -44,12 +44,21 @@ def _draw(ax: Any, part: Part) -> list[tuple[Any, Any]]:
     for row in part.rows:
         name, x, y = column_label(row), row["weights_a_task"], factor * row["mean"]
         paint = colour(row, methods)
+        if not x:  # the logarithm has no zero: a line across
+            ax.axhline(y, color=paint, linestyle=":").set_gid(f"{name}: nothing trained, {y:.3g}")
+            ax.annotate(name, (0.01, y), xycoords=ax.get_yaxis_transform(), va="bottom", fontsize="small")
+            continue
         point = ax.errorbar(x, y, factor * (row["sd"] or 0) or None, fmt="o", markersize=6, color=paint)
         point.lines[0].set_gid(f"{name}: {x:,.0f} weights, {y:.3g}")
         named = ax.annotate(name, (x, y), (0, 0), textcoords="offset points", va="center", fontsize="small")
         named.set_in_layout(False)
         names.append((named, point.lines[0]))
-    ax.set(xscale="log", xlim=decades([row["weights_a_task"] for row in part.rows]), xlabel=_WEIGHTS, ylabel=part.label)
+    ax.set(
+        xscale="log",
+        xlim=decades([count for row in part.rows if (count := row["weights_a_task"])]),
+        xlabel=_WEIGHTS,
+        ylabel=part.label,
+    )
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_minor_formatter("")  # by default formulas, where there is one power of ten
     ax.margins(y=0.15)

@@ -159,7 +159,7 @@ class Transcriber:
 def shortened(messages: Sequence[Message], fits: Callable[[list[Message]], bool]) -> list[Message] | None:
     """The dialogue without its beginning, as little of it left out as needed; ``None`` where even its end does not fit.
 
-    The oldest turns go first, each with the answers to it, then the beginning of the user's last message, then that of the system's.
+    The oldest turns go first, each with the answers to it, then the beginning of the user's last message and of the system's.
 
     Args:
         messages: The dialogue, in which the assistant's next message is asked for.

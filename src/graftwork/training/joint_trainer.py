@@ -17,6 +17,7 @@ from graftwork.compose import Composition
 from graftwork.tasks import Prediction, Rows
 from graftwork.training.encoding import Encoded, Feature
 from graftwork.training.outputs import predictions_of, scored
+from graftwork.training.packed_rows import check_packing
 from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
 from graftwork.training.sampling import TaskMixing, TaskSampler
 from graftwork.training.scores import mean_metric
@@ -43,6 +44,7 @@ class JointTrainer(RecipeTrainer):
 
     Raises:
         AttachError: If nothing is attached to the model.
+        TrainingError: If a task's rows are packed, and the model would let one see another.
     """
 
     def __init__(
@@ -63,6 +65,9 @@ class JointTrainer(RecipeTrainer):
             data_collator=self._parts,
             callbacks=[FreshEpochs(args.seed), *callbacks],
         )
+        for task, one in self.encoded.items():
+            with self.routes[task].on(self.adapters):
+                check_packing(self._headed, one)
 
     def get_train_dataloader(self) -> DataLoader:
         """The batches that are drawn, from the current epoch on."""

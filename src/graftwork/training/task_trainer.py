@@ -14,6 +14,7 @@ from graftwork.attach import ModelWithHeads
 from graftwork.tasks import Prediction, Rows
 from graftwork.training.encoding import Encoded
 from graftwork.training.outputs import predictions_of, scored
+from graftwork.training.packed_rows import check_packing
 from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
 
 _CHUNK = 50  # batches whose rows are sorted by length together
@@ -24,6 +25,7 @@ class TaskTrainer(RecipeTrainer):
 
     Raises:
         AttachError: If nothing is attached to the model.
+        TrainingError: If the task's rows are packed, and the model would let one see another.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class TaskTrainer(RecipeTrainer):
             data_collator=self._batch,
             callbacks=[FreshEpochs(args.seed), *callbacks],
         )
+        check_packing(self._headed, encoded)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"

@@ -115,6 +115,12 @@ def _refuse(adapters: Adapters, learners: Sequence[Learner]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise TrainingError(f"{twice[0]!r} learns twice; give each task an adapter of its own")
+    blocks = next((one for one in learners if one.encoded.task.spec.packing), None)
+    if blocks is not None:
+        raise TrainingError(
+            f"{blocks.name!r} is trained on blocks of several rows (packing), which cannot be in a batch with rows of other "
+            "tasks; leave packing out"
+        )
     if not isinstance(adapters.model, ModelWithHeads):
         raise TrainingError(
             "several tasks at once need a head for each: attach to gw.ModelWithHeads(base), not to a "

@@ -49,10 +49,11 @@ def comparison(recipe: Recipe, names: Sequence[str] | None = None) -> Recipe:
 def usual(recipe: Recipe) -> list[str]:
     """What is compared by default.
 
-    The controls of the recipe, or the head alone, and every ``[methods.NAME]``; where it has no such table, Pfeiffer, Houlsby,
-    Compacter, and LoRA.
+    The controls of the recipe, or the head alone (the base as it is, where it answers by itself), and every ``[methods.NAME]``;
+    where it has no such table, Pfeiffer, Houlsby, Compacter and LoRA.
     """
-    controls = list(recipe.controls) if "controls" in recipe.model_fields_set else ["head"]
+    bare = "head" if any(kind.has_weights for kind in recipe.kinds) else "zero_shot"
+    controls = list(recipe.controls) if "controls" in recipe.model_fields_set else [bare]
     return [*controls, *(recipe.methods or ["pfeiffer", "houlsby", "compacter", "lora"])]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ from graftwork.training.joint_trainer import TaskRoute
 class Plans(Protocol):
     """The units that a kind needs, according to a recipe."""
 
-    tasks: Mapping[str, TaskSpec]
+    tasks: dict[str, TaskSpec]
     first_seed: int  # of units that are trained once for all targets
     source: str | None  # the task that intermediate training starts with
     sequence: tuple[str, ...]  # the tasks in the order in which a sequence is trained on them

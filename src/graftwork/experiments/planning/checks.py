@@ -51,6 +51,7 @@ def check_before(recipe: Recipe, where: str) -> None:
     except (OSError, ValueError, KeyError):
         return
     _check_modality(recipe, config)
+    _check_room(recipe)
     if any(kind.processor == "tokenizer" for kind in recipe.kinds):
         _check_positions(recipe, config)
 
@@ -65,6 +66,18 @@ def _check_modality(recipe: Recipe, config: Any) -> None:
             raise RecipeError(
                 f"tasks.{name}: {task.kind} is of {wanted}, and base.model = {recipe.base.model!r} ({config.model_type}) reads "
                 f"{' or '.join(sorted(map(str, reads)))}; give another base, or another kind"
+            )
+
+
+def _check_room(recipe: Recipe) -> None:
+    """Refuse a decoder's task that leaves no room for a prompt."""
+    for name, task in recipe.tasks.items():
+        limit = task.max_length or recipe.base.max_length
+        if task.kind == "generation" and kinds[task.kind].variant(task).generates and task.max_new_tokens >= limit:
+            key = f"tasks.{name}.max_length" if task.max_length else "base.max_length"
+            raise RecipeError(
+                f"tasks.{name}.max_new_tokens is {task.max_new_tokens}, and {key} = {limit} is of prompt and answer together; "
+                "give a larger max_length, or fewer new tokens"
             )
 
 

@@ -12,11 +12,13 @@ from graftwork.experiments.planning.recipe_tables import RecipeTables, table_of
 from graftwork.experiments.planning.tables import check_name
 from graftwork.methods import LoRA
 from graftwork.options import hint
+from graftwork.tasks import kinds
 
 
 def check_recipe(recipe: RecipeTables) -> None:
     """Refuse what does not go together."""
     _refuse_targets(recipe)
+    _refuse_base_rows(recipe)
     _refuse_sources_and_orders(recipe)
     _refuse_unservable(recipe)
     _refuse_one_pass(recipe)
@@ -46,6 +48,20 @@ def _refuse_targets(recipe: RecipeTables) -> None:
         raise ValueError(
             f'controls: arrow chooses among LoRAs, and [adapter] is {recipe.adapter["method"]}; say method = "lora" there, or '
             "leave arrow out (route trains a gate for any adapters)"
+        )
+
+
+def _refuse_base_rows(recipe: RecipeTables) -> None:
+    """Refuse rows of the frozen base that are asked for, and that no target can have."""
+    if "controls" not in recipe.model_fields_set:
+        return
+    targets = [recipe.tasks[target] for target in recipe.targets]
+    answering = [task for task in targets if task.kind in kinds and not kinds[task.kind].has_weights]
+    if "zero_shot" in recipe.controls and targets and not answering:
+        raise ValueError("controls: zero_shot asks the base in words, and no target is answered in words; leave it out")
+    if "few_shot" in recipe.controls and targets and not any(task.shots for task in answering):
+        raise ValueError(
+            "controls: few_shot puts training rows before a prompt; say how many in a target's task: shots = 4"
         )
 
 
@@ -142,6 +158,12 @@ def _refuse_one_pass(recipe: RecipeTables) -> None:
                 f"together is {recipe.together} and training.{key} is {getattr(budget, key)}: a pass of several adapters has one "
                 "batch of each a step, and no checkpointing or TensorBoard of its own; leave one of the two out"
             )
+    packed = next((name for name, task in recipe.tasks.items() if task.packing), None)
+    if packed is not None:
+        raise ValueError(
+            f"together is {recipe.together} and tasks.{packed}.packing is true: blocks of several rows cannot be in a batch with "
+            "rows of other tasks; leave one of the two out"
+        )
     if recipe.adapter_config().injected:
         raise ValueError(
             f"together is {recipe.together} and the adapter is one of peft's, which is the same for all rows of a pass; leave "

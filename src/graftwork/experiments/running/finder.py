@@ -113,7 +113,9 @@ def text_of(kind: Kind, row: Mapping[str, Any]) -> str:
     first, *more = kind.reads
     roles = [first, *(["pair"] if "pair" in kind.options else []), *more]
     cells = [row.get(getattr(kind.spec, role)) for role in roles]
-    return joined([text for cell in cells if cell for text in ([cell] if isinstance(cell, str) else cell)])
+    texts: list[Any] = [text for cell in cells if cell for text in ([cell] if isinstance(cell, str) else cell)]
+    # of a dialogue, what the user says
+    return joined([t["content"] if t["role"] == "user" else "" for t in texts] if "messages" in kind.reads else texts)
 
 
 def joined(texts: Sequence[Any]) -> str:

@@ -48,7 +48,7 @@ class DecoderKind(Kind):
         system = [] if self.spec.system is None else [said(SYSTEM, self.spec.system)]
         return [*system, said(USER, cells.text("prompt"))]
 
-    def target(self, cells: Cells) -> str | None:
+    def first_answer(self, cells: Cells) -> str | None:
         """The answer that is trained on."""
         answer = self.answer(cells)
         return answer[0] if isinstance(answer, list) else answer
@@ -58,7 +58,7 @@ class DecoderKind(Kind):
         found.examples = tuple(
             message
             for cells in self.cells(rows)
-            for message in (*self.read(cells), said(ASSISTANT, str(self.target(cells))))
+            for message in (*self.read(cells), said(ASSISTANT, str(self.first_answer(cells))))
             if message["role"] != SYSTEM
         )
         return found
@@ -80,7 +80,11 @@ class DecoderKind(Kind):
                 f"{self.spec.max_target_length} tokens, and the rest is cut off",
                 stacklevel=2,
             )
-        return packed(made, limit) if self.spec.packing and limit is not None else made
+        if not self.spec.packing:
+            return made
+        if limit is None:
+            raise TaskError(f"task {self.task!r}: packing = true needs the length of a block; give max_length")
+        return packed(made, limit)
 
     def asking(self, number: int, cells: Cells, transcriber: Transcriber, limit: int | None) -> list[Feature]:
         """The features of a row that is not for training."""
@@ -99,20 +103,20 @@ class DecoderKind(Kind):
     def _learnt(self, cells: Cells, transcriber: Transcriber, limit: int | None) -> Feature:
         """The feature of a row that is trained on."""
         messages, most = self.read(cells), self.spec.max_target_length
-        answer = said(ASSISTANT, str(self.target(cells)))
+        answer = said(ASSISTANT, str(self.first_answer(cells)))
         size = len(transcriber.answer([*messages, answer]))
-        target = size if most is None else min(size, most)
+        kept = size if most is None else min(size, most)
         if limit is not None:
-            if target >= limit:
+            if kept >= limit:
                 raise TaskError(
-                    f"{cells.place}: the answer has {target} tokens, and prompt and answer together may have {limit} "
+                    f"{cells.place}: the answer has {kept} tokens, and prompt and answer together may have {limit} "
                     "(max_length); give a larger one, or cut answers off by max_target_length"
                 )
             fitting = shortened(messages, lambda some: len(transcriber.whole([*some, answer], most)[0]) <= limit)
             messages = fitting or messages
         ids, labels = transcriber.whole([*messages, answer], most)
         ids, labels = (ids, labels) if limit is None else (ids[-limit:], [IGNORED, *labels[-limit:][1:]])
-        return {"input_ids": ids, "labels": labels, "prompt": len(ids) - target, "cut": size > target}
+        return {"input_ids": ids, "labels": labels, "prompt": len(ids) - kept, "cut": size > kept}
 
     def collate(self, features: Sequence[Feature], processor: Any, *, for_model: Any = None) -> dict[str, Tensor]:
         if not all("rows" in feature for feature in features):

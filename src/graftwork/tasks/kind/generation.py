@@ -71,7 +71,7 @@ class Generation(DecoderKind):
                 "(max_length); give a larger max_length, or fewer new tokens"
             )
         messages, prompt = self.prompt(cells, transcriber, None if limit is None else limit - new)
-        target = self.target(cells)
+        target = self.first_answer(cells)
         if target is None:
             return [{"input_ids": prompt, "prompt": len(prompt)}]
         answer = transcriber.answer([*messages, said(ASSISTANT, target)])[:new]
@@ -105,6 +105,7 @@ class Generation(DecoderKind):
 class Dialogue(Generation):
     """A dialogue whose last message, the assistant's, is the answer; in training all messages of the assistant are."""
 
+    name: ClassVar[str] = "generation with messages"
     reads: ClassVar[tuple[str, ...]] = ("messages",)
     answers: ClassVar[tuple[str, ...]] = ()
     group: ClassVar[str | None] = "messages"

@@ -34,7 +34,7 @@ class LikeliestChoice(DecoderKind, OneLabel):
     A row that is not for training has a feature for each choice, whose labels are the choice's tokens.
     """
 
-    name: ClassVar[str] = "generation"
+    name: ClassVar[str] = "generation with choices"
     answers: ClassVar[tuple[str, ...]] = ("target",)
     options: ClassVar[frozenset[str]] = DecoderKind.options | {"choices", "length_normalized", "positive"}
     has_loss: ClassVar[bool] = False
@@ -125,9 +125,12 @@ class LikeliestChoice(DecoderKind, OneLabel):
         """The log-probability of each sequence's labelled tokens, ``(batch, 1)``."""
         if labels is None:
             return logits
-        wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
-        losses = F.cross_entropy(wide.transpose(1, 2), labels[:, 1:], reduction="none", ignore_index=IGNORED)
-        return -losses.sum(1, keepdim=True)
+        right = labels[:, 1:]
+        seen = right != IGNORED
+        # of these positions alone: a vocabulary is large, and a prompt long
+        wide = logits[:, :-1][seen].to(torch.promote_types(logits.dtype, torch.float32))
+        losses = F.cross_entropy(wide, right[seen], reduction="none")
+        return -losses.new_zeros(len(labels), 1).index_add(0, seen.nonzero()[:, 0], losses[:, None])
 
     def decode(
         self, outputs: Sequence[Any], features: Sequence[Feature], rows: Rows, processor: Any

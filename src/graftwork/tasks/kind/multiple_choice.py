@@ -51,7 +51,7 @@ class Choosing(Kind):
                 f"task {self.task!r} is asked with the {self.spec.text} and then its {len(self.labels)} choices; given are "
                 f"{len(texts)} texts"
             )
-        return {self.spec.text: texts[0], self.spec.choices: list(texts[1:])}
+        return {self.spec.text: texts[0], str(self.spec.choices): list(texts[1:])}
 
     def read(self, cells: Cells) -> tuple[str, list[str]]:
         text, pair = two_texts(cells)
