@@ -143,6 +143,16 @@ def test_the_picture_has_a_panel_for_the_mean_and_each_target() -> None:
 
 
 @needs_matplotlib
+def test_what_trains_nothing_is_a_line_across() -> None:
+    (part,) = parts(comparison_of())[1:2]
+    bare = {**part.rows[0], "kind": "zero_shot", "line": "zero_shot", "mean": 0.5, "weights_a_task": 0}
+    (ax,) = comparison_plot([dataclasses.replace(part, rows=[bare, *part.rows])]).axes
+    assert "base, zero-shot" in [text.get_text() for text in ax.texts]
+    assert [list(line.get_ydata()) for line in ax.lines if line.get_linestyle() == ":"] == [[50, 50]]
+    assert ax.get_xlim() == (100, 1e8)
+
+
+@needs_matplotlib
 def test_points_lie_by_the_powers_of_ten() -> None:
     figure = comparison_plot(parts(comparison_of())[1:2])
     (rte,) = figure.axes

@@ -141,6 +141,7 @@ def test_examples_stand_before_each_prompt_except_in_training() -> None:
     [
         ({}, {"prompt": "a"}, "no column 'target'"),
         ({}, {"prompt": "a", "target": None}, "'target' is None; a value has to stand there"),
+        ({}, {"messages": [{"role": "user", "content": "a"}]}, 'a row is a dialogue: messages = "messages"'),
         ({}, {"prompt": 3, "target": "a"}, "'prompt' is 3; it must be a text"),
         (
             {"messages": "messages"},

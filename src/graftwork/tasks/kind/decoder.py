@@ -45,6 +45,11 @@ class DecoderKind(Kind):
 
     def read(self, cells: Cells) -> list[Message]:
         """The dialogue before the answer."""
+        if self.spec.prompt not in cells.row and "messages" in cells.row:
+            raise TaskError(
+                f"{cells.place}: no column {self.spec.prompt!r}, and one of messages; say in the task that a row is a dialogue: "
+                'messages = "messages"'
+            )
         system = [] if self.spec.system is None else [said(SYSTEM, self.spec.system)]
         return [*system, said(USER, cells.text("prompt"))]
 
