@@ -7,6 +7,7 @@ python examples/recipes/small.py ner images   # some
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -73,7 +74,8 @@ def run_small(name: str, out: Path) -> tuple[dict[str, Any], Prediction]:
     if (folder / "prepare.py").is_file():  # it writes beside itself: not here, where a full one may be
         folder = Path(shutil.copytree(folder, out / name, ignore=shutil.ignore_patterns("out", "__pycache__")))
         shutil.copy(HERE / "words.py", out)
-        subprocess.run([sys.executable, str(folder / "prepare.py"), "--small"], check=True)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])}
+        subprocess.run([sys.executable, str(folder / "prepare.py"), "--small"], check=True, env=environment)
     recipe = small(Recipe.read(folder / "recipe.toml"), folder, out)
     results = run(recipe, out / "run", root=folder)
     task = (recipe.targets or tuple(recipe.tasks))[0]

@@ -29,7 +29,9 @@ def load(path: Path, name: str) -> ModuleType:
 
 
 def test_there_is_one_for_each_subject() -> None:
-    subjects = "classification images knowledge language multiple_choice ner question_answering regression translation"
+    subjects = (
+        "chat classification images knowledge language multiple_choice ner question_answering regression translation"
+    )
     assert " ".join(NAMES) == subjects
 
 
@@ -66,7 +68,7 @@ def test_the_files_are_what_the_script_writes(name: str, tmp_path: Path, monkeyp
     make.main()
     written = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.jsonl"))
     assert written == sorted(path.relative_to(RECIPES / name) for path in (RECIPES / name / "data").rglob("*.jsonl"))
-    assert len(written) == 4
+    assert len(written) >= 4
     for path in written:
         assert (tmp_path / path).read_bytes() == (RECIPES / name / path).read_bytes(), path
 

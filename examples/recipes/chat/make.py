@@ -130,7 +130,7 @@ The lid no longer closes, would you look at it?
 """,
     },
 }
-TRAIN, DEV, FEW = 160, 48, 48
+TRAIN, DEV, FEW = 96, 48, 32
 
 
 def lines(text: str) -> list[str]:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 OUT = HERE / "out"
-sys.path.append(str(HERE.parents[1]))
+sys.path.append(str(HERE.parents[1]))  # what the examples share
 
-from smollm2 import base  # noqa: E402  # it is above the recipes
+from smollm2 import base  # noqa: E402
+from sums import tiny  # noqa: E402
 from tasks import Row, read_rows  # noqa: E402
 
 TABLE = """[tasks.{task}]
@@ -34,9 +35,13 @@ shots = 4
 """
 
 
-def link_base() -> None:
-    """Make out/base the converted model."""
+def make_base(small: bool) -> None:
+    """Make out/base the converted model, or a tiny one that knows nothing."""
     OUT.mkdir(exist_ok=True)
+    if small:
+        for part in tiny():
+            part.save_pretrained(OUT / "base")
+        return
     link = OUT / "base"
     if link.is_symlink():
         link.unlink()
@@ -72,11 +77,14 @@ def main() -> None:
     """Make the base, and the real tasks where they are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the folder of the tasks")
+    parser.add_argument(
+        "--small", action="store_true", help="a tiny model with random weights, to see that all is well"
+    )
     parser.add_argument("tasks", nargs="*", help="names of tasks in it, the target last")
     arguments = parser.parse_args()
     if (arguments.data is None) != (len(arguments.tasks) < 2):
         parser.error("--data takes the names of two tasks or more")
-    link_base()
+    make_base(arguments.small)
     if arguments.data is not None:
         print(f"graftwork run {write_real(arguments.data, arguments.tasks)} --out runs/chat-real")
 

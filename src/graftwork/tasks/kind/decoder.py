@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ class DecoderKind(Kind):
         answer = self.answer(cells)
         return answer[0] if isinstance(answer, list) else answer
 
-    def with_examples(self, rows: Rows) -> Self:
+    def with_examples(self, rows: Rows) -> DecoderKind:
         found = copy.copy(self)
         found.examples = tuple(
             message
