@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from graftwork.errors import ConfigError
-from graftwork.methods.layers.contract import AdapterConfig, AdapterModule, Place, plain
+from graftwork.methods.layers.contract import AdapterConfig, AdapterModule, Place
 from graftwork.methods.layers.peft_values import refuse_unlisted
 from graftwork.methods.registry import register_unlisted
-from graftwork.options import flags
+from graftwork.options import flags, plain
 
 # The methods of peft that can have a gate.
 GATED = ("lora", "prefix_tuning")

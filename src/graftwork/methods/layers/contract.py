@@ -19,7 +19,6 @@ import copy
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from graftwork.errors import ConfigError
 from graftwork.methods.layers.activations import activation
 from graftwork.methods.layers.norms import NormPlace
-from graftwork.options import Options, floating, one_of, within
+from graftwork.options import Options, floating, one_of, plain, within
 from graftwork.sites import Site
 
 READS = ("residual", "input", "output", "stream", "normed", "layer_input")
@@ -345,16 +344,3 @@ class AdapterConfig(Options):
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON values, with the method's name under ``"method"``."""
         return {"method": self.method, **{f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}}
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: sets as sorted lists, enumerations as their values."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, (set, frozenset)):
-        return sorted((plain(v) for v in value), key=str)
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, Mapping):
-        return {str(plain(k)): plain(v) for k, v in value.items()}
-    return value
