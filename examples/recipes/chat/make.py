@@ -2,8 +2,8 @@
 
     python examples/recipes/chat/make.py
 
-Three tasks read one thing each off a message; the fourth, ``notes``, wants all three in one line, and has few rows. The goods
-and the sentences of dev are not those of train. Everything here is made up.
+Three tasks read one thing each off a message; the fourth, ``notes``, wants all three in one line. The goods and the sentences of
+dev are not those of train. Everything here is made up.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ The lid no longer closes, would you look at it?
 """,
     },
 }
-TRAIN, DEV, FEW = 96, 48, 32
+TRAIN, DEV, FEW = 80, 40, 64
 
 
 def lines(text: str) -> list[str]:
