@@ -54,7 +54,7 @@ endef
 	$(call make_env,.venv-oldest,constraints-oldest.txt,dev$(comma)demo$(comma)tasks$(comma)reports,)
 
 .venv-peer/.stamp: pyproject.toml constraints-oldest.txt
-	$(call make_env,.venv-peer,constraints-oldest.txt,demo,adapters)
+	$(call make_env,.venv-peer,constraints-oldest.txt,demo,adapters pytest pytest-xdist)
 
 comma := ,
 

@@ -13,6 +13,7 @@ from graftwork.attach.changes import one_at_a_time
 from graftwork.attach.lorahub import LoraHub, lorahub
 from graftwork.attach.pruning import Pruned, prune
 from graftwork.checkpoint import LoadOptions, load, load_base, save, save_base, unload_base
+from graftwork.checkpoint.adapterhub import is_adapterhub_folder, load_adapterhub
 from graftwork.checkpoint.peft_files import is_peft_folder, load_peft, save_peft
 from graftwork.compose import Composition
 from graftwork.errors import ConfigError
@@ -179,6 +180,8 @@ class Adapters(Handle):
             >>> adapters.load(folder / "a", "again")
             'again'
         """
+        if is_adapterhub_folder(Path(folder)):
+            return load_adapterhub(self, Path(folder), name, head=head)
         if is_peft_folder(Path(folder)):
             return load_peft(self, Path(folder), name, head=head)
         return load(self, Path(folder), name, LoadOptions(head, other_base, other_members))

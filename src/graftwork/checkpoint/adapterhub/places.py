@@ -1,0 +1,79 @@
+"""Where their modules are: a path in their names to a site of ours, by stack, layer and location, and layers by their numbers.
+
+They call the places in a layer by the location's name, or by the module that adds to the stream, whichever a model's code has. The
+last names are read, so that a file fits a model whose modules are called otherwise in another version of transformers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from graftwork.sites import SiteMap
+
+_LOCATIONS = {
+    "attention_adapters": "attention",
+    "attention.output": "attention",
+    "cross_attention_adapters": "cross_attention",
+    "crossattention.output": "cross_attention",
+    "output_adapters": "feed_forward",
+    "output.output_adapters": "feed_forward",
+    "output": "feed_forward",
+}
+_IN_LAYER = re.compile(r"(?P<stack>.*?)(?:^|\.)(?P<layer>\d+)\.(?P<inside>.+)")
+
+
+def site_of(path: str, sites: SiteMap) -> str | None:
+    """The key of the site that has the adapters of one of their modules; ``None`` where there is none.
+
+    Args:
+        path: The path of the module, without ``adapters.NAME`` at its end: ``"bert.encoder.layer.0.output"``.
+        sites: The sites of the model.
+    """
+    found = _IN_LAYER.fullmatch(path)
+    if found is None:
+        return None
+    decoder = "decoder" in found["stack"].split(".")
+    kind = _LOCATIONS.get(found["inside"])
+    if kind is None and (number := re.fullmatch(r"layer\.([012])", found["inside"])):  # T5 numbers what is in a block
+        kind = ("attention", "cross_attention" if decoder else "feed_forward", "feed_forward")[int(number[1])]
+    stack = stack_of(decoder, sites)
+    key = f"{stack}.{found['layer']}.{kind}"
+    return key if stack is not None and key in sites else None
+
+
+def stack_of(decoder: bool, sites: SiteMap) -> str | None:
+    """The path of the stack of layers that is, or is not, the decoder; the only one where there is one."""
+    stacks = [stack.removeprefix(sites.prefix) for stack in sites.numbers]
+    if len(stacks) > 1:
+        stacks = [stack for stack in stacks if ("decoder" in stack.split(".")) == decoder]
+    return stacks[0] if len(stacks) == 1 else None
+
+
+def numbered(sites: SiteMap) -> list[str]:
+    """The layers in the order of their numbers: those of the encoder, then those of the decoder, as ``"encoder.block.0"``."""
+    return [
+        f"{stack.removeprefix(sites.prefix)}.{layer}" for stack, layers in sites.numbers.items() for layer in layers
+    ]
+
+
+def layers_here(layers: Any, sites: SiteMap) -> list[int | str]:
+    """Their list of layers as ours: their numbers go on in the decoder, ours begin again; what the model lacks is left out."""
+    names = numbered(sites)
+    chosen = [n for n in layers or () if type(n) is int and 0 <= n < len(names)]
+    return [_layer(n, names, sites) for n in chosen]
+
+
+def by_layer_here(values: Mapping[str, Any], sites: SiteMap) -> dict[int | str, Any]:
+    """Their mapping from the number of a layer, or ``"default"``, as ours."""
+    names = numbered(sites)
+    found: dict[int | str, Any] = {key: value for key, value in values.items() if key == "default"}
+    for key, value in values.items():
+        if key.isdecimal() and int(key) < len(names):
+            found[_layer(int(key), names, sites)] = value
+    return found
+
+
+def _layer(number: int, names: list[str], sites: SiteMap) -> int | str:
+    return int(names[number].rpartition(".")[2]) if len(sites.numbers) == 1 else names[number]
