@@ -21,6 +21,14 @@ _LOCATIONS = {
     "output.output_adapters": "feed_forward",
     "output": "feed_forward",
 }
+_ROLES = {
+    "q": ("query", "query_proj", "q_proj", "q_lin", "q"),
+    "k": ("key", "key_proj", "k_proj", "k_lin", "k"),
+    "v": ("value", "value_proj", "v_proj", "v_lin", "v"),
+    "qkv": ("c_attn",),
+    "intermediate": ("intermediate.dense", "fc1", "lin1", "c_fc", "wi", "wi_1", "up_proj"),
+    "output": ("output.dense", "fc2", "lin2", "mlp.c_proj", "wo", "down_proj"),
+}
 _IN_LAYER = re.compile(r"(?P<stack>.*?)(?:^|\.)(?P<layer>\d+)\.(?P<inside>.+)")
 
 
@@ -77,3 +85,23 @@ def by_layer_here(values: Mapping[str, Any], sites: SiteMap) -> dict[int | str, 
 
 def _layer(number: int, names: list[str], sites: SiteMap) -> int | str:
     return int(names[number].rpartition(".")[2]) if len(sites.numbers) == 1 else names[number]
+
+
+def projection_of(path: str, sites: SiteMap) -> str | None:
+    """The key of the projection that is one of their linear modules, by its path or its role; ``None`` if there is none."""
+    keys = {sites.key_of(site): site for site in sites.projections}
+    parts = path.split(".")
+    exact = next((inside for n in range(len(parts)) if (inside := ".".join(parts[n:])) in keys), None)
+    found, role = _IN_LAYER.fullmatch(path), role_of(path)
+    if exact is not None or found is None or role is None:
+        return exact
+    layer = f"{stack_of('decoder' in found['stack'].split('.'), sites)}.{found['layer']}."
+    same = [key for key in keys if key.startswith(layer) and role_of(key) == role]
+    return same[0] if len(same) == 1 else None
+
+
+def role_of(path: str) -> str | None:
+    """What a linear module is for: ``"q"``, ``"k"``, ``"v"``, ``"qkv"``, ``"intermediate"`` or ``"output"`` of the feed-forward."""
+    if path.endswith("attention.output.dense"):
+        return None
+    return next((role for role, ends in _ROLES.items() if any(f".{path}".endswith(f".{end}") for end in ends)), None)

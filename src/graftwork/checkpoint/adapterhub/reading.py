@@ -12,12 +12,13 @@ from torch import nn
 from graftwork.attach import Handle, building
 from graftwork.checkpoint.adapterhub.bottlenecks import bottleneck_here
 from graftwork.checkpoint.adapterhub.files import ADAPTER, INTERFACE, Part, read_part
-from graftwork.checkpoint.adapterhub.weights import RULE, bottleneck_tensors, bottleneck_wanted
+from graftwork.checkpoint.adapterhub.projections import projections_here, projections_wanted
+from graftwork.checkpoint.adapterhub.weights import RULE, bottleneck_tensors, bottleneck_wanted, by_module
 from graftwork.checkpoint.folders import existing, read_json
 from graftwork.checkpoint.staging import making
-from graftwork.checkpoint.tensors import fill, require_fit
+from graftwork.checkpoint.tensors import Tensors, fill, require_fit
 from graftwork.errors import CheckpointError, ConfigError
-from graftwork.methods import Bottleneck
+from graftwork.methods import IA3, Bottleneck, LoRA
 from graftwork.methods.invertible import InvertibleModule
 from graftwork.weights.names import check_new
 
@@ -40,17 +41,16 @@ def _load_adapter(handle: Handle, folder: Path, name: str | None) -> str:
     name = part.name if name is None else name
     check_new(name, handle, "the adapter")
     where = f"{part.where} (AdapterHub's {part.name!r})"
-    try:
-        config = _config(part, handle)
+    with making(where, part.tensors):
         _refuse_wrong_norms(folder, part.config)
-    except ConfigError as error:
-        raise CheckpointError(f"{where} cannot be loaded: {error}") from error
-    given = bottleneck_tensors(part, config, handle.sites)
-    with making(where, given):
+        config, given = _here(part, handle)
         modules, norms = building.build(handle.model, handle.sites, config)
     by_key = {handle.sites.key_of(handle.sites.places[index]): module for index, module in modules.items()}
     _require_same_function(where, handle, by_key)
-    wanted = bottleneck_wanted(config, by_key, building.shared_by(modules))
+    if isinstance(config, Bottleneck):
+        wanted = bottleneck_wanted(config, by_key, building.shared_by(modules))
+    else:
+        wanted = projections_wanted(by_key)
     if RULE in wanted and RULE not in given:
         raise CheckpointError(
             f"{where} lacks the rule that its Kronecker products share: AdapterHub's library leaves it out when it saves from a "
@@ -62,12 +62,18 @@ def _load_adapter(handle: Handle, folder: Path, name: str | None) -> str:
     return name
 
 
-def _config(part: Part, handle: Handle) -> Bottleneck:
-    """Our configuration of the same function."""
+def _here(part: Part, handle: Handle) -> tuple[Bottleneck | LoRA | IA3, Tensors]:
+    """Our configuration of the same function, and the tensors of the file by the names of ours."""
     method = part.config.get("architecture")
-    if method is None:
-        return bottleneck_here(part.config, handle.sites)
-    raise ConfigError(f"its method is {method!r}, which is read from no file of theirs")
+    if method not in (None, "lora"):
+        raise ConfigError(
+            f"its method is {method!r}; bottlenecks, LoRA, DoRA and (IA)³ are read from AdapterHub's files"
+        )
+    modules = by_module(part)
+    if method == "lora":
+        return projections_here(part, modules["loras"], handle)
+    config = bottleneck_here(part.config, handle.sites)
+    return config, bottleneck_tensors(part, modules, config, handle.sites)
 
 
 def _refuse_wrong_norms(folder: Path, options: Mapping[str, Any]) -> None:
@@ -85,7 +91,7 @@ def _refuse_wrong_norms(folder: Path, options: Mapping[str, Any]) -> None:
 def _require_same_function(where: str, handle: Handle, modules: Mapping[str, nn.Module]) -> None:
     """Refuse what is the same configuration and not the same function on this model."""
     for key, module in modules.items():
-        if handle.sites[key].scale is not None:
+        if handle.sites[key].scale is not None and handle.sites[key].kind != "projection":
             raise CheckpointError(
                 f"{where}: the model scales what {key} adds; AdapterHub's adapters come after that factor, and these before it"
             )

@@ -52,13 +52,12 @@ def by_module(part: Part) -> ByModule:
     return found
 
 
-def bottleneck_tensors(part: Part, config: Bottleneck, sites: SiteMap) -> Tensors:
+def bottleneck_tensors(part: Part, modules: ByModule, config: Bottleneck, sites: SiteMap) -> Tensors:
     """The tensors of a bottleneck, as ``<site>.<their name>``, without what says the same twice.
 
     Raises:
         CheckpointError: If one is at no site of this model.
     """
-    modules = by_module(part)
     shared = _merged(modules[SHARED])
     found: Tensors = {}
     for path, tensors in modules["adapters"].items():
