@@ -54,7 +54,7 @@ endef
 	$(call make_env,.venv-oldest,constraints-oldest.txt,dev$(comma)demo$(comma)tasks$(comma)reports,)
 
 .venv-peer/.stamp: pyproject.toml constraints-oldest.txt
-	$(call make_env,.venv-peer,constraints-oldest.txt,demo,adapters pytest pytest-xdist)
+	$(call make_env,.venv-peer,constraints-oldest.txt,dev$(comma)demo,adapters)
 
 comma := ,
 
@@ -112,6 +112,10 @@ format: .venv/.stamp  ## format everything, repair what ruff can
 .PHONY: bench
 bench: .venv/.stamp  ## the benchmarks; each prints a table
 	$(offline) $(bin)/python -m benchmarks.run $(ARGS)
+
+.PHONY: test-interop
+test-interop: .venv-peer/.stamp  ## AdapterHub's library and this one read what the other wrote, in .venv-peer
+	$(test_env) $(peer)/python -m pytest -n $(JOBS) tests/interop $(ARGS)
 
 .PHONY: bench-peer
 bench-peer: .venv-peer/.stamp  ## the same beside the AdapterHub library, in .venv-peer

@@ -13,11 +13,13 @@ from graftwork.attach.changes import one_at_a_time
 from graftwork.attach.lorahub import LoraHub, lorahub
 from graftwork.attach.pruning import Pruned, prune
 from graftwork.checkpoint import LoadOptions, load, load_base, save, save_base, unload_base
-from graftwork.checkpoint.adapterhub import is_adapterhub_folder, load_adapterhub
+from graftwork.checkpoint.adapterhub import is_adapterhub_folder, load_adapterhub, save_adapterhub
 from graftwork.checkpoint.peft_files import is_peft_folder, load_peft, save_peft
 from graftwork.compose import Composition
 from graftwork.errors import ConfigError
 from graftwork.sites import Site, SiteMap
+
+_OTHERS: dict[str, Callable[[Handle, str, Path], Path]] = {"peft": save_peft, "adapterhub": save_adapterhub}
 
 
 class Adapters(Handle):
@@ -117,8 +119,9 @@ class Adapters(Handle):
                 composition with everything in it).
             folder: The folder; created, or replaced where it holds the same adapter, fusion or composition already.
             members: Write a fusion together with its pool, as a composition.
-            format: ``"graftwork"``, or ``"peft"`` for an adapter that peft has too (LoRA, and what peft's modules compute):
-                peft, and every server of LoRAs, reads that.
+            format: ``"graftwork"``, or for one adapter ``"peft"`` where peft has it too (LoRA, and what peft's modules
+                compute; peft, and every server of LoRAs, reads that), or ``"adapterhub"`` where AdapterHub's library has it
+                (bottlenecks, LoRA, (IA)³; version 1.3.0 reads that).
 
         Returns:
             The folder.
@@ -131,10 +134,11 @@ class Adapters(Handle):
             >>> adapters.save("a", folder / "a")  # doctest: +ELLIPSIS
             PosixPath(...)
         """
-        if format == "peft" and isinstance(what, str):
-            return save_peft(self, what, Path(folder))
+        if format in _OTHERS and isinstance(what, str):
+            return _OTHERS[format](self, what, Path(folder))
         if format != "graftwork":
-            raise ConfigError(f"save({what!r}): format is {format!r}; give 'graftwork', or 'peft' for one adapter")
+            others = " or ".join(map(repr, _OTHERS))
+            raise ConfigError(f"save({what!r}): format is {format!r}; give 'graftwork', or {others} for one adapter")
         return save(self, what, Path(folder), members=members)
 
     @one_at_a_time
@@ -147,7 +151,7 @@ class Adapters(Handle):
         other_base: bool = False,
         other_members: bool = False,
     ) -> Composition:
-        """Add what `save` or peft wrote, under its own name or another; all of it, or nothing.
+        """Add what `save`, peft or AdapterHub's library wrote, under its own name or another; all of it, or nothing.
 
         Adapters and fusions of a composition that are on the model already, the same to the bit, stay as they are.
 

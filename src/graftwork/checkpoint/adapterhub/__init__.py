@@ -2,5 +2,6 @@
 
 from graftwork.checkpoint.adapterhub.files import is_adapterhub_folder
 from graftwork.checkpoint.adapterhub.reading import load_adapterhub
+from graftwork.checkpoint.adapterhub.writing import save_adapterhub
 
-__all__ = ["is_adapterhub_folder", "load_adapterhub"]
+__all__ = ["is_adapterhub_folder", "load_adapterhub", "save_adapterhub"]

@@ -1,4 +1,4 @@
-"""A bottleneck of AdapterHub as ours and back: the options, and the names of the tensors.
+"""The options of a bottleneck of AdapterHub as a configuration of ours, and back.
 
 With h what a branch returns, x the stream before the addition, and LN the norm after it (none in a pre-norm model), theirs is:
 
@@ -15,9 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from graftwork.checkpoint.adapterhub.places import by_layer_here, layers_here
+from graftwork.checkpoint.adapterhub.places import by_layer_here, factors_there, layers_here, left_out
 from graftwork.errors import ConfigError
-from graftwork.methods import PHM, Bottleneck, Compacter, InvertiblePfeiffer, Parallel, Pfeiffer
+from graftwork.methods import PHM, Bottleneck, Compacter, InvertiblePfeiffer, LowRank, Parallel, Pfeiffer
+from graftwork.methods.bottleneck import BottleneckModule
+from graftwork.methods.compacter import KroneckerModule
+from graftwork.methods.invertible import InvertibleModule
+from graftwork.options import is_number
 from graftwork.sites import SiteMap
 
 LOCATIONS = {"mh_adapter": "attention", "cross_adapter": "cross_attention", "output_adapter": "feed_forward"}
@@ -151,23 +155,67 @@ def _phm(their: Mapping[str, Any], ours: dict[str, Any]) -> Bottleneck:
     return Compacter(**ours) if shared else PHM(**ours)
 
 
-def names_of_tensors(config: Bottleneck) -> dict[str, str]:
-    """Their name of each weight of a module at a site, by our name: ``{"down": "adapter_down.0.weight", …}``."""
-    first = f"adapter_down.{int(config.norm_before)}"
-    names = {"scale": "scaling", "gate": "gate.weight", "gate_bias": "gate.bias"}
-    names |= {f"norm_before.{one}": f"adapter_down.0.{one}" for one in ("weight", "bias")}
-    names |= {f"norm_after.{one}": f"adapter_norm_after.{one}" for one in ("weight", "bias")}
-    for ours, theirs in (("down", first), ("up", "adapter_up")):
-        if isinstance(config, (Compacter, PHM)):
-            names |= {f"{ours}.rule": f"{theirs}.phm_rule", f"{ours}_bias": f"{theirs}.b"}
-            names |= {f"{ours}.left": f"{theirs}.W" if config.rank is None else f"{theirs}.W_left"}
-            names |= {f"{ours}.right": f"{theirs}.W_right"}
-        else:
-            names |= {ours: f"{theirs}.weight", f"{ours}_bias": f"{theirs}.bias"}
-    return names
+def bottleneck_there(config: Bottleneck, modules: Mapping[str, Any], sites: SiteMap) -> dict[str, Any]:
+    """Their options for the same function.
+
+    Args:
+        config: Our configuration.
+        modules: The adapter's modules by the keys of their sites.
+        sites: The sites of the model.
+
+    Raises:
+        ConfigError: If theirs has no such function.
+    """
+    at = {key: module for key, module in modules.items() if not isinstance(module, InvertibleModule)}
+    for key, module in at.items():
+        if type(module) not in (BottleneckModule, KroneckerModule) or sites[key].kind not in LOCATIONS.values():
+            raise ConfigError(f"{config.display_name} at {key} has no counterpart in AdapterHub's library")
+    if config.skip is not None or config.norms != "base" or isinstance(config, LowRank):
+        raise ConfigError(
+            "AdapterHub's bottlenecks have no skip, no norms of the model and no projections of low rank alone"
+        )
+    kinds = {sites[key].kind for key in at}
+    placed = _placed(config, {sites[key].norm is not None for key in at})
+    their = DEFAULTS | {option: kind in kinds for option, kind in LOCATIONS.items()} | placed
+    their |= {
+        "reduction_factor": factors_there({key: len(m.down_weight()) for key, m in at.items()}, sites),
+        "leave_out": left_out(at, kinds, sites),
+        "non_linearity": {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}[config.activation],
+        "init_weights": {start: name for name, (start, _) in INITS.items()}.get(config.init, "bert"),
+        "scaling": float(config.scale) if is_number(config.scale) else config.scale,
+        "use_gating": config.gate,
+        "ln_before": config.norm_before,
+        "ln_after": config.norm_after,
+        "dropout": config.dropout,
+        "stochastic_depth": config.stochastic_depth,
+    }
+    if isinstance(config, (Compacter, PHM)):
+        their |= {"phm_layer": True, "phm_dim": config.n, "factorized_phm_W": config.rank is not None}
+        their |= {
+            "phm_rank": config.rank or 1,
+            "shared_phm_rule": isinstance(config, Compacter),
+            "init_weights": "bert",
+        }
+    if len(at) < len(modules):
+        assert isinstance(config, InvertiblePfeiffer)
+        their |= {"inv_adapter": "nice", "inv_adapter_reduction_factor": config.invertible_reduction}
+    _require_additive(their)
+    return their
 
 
-def names_of_coupling() -> dict[str, str]:
-    """Their name of each weight of an invertible adapter, by our name."""
-    pairs = (("f_down", "F.0"), ("f_up", "F.2"), ("g_down", "G.0"), ("g_up", "G.2"))
-    return {f"{ours}.{one}": f"{theirs}.{one}" for ours, theirs in pairs for one in ("weight", "bias")}
+def _placed(config: Bottleneck, normed: set[bool]) -> dict[str, bool]:
+    """The options that say what is read and written; ``normed`` are the answers to whether a norm follows the addition."""
+    reads, writes = config.reads, config.writes
+    if normed == {False}:  # the stream is the same whether it is written before or after a norm that is not there
+        reads, writes = {"stream": "normed"}.get(reads, reads), "branch"
+    if normed == {True} and reads == "input":
+        reads = "residual"
+    if (reads, writes) == ("residual", "branch"):
+        return {"is_parallel": True}
+    found = {placement: options for options, placement in reversed(PLACEMENTS.items())}.get((reads, writes))
+    if found is None:
+        raise ConfigError(
+            f"AdapterHub's bottlenecks do not read {config.reads!r} and write {config.writes!r} on this model"
+        )
+    names = ("is_parallel", "original_ln_before", "residual_before_ln", "original_ln_after")
+    return dict(zip(names, found, strict=True))

@@ -7,9 +7,10 @@ last names are read, so that a file fits a model whose modules are called otherw
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from graftwork.errors import ConfigError
 from graftwork.sites import SiteMap
 
 _LOCATIONS = {
@@ -105,3 +106,89 @@ def role_of(path: str) -> str | None:
     if path.endswith("attention.output.dense"):
         return None
     return next((role for role, ends in _ROLES.items() if any(f".{path}".endswith(f".{end}") for end in ends)), None)
+
+
+# -- writing: the paths that their library and transformers 4.57 have, whatever version is here ----------------------------
+
+_IN_BERT = {"attention": "attention.output", "cross_attention": "crossattention.output", "feed_forward": "output"}
+_NAMED = {kind: name for name, kind in _LOCATIONS.items() if name.endswith("_adapters") and "." not in name}
+_IN_VIT = {**_NAMED, "feed_forward": "output.output_adapters"}
+_VIT_PROJECTIONS = {
+    **{role: f"attention.attention.{name}" for role, name in (("q", "query"), ("k", "key"), ("v", "value"))},
+    **{"intermediate": "intermediate.dense", "output": "output.dense"},
+}
+_BERTS = ("bert", "roberta", "xlm-roberta", "electra", "deberta", "deberta-v2")
+_LAYOUTS = {
+    **dict.fromkeys(_BERTS, ("encoder.layer", _IN_BERT)),
+    **dict.fromkeys(("llama", "mistral"), ("layers", _NAMED)),
+    **dict.fromkeys(("bart", "mbart", "plbart"), ("{side}.layers", _NAMED)),
+    **dict.fromkeys(("t5", "mt5"), ("{side}.block", {})),
+    **{"distilbert": ("transformer.layer", _NAMED), "gpt2": ("h", _NAMED), "vit": ("encoder.layer", _IN_VIT)},
+}
+
+
+def path_there(key: str, sites: SiteMap, model_type: str) -> str:
+    """The path of their module for one of our sites, inside the base model.
+
+    Raises:
+        ConfigError: If the names that their library has for this type of model are not known here.
+    """
+    site = sites[key]
+    if model_type not in _LAYOUTS:
+        raise ConfigError(
+            f"where AdapterHub's library puts adapters in a {model_type!r} is not known here; it is for {sorted(_LAYOUTS)}"
+        )
+    stack, kinds = _LAYOUTS[model_type]
+    decoder = "decoder" in site.stack.split(".")
+    layer = f"{stack.format(side='decoder' if decoder else 'encoder')}.{site.layer}"
+    if site.kind == "projection":
+        role = role_of(key)
+        if model_type == "vit" and role is not None:
+            return f"{layer}.{_VIT_PROJECTIONS[role]}"
+        return site.output.module.removeprefix(sites.prefix)
+    if not kinds:  # T5 numbers them
+        order = ("attention", *(("cross_attention",) if decoder else ()), "feed_forward")
+        return f"{layer}.layer.{order.index(site.kind)}"
+    return f"{layer}.{kinds[site.kind]}"
+
+
+def left_out(keys: Iterable[str], kinds: Collection[str], sites: SiteMap) -> list[int]:
+    """The numbers, as theirs, of the layers without an adapter.
+
+    Args:
+        keys: Our sites that have an adapter.
+        kinds: The kinds of these sites.
+        sites: The sites of the model.
+
+    Raises:
+        ConfigError: If a layer has an adapter at some of these kinds of sites and not at others.
+    """
+    present = set(keys)
+    left = []
+    for number, layer in enumerate(numbered(sites)):
+        there = {
+            sites.key_of(site)
+            for site in sites
+            if sites.key_of(site).rpartition(".")[0] == layer and site.kind in kinds
+        }
+        if not there & present:
+            left.append(number)
+        elif not there <= present:
+            raise ConfigError(
+                f"{layer} has the adapter at some of its sites only, which AdapterHub's options cannot say"
+            )
+    return left
+
+
+def factors_there(sizes: Mapping[str, int], sites: SiteMap) -> float | dict[str, float]:
+    """The reduction factor, or one for each layer by its number there, that gives bottlenecks of these sizes at our sites."""
+    names = numbered(sites)
+    found = {names.index(key.rpartition(".")[0]): _factor(sites[key].width, size) for key, size in sizes.items()}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return {str(number): factor for number, factor in found.items()}
+
+
+def _factor(width: int, size: int) -> float:
+    """A number by which the width is divided, rounded down, for that size."""
+    return width // size if width % size == 0 else width / (size + 0.5)

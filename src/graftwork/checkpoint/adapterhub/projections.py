@@ -121,7 +121,7 @@ def _lora(their: Mapping[str, Any], keys: Mapping[str, Tensors], handle: Handle)
         elif up is not None and role_of(key) == "qkv":
             up = _padded(up, _slots(their))
         if magnitude is not None and down is not None and up is not None:
-            magnitude = _our_magnitude(key, handle, magnitude, down, up, alpha / rank)
+            magnitude = magnitude.reshape(-1) * _norms_ratio(key, handle, down, up, alpha / rank)
         ours = {"down": down, "up": up, "magnitude": magnitude, **tensors}
         found |= {f"{key}.{name}": tensor for name, tensor in ours.items() if tensor is not None}
     return config, found
@@ -168,21 +168,70 @@ def _block_diagonal(up: Tensor, slots: list[int], parts: int) -> Tensor:
     return _padded(blocks, slots)
 
 
-def _our_magnitude(key: str, handle: Handle, magnitude: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
-    """The magnitude that gives the same outputs with a norm that has α / r in it.
+def _norms_ratio(key: str, handle: Handle, down: Tensor, up: Tensor, scale: float) -> Tensor:
+    """‖W + s B A‖ / ‖W + B A‖: our magnitude over theirs.
 
     Raises:
         ConfigError: If the module has a bias, which theirs scales.
     """
     module: Any = handle.model.get_submodule(handle.sites[key].output.module)
     if module.bias is not None:
-        raise ConfigError(f"its DoRA scales the bias of {key} too, which is no part of the method")
+        raise ConfigError(f"their DoRA scales the bias of {key} too, which is no part of the method")
     weight = (module.weight.t() if is_conv1d(module) else module.weight).detach().cpu().double()
-    change = up.double() @ down.double()
-    ratio = (weight + scale * change).norm(dim=1) / (weight + change).norm(dim=1)
-    return (magnitude.double().reshape(-1) * ratio).to(magnitude.dtype)
+    change = up.detach().cpu().double() @ down.detach().cpu().double()
+    return ((weight + scale * change).norm(dim=1) / (weight + change).norm(dim=1)).to(up.dtype)
 
 
 def projections_wanted(modules: Mapping[str, nn.Module]) -> Tensors:
     """The tensors of our modules, by the names that `projections_here` gives theirs."""
     return {f"{key}.{n}": t for key, module in modules.items() for n, t in module.state_dict(keep_vars=True).items()}
+
+
+def projections_there(config: LoRA | IA3, modules: Mapping[str, Any], handle: Handle) -> tuple[dict[str, Any], Tensors]:
+    """Their options and tensors for the same function; the tensors as ``(projection, their name)`` joined by a dot.
+
+    Raises:
+        ConfigError: If theirs has no such function.
+    """
+    roles = {key: role_of(key) for key in modules}
+    chosen = set(roles.values())
+    same = [
+        handle.sites.key_of(site) for site in handle.sites.projections if role_of(handle.sites.key_of(site)) in chosen
+    ]
+    inside = {layer: [key for key in same if key.startswith(f"{layer}.")] for layer in numbered(handle.sites)}
+    left = [n for n, keys in enumerate(inside.values()) if not set(keys) & set(modules)]
+    covered = {key for n, keys in enumerate(inside.values()) if n not in left for key in keys}
+    if None in chosen or covered != set(modules):
+        wrong = next((key for key, role in roles.items() if role is None), None) or min(covered ^ set(modules))
+        raise ConfigError(
+            f"AdapterHub's options name queries, keys, values and the two ends of the feed-forward, each in whole layers; {wrong} "
+            "is not among them, or alone"
+        )
+    their = _DEFAULTS | {
+        "selfattn_lora": bool(chosen & set("qkv") or "qkv" in chosen),
+        "attn_matrices": [one for one in "qkv" if one in chosen or "qkv" in chosen],
+        "leave_out": left,
+        **{f"{role}_lora": role in chosen for role in ("intermediate", "output")},
+    }
+    if isinstance(config, IA3):
+        if any(module.reads == "input" for module in modules.values()):
+            raise ConfigError(
+                "AdapterHub's (IA)³ scales what a module returns, never what enters it: feedforward is not there"
+            )
+        their |= {"composition_mode": "scale", "r": 1, "alpha": 1, "init_weights": "ia3"}
+        return their, {f"{key}.lora_B": module.factors[:, None] for key, module in modules.items()}
+    ranks, scales = {len(m.down) for m in modules.values()}, {m.scale for m in modules.values()}
+    if len(ranks) > 1 or len(scales) > 1 or "qkv" in chosen:
+        raise ConfigError(
+            "AdapterHub's LoRA has one rank and one α, and at merged queries, keys and values one LoRA for each"
+        )
+    (rank,), (scale,) = ranks, scales
+    their |= {"r": rank, "alpha": scale * rank, "dropout": config.dropout, "use_dora": isinstance(config, DoRA)}
+    found: Tensors = {}
+    for key, module in modules.items():
+        found |= {f"{key}.lora_A": module.down, f"{key}.lora_B": module.up}
+        if isinstance(config, DoRA):
+            found[f"{key}.m.weight"] = (
+                module.magnitude[:, None] / _norms_ratio(key, handle, module.down, module.up, scale)[:, None]
+            )
+    return their, found

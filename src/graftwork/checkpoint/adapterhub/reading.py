@@ -46,7 +46,7 @@ def _load_adapter(handle: Handle, folder: Path, name: str | None) -> str:
         config, given = _here(part, handle)
         modules, norms = building.build(handle.model, handle.sites, config)
     by_key = {handle.sites.key_of(handle.sites.places[index]): module for index, module in modules.items()}
-    _require_same_function(where, handle, by_key)
+    require_same_function(where, handle, by_key)
     if isinstance(config, Bottleneck):
         wanted = bottleneck_wanted(config, by_key, building.shared_by(modules))
     else:
@@ -88,7 +88,7 @@ def _refuse_wrong_norms(folder: Path, options: Mapping[str, Any]) -> None:
         )
 
 
-def _require_same_function(where: str, handle: Handle, modules: Mapping[str, nn.Module]) -> None:
+def require_same_function(where: str, handle: Handle, modules: Mapping[str, nn.Module]) -> None:
     """Refuse what is the same configuration and not the same function on this model."""
     for key, module in modules.items():
         if handle.sites[key].scale is not None and handle.sites[key].kind != "projection":

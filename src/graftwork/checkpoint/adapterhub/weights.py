@@ -7,12 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from graftwork.checkpoint.adapterhub.bottlenecks import names_of_coupling, names_of_tensors
 from graftwork.checkpoint.adapterhub.files import Part
 from graftwork.checkpoint.adapterhub.places import site_of
 from graftwork.checkpoint.tensors import Tensors
 from graftwork.errors import CheckpointError
-from graftwork.methods import Bottleneck
+from graftwork.methods import PHM, Bottleneck, Compacter
 from graftwork.methods.invertible import InvertibleModule
 from graftwork.methods.layers.kronecker import Rule
 from graftwork.sites import SiteMap
@@ -119,3 +118,25 @@ def bottleneck_wanted(config: Bottleneck, modules: Mapping[str, nn.Module], shar
         state = coupling.state_dict(keep_vars=True)
         found |= {f"{INVERTIBLE}.{theirs}": state[ours] for ours, theirs in names_of_coupling().items()}
     return found
+
+
+def names_of_tensors(config: Bottleneck) -> dict[str, str]:
+    """Their name of each weight of a module at a site, by our name: ``{"down": "adapter_down.0.weight", …}``."""
+    first = f"adapter_down.{int(config.norm_before)}"
+    names = {"scale": "scaling", "gate": "gate.weight", "gate_bias": "gate.bias"}
+    names |= {f"norm_before.{one}": f"adapter_down.0.{one}" for one in ("weight", "bias")}
+    names |= {f"norm_after.{one}": f"adapter_norm_after.{one}" for one in ("weight", "bias")}
+    for ours, theirs in (("down", first), ("up", "adapter_up")):
+        if isinstance(config, (Compacter, PHM)):
+            names |= {f"{ours}.rule": f"{theirs}.phm_rule", f"{ours}_bias": f"{theirs}.b"}
+            names |= {f"{ours}.left": f"{theirs}.W" if config.rank is None else f"{theirs}.W_left"}
+            names |= {f"{ours}.right": f"{theirs}.W_right"}
+        else:
+            names |= {ours: f"{theirs}.weight", f"{ours}_bias": f"{theirs}.bias"}
+    return names
+
+
+def names_of_coupling() -> dict[str, str]:
+    """Their name of each weight of an invertible adapter, by our name."""
+    pairs = (("f_down", "F.0"), ("f_up", "F.2"), ("g_down", "G.0"), ("g_up", "G.2"))
+    return {f"{ours}.{one}": f"{theirs}.{one}" for ours, theirs in pairs for one in ("weight", "bias")}

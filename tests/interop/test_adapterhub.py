@@ -1,0 +1,164 @@
+"""AdapterHub's library itself, in one process: what it writes is read here with the same outputs, and the reverse.
+
+It needs `adapters` 1.3.0 and the transformers that this wants: ``make test-interop``.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+
+import graftwork as gw
+from tests.support.attached import made
+from tests.support.interpreter import close
+from tests.zoo.models import build, clone_inputs, main_output
+
+ah = pytest.importorskip("adapters", reason="AdapterHub's library is in the environment of `make test-interop` only")
+
+MODELS = ("bert", "roberta", "distilbert", "deberta_v2", "gpt2", "t5", "bart", "vit")
+SMALL: dict[str, Any] = {"reduction_factor": 4}
+METHODS: dict[str, Any] = {
+    "seq_bn": ah.SeqBnConfig(**SMALL),
+    "double_seq_bn": ah.DoubleSeqBnConfig(**SMALL),
+    "par_bn": ah.ParBnConfig(**SMALL),
+    "learned scale": ah.ParBnConfig(**SMALL, scaling="learned"),
+    "channels": ah.AdapterPlusConfig(**SMALL, stochastic_depth=0.0),
+    "norms": ah.SeqBnConfig(**SMALL, ln_before=True, ln_after=True),
+    "layers": ah.DoubleSeqBnConfig(reduction_factor={"0": 2, "default": 8}, non_linearity="gelu", leave_out=[1]),
+    "up": ah.SeqBnConfig(reduction_factor=0.5),
+    "everywhere": ah.BnConfig(True, True, 4, "leakyrelu", cross_adapter=True),
+    "phm": ah.DoubleSeqBnConfig(**SMALL, phm_layer=True, shared_phm_rule=False, factorized_phm_W=False),
+    "phm, factors": ah.SeqBnConfig(
+        **SMALL, phm_layer=True, shared_phm_rule=False, factorized_phm_rule=True, phm_rank=2
+    ),
+    "invertible": ah.SeqBnInvConfig(**SMALL, inv_adapter_reduction_factor=4),
+    "lora": ah.LoRAConfig(r=3, alpha=5),
+    "lora, all": ah.LoRAConfig(
+        r=3, attn_matrices=["q", "k", "v"], intermediate_lora=True, output_lora=True, leave_out=[0]
+    ),
+    "lora, key": ah.LoRAConfig(attn_matrices=["k"]),
+    "ia3": ah.IA3Config(),
+    "ia3, output": ah.IA3Config(attn_matrices=["q", "k", "v"], output_lora=True),
+}
+# Written by a model with a head: without one their library leaves the rule out of the file.
+WITH_RULE = {
+    "compacter": ah.CompacterConfig(**SMALL),
+    "compacter++": ah.CompacterPlusPlusConfig(**SMALL),
+    "shared W": ah.CompacterConfig(**SMALL, shared_W_phm=True),
+    "factors of the rule": ah.CompacterConfig(**SMALL, factorized_phm_rule=True),
+}
+WITH_HEADS: dict[str, Any] = {
+    "bert": hf.BertForMaskedLM,
+    "roberta": hf.RobertaForMaskedLM,
+    "distilbert": hf.DistilBertForMaskedLM,
+    "deberta_v2": hf.DebertaV2ForMaskedLM,
+    "gpt2": hf.GPT2LMHeadModel,
+    "t5": hf.T5ForConditionalGeneration,
+    "bart": hf.BartForConditionalGeneration,
+    "vit": hf.ViTForImageClassification,
+}
+
+
+def theirs(model: Any, config: Any, name: str = "a") -> None:
+    """Their adapter on a model, active, every weight of it moved off its start."""
+    if not hasattr(model, "adapters_config"):
+        ah.init(model)
+    model.add_adapter(name, config=config)
+    model.set_active_adapters(name)
+    move(model, name)
+
+
+def move(model: Any, name: str) -> None:
+    draw = torch.Generator().manual_seed(sum(name.encode()))
+    with torch.no_grad():
+        for key, p in model.eval().named_parameters():
+            if f".{name}." in f".{key}":
+                p.add_(torch.randn(p.shape, generator=draw), alpha=0.2)
+
+
+def run(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    with torch.no_grad():
+        return main_output(model(**clone_inputs(inputs)))
+
+
+def differs(one: torch.Tensor, other: torch.Tensor) -> None:
+    assert not torch.allclose(one, other, atol=1e-2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", MODELS)
+def test_read_as_they_write_it_and_written_as_they_read_it(name: str, method: str, tmp_path: Path) -> None:
+    if method == "invertible" and name == "vit":
+        pytest.skip("they have no invertible adapters for images")
+    zoo = build(name)
+    plain = run(zoo.model, zoo.inputs)
+    model = copy.deepcopy(zoo.model)
+    theirs(model, METHODS[method])
+    expected = run(model, zoo.inputs)
+    differs(expected, plain)
+    model.save_adapter(tmp_path / "theirs", "a", use_safetensors=method not in ("norms",))
+    adapters = gw.attach(zoo.model)
+    if method == "invertible" and name in ("t5", "bart"):
+        with pytest.raises(gw.CheckpointError, match="encoder's embeddings alone"):
+            adapters.load(tmp_path / "theirs")
+        return
+    assert adapters.load(tmp_path / "theirs") == "a"
+    with adapters.using("a"):
+        close(run(zoo.model, zoo.inputs), expected, 1e-5)
+    if name == "gpt2" and method.startswith("lora"):
+        with pytest.raises(gw.CheckpointError, match="one LoRA for each"):
+            adapters.save("a", tmp_path / "ours", format="adapterhub")
+        return
+    adapters.save("a", tmp_path / "ours", format="adapterhub")
+    again = build(name).model
+    ah.init(again)
+    found: dict[str, Any] = {}
+    again.load_adapter(str(tmp_path / "ours"), loading_info=found, set_active=True)
+    assert not found["missing_keys"] and not found["unexpected_keys"]
+    close(run(again.eval(), zoo.inputs), expected, 1e-5)
+
+
+def headed(name: str) -> tuple[Any, dict[str, Any]]:
+    """A model with a head of its own around a model of the zoo, and inputs."""
+    zoo = build(name)
+    return made(WITH_HEADS[name], zoo.model.config), zoo.inputs
+
+
+@pytest.mark.parametrize("method", [*WITH_RULE, "seq_bn", "lora"])
+@pytest.mark.parametrize("name", MODELS)
+def test_from_and_to_a_model_with_a_head(name: str, method: str, tmp_path: Path) -> None:
+    plain, inputs = headed(name)
+    model = copy.deepcopy(plain)
+    theirs(model, {**METHODS, **WITH_RULE}[method])
+    expected = run(model, inputs)
+    differs(expected, run(plain, inputs))
+    model.save_adapter(tmp_path / "theirs", "a", with_head=False)
+    adapters = gw.attach(plain)
+    if name == "t5" and method in WITH_RULE:  # where a model is its own base they leave it out too
+        with pytest.raises(gw.CheckpointError, match="lacks the rule"):
+            adapters.load(tmp_path / "theirs")
+        return
+    adapters.load(tmp_path / "theirs")
+    with adapters.using("a"):
+        close(run(plain, inputs), expected, 1e-5)
+    if name == "gpt2" and method == "lora":
+        return
+    adapters.save("a", tmp_path / "ours", format="adapterhub")
+    again, _ = headed(name)
+    ah.init(again)
+    again.load_adapter(str(tmp_path / "ours"), set_active=True)
+    close(run(again.eval(), inputs), expected, 1e-5)
+
+
+def test_a_rule_that_they_left_out_is_named(tmp_path: Path) -> None:
+    zoo = build("bert")
+    model = copy.deepcopy(zoo.model)
+    theirs(model, WITH_RULE["compacter"])
+    model.save_adapter(tmp_path / "theirs", "a")
+    with pytest.raises(gw.CheckpointError, match="lacks the rule"):
+        gw.attach(zoo.model).load(tmp_path / "theirs")
