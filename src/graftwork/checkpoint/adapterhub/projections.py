@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from graftwork.attach import Handle
 from graftwork.checkpoint.adapterhub.files import Part
@@ -180,11 +180,6 @@ def _norms_ratio(key: str, handle: Handle, down: Tensor, up: Tensor, scale: floa
     weight = (module.weight.t() if is_conv1d(module) else module.weight).detach().cpu().double()
     change = up.detach().cpu().double() @ down.detach().cpu().double()
     return ((weight + scale * change).norm(dim=1) / (weight + change).norm(dim=1)).to(up.dtype)
-
-
-def projections_wanted(modules: Mapping[str, nn.Module]) -> Tensors:
-    """The tensors of our modules, by the names that `projections_here` gives theirs."""
-    return {f"{key}.{n}": t for key, module in modules.items() for n, t in module.state_dict(keep_vars=True).items()}
 
 
 def projections_there(config: LoRA | IA3, modules: Mapping[str, Any], handle: Handle) -> tuple[dict[str, Any], Tensors]:

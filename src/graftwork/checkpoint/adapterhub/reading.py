@@ -9,15 +9,20 @@ from typing import Any
 
 from torch import nn
 
-from graftwork.attach import Handle, building
+from graftwork.attach import Handle, ModelWithHeads, building
+from graftwork.attach.changes import changing
 from graftwork.checkpoint.adapterhub.bottlenecks import bottleneck_here
-from graftwork.checkpoint.adapterhub.files import ADAPTER, INTERFACE, Part, read_part
-from graftwork.checkpoint.adapterhub.projections import projections_here, projections_wanted
-from graftwork.checkpoint.adapterhub.weights import RULE, bottleneck_tensors, bottleneck_wanted, by_module
+from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD, INTERFACE, SETUP, Part, read_part
+from graftwork.checkpoint.adapterhub.fusions import fusion_here, fusion_tensors, pool_of
+from graftwork.checkpoint.adapterhub.heads import read_head
+from graftwork.checkpoint.adapterhub.projections import projections_here
+from graftwork.checkpoint.adapterhub.setups import composition_here, require_same_composition, subfolder
+from graftwork.checkpoint.adapterhub.weights import RULE, bottleneck_tensors, bottleneck_wanted, by_module, weights_of
 from graftwork.checkpoint.folders import existing, read_json
 from graftwork.checkpoint.staging import making
 from graftwork.checkpoint.tensors import Tensors, fill, require_fit
-from graftwork.errors import CheckpointError, ConfigError
+from graftwork.compose import Composition, fusions_in, names_in
+from graftwork.errors import CheckpointError, CompositionError, ConfigError, UnknownNameError
 from graftwork.methods import IA3, Bottleneck, LoRA
 from graftwork.methods.invertible import InvertibleModule
 from graftwork.weights.names import check_new
@@ -25,7 +30,7 @@ from graftwork.weights.names import check_new
 logger = logging.getLogger(__name__)
 
 
-def load_adapterhub(handle: Handle, folder: Path, name: str | None, *, head: bool | None) -> str:
+def load_adapterhub(handle: Handle, folder: Path, name: str | None, *, head: bool | None) -> Composition:
     """Add what a folder of AdapterHub's library holds; see `graftwork.Adapters.load`.
 
     Raises:
@@ -33,10 +38,18 @@ def load_adapterhub(handle: Handle, folder: Path, name: str | None, *, head: boo
         NameTakenError: If the name is taken.
     """
     folder = existing(folder)
-    return _load_adapter(handle, folder, name)
+    if (folder / SETUP).is_file():
+        if name is not None:
+            raise ConfigError(f"{folder} holds several adapters, which cannot be called {name!r}; leave out name")
+        return _load_setup(handle, folder, head)
+    if (folder / FUSION.config).is_file():
+        return _load_fusion(handle, folder, name, head)
+    if (folder / ADAPTER.config).is_file():
+        return _load_adapter(handle, folder, name, head)
+    return _load_head(handle, folder, name)
 
 
-def _load_adapter(handle: Handle, folder: Path, name: str | None) -> str:
+def _load_adapter(handle: Handle, folder: Path, name: str | None, wish: bool | None) -> str:
     part = read_part(folder, ADAPTER)
     name = part.name if name is None else name
     check_new(name, handle, "the adapter")
@@ -50,16 +63,81 @@ def _load_adapter(handle: Handle, folder: Path, name: str | None) -> str:
     if isinstance(config, Bottleneck):
         wanted = bottleneck_wanted(config, by_key, building.shared_by(modules))
     else:
-        wanted = projections_wanted(by_key)
+        wanted = weights_of(by_key)
     if RULE in wanted and RULE not in given:
         raise CheckpointError(
-            f"{where} lacks the rule that its Kronecker products share: AdapterHub's library leaves it out when it saves from a "
-            "model without a head; save it anew from one with a head (AutoAdapterModel)"
+            f"{where} lacks the rule that its Kronecker products share: AdapterHub's library leaves it out unless the model has a "
+            "head around its base; save it anew from such a one (AutoAdapterModel)"
         )
     require_fit(wanted, given, where)
     fill(wanted, given)
-    handle.register(name, config, modules, norms, None)
+    handle.register(name, config, modules, norms, read_head(handle, folder, wish))
     return name
+
+
+def _load_fusion(handle: Handle, folder: Path, name: str | None, wish: bool | None) -> str:
+    part = read_part(folder, FUSION)
+    name = part.name if name is None else name
+    check_new(name, handle, "the fusion")
+    where = f"{part.where} (AdapterHub's fusion {part.name!r})"
+    try:
+        pool = pool_of(part, name)
+        adapters = [str(child) for child in pool.children]
+        lacking = [one for one in adapters if one not in handle.names]
+        if lacking:
+            raise UnknownNameError(
+                f"{where} is over {adapters}, and {lacking[0]!r} is not on this model; load it first"
+            )
+        config = fusion_here(part.config, adapters, handle)
+    except ConfigError as error:
+        raise CheckpointError(f"{where} cannot be loaded: {error}") from error
+    places = {key: handle.sites.place_of[key] for key in handle.modules_of(adapters[0])}
+    given = fusion_tensors(part, places, handle)
+    with making(where, given):
+        modules = building.build_fusion(handle.model, handle.sites, places.values(), pool, config)
+    wanted = weights_of({key: modules[index] for key, index in places.items()})
+    require_fit(wanted, given, where)
+    fill(wanted, given)
+    try:
+        handle.register_fusion(pool, config, modules, read_head(handle, folder, wish))
+    except CompositionError as error:
+        raise CheckpointError(f"{where} cannot be loaded: {error}") from error
+    return name
+
+
+def _load_head(handle: Handle, folder: Path, name: str | None) -> str:
+    name = read_part(folder, HEAD).name if name is None else name
+    if name not in handle:
+        check_new(name, (), "a head")
+    head = read_head(handle, folder, True)
+    assert head is not None
+    if not isinstance(handle.model, ModelWithHeads) and name not in handle:
+        raise CheckpointError(
+            f"{folder} holds a head alone; give load(..., name=...) the adapter or fusion that it is for"
+        )
+    handle.register_head(name, head)
+    return name
+
+
+def _load_setup(handle: Handle, folder: Path, wish: bool | None) -> Composition:
+    values = read_json(folder / SETUP)
+    added: list[str] = []
+    with changing(handle):
+        try:
+            composition = composition_here(values.get("adapter_setup"))
+            for name in dict.fromkeys(names_in(composition)):
+                added.append(_load_adapter(handle, subfolder(folder, name), name, wish))
+            for fusion in fusions_in(composition):
+                added.append(_load_fusion(handle, subfolder(folder, fusion.name), fusion.name, wish))
+            require_same_composition(composition, handle)
+            handle.check(composition)
+        except BaseException as error:
+            for name in reversed(added):
+                handle.remove(name)
+            if isinstance(error, (ConfigError, CompositionError)):
+                raise CheckpointError(f"{folder / SETUP} cannot be loaded: {error}") from error
+            raise
+    return composition
 
 
 def _here(part: Part, handle: Handle) -> tuple[Bottleneck | LoRA | IA3, Tensors]:

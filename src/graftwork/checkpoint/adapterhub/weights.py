@@ -120,6 +120,11 @@ def bottleneck_wanted(config: Bottleneck, modules: Mapping[str, nn.Module], shar
     return found
 
 
+def weights_of(modules: Mapping[str, nn.Module]) -> Tensors:
+    """The tensors of modules at sites, by the site and our name."""
+    return {f"{key}.{n}": t for key, module in modules.items() for n, t in module.state_dict(keep_vars=True).items()}
+
+
 def names_of_tensors(config: Bottleneck) -> dict[str, str]:
     """Their name of each weight of a module at a site, by our name: ``{"down": "adapter_down.0.weight", …}``."""
     first = f"adapter_down.{int(config.norm_before)}"

@@ -13,13 +13,15 @@ from torch import nn
 
 from graftwork.attach import Handle, ModelWithHeads
 from graftwork.checkpoint.adapterhub.bottlenecks import bottleneck_there
-from graftwork.checkpoint.adapterhub.files import ADAPTER
+from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION
+from graftwork.checkpoint.adapterhub.fusions import LAYER, fusion_there, fusion_weights
 from graftwork.checkpoint.adapterhub.places import path_there
 from graftwork.checkpoint.adapterhub.projections import projections_there
 from graftwork.checkpoint.adapterhub.reading import require_same_function
 from graftwork.checkpoint.adapterhub.weights import INVERTIBLE, RULE, SHARED, bottleneck_wanted
 from graftwork.checkpoint.folders import replace_folder
 from graftwork.checkpoint.tensors import Tensors
+from graftwork.compose import Fuse, FusionConfig
 from graftwork.errors import CheckpointError, ConfigError
 from graftwork.methods import IA3, Bottleneck, LoRA
 from graftwork.methods.invertible import InvertibleModule
@@ -30,23 +32,40 @@ _SIDES = ("t5", "mt5", "bart", "mbart", "plbart")  # whose invertible adapters b
 
 
 def save_adapterhub(handle: Handle, name: str, folder: Path) -> Path:
-    """Write an adapter as AdapterHub's library does; see `graftwork.Adapters.save`.
+    """Write an adapter or a fusion, with its head, as AdapterHub's library does; see `graftwork.Adapters.save`.
 
     Raises:
         CheckpointError: If that library has no such adapter, or the folder holds something else.
-        UnknownNameError: If there is no adapter of that name.
+        UnknownNameError: If there is no adapter or fusion of that name.
     """
-    config = handle.adapter_config(name)
-    where = f"{name!r} as an adapter of AdapterHub's library"
+    kind = handle.kind_of(name)
+    where = f"{name!r} as {'a fusion' if kind == 'fusion' else 'an adapter'} of AdapterHub's library"
+    values = {**_of_model(handle), "name": name, "version": VERSION}
     try:
         if "." in name:
             raise ConfigError("a name with a dot is none there")
-        options, tensors = _there(handle, name, config, where)
+        if kind == "fusion":
+            pool, config = handle.fusions[name], handle.config(name)
+            if not isinstance(pool, Fuse) or not isinstance(config, FusionConfig):
+                raise ConfigError(f"a {type(pool).__name__} has no counterpart there")
+            values |= {"adapter_names": list(pool.children), "config": fusion_there(config, pool, handle)}
+            names, tensors = FUSION, _fusion(handle, name)
+        else:
+            names = ADAPTER
+            values["config"], tensors = _there(handle, name, handle.adapter_config(name), where)
     except ConfigError as error:
         raise CheckpointError(f"{where} cannot be written: {error}; save it in graftwork's format") from error
-    values = {**_of_model(handle), "name": name, "config": options, "version": VERSION}
-    files = {ADAPTER.config: as_json(values), ADAPTER.older: encoded(tensors)}
-    return replace_folder(folder, files, marker=ADAPTER.config)
+    files = {names.config: as_json(values), names.older: encoded(tensors)}
+    return replace_folder(folder, files, marker=names.config)
+
+
+def _fusion(handle: Handle, name: str) -> Tensors:
+    model_type, prefix = str(_of_model(handle)["model_type"]), _prefix(handle)
+    found: Tensors = {}
+    for key, module in handle.modules_of(name).items():
+        start = f"{prefix}{path_there(key, handle.sites, model_type)}.{LAYER}.{name}."
+        found |= {f"{start}{one}": tensor for one, tensor in fusion_weights(module).items()}
+    return found
 
 
 def _there(handle: Handle, name: str, config: Any, where: str) -> tuple[dict[str, Any], Tensors]:
@@ -66,11 +85,10 @@ def _there(handle: Handle, name: str, config: Any, where: str) -> tuple[dict[str
     for key, module in modules.items():
         if not isinstance(module, InvertibleModule):
             starts[f"{key}."] = f"{path_there(key, handle.sites, model_type)}.{kind}.{name}."
-    prefix = getattr(_transformer(handle), "base_model_prefix", "")
     found = {}
     for key, tensor in tensors.items():
         start = next(start for start in starts if key.startswith(start))
-        found[f"{prefix}.{starts[start]}{key.removeprefix(start)}".removeprefix(".")] = tensor
+        found[f"{_prefix(handle)}{starts[start]}{key.removeprefix(start)}"] = tensor
     return options, found
 
 
@@ -93,6 +111,12 @@ def _bottleneck(config: Bottleneck, modules: Mapping[str, nn.Module], shared: nn
 
 def _transformer(handle: Handle) -> Any:
     return handle.model.base if isinstance(handle.model, ModelWithHeads) else handle.model
+
+
+def _prefix(handle: Handle) -> str:
+    """The path of the base in a model with a head, where their library looks in both."""
+    prefix = getattr(_transformer(handle), "base_model_prefix", "")
+    return f"{prefix}." if prefix else ""
 
 
 def _of_model(handle: Handle) -> dict[str, Any]:
