@@ -53,3 +53,47 @@ def write(
     else:
         save_file(tensors, folder / "adapter.safetensors")
     return folder
+
+
+def write_fusion(folder: Path, adapters: gw.Adapters, name: str, pool: list[str], **config: Any) -> Path:
+    """A folder with a fusion of ours on a BERT, the options of `DynamicAdapterFusionConfig` but for those that are given."""
+    tensors = {}
+    for key, module in adapters.modules_of(name).items():
+        stack, layer, kind = key.rsplit(".", 2)
+        start = f"bert.{stack}.{layer}.{BERT[kind]}.adapter_fusion_layer.{name}."
+        tensors |= {f"{start}query.weight": module.query_weight, f"{start}query.bias": module.query_bias}
+        tensors |= {f"{start}key.weight": module.key_weight, f"{start}key.bias": module.key_bias}
+        tensors |= {f"{start}value.weight": module.value_delta + torch.eye(module.width)}
+    folder.mkdir(exist_ok=True)
+    options = {
+        "key": True,
+        "query": True,
+        "value": True,
+        "query_before_ln": False,
+        "regularization": True,
+        "temperature": False,
+    }
+    options |= {
+        "residual_before": False,
+        "value_before_softmax": True,
+        "value_initialized": True,
+        "dropout_prob": None,
+        **config,
+    }
+    values = {"config": options, "name": name, "adapter_names": pool, "version": "adapters.1.3.0"}
+    (folder / "adapter_fusion_config.json").write_text(json.dumps(values))
+    save_file({k: t.detach().clone() for k, t in tensors.items()}, folder / "model_adapter_fusion.safetensors")
+    return folder
+
+
+def block(kind: str, *children: Any, **options: Any) -> dict[str, Any]:
+    """A block in their ``adapter_setup.json``."""
+    inside = [{"type": "single", "children": [c]} if isinstance(c, str) else c for c in children]
+    return {"type": kind, "children": inside, **({"kwargs": options} if options else {})}
+
+
+def write_setup(folder: Path, setup: Any) -> Path:
+    """The file of a setup, in a folder whose parts are written already."""
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_setup.json").write_text(json.dumps({"adapter_setup": setup, "head_setup": None}))
+    return folder
