@@ -97,3 +97,12 @@ def write_setup(folder: Path, setup: Any) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "adapter_setup.json").write_text(json.dumps({"adapter_setup": setup, "head_setup": None}))
     return folder
+
+
+def write_head(folder: Path, config: dict[str, Any] | None, tensors: dict[str, Tensor], **more: Any) -> Path:
+    """The files of a head called ``a`` in a folder, beside an adapter or alone."""
+    folder.mkdir(exist_ok=True)
+    values = {"config": config, "name": "a", "model_class": "BertAdapterModel", "version": "adapters.1.3.0", **more}
+    (folder / "head_config.json").write_text(json.dumps(values))
+    save_file({key: tensor.detach().clone() for key, tensor in tensors.items()}, folder / "model_head.safetensors")
+    return folder

@@ -157,3 +157,64 @@ def _without_ties(handle: Handle, wanted: Tensors, given: Tensors) -> Tensors:
         if same is not None and torch.equal(kept[name], same.to(kept[name].dtype)):
             del kept[name]
     return kept
+
+
+def head_there(handle: Handle, name: str) -> tuple[dict[str, Any], Tensors] | None:
+    """What their files say of the head of an adapter or a fusion, and its tensors; ``None`` where theirs has no such head."""
+    modules, labels, config = handle.head_of(name), handle.labels(name), handle.head_config(name)
+    if not modules or labels is None:
+        return None
+    numbers = {label: n for n, label in enumerate(labels.names)} or None
+    if config is None:
+        tensors = {f"{path}.{key}": t for path, module in modules.items() for key, t in module.state_dict().items()}
+        values: dict[str, Any] = {"name": None, "config": None, "num_labels": len(labels.names), "label2id": numbers}
+        return {**values, "model_class": type(handle.model).__name__}, tensors
+    base: Any = handle.model.base  # a head with a configuration is on a ModelWithHeads
+    try:
+        options = _options_there(config, images=getattr(base, "main_input_name", "") == "pixel_values")
+        kind = type(base).__name__
+        if not kind.endswith("Model") or (options["head_type"] in _ONE_A_ROW and len(handle.sites.numbers) > 1):
+            raise ConfigError(
+                f"such a head on a {kind} is not in AdapterHub's library, or reads another position there"
+            )
+    except ConfigError as error:
+        logger.warning("the head of %r is left aside: %s", name, error)
+        return None
+    (module,) = modules.values()
+    tensors = {f"heads.{name}.{key.removeprefix('layers.')}": t for key, t in module.state_dict().items()}
+    values = {"name": name, "config": {**options, "label2id": numbers}}
+    return {**values, "model_class": f"{kind.removesuffix('Model')}AdapterModel"}, tensors
+
+
+def _options_there(config: HeadConfig, *, images: bool) -> dict[str, Any]:
+    """Their options of the same head.
+
+    Raises:
+        ConfigError: If theirs has no such head.
+    """
+    common: dict[str, Any] = {"dropout_prob": config.dropout}
+    if isinstance(config, (Classification, Regression, MultipleChoice, TokenClassification, QuestionAnswering)):
+        common |= {"layers": config.hidden_layers + 1, "activation_function": config.activation}
+    if getattr(config, "pooling", None) is not None or getattr(config, "class_weights", None) is not None:
+        raise ConfigError("pooling and class_weights are no options there")
+    one = {**common, "use_pooler": False}
+    if isinstance(config, Classification):
+        kind = "multilabel_classification" if config.multi_label else "classification"
+        more = (
+            {"head_type": "image_classification", "multilabel": config.multi_label} if images else {"head_type": kind}
+        )
+        return {**one, **more, "num_labels": len(config.names), "bias": True}
+    if isinstance(config, Regression) and config.outputs == 1:
+        return {
+            **one,
+            "head_type": "image_classification" if images else "classification",
+            "num_labels": 1,
+            "bias": True,
+        }
+    if isinstance(config, MultipleChoice):
+        return {**one, "head_type": "multiple_choice", "num_choices": config.choices}
+    if isinstance(config, TokenClassification):
+        return {**common, "head_type": "tagging", "num_labels": len(config.names)}
+    if isinstance(config, QuestionAnswering):
+        return {**common, "head_type": "question_answering", "num_labels": 2}
+    raise ConfigError(f"a {type(config).__name__} head is none of theirs")

@@ -13,8 +13,9 @@ from torch import nn
 
 from graftwork.attach import Handle, ModelWithHeads
 from graftwork.checkpoint.adapterhub.bottlenecks import bottleneck_there
-from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION
+from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD
 from graftwork.checkpoint.adapterhub.fusions import LAYER, fusion_there, fusion_weights
+from graftwork.checkpoint.adapterhub.heads import head_there
 from graftwork.checkpoint.adapterhub.places import path_there
 from graftwork.checkpoint.adapterhub.projections import projections_there
 from graftwork.checkpoint.adapterhub.reading import require_same_function
@@ -56,6 +57,12 @@ def save_adapterhub(handle: Handle, name: str, folder: Path) -> Path:
     except ConfigError as error:
         raise CheckpointError(f"{where} cannot be written: {error}; save it in graftwork's format") from error
     files = {names.config: as_json(values), names.older: encoded(tensors)}
+    head = head_there(handle, name)
+    if head is not None:
+        files |= {
+            HEAD.config: as_json({**_of_model(handle), "version": VERSION, **head[0]}),
+            HEAD.older: encoded(head[1]),
+        }
     return replace_folder(folder, files, marker=names.config)
 
 
