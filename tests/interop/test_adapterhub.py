@@ -38,6 +38,8 @@ METHODS: dict[str, Any] = {
         **SMALL, phm_layer=True, shared_phm_rule=False, factorized_phm_rule=True, phm_rank=2
     ),
     "invertible": ah.SeqBnInvConfig(**SMALL, inv_adapter_reduction_factor=4),
+    "prefix": ah.PrefixTuningConfig(prefix_length=3, bottleneck_size=5),
+    "prefix, flat": ah.PrefixTuningConfig(prefix_length=3, flat=True),
     "lora": ah.LoRAConfig(r=3, alpha=5),
     "lora, all": ah.LoRAConfig(
         r=3, attn_matrices=["q", "k", "v"], intermediate_lora=True, output_lora=True, leave_out=[0]
@@ -87,6 +89,13 @@ def run(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         return main_output(model(**clone_inputs(inputs)))
 
 
+def eager(model: Any) -> Any:
+    """The same model with the plain attention."""
+    made = type(model)._from_config(copy.deepcopy(model.config), attn_implementation="eager")
+    made.load_state_dict(model.state_dict())
+    return made.eval()
+
+
 def differs(one: torch.Tensor, other: torch.Tensor) -> None:
     assert not torch.allclose(one, other, atol=1e-2)
 
@@ -97,15 +106,24 @@ def test_read_as_they_write_it_and_written_as_they_read_it(name: str, method: st
     if method == "invertible" and name == "vit":
         pytest.skip("they have no invertible adapters for images")
     zoo = build(name)
+    # With sdpa, their masks of keys with a prefix are wrong in these two.
+    make = eager if "prefix" in method and name in ("bart", "distilbert") else copy.deepcopy
     plain = run(zoo.model, zoo.inputs)
-    model = copy.deepcopy(zoo.model)
+    model = make(zoo.model)
     theirs(model, METHODS[method])
     expected = run(model, zoo.inputs)
-    differs(expected, plain)
-    model.save_adapter(tmp_path / "theirs", "a", use_safetensors=method not in ("norms",))
+    if name != "gpt2" or "prefix" not in method:
+        differs(expected, plain)
+    model.save_adapter(tmp_path / "theirs", "a", use_safetensors=method != "norms" and "prefix" not in method)
     adapters = gw.attach(zoo.model)
     if method == "invertible" and name in ("t5", "bart"):
         with pytest.raises(gw.CheckpointError, match="encoder's embeddings alone"):
+            adapters.load(tmp_path / "theirs")
+        return
+    if "prefix" in method and name == "deberta_v2":
+        return  # peft's prefix does not go in front of this attention
+    if "prefix" in method and name in ("gpt2", "t5"):
+        with pytest.raises(gw.CheckpointError, match=r"positions of the text|distances between"):
             adapters.load(tmp_path / "theirs")
         return
     assert adapters.load(tmp_path / "theirs") == "a"
@@ -116,11 +134,12 @@ def test_read_as_they_write_it_and_written_as_they_read_it(name: str, method: st
             adapters.save("a", tmp_path / "ours", format="adapterhub")
         return
     adapters.save("a", tmp_path / "ours", format="adapterhub")
-    again = build(name).model
+    again = make(build(name).model)
     ah.init(again)
     found: dict[str, Any] = {}
     again.load_adapter(str(tmp_path / "ours"), loading_info=found, set_active=True)
-    assert not found["missing_keys"] and not found["unexpected_keys"]
+    missing = [key for key in found["missing_keys"] if ".pool." not in key]  # the same tensors again, in every layer
+    assert not missing and not found["unexpected_keys"]
     close(run(again.eval(), zoo.inputs), expected, 1e-5)
 
 

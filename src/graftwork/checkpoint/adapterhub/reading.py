@@ -15,6 +15,7 @@ from graftwork.checkpoint.adapterhub.bottlenecks import bottleneck_here
 from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD, INTERFACE, SETUP, Part, read_part
 from graftwork.checkpoint.adapterhub.fusions import fusion_here, fusion_tensors, pool_of
 from graftwork.checkpoint.adapterhub.heads import read_head
+from graftwork.checkpoint.adapterhub.prefixes import PREFIXES, add_prefix
 from graftwork.checkpoint.adapterhub.projections import projections_here
 from graftwork.checkpoint.adapterhub.setups import composition_here, require_same_composition, subfolder
 from graftwork.checkpoint.adapterhub.weights import RULE, bottleneck_tensors, bottleneck_wanted, by_module, weights_of
@@ -27,6 +28,13 @@ from graftwork.methods import IA3, Bottleneck, LoRA
 from graftwork.methods.invertible import InvertibleModule
 from graftwork.weights.names import check_new
 
+# The methods that are not read, and why.
+_OTHERS = {
+    "prompt_tuning": "its tokens come after the norm of the embeddings and have no positions, and peft's come before",
+    "reft": "the files of DiReFT and NoReFT do not say which of the two it is, and those of LoReFT are not read",
+    "mtl_lora": "a LoRA with several B for several tasks has no counterpart here",
+    "union": "several methods as one adapter are read from no file of theirs; save its parts as adapters of their own",
+}
 logger = logging.getLogger(__name__)
 
 
@@ -54,6 +62,9 @@ def _load_adapter(handle: Handle, folder: Path, name: str | None, wish: bool | N
     name = part.name if name is None else name
     check_new(name, handle, "the adapter")
     where = f"{part.where} (AdapterHub's {part.name!r})"
+    if part.config.get("architecture") == "prefix_tuning":
+        add_prefix(handle, name, part, by_module(part)[PREFIXES], where, read_head(handle, folder, wish))
+        return name
     with making(where, part.tensors):
         _refuse_wrong_norms(folder, part.config)
         config, given = _here(part, handle)
@@ -144,9 +155,7 @@ def _here(part: Part, handle: Handle) -> tuple[Bottleneck | LoRA | IA3, Tensors]
     """Our configuration of the same function, and the tensors of the file by the names of ours."""
     method = part.config.get("architecture")
     if method not in (None, "lora"):
-        raise ConfigError(
-            f"its method is {method!r}; bottlenecks, LoRA, DoRA and (IA)³ are read from AdapterHub's files"
-        )
+        raise ConfigError(f"its method is {method!r}: {_OTHERS.get(str(method), 'it is none that is known')}")
     modules = by_module(part)
     if method == "lora":
         return projections_here(part, modules["loras"], handle)

@@ -9,6 +9,7 @@ from torch import nn
 
 from graftwork.checkpoint.adapterhub.files import Part
 from graftwork.checkpoint.adapterhub.places import site_of
+from graftwork.checkpoint.adapterhub.prefixes import PREFIXES
 from graftwork.checkpoint.tensors import Tensors
 from graftwork.errors import CheckpointError
 from graftwork.methods import PHM, Bottleneck, Compacter
@@ -18,7 +19,7 @@ from graftwork.sites import SiteMap
 
 SHARED, INVERTIBLE = "shared_parameters", "invertible_adapters"
 RULE = f"{SHARED}.phm_rule"
-_KINDS = ("adapters", "loras", SHARED, INVERTIBLE)
+_KINDS = ("adapters", "loras", PREFIXES, SHARED, INVERTIBLE)
 _OLDER = {
     "attention_text_task_adapters": "adapters",
     "attention_text_lang_adapters": "adapters",
@@ -45,9 +46,7 @@ def by_module(part: Part) -> ByModule:
                 found[kind].setdefault(path[1:], {})[local] = tensor
                 break
         else:
-            raise CheckpointError(
-                f"{part.where}: the tensor {key!r} is no weight of a bottleneck or a LoRA called {part.name!r}"
-            )
+            raise CheckpointError(f"{part.where}: the tensor {key!r} is no weight of an adapter called {part.name!r}")
     return found
 
 

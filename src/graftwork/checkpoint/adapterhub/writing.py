@@ -17,6 +17,7 @@ from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD
 from graftwork.checkpoint.adapterhub.fusions import LAYER, fusion_there, fusion_weights
 from graftwork.checkpoint.adapterhub.heads import head_there
 from graftwork.checkpoint.adapterhub.places import path_there
+from graftwork.checkpoint.adapterhub.prefixes import prefix_there
 from graftwork.checkpoint.adapterhub.projections import projections_there
 from graftwork.checkpoint.adapterhub.reading import require_same_function
 from graftwork.checkpoint.adapterhub.weights import INVERTIBLE, RULE, SHARED, bottleneck_wanted
@@ -24,7 +25,7 @@ from graftwork.checkpoint.folders import replace_folder
 from graftwork.checkpoint.tensors import Tensors
 from graftwork.compose import Fuse, FusionConfig
 from graftwork.errors import CheckpointError, ConfigError
-from graftwork.methods import IA3, Bottleneck, LoRA
+from graftwork.methods import IA3, Bottleneck, LoRA, Peft
 from graftwork.methods.invertible import InvertibleModule
 from graftwork.weights.samples import whole
 
@@ -78,6 +79,9 @@ def _fusion(handle: Handle, name: str) -> Tensors:
 def _there(handle: Handle, name: str, config: Any, where: str) -> tuple[dict[str, Any], Tensors]:
     modules, model_type = handle.modules_of(name), str(_of_model(handle)["model_type"])
     require_same_function(where, handle, modules)
+    if isinstance(config, Peft):
+        options, tensors = prefix_there(config, name, handle)
+        return options, {f"{_prefix(handle)}{key}": tensor for key, tensor in tensors.items()}
     if isinstance(config, (LoRA, IA3)):
         options, tensors = projections_there(config, modules, handle)
         kind = "loras"
