@@ -19,8 +19,6 @@ from graftwork.compose import Composition
 from graftwork.errors import ConfigError
 from graftwork.sites import Site, SiteMap
 
-_OTHERS: dict[str, Callable[[Handle, str, Path], Path]] = {"peft": save_peft, "adapterhub": save_adapterhub}
-
 
 class Adapters(Handle):
     """All adapters of one model: added, activated, trained, composed, saved and loaded here.
@@ -119,9 +117,9 @@ class Adapters(Handle):
                 composition with everything in it).
             folder: The folder; created, or replaced where it holds the same adapter, fusion or composition already.
             members: Write a fusion together with its pool, as a composition.
-            format: ``"graftwork"``, or for one adapter ``"peft"`` where peft has it too (LoRA, and what peft's modules
-                compute; peft, and every server of LoRAs, reads that), or ``"adapterhub"`` where AdapterHub's library has it
-                (bottlenecks, LoRA, (IA)³; version 1.3.0 reads that).
+            format: ``"graftwork"``, or ``"peft"`` for an adapter that peft has too (LoRA, and what peft's modules compute):
+                peft, and every server of LoRAs, reads that. ``"adapterhub"`` writes what the library of AdapterHub has too, for
+                its version 1.3.0: bottlenecks, LoRA, DoRA, (IA)³, prefixes, fusions; with a block all parts of a composition.
 
         Returns:
             The folder.
@@ -134,11 +132,14 @@ class Adapters(Handle):
             >>> adapters.save("a", folder / "a")  # doctest: +ELLIPSIS
             PosixPath(...)
         """
-        if format in _OTHERS and isinstance(what, str):
-            return _OTHERS[format](self, what, Path(folder))
+        if format == "peft" and isinstance(what, str):
+            return save_peft(self, what, Path(folder))
+        if format == "adapterhub" and what is not None:
+            return save_adapterhub(self, what, Path(folder))
         if format != "graftwork":
-            others = " or ".join(map(repr, _OTHERS))
-            raise ConfigError(f"save({what!r}): format is {format!r}; give 'graftwork', or {others} for one adapter")
+            raise ConfigError(
+                f"save({what!r}): format is {format!r}; give 'graftwork', 'adapterhub', or 'peft' for one adapter"
+            )
         return save(self, what, Path(folder), members=members)
 
     @one_at_a_time
@@ -157,8 +158,9 @@ class Adapters(Handle):
 
         Args:
             folder: The folder. Of a folder of peft (``adapter_config.json``) a LoRA becomes a `graftwork.LoRA` where that is
-                the same function; else peft's own modules compute it. The base is not checked by its weights then:
-                peft's files do not say what base they were trained on.
+                the same function; else peft's own modules compute it. What AdapterHub's library wrote becomes the method of
+                the same function, and is refused where there is none. The base is not checked by its weights then:
+                these files do not say what base they were trained on.
             name: Another name for an adapter or a fusion. What comes from peft is called as its folder by default.
             head: ``True`` loads the head in the file and fails where it does not fit, ``False`` leaves it out. By default
                 it is loaded into a model of the class that it was trained in, with any number of labels, and left out on

@@ -284,8 +284,15 @@ def test_setups(case: str, tmp_path: Path) -> None:
         assert not adapters.names
         return
     model.set_active_adapters(setup)
-    with adapters.using(adapters.load(tmp_path / "s")):
-        close(run(zoo.model, inputs), run(model, inputs), 1e-5)
+    expected, composition = run(model, inputs), adapters.load(tmp_path / "s")
+    with adapters.using(composition):
+        close(run(zoo.model, inputs), expected, 1e-5)
+    for _ in range(2):
+        adapters.save(composition, tmp_path / "ours", format="adapterhub")
+    again = build("bert").model
+    ah.init(again)
+    again.load_adapter_setup(str(tmp_path / "ours"), set_active=True)
+    close(run(again.eval(), inputs), expected, 1e-5)
 
 
 HEADS: dict[str, tuple[str, dict[str, Any]]] = {

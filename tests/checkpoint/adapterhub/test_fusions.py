@@ -125,6 +125,20 @@ def test_a_setup_is_its_composition_and_is_not_made_active(tmp_path: Path) -> No
     assert loaded.active is None and loaded.names == ("a", "b")
     with pytest.raises(gw.ConfigError, match="leave out name"):
         loaded.load(path, "x")
+    for _ in range(2):  # over itself too
+        loaded.save(gw.Stack("a", gw.Fuse("b", "a", name="b,a")), tmp_path / "g", format="adapterhub")
+    _, again = fresh()
+    assert again.load(tmp_path / "g") == gw.Stack("a", gw.Fuse("b", "a", name="b,a"))
+
+
+def test_compositions_that_they_cannot_say_are_not_written(tmp_path: Path) -> None:
+    _, adapters = trained()
+    adapters.add_fusion(gw.Fuse("a", "b", name="both"))
+    wrong = [gw.Average("a", "b"), gw.Fuse("a", "b", name="both"), gw.Stack("a", None), gw.Drop("a", layers=1)]
+    for composition in wrong:
+        with pytest.raises(gw.CheckpointError, match="cannot be written for AdapterHub's library"):
+            adapters.save(composition, tmp_path / "f", format="adapterhub")
+    assert not (tmp_path / "f").exists()
 
 
 SETUPS: dict[str, Any] = {

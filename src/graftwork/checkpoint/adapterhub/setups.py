@@ -12,6 +12,13 @@ from graftwork.errors import ConfigError
 from graftwork.methods import Bottleneck, InvertiblePfeiffer
 
 _DEEPEST = 8
+_KINDS: dict[type, str] = {
+    Stack: "Stack",
+    Fuse: "Fuse",
+    Replicate: "Parallel",
+    Split: "Split",
+    BatchSplit: "BatchSplit",
+}
 
 
 def composition_here(data: Any, depth: int = 0) -> Composition:
@@ -52,6 +59,31 @@ def composition_here(data: Any, depth: int = 0) -> Composition:
     if kind == "BatchSplit":
         return BatchSplit(*inside, batch_sizes=options.get("batch_sizes", ()))
     raise ConfigError(f"a block of the type {kind!r} has no counterpart here")
+
+
+def composition_there(composition: Composition) -> dict[str, Any]:
+    """The block of theirs, as JSON values, that is computed alike.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    data = _block(composition)
+    if composition_here(data) != composition:
+        raise ConfigError(
+            "an option of it (the name of a fusion, other than its adapters' with commas) is in none of their files"
+        )
+    return data
+
+
+def _block(composition: Composition) -> dict[str, Any]:
+    if isinstance(composition, str):
+        return {"type": "single", "children": [composition]}
+    kind = _KINDS.get(type(composition))
+    if kind is None or not isinstance(composition, Block):
+        raise ConfigError(f"{composition!r} has no counterpart there")
+    options = {name: composition.options[name] for name in ("splits", "batch_sizes") if name in composition.options}
+    data = {"type": kind, "children": [_block(child) for child in composition.children]}
+    return {**data, "kwargs": options} if options else data
 
 
 def require_same_composition(composition: Composition, handle: Handle) -> None:

@@ -13,17 +13,18 @@ from torch import nn
 
 from graftwork.attach import Handle, ModelWithHeads
 from graftwork.checkpoint.adapterhub.bottlenecks import bottleneck_there
-from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD
+from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD, SETUP
 from graftwork.checkpoint.adapterhub.fusions import LAYER, fusion_there, fusion_weights
 from graftwork.checkpoint.adapterhub.heads import head_there
 from graftwork.checkpoint.adapterhub.places import path_there
 from graftwork.checkpoint.adapterhub.prefixes import prefix_there
 from graftwork.checkpoint.adapterhub.projections import projections_there
 from graftwork.checkpoint.adapterhub.reading import require_same_function
+from graftwork.checkpoint.adapterhub.setups import composition_there, require_same_composition, subfolder
 from graftwork.checkpoint.adapterhub.weights import INVERTIBLE, RULE, SHARED, bottleneck_wanted
 from graftwork.checkpoint.folders import replace_folder
 from graftwork.checkpoint.tensors import Tensors
-from graftwork.compose import Fuse, FusionConfig
+from graftwork.compose import Composition, Fuse, FusionConfig, fusions_in, names_in
 from graftwork.errors import CheckpointError, ConfigError
 from graftwork.methods import IA3, Bottleneck, LoRA, Peft
 from graftwork.methods.invertible import InvertibleModule
@@ -33,13 +34,31 @@ VERSION = "adapters.1.3.0"
 _SIDES = ("t5", "mt5", "bart", "mbart", "plbart")  # whose invertible adapters belong to the encoder
 
 
-def save_adapterhub(handle: Handle, name: str, folder: Path) -> Path:
-    """Write an adapter or a fusion, with its head, as AdapterHub's library does; see `graftwork.Adapters.save`.
+def save_adapterhub(handle: Handle, what: Composition, folder: Path) -> Path:
+    """Write an adapter, a fusion, or a composition with all its parts, as AdapterHub's library does; see `graftwork.Adapters.save`.
 
     Raises:
-        CheckpointError: If that library has no such adapter, or the folder holds something else.
-        UnknownNameError: If there is no adapter or fusion of that name.
+        CheckpointError: If that library has no such adapter or composition, or the folder holds something else.
+        UnknownNameError: If there is no adapter or fusion of a name.
     """
+    if isinstance(what, str):
+        marker, files = _part(handle, what)
+        return replace_folder(folder, files, marker=marker)
+    try:
+        data = composition_there(what)
+        require_same_composition(what, handle)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{what!r} cannot be written for AdapterHub's library: {error}; leave out format"
+        ) from error
+    files = {SETUP: as_json({"adapter_setup": data, "head_setup": None, "version": VERSION})}
+    for name in dict.fromkeys((*names_in(what), *(fusion.name for fusion in fusions_in(what)))):
+        files |= {f"{subfolder(Path(), name)}/{path}": content for path, content in _part(handle, name)[1].items()}
+    return replace_folder(folder, files, marker=SETUP)
+
+
+def _part(handle: Handle, name: str) -> tuple[str, dict[str, bytes]]:
+    """The file by which the folder of an adapter or a fusion is known, and all its files, with its head's."""
     kind = handle.kind_of(name)
     where = f"{name!r} as {'a fusion' if kind == 'fusion' else 'an adapter'} of AdapterHub's library"
     values = {**_of_model(handle), "name": name, "version": VERSION}
@@ -64,7 +83,7 @@ def save_adapterhub(handle: Handle, name: str, folder: Path) -> Path:
             HEAD.config: as_json({**_of_model(handle), "version": VERSION, **head[0]}),
             HEAD.older: encoded(head[1]),
         }
-    return replace_folder(folder, files, marker=names.config)
+    return names.config, files
 
 
 def _fusion(handle: Handle, name: str) -> Tensors:
