@@ -58,7 +58,7 @@ endef
 	$(call make_env,.venv-quantised,constraints.txt,dev,torchao bitsandbytes)
 
 .venv-peer/.stamp: pyproject.toml constraints-oldest.txt
-	$(call make_env,.venv-peer,constraints-oldest.txt,demo,adapters)
+	$(call make_env,.venv-peer,constraints-oldest.txt,dev$(comma)demo,adapters)
 
 comma := ,
 
@@ -99,6 +99,10 @@ test-oldest: .venv-oldest/.stamp  ## the tests on the oldest transformers that i
 .PHONY: test-quantised
 test-quantised: .venv-quantised/.stamp  ## the tests of quantised bases with torchao and bitsandbytes, in .venv-quantised
 	$(test_env) $(quantised)/python -m pytest -n $(JOBS) tests/weights tests/sites/test_unknown_operations.py $(ARGS)
+
+.PHONY: test-interop
+test-interop: .venv-peer/.stamp  ## AdapterHub's library and this one read what the other wrote, in .venv-peer
+	$(test_env) $(peer)/python -m pytest -n $(JOBS) tests/interop $(ARGS)
 
 .PHONY: fuzz
 fuzz: .venv/.stamp  ## 20,000 files changed at random, read by every reader; about 20 minutes

@@ -13,6 +13,7 @@ from graftwork.attach.changes import one_at_a_time
 from graftwork.attach.lorahub import LoraHub, lorahub
 from graftwork.attach.pruning import Pruned, prune
 from graftwork.checkpoint import LoadOptions, load, load_base, save, save_base, unload_base
+from graftwork.checkpoint.adapterhub import is_adapterhub_folder, load_adapterhub, save_adapterhub
 from graftwork.checkpoint.peft_files import is_peft_folder, load_peft, save_peft
 from graftwork.compose import Composition
 from graftwork.errors import ConfigError
@@ -117,7 +118,8 @@ class Adapters(Handle):
             folder: The folder; created, or replaced where it holds the same adapter, fusion or composition already.
             members: Write a fusion together with its pool, as a composition.
             format: ``"graftwork"``, or ``"peft"`` for an adapter that peft has too (LoRA, and what peft's modules compute):
-                peft, and every server of LoRAs, reads that.
+                peft, and every server of LoRAs, reads that. ``"adapterhub"`` writes what the library of AdapterHub has too, for
+                its version 1.3.0: bottlenecks, LoRA, DoRA, (IA)³, prefixes, fusions; with a block all parts of a composition.
 
         Returns:
             The folder.
@@ -132,8 +134,12 @@ class Adapters(Handle):
         """
         if format == "peft" and isinstance(what, str):
             return save_peft(self, what, Path(folder))
+        if format == "adapterhub" and what is not None:
+            return save_adapterhub(self, what, Path(folder))
         if format != "graftwork":
-            raise ConfigError(f"save({what!r}): format is {format!r}; give 'graftwork', or 'peft' for one adapter")
+            raise ConfigError(
+                f"save({what!r}): format is {format!r}; give 'graftwork', 'adapterhub', or 'peft' for one adapter"
+            )
         return save(self, what, Path(folder), members=members)
 
     @one_at_a_time
@@ -146,14 +152,15 @@ class Adapters(Handle):
         other_base: bool = False,
         other_members: bool = False,
     ) -> Composition:
-        """Add what `save` or peft wrote, under its own name or another; all of it, or nothing.
+        """Add what `save`, peft or AdapterHub's library wrote, under its own name or another; all of it, or nothing.
 
         Adapters and fusions of a composition that are on the model already, the same to the bit, stay as they are.
 
         Args:
             folder: The folder. Of a folder of peft (``adapter_config.json``) a LoRA becomes a `graftwork.LoRA` where that is
-                the same function; else peft's own modules compute it. The base is not checked by its weights then:
-                peft's files do not say what base they were trained on.
+                the same function; else peft's own modules compute it. What AdapterHub's library wrote becomes the method of
+                the same function, and is refused where there is none. The base is not checked by its weights then:
+                these files do not say what base they were trained on.
             name: Another name for an adapter or a fusion. What comes from peft is called as its folder by default.
             head: ``True`` loads the head in the file and fails where it does not fit, ``False`` leaves it out. By default
                 it is loaded into a model of the class that it was trained in, with any number of labels, and left out on
@@ -179,6 +186,8 @@ class Adapters(Handle):
             >>> adapters.load(folder / "a", "again")
             'again'
         """
+        if is_adapterhub_folder(Path(folder)):
+            return load_adapterhub(self, Path(folder), name, head=head)
         if is_peft_folder(Path(folder)):
             return load_peft(self, Path(folder), name, head=head)
         return load(self, Path(folder), name, LoadOptions(head, other_base, other_members))

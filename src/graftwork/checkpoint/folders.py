@@ -233,7 +233,8 @@ def _require_ours(folder: Path, files: Collection[str], marker: str) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; give another folder")
     inside = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
-    ours = _OURS.fullmatch if marker == MANIFEST else files.__contains__
+    known = {*files, *(parent.as_posix() for path in files for parent in Path(path).parents)}
+    ours = _OURS.fullmatch if marker == MANIFEST else known.__contains__
     foreign = [path for path in inside if not ours(path)]
     if foreign or (inside and marker not in inside):
         what = ", ".join((foreign or inside)[:6])

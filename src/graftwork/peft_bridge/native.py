@@ -60,7 +60,7 @@ def _lora(config: Any, model: nn.Module, chosen: Mapping[str, str], known: Itera
     rank = {key: int(_by_pattern(config.rank_pattern, path, config.r)) for path, key in chosen.items()}
     alpha = {key: _by_pattern(config.alpha_pattern, path, config.lora_alpha) for path, key in chosen.items()}
     return (DoRA if config.use_dora else LoRA)(
-        targets=_names(chosen, chosen.values(), known),
+        targets=names_of(chosen, chosen.values(), known),
         rank=config.r,
         alpha=config.lora_alpha,
         rank_pattern={key: r for key, r in rank.items() if r != config.r},
@@ -83,10 +83,10 @@ def _ia3(config: Any, model: nn.Module, chosen: Mapping[str, str], known: Iterab
         for path, key in chosen.items()
         if (re.fullmatch(named, path) if isinstance(named, str) else path.endswith(tuple(named)))
     }
-    return IA3(targets=_names(chosen, chosen.values(), known), feedforward=_names(scaled, scaled.values(), known))
+    return IA3(targets=names_of(chosen, chosen.values(), known), feedforward=names_of(scaled, scaled.values(), known))
 
 
-def _names(paths: Iterable[str], keys: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+def names_of(paths: Iterable[str], keys: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
     """Names that select exactly these projections: the last parts of their paths where these do, else the paths."""
     names = tuple(dict.fromkeys(path.rpartition(".")[2] for path in paths))
     return names if {key for key in known if ends_in_any(key, names)} == set(keys) else tuple(keys)
