@@ -87,7 +87,7 @@ def readers() -> list[Reader]:
     """All of them."""
     load = Loading()
     found = [Reader(name, _saved(what), load, exact=True) for name, what in WHAT.items()]
-    found.append(Reader("folder of peft", _folder_of_peft, load))
+    found += [Reader(f"folder of {library}", _of_another(form, make), load) for library, form, make in OTHERS]
     found.append(Reader("base", _trained_base, Loading(base=True), exact=True))
     found.append(Reader("recipe", _recipe, lambda folder: Recipe.read(folder / "recipe.toml").model_dump_json()))
     found.append(Reader("run", _run(RECIPE, lambda unit: unit_result(unit, 0.7), lambda: results_of(UNITS)), _show))
@@ -119,14 +119,34 @@ def _lora(adapters: gw.Adapters) -> Any:
     return "n"
 
 
-def _folder_of_peft(folder: Path) -> None:
-    adapters = gw.attach(build("bert_classifier").model)
+def _of_another(format: str, make: Callable[[gw.Adapters], Any]) -> Callable[[Path], Any]:
+    """Writes what another library reads."""
+
+    def write(folder: Path) -> None:
+        adapters = gw.attach(build("bert_classifier").model)
+        what = make(adapters)
+        moved(adapters, *adapters.names, *adapters.fusions)
+        adapters.save(what, folder, format=format)
+
+    return write
+
+
+def _compacter_of_adapterhub(adapters: gw.Adapters) -> Any:
+    adapters.add("c", gw.Compacter(n=4, norms="base"))
+    return "c"
+
+
+def _fusion_of_adapterhub(adapters: gw.Adapters) -> Any:
+    for name in "ab":
+        adapters.add(name, gw.Pfeiffer(reduction_factor=8))
+    block = gw.Fuse("a", "b", name="a,b")
+    adapters.add_fusion(block)
+    return block
+
+
+def _plain_lora(adapters: gw.Adapters) -> Any:
     adapters.add("n", gw.LoRA(rank=2, targets=["query", "value"]))
-    with torch.no_grad():
-        for module in adapters.modules_of("n").values():
-            for p in module.parameters():
-                p.normal_(std=0.2)
-    adapters.save("n", folder, format="peft")
+    return "n"
 
 
 def _adapter(adapters: gw.Adapters) -> Any:
@@ -160,6 +180,15 @@ WHAT: dict[str, Callable[[gw.Adapters], Any]] = {
     "peft": _peft,
     "composition": _whole,
 }
+
+# The library's name, its format, and what is written in it.
+OTHERS: tuple[tuple[str, str, Callable[[gw.Adapters], Any]], ...] = (
+    ("peft", "peft", _plain_lora),
+    ("AdapterHub, a bottleneck", "adapterhub", _adapter),
+    ("AdapterHub, Kronecker products", "adapterhub", _compacter_of_adapterhub),
+    ("AdapterHub, a LoRA", "adapterhub", _plain_lora),
+    ("AdapterHub, a fusion", "adapterhub", _fusion_of_adapterhub),
+)
 
 
 def _saved(what: Callable[[gw.Adapters], Any]) -> Callable[[Path], None]:
@@ -246,12 +275,17 @@ ANSWERS = [
     {"question": f"who is {n}?", "context": f"it is {n} here", "answers": {"text": [str(n)], "answer_start": [6]}}
     for n in range(6)
 ]
+DIALOGUES = [
+    {"messages": [{"role": "user", "content": f"how much is {n}?"}, {"role": "assistant", "content": str(n)}]}
+    for n in range(6)
+]
 WORDS = [{"tokens": ["New", "York", f"has {n}"], "tags": ["B-LOC", "I-LOC", "O"]} for n in range(8)]
 
 
 def _read_task(kind: str) -> Callable[[Path], Any]:
     def read(folder: Path) -> Any:
-        task = Task.read("t", TaskSpec(kind=kind, data=str(folder)))  # type: ignore[call-arg]
+        columns = {"messages": "messages"} if kind == "generation" else {}
+        task = Task.read("t", TaskSpec(kind=kind, data=str(folder), **columns))  # type: ignore[call-arg,arg-type]
         for number, row in enumerate(task.train if kind == "image_classification" else ()):
             read_image(Cells(row, task.train.place(number), task.spec))
         return task.labels, [dict(row) for row in (*task.train, *task.dev)]
@@ -332,6 +366,7 @@ TASKS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "parquet": ("classification", _each(".parquet", _parquet, ROWS)),
     "saved": ("classification", _saved_to_disk),
     "conll": ("tagging", _each(".conll", _conll, WORDS)),
+    "dialogues": ("generation", _each(".jsonl", lambda rows: _lines(rows).encode(), DIALOGUES)),
     "squad": ("question_answering", _each(".json", _squad, ANSWERS)),
     "images": ("image_classification", _images),
 }
