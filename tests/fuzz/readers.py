@@ -88,6 +88,7 @@ def readers() -> list[Reader]:
     load = Loading()
     found = [Reader(name, _saved(what), load, exact=True) for name, what in WHAT.items()]
     found.append(Reader("folder of peft", _folder_of_peft, load))
+    found += [Reader(f"AdapterHub {name}", _for_adapterhub(what), load) for name, what in ADAPTERHUB.items()]
     found.append(Reader("base", _trained_base, Loading(base=True), exact=True))
     found.append(Reader("recipe", _recipe, lambda folder: Recipe.read(folder / "recipe.toml").model_dump_json()))
     found.append(Reader("run", _run(RECIPE, lambda unit: unit_result(unit, 0.7), lambda: results_of(UNITS)), _show))
@@ -129,6 +130,45 @@ def _folder_of_peft(folder: Path) -> None:
     adapters.save("n", folder, format="peft")
 
 
+def _for_adapterhub(what: Callable[[gw.Adapters], Any]) -> Callable[[Path], None]:
+    """Writes what a function adds in AdapterHub's format, weights moved off their start."""
+
+    def write(folder: Path) -> None:
+        adapters = gw.attach(build("bert_classifier").model)
+        composition = what(adapters)
+        moved(adapters, *adapters.names, *adapters.fusions)
+        adapters.save(composition, folder, format="adapterhub")
+
+    return write
+
+
+def _plain_compacter(adapters: gw.Adapters) -> Any:
+    adapters.add("c", gw.Compacter(n=4, norms="base"))
+    return "c"
+
+
+def _prefix(adapters: gw.Adapters) -> Any:
+    adapters.add("p", gw.Peft(peft={"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 3}))
+    return "p"
+
+
+def _setup(adapters: gw.Adapters) -> Any:
+    for name in "ab":
+        adapters.add(name, gw.Pfeiffer(reduction_factor=8))
+    adapters.add_fusion(gw.Fuse("a", "b", name="a,b"))
+    return gw.Stack("a", gw.Fuse("a", "b", name="a,b"))
+
+
+def _standard(adapters: gw.Adapters) -> Any:
+    adapters.add("s", gw.Standard(reduction_factor=8, norm_before=True, scale="learned"))
+    return "s"
+
+
+def _plain_lora(adapters: gw.Adapters) -> Any:
+    adapters.add("l", gw.LoRA(rank=2, targets=["query", "value"]))
+    return "l"
+
+
 def _adapter(adapters: gw.Adapters) -> Any:
     adapters.add("a", gw.Houlsby(reduction_factor=8))
     return "a"
@@ -159,6 +199,14 @@ WHAT: dict[str, Callable[[gw.Adapters], Any]] = {
     "hyperformer": _hyper,
     "peft": _peft,
     "composition": _whole,
+}
+
+ADAPTERHUB: dict[str, Callable[[gw.Adapters], Any]] = {
+    "bottleneck": _standard,
+    "compacter": _plain_compacter,
+    "lora": _plain_lora,
+    "prefix": _prefix,
+    "setup": _setup,
 }
 
 
