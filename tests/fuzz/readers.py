@@ -87,7 +87,7 @@ def readers() -> list[Reader]:
     """All of them."""
     load = Loading()
     found = [Reader(name, _saved(what), load, exact=True) for name, what in WHAT.items()]
-    found += [Reader(f"folder of {library}", _of_another(form, make), load) for library, form, make in OTHERS]
+    found += [Reader(name, _of_another(form, make), load) for name, (form, make) in OTHERS.items()]
     found.append(Reader("base", _trained_base, Loading(base=True), exact=True))
     found.append(Reader("recipe", _recipe, lambda folder: Recipe.read(folder / "recipe.toml").model_dump_json()))
     found.append(Reader("run", _run(RECIPE, lambda unit: unit_result(unit, 0.7), lambda: results_of(UNITS)), _show))
@@ -131,22 +131,31 @@ def _of_another(format: str, make: Callable[[gw.Adapters], Any]) -> Callable[[Pa
     return write
 
 
-def _compacter_of_adapterhub(adapters: gw.Adapters) -> Any:
+def _plain_compacter(adapters: gw.Adapters) -> Any:
     adapters.add("c", gw.Compacter(n=4, norms="base"))
     return "c"
 
 
-def _fusion_of_adapterhub(adapters: gw.Adapters) -> Any:
+def _prefix(adapters: gw.Adapters) -> Any:
+    adapters.add("p", gw.Peft(peft={"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 3}))
+    return "p"
+
+
+def _setup(adapters: gw.Adapters) -> Any:
     for name in "ab":
         adapters.add(name, gw.Pfeiffer(reduction_factor=8))
-    block = gw.Fuse("a", "b", name="a,b")
-    adapters.add_fusion(block)
-    return block
+    adapters.add_fusion(gw.Fuse("a", "b", name="a,b"))
+    return gw.Stack("a", gw.Fuse("a", "b", name="a,b"))
+
+
+def _standard(adapters: gw.Adapters) -> Any:
+    adapters.add("s", gw.Standard(reduction_factor=8, norm_before=True, scale="learned"))
+    return "s"
 
 
 def _plain_lora(adapters: gw.Adapters) -> Any:
-    adapters.add("n", gw.LoRA(rank=2, targets=["query", "value"]))
-    return "n"
+    adapters.add("l", gw.LoRA(rank=2, targets=["query", "value"]))
+    return "l"
 
 
 def _adapter(adapters: gw.Adapters) -> Any:
@@ -181,14 +190,15 @@ WHAT: dict[str, Callable[[gw.Adapters], Any]] = {
     "composition": _whole,
 }
 
-# The library's name, its format, and what is written in it.
-OTHERS: tuple[tuple[str, str, Callable[[gw.Adapters], Any]], ...] = (
-    ("peft", "peft", _plain_lora),
-    ("AdapterHub, a bottleneck", "adapterhub", _adapter),
-    ("AdapterHub, Kronecker products", "adapterhub", _compacter_of_adapterhub),
-    ("AdapterHub, a LoRA", "adapterhub", _plain_lora),
-    ("AdapterHub, a fusion", "adapterhub", _fusion_of_adapterhub),
-)
+# What other libraries read: the format, and what is written in it.
+OTHERS: dict[str, tuple[str, Callable[[gw.Adapters], Any]]] = {
+    "folder of peft": ("peft", _plain_lora),
+    "AdapterHub bottleneck": ("adapterhub", _standard),
+    "AdapterHub compacter": ("adapterhub", _plain_compacter),
+    "AdapterHub lora": ("adapterhub", _plain_lora),
+    "AdapterHub prefix": ("adapterhub", _prefix),
+    "AdapterHub setup": ("adapterhub", _setup),
+}
 
 
 def _saved(what: Callable[[gw.Adapters], Any]) -> Callable[[Path], None]:

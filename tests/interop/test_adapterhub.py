@@ -376,3 +376,21 @@ def test_the_head_of_a_class_of_transformers(tmp_path: Path) -> None:
     ah.init(again)
     again.load_adapter(str(tmp_path / "ours"), set_active=True)
     close(run(again.eval(), zoo.inputs), expected, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "gpt2"])
+def test_the_inverse_of_an_invertible_adapter_is_that_of_their_heads(name: str, tmp_path: Path) -> None:
+    plain, inputs = headed(name)
+    plain.save_pretrained(tmp_path / "model")
+    model = ah.AutoAdapterModel.from_pretrained(str(tmp_path / "model"))  # its head as one of theirs, called "default"
+    theirs(model, METHODS["invertible"])
+    with torch.no_grad():
+        bias = plain.get_output_embeddings().bias
+        if bias is not None:  # which is lost on the way
+            model.heads["default"].get_output_embeddings().bias.copy_(bias)
+        expected = model(**clone_inputs(inputs), head="default").logits
+    model.save_adapter(tmp_path / "theirs", "a", with_head=False)
+    adapters = gw.attach(plain)
+    adapters.load(tmp_path / "theirs")
+    with adapters.using("a"):
+        close(run(plain, inputs), expected, 1e-5)

@@ -42,7 +42,6 @@ def write(
     values = {
         "config": config,
         "name": "a",
-        "model_type": "bert",
         "hidden_size": 32,
         "version": "adapters.1.3.0",
         **more,

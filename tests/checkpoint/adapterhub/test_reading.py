@@ -77,6 +77,13 @@ def test_the_oldest_layout_has_other_names(tmp_path: Path) -> None:
         assert torch.equal(output(model, {"input_ids": ids()}), expected)
 
 
+def test_another_type_of_model_with_the_same_names_is_refused(tmp_path: Path) -> None:
+    _, adapters = source(gw.Pfeiffer(reduction_factor=4))
+    write(tmp_path / "f", SEQ_BN, tensors_for_bert(adapters, "x"), model_type="roberta")
+    with pytest.raises(gw.CheckpointError, match="of the type 'roberta', and this one is a 'bert'"):
+        adapters.load(tmp_path / "f")
+
+
 def test_layers_are_numbered_through_encoder_and_decoder() -> None:
     sites = sites_of("t5")
     config = bottleneck_here({**SEQ_BN, "leave_out": [1, 2], "reduction_factor": {"3": 2, "default": 4}}, sites)

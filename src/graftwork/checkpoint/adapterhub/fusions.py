@@ -14,7 +14,7 @@ from torch import nn
 
 from graftwork.attach import Handle
 from graftwork.checkpoint.adapterhub.files import Part
-from graftwork.checkpoint.adapterhub.places import site_of
+from graftwork.checkpoint.adapterhub.places import site_of, transformer
 from graftwork.checkpoint.tensors import Tensors
 from graftwork.compose import Fuse, FusionConfig
 from graftwork.errors import ConfigError
@@ -71,7 +71,7 @@ def fusion_here(options: Mapping[str, Any], pool: Iterable[str], handle: Handle)
             "its temperature falls with every forward pass and is in no file, so that its outputs are not known"
         )
     reads = require_alike(pool, handle)
-    base = getattr(handle.model, "config", None)
+    base = getattr(transformer(handle.model), "config", None)
     dropout = next((getattr(base, name) for name in _DROPOUTS if hasattr(base, name)), 0.0)
     return FusionConfig(
         query="output" if their["query_before_ln"] else reads,

@@ -10,6 +10,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from torch import nn
+
+from graftwork.attach import ModelWithHeads
 from graftwork.errors import ConfigError
 from graftwork.sites import SiteMap
 
@@ -31,6 +34,11 @@ _ROLES = {
     "output": ("output.dense", "fc2", "lin2", "mlp.c_proj", "wo", "down_proj"),
 }
 _IN_LAYER = re.compile(r"(?P<stack>.*?)(?:^|\.)(?P<layer>\d+)\.(?P<inside>.+)")
+
+
+def transformer(model: nn.Module) -> Any:
+    """The model of transformers, which a `ModelWithHeads` is around, or which is the model itself."""
+    return model.base if isinstance(model, ModelWithHeads) else model
 
 
 def site_of(path: str, sites: SiteMap) -> str | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from graftwork.attach import Handle
 from graftwork.attach.changes import changing
 from graftwork.checkpoint.adapterhub.files import Part
+from graftwork.checkpoint.adapterhub.places import transformer
 from graftwork.checkpoint.staging import making
 from graftwork.checkpoint.tensors import Tensors, fill, require_fit
 from graftwork.errors import CheckpointError, ConfigError
@@ -60,7 +61,7 @@ def prefix_here(options: Mapping[str, Any], handle: Handle) -> Peft:
 def _require_no_positions(handle: Handle) -> None:
     """Refuse a model where a prefix moves positions, here or there."""
     site = next(iter(handle.sites), None)
-    if getattr(getattr(handle.model, "config", None), "model_type", None) in ("t5", "mt5"):
+    if getattr(getattr(transformer(handle.model), "config", None), "model_type", None) in ("t5", "mt5"):
         raise ConfigError(
             "in T5 the tokens of the prefix count in the distances between those of the text there, and not here"
         )

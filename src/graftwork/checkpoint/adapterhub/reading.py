@@ -15,6 +15,7 @@ from graftwork.checkpoint.adapterhub.bottlenecks import bottleneck_here
 from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD, INTERFACE, SETUP, Part, read_part
 from graftwork.checkpoint.adapterhub.fusions import fusion_here, fusion_tensors, pool_of
 from graftwork.checkpoint.adapterhub.heads import read_head
+from graftwork.checkpoint.adapterhub.places import transformer
 from graftwork.checkpoint.adapterhub.prefixes import PREFIXES, add_prefix
 from graftwork.checkpoint.adapterhub.projections import projections_here
 from graftwork.checkpoint.adapterhub.setups import composition_here, require_same_composition, subfolder
@@ -62,6 +63,7 @@ def _load_adapter(handle: Handle, folder: Path, name: str | None, wish: bool | N
     name = part.name if name is None else name
     check_new(name, handle, "the adapter")
     where = f"{part.where} (AdapterHub's {part.name!r})"
+    _require_type(handle, part, where)
     if part.config.get("architecture") == "prefix_tuning":
         add_prefix(handle, name, part, by_module(part)[PREFIXES], where, read_head(handle, folder, wish))
         return name
@@ -86,11 +88,20 @@ def _load_adapter(handle: Handle, folder: Path, name: str | None, wish: bool | N
     return name
 
 
+def _require_type(handle: Handle, part: Part, where: str) -> None:
+    """Refuse a file that was made with another type of model, whose modules may have the same names and sizes."""
+    there = part.values.get("model_type")
+    here = getattr(getattr(transformer(handle.model), "config", None), "model_type", there)
+    if there is not None and there != here:
+        raise CheckpointError(f"{where} was trained with a model of the type {there!r}, and this one is a {here!r}")
+
+
 def _load_fusion(handle: Handle, folder: Path, name: str | None, wish: bool | None) -> str:
     part = read_part(folder, FUSION)
     name = part.name if name is None else name
     check_new(name, handle, "the fusion")
     where = f"{part.where} (AdapterHub's fusion {part.name!r})"
+    _require_type(handle, part, where)
     try:
         pool = pool_of(part, name)
         adapters = [str(child) for child in pool.children]

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from graftwork.attach import Handle, ModelWithHeads
+from graftwork.attach import Handle
 from graftwork.checkpoint.adapterhub.bottlenecks import bottleneck_there
 from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD, SETUP
 from graftwork.checkpoint.adapterhub.fusions import LAYER, fusion_there, fusion_weights
 from graftwork.checkpoint.adapterhub.heads import head_there
-from graftwork.checkpoint.adapterhub.places import path_there
+from graftwork.checkpoint.adapterhub.places import path_there, transformer
 from graftwork.checkpoint.adapterhub.prefixes import prefix_there
 from graftwork.checkpoint.adapterhub.projections import projections_there
 from graftwork.checkpoint.adapterhub.reading import require_same_function
@@ -139,19 +139,15 @@ def _bottleneck(config: Bottleneck, modules: Mapping[str, nn.Module], shared: nn
     return found
 
 
-def _transformer(handle: Handle) -> Any:
-    return handle.model.base if isinstance(handle.model, ModelWithHeads) else handle.model
-
-
 def _prefix(handle: Handle) -> str:
     """The path of the base in a model with a head, where their library looks in both."""
-    prefix = getattr(_transformer(handle), "base_model_prefix", "")
+    prefix = getattr(transformer(handle.model), "base_model_prefix", "")
     return f"{prefix}." if prefix else ""
 
 
 def _of_model(handle: Handle) -> dict[str, Any]:
     """What their files say of the model."""
-    model = _transformer(handle)
+    model = transformer(handle.model)
     config = getattr(model, "config", None)
     return {
         "model_type": getattr(config, "model_type", None),
