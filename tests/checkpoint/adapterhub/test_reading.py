@@ -66,7 +66,7 @@ def test_the_oldest_layout_has_other_names(tmp_path: Path) -> None:
     config = {
         **SEQ_BN,
         "non_linearity": "gelu",
-        "invertible_adapter": None,
+        "invertible_adapter": {"block_type": "nice", "non_linearity": "relu", "reduction_factor": 2},
         "new_attention_norm": False,
         "ln_after": False,
     }

@@ -87,7 +87,10 @@ def read_part(folder: Path, names: Names) -> Part:
         tensors, _ = read_tensors(folder / names.tensors)
     else:
         tensors = _read_older(folder / names.older)
-    return Part(str(folder), name, _as_newest(config, values.get("version")), values, tensors)
+    config = _as_newest(config, values.get("version"))
+    if values.get("type") == "text_task" and not any("invertible" in key for key in tensors):
+        config["inv_adapter"] = None  # in the oldest files adapters of tasks name one that they do not have
+    return Part(str(folder), name, config, values, tensors)
 
 
 def _as_newest(config: dict[str, Any], version: Any) -> dict[str, Any]:
