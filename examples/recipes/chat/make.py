@@ -130,7 +130,7 @@ The lid no longer closes, would you look at it?
 """,
     },
 }
-TRAIN, DEV, FEW = 80, 40, 64
+ROWS = {"train": 64, "dev": 32}
 
 
 def lines(text: str) -> list[str]:
@@ -170,7 +170,7 @@ def main() -> None:
     for number, (task, target) in enumerate(TARGETS.items()):
         draw, seen = random.Random(number), set[str]()
         (HERE / "data" / task).mkdir(parents=True, exist_ok=True)
-        for split, count in (("train", FEW if task == "notes" else TRAIN), ("dev", DEV)):
+        for split, count in ROWS.items():
             rows: list[str] = []
             while len(rows) < count:
                 facts = message(draw, split)
