@@ -35,8 +35,8 @@ def load(name: str) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32), AutoTokenizer.from_pretrained(where)
 
 
-def tiny() -> tuple[Any, Any]:
-    """A Llama of two layers with random weights, and a tokenizer of single bytes with a chat template."""
+def tiny(layers: int = 2) -> tuple[Any, Any]:
+    """A Llama of a few layers with random weights, and a tokenizer of single bytes with a chat template."""
     bytewise = Tokenizer(models.BPE())
     bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytewise.decoder = decoders.ByteLevel()
@@ -53,6 +53,6 @@ def tiny() -> tuple[Any, Any]:
     )
     tokenizer.chat_template = TEMPLATE
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": layers, "num_attention_heads": 4}
     ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **ends)), tokenizer

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ from graftwork.methods.layers.peft_values import without_starts
 from graftwork.weights.names import parted
 from graftwork.weights.samples import whole
 
+# Options that came after files with digests, and their defaults.
+_LATER: dict[str, Any] = {"down_bias": True}
+_NOTHING = object()
 logger = logging.getLogger(__name__)
 
 
@@ -53,10 +57,18 @@ def digest(name: str, config: AdapterConfig | LearnedConfig | HeadConfig, tensor
         own = f"shared/own.{config.members.index(member)}."
         included = {key: t for key, t in included.items() if not key.startswith("shared/own.") or key.startswith(own)}
         config = config.with_members((member,))
-    found = hashlib.sha256(json.dumps(without_starts(config.to_dict()), sort_keys=True).encode())
+    options = _without_later(without_starts(config.to_dict()))
+    found = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for value in sorted(_digest_of(tensor) for tensor in included.values()):
         found.update(value)
     return found.hexdigest()
+
+
+def _without_later(data: Any) -> Any:
+    """JSON values of a configuration without options that files of before do not have, where they are as they were then."""
+    if isinstance(data, Mapping):
+        return {key: _without_later(value) for key, value in data.items() if _LATER.get(key, _NOTHING) != value}
+    return [_without_later(value) for value in data] if isinstance(data, (list, tuple)) else data
 
 
 def require_known(

@@ -63,7 +63,8 @@ def is_adapterhub_folder(folder: Path) -> bool:
     if any((folder / name).is_file() for name in (SETUP, FUSION.config)):
         return True
     if (folder / ADAPTER.config).is_file():  # peft's file has the same name
-        return "peft_type" not in read_json(folder / ADAPTER.config)
+        values = read_json(folder / ADAPTER.config)
+        return "peft_type" not in values and "config" in values
     return (folder / HEAD.config).is_file()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
-_requires_grad = operator.attrgetter("requires_grad")
 
 
 class WeightCache(Generic[T]):
@@ -56,7 +54,7 @@ class WeightCache(Generic[T]):
 
 def learn(weights: Sequence[Tensor]) -> bool:
     """Whether one of the weights does."""
-    return any(map(_requires_grad, weights))
+    return any(w.requires_grad for w in weights)
 
 
 def _key(weights: Sequence[Tensor]) -> list[tuple[object, ...]] | None:
