@@ -7,14 +7,13 @@ accelerate launch examples/accelerate_loop.py           # on every device that a
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from smollm2 import answer
-from sums import load, rows
+from sums import arguments, load, rows
 from torch.utils.data import DataLoader
 
 import graftwork as gw
@@ -22,7 +21,7 @@ import graftwork as gw
 
 def main() -> None:
     """Train both adapters, save them, and ask their average for a sum."""
-    args = arguments()
+    args = arguments(__doc__, "out/accelerate")
     accelerator = Accelerator()
     model, tokenizer = load(args.base)
     adapters = gw.attach(model)
@@ -68,16 +67,6 @@ def batch(some: list[dict[str, Any]], tokenizer: Any) -> dict[str, torch.Tensor]
     padded = tokenizer(whole, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt")
     asked = (torch.arange(padded["input_ids"].shape[1]) < starts[:, None]) | (padded["attention_mask"] == 0)
     return {**padded, "labels": padded["input_ids"].masked_fill(asked, -100)}
-
-
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="tiny", help="tiny, smollm2, a folder, or a name on the hub")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--out", default="out/accelerate", help="where the adapters go")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ trains that. `AdapterTrainer` in front of `SFTTrainer` keeps the base out of the
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from smollm2 import answer
-from sums import load, rows
+from sums import arguments, load, rows
 from trl import SFTConfig, SFTTrainer
 
 import graftwork as gw
@@ -29,7 +28,7 @@ class AdapterSFTTrainer(AdapterTrainer, SFTTrainer):
 
 def main() -> None:
     """Train both adapters, save them, and ask their average for a sum."""
-    args = arguments()
+    args = arguments(__doc__, "out/sft")
     model, tokenizer = load(args.base)
     adapters = gw.attach(model)
     # A decoder's stream can be large, and a Pfeiffer reads it: U = 0 begins without an effect, as a LoRA does.
@@ -57,16 +56,6 @@ def main() -> None:
     question = rows()[0]["prompt"][0]["content"]
     with adapters.using(gw.Average(*methods)):
         print(f"{question} {answer(model, tokenizer, question)!r}")
-
-
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="tiny", help="tiny, smollm2, a folder, or a name on the hub")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--out", default="out/sft", help="where the adapters and checkpoints go")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import torch
@@ -56,3 +57,13 @@ def tiny(layers: int = 2) -> tuple[Any, Any]:
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": layers, "num_attention_heads": 4}
     ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **ends)), tokenizer
+
+
+def arguments(about: str | None, out: str) -> argparse.Namespace:
+    """The command line of an example, with its description and where it writes by default."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="tiny", help="tiny, smollm2, a folder, or a name on the hub")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--out", default=out, help="where the adapters and checkpoints go")
+    return parser.parse_args()

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
-from tests.methods.test_lora import TARGETS, attached
+from tests.methods.test_lora import TARGETS, attached, compare_and_go_back, with_peft
 from tests.support.interpreter import Lab, close, unsettle
-from tests.zoo.models import build, clone_inputs, main_output
+from tests.zoo.models import build, main_output
 
 
 def seen_at(model: Any, path: str, seen: dict[str, Tensor]) -> nn.Module:
@@ -76,20 +76,14 @@ def test_dora_is_what_peft_computes(name: str) -> None:
     unsettle([*adapters.modules_of("x").values()], 1)
     for module in adapters.modules_of("x").values():
         module.double()
-    theirs = peft.get_peft_model(build(name, torch.float64).model, config, autocast_adapter_dtype=False).eval()
+    theirs = with_peft(name, config, adapters, torch.float64)
     layers = {adapters.sites[k].output.module: m for k, m in adapters.modules_of("x").items()}
     for path, module in layers.items():
         layer = theirs.base_model.model.get_submodule(path)
         with torch.no_grad():
-            layer.lora_A["default"].weight.copy_(module.down)
-            layer.lora_B["default"].weight.copy_(module.up)
             layer.lora_magnitude_vector["default"].weight.copy_(module.magnitude)
     adapters.train_only("x")
-    one = main_output(zoo.model(**clone_inputs(zoo.inputs)))
-    other = main_output(theirs(**clone_inputs(zoo.inputs)))
-    close(one, other, 1e-10)
-    one.square().sum().backward()
-    other.square().sum().backward()
+    compare_and_go_back(zoo, theirs)
     for path, module in layers.items():
         layer = theirs.base_model.model.get_submodule(path)
         close(module.down.grad, layer.lora_A["default"].weight.grad, 1e-10)
@@ -124,11 +118,7 @@ def test_ia3_is_what_peft_computes(name: str) -> None:
         for path, layer in layers.items():
             layer.ia3_l["default"].copy_(ours[path].factors.view_as(layer.ia3_l["default"]))
     adapters.train_only("x")
-    one = main_output(zoo.model(**clone_inputs(zoo.inputs)))
-    other = main_output(theirs(**clone_inputs(zoo.inputs)))
-    close(one, other, 1e-10)
-    one.square().sum().backward()
-    other.square().sum().backward()
+    compare_and_go_back(zoo, theirs)
     for path, layer in layers.items():
         close(ours[path].factors.grad, layer.ia3_l["default"].grad.flatten(), 1e-10)
 

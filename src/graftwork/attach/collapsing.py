@@ -107,8 +107,8 @@ def collapse(
     else:
         config = _bottleneck(state, configs, products)
     modules = filled(state, config, products)
-    alone = next(iter(weights)) if len(weights) == 1 else None
-    head = head_copy(state, None if (head_from or alone) is None else state.head_for(head_from or alone))  # type: ignore[arg-type]
+    owner = head_from or (next(iter(weights)) if len(weights) == 1 else None)
+    head = None if owner is None else head_copy(state, state.head_for(owner))
     ranks = {state.sites.key_of(state.sites.places[place]): len(one.down) for place, one in products.items()}
     return Exported(config, modules, {}, head), Collapsed(name, weights, ranks, error)
 

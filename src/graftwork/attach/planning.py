@@ -55,8 +55,14 @@ def plan_of(state: ModelState, composition: Composition, head: str | Sequence[st
     chosen = heads_in_use(composition, head, state.head_labels, state.head_for)
     if isinstance(state.model, ModelWithHeads):
         plan.named_heads = chosen
-        hook(state.homes, plan)
-        return plan
+    else:
+        _put_own_heads(state, plan, chosen)
+    hook(state.homes, plan)
+    return plan
+
+
+def _put_own_heads(state: ModelState, plan: Plan, chosen: Any) -> None:
+    """Write into a plan what stands in for the model's own head, and the labels of that."""
     if isinstance(chosen, SeveralHeads):
         raise CompositionError(
             f"the heads {list(chosen.names)} at once: one {type(state.model).__name__} gives one output; attach to "
@@ -69,8 +75,6 @@ def plan_of(state: ModelState, composition: Composition, head: str | Sequence[st
         program = _head_stand_ins(chosen, path, state.head_of)
         if program is not None:
             plan.heads[path] = program
-    hook(state.homes, plan)
-    return plan
 
 
 def new_fusion(state: ModelState, block: Learned, config: LearnedConfig) -> dict[int, LearnedModule]:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from graftwork.attach import Handle, Labels, OwnHead, building
 from graftwork.attach.changes import changing
-from graftwork.attach.model_head import resized
 from graftwork.checkpoint.folders import existing, read_json, replace_folder
+from graftwork.checkpoint.own_heads import fitting_head, of_own_head
 from graftwork.checkpoint.staging import making
-from graftwork.checkpoint.tensors import HEAD, Tensors, encode, fill, gather, read_tensors, require_fit
+from graftwork.checkpoint.tensors import Tensors, encode, fill, read_tensors, require_fit
 from graftwork.errors import CheckpointError, ConfigError
 from graftwork.methods import IA3, DoRA, LoRA, Peft
 from graftwork.methods.layers.projection_config import ends_in_any
@@ -134,12 +134,7 @@ def _head(handle: Handle, tensors: Tensors, wish: bool | None, where: str) -> Ow
     Raises:
         CheckpointError: If it is asked for and cannot be had.
     """
-    given = {
-        f"{HEAD}{path}/{name.removeprefix(f'{path}.')}": tensor
-        for path in handle.head_paths
-        for name, tensor in tensors.items()
-        if name.startswith(f"{path}.")
-    }
+    given = of_own_head(handle, tensors)
     if len(given) < len(tensors) and (wish or (wish is None and given)):
         raise CheckpointError(
             f"{where} has {next(iter(tensors))!r}, which this model does not; say load(..., head=False)"
@@ -150,19 +145,10 @@ def _head(handle: Handle, tensors: Tensors, wish: bool | None, where: str) -> Ow
         if tensors:
             logger.info("%s: its head is left aside", where)
         return None
-    modules = building.copy_head(handle.model, {path: handle.model.get_submodule(path) for path in handle.head_paths})
-    wanted, labels = _named(modules), handle.own_labels
-    if any(name in given and given[name].shape != tensor.shape for name, tensor in wanted.items()):
-        labels = Labels.given(len(list(given.values())[-1]))
-        resized(handle.model, modules, labels)
-        wanted = _named(modules)
+    head, wanted = fitting_head(handle, given, lambda: Labels.given(len(list(given.values())[-1])))
     require_fit(wanted, given, where)
     fill(wanted, given)
-    return OwnHead(modules, labels)
-
-
-def _named(modules: Mapping[str, Any]) -> Tensors:
-    return gather({f"{HEAD}{path}": module for path, module in modules.items()})
+    return head
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from graftwork.methods.layers.contract import AdapterModule, Context, Place, cas
 from graftwork.methods.layers.weight_cache import WeightCache
 from graftwork.methods.lora import LoRA, LoRAModule
 from graftwork.methods.registry import register
+from graftwork.sites import weight_by_output
 
 
 @register
@@ -51,7 +52,7 @@ class DoRAModule(LoRAModule):
             raise SiteError(
                 f"DoRA needs the weight of {place.site.key}, which is no plain tensor of floats (quantised?); use LoRA"
             )
-        self.magnitude = nn.Parameter(self._norm(_by_output(place.module)).to(options["dtype"]))
+        self.magnitude = nn.Parameter(self._norm(weight_by_output(place.module)).to(options["dtype"]))
         self.kept: WeightCache[Tensor] = WeightCache()
 
     @property
@@ -71,7 +72,7 @@ class DoRAModule(LoRAModule):
         """The addition for the module's input ``(…, in)`` and output ``(…, out)``."""
         (output,) = also
         base: Any = context.module
-        weight = _by_output(base)
+        weight = weight_by_output(base)
         norm = self.kept.get([self.down, self.up, base.weight], lambda: self._norm(weight))
         ratio = cast(self.magnitude, output) / norm.to(output.dtype)
         if self.random:
@@ -81,9 +82,3 @@ class DoRAModule(LoRAModule):
             plain = output if base.bias is None else output - base.bias
         low_rank = nn.functional.linear(nn.functional.linear(read, cast(self.down, read)), cast(self.up, read))
         return (ratio - 1) * plain + ratio * self.scale * low_rank
-
-
-def _by_output(module: Any) -> Tensor:
-    """The weight ``(out, in)``, which transformers' Conv1D has the other way round."""
-    weight: Tensor = module.weight
-    return weight.t() if type(module).__name__ == "Conv1D" else weight

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from graftwork.attach import Handle, Labels, ModelWithHeads, OwnHead, building
-from graftwork.attach.model_head import resized
+from graftwork.attach import Handle, Labels, ModelWithHeads, OwnHead
 from graftwork.attach.named_heads import make_named_head
 from graftwork.checkpoint.adapterhub.files import HEAD, Part, read_part
+from graftwork.checkpoint.own_heads import fitting_head, of_own_head
 from graftwork.checkpoint.staging import making
 from graftwork.checkpoint.tensors import HEAD as HEAD_NAME
 from graftwork.checkpoint.tensors import Tensors, fill, gather, require_fit
@@ -124,24 +124,13 @@ def _own(handle: Handle, part: Part, where: str) -> OwnHead:
     trained, here = part.values.get("model_class"), type(handle.model).__name__
     if trained != here or not handle.head_paths:
         raise ConfigError(f"it is that of a {trained}, and this is a {here}")
-    given: Tensors = {}
-    for path in handle.head_paths:
-        own = {name: t for name, t in part.tensors.items() if name.startswith(f"{path}.")}
-        given |= {f"{HEAD_NAME}{path}/{name.removeprefix(f'{path}.')}": tensor for name, tensor in own.items()}
+    given = of_own_head(handle, part.tensors)
     with making(where, given):
-        modules = building.copy_head(
-            handle.model, {path: handle.model.get_submodule(path) for path in handle.head_paths}
-        )
-        labels = handle.own_labels
-        wanted = gather({f"{HEAD_NAME}{path}": module for path, module in modules.items()})
-        if any(name in given and given[name].shape != tensor.shape for name, tensor in wanted.items()):
-            labels = Labels.given(labels_here(part.values))
-            resized(handle.model, modules, labels)
-            wanted = gather({f"{HEAD_NAME}{path}": module for path, module in modules.items()})
+        head, wanted = fitting_head(handle, given, lambda: Labels.given(labels_here(part.values)))
     given = _without_ties(handle, wanted, given)
     require_fit(wanted, given, where)
     fill(wanted, given)
-    return OwnHead(modules, labels)
+    return head
 
 
 def _without_ties(handle: Handle, wanted: Tensors, given: Tensors) -> Tensors:

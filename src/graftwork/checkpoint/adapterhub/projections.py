@@ -21,7 +21,7 @@ from graftwork.checkpoint.tensors import Tensors
 from graftwork.errors import CheckpointError, ConfigError
 from graftwork.methods import IA3, DoRA, LoRA
 from graftwork.peft_bridge.native import names_of
-from graftwork.sites import SiteMap, is_conv1d
+from graftwork.sites import SiteMap, weight_by_output
 
 _DEFAULTS: dict[str, Any] = {
     **{"selfattn_lora": True, "intermediate_lora": False, "output_lora": False, "leave_out": [], "r": 8, "alpha": 8},
@@ -177,7 +177,7 @@ def _norms_ratio(key: str, handle: Handle, down: Tensor, up: Tensor, scale: floa
     module: Any = handle.model.get_submodule(handle.sites[key].output.module)
     if module.bias is not None:
         raise ConfigError(f"their DoRA scales the bias of {key} too, which is no part of the method")
-    weight = (module.weight.t() if is_conv1d(module) else module.weight).detach().cpu().double()
+    weight = weight_by_output(module).detach().cpu().double()
     change = up.detach().cpu().double() @ down.detach().cpu().double()
     return ((weight + scale * change).norm(dim=1) / (weight + change).norm(dim=1)).to(up.dtype)
 

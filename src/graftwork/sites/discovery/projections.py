@@ -10,6 +10,7 @@ dimensions, are none; nor is what is computed without a call of the module (the 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -35,6 +36,12 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
 def is_conv1d(module: nn.Module) -> bool:
     """Whether a module is the linear map of transformers whose weight is ``(in, out)``."""
     return type(module).__name__ == "Conv1D"
+
+
+def weight_by_output(module: Any) -> Tensor:
+    """The weight of a linear module with a row for each output, ``(out, in)``."""
+    weight: Tensor = module.weight
+    return weight.t() if is_conv1d(module) else weight
 
 
 def projection_sites(graph: Graph, axes: Axes, places: Sequence[Place]) -> list[Site]:
