@@ -37,6 +37,8 @@ help:  ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-20s%s\n", $$1, $$2 }'
 
 # ------------------------------------------------------------------------------------ environments
+comma := ,
+everything := dev,demo,tasks,reports,trl,serve,export,ray,slurm,sweep
 # $(call make_env,FOLDER,CONSTRAINTS,EXTRAS,MORE PACKAGES): torch first, so that the build the
 # constraints name is there before anything else asks for "some torch".
 define make_env
@@ -49,18 +51,16 @@ touch $(1)/.stamp
 endef
 
 .venv/.stamp: pyproject.toml constraints.txt
-	$(call make_env,.venv,constraints.txt,dev$(comma)demo$(comma)tasks$(comma)reports$(comma)trl,)
+	$(call make_env,.venv,constraints.txt,$(everything),)
 
 .venv-oldest/.stamp: pyproject.toml constraints-oldest.txt
-	$(call make_env,.venv-oldest,constraints-oldest.txt,dev$(comma)demo$(comma)tasks$(comma)reports$(comma)trl,)
+	$(call make_env,.venv-oldest,constraints-oldest.txt,$(everything),)
 
 .venv-quantised/.stamp: pyproject.toml constraints.txt
 	$(call make_env,.venv-quantised,constraints.txt,dev,torchao bitsandbytes)
 
 .venv-peer/.stamp: pyproject.toml constraints-oldest.txt
 	$(call make_env,.venv-peer,constraints-oldest.txt,dev$(comma)demo,adapters)
-
-comma := ,
 
 .PHONY: env
 env: .venv/.stamp  ## the development environment in .venv, every package pinned by constraints.txt
