@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors import safe_open
 
+from graftwork.attach import ModelWithHeads
 from graftwork.errors import RecipeError, TrainingError
 from graftwork.experiments import Recipe, estimate, run
 from graftwork.experiments.planning.checks import check_before
@@ -61,6 +63,25 @@ def test_what_was_scored_is_predicted_from_the_files(
     assert found.score(predictions, found.dev)[found.metric] == pytest.approx(row["mean"], abs=1e-6)
     if task == "judge":
         assert all(set(one.probabilities or {}) == {"yes", "no"} for one in predictions)
+
+
+def test_in_bfloat16_answers_are_generated_when_scored_as_when_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-2, "bf16": True}
+    recipe = generation_recipe(tmp_path, targets=["upper"], controls=[], training=training)
+    precisions = []
+    generate = ModelWithHeads.generate
+
+    def watched(self: ModelWithHeads, *args: Any, **kwargs: Any) -> Any:
+        precisions.append(torch.is_autocast_enabled("cpu"))
+        return generate(self, *args, **kwargs)
+
+    monkeypatch.setattr(ModelWithHeads, "generate", watched)
+    run(recipe, tmp_path / "run", root=tmp_path)
+    scored = len(precisions)
+    Predictor(tmp_path / "run", "upper").predict([{"prompt": "a nice film"}])
+    assert 0 < scored < len(precisions) and all(precisions)
 
 
 def test_a_measurement_is_not_kept(done: tuple[Path, Recipe, dict[str, Any]]) -> None:

@@ -20,8 +20,8 @@ class RecipeTrainer(AdapterTrainer):
     """A Trainer that saves checkpoints at the ends of epochs; it needs `FreshEpochs` among its callbacks."""
 
     def autocast(self) -> Any:
-        """The context of the precision that the model is trained in."""
-        return self.compute_loss_context_manager()
+        """The context of the precision that the model is trained in, for what accelerate does not wrap: generating."""
+        return self.accelerator.autocast()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Make one step; refuse a loss that is not a number, which would destroy the weights."""
