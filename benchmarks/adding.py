@@ -48,7 +48,7 @@ def main() -> None:
 def measured(name: str, config: gw.AdapterConfig, count: int) -> tuple[int, float]:
     """Print the rows of one method; the bytes of one adapter's weights, and those of Python objects besides for each site."""
     size = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 256}
-    adapters = gw.attach(transformers.BertModel(transformers.BertConfig(vocab_size=100, **size)))
+    adapters = gw.attach(transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=100, **size)))
     for n in range(10):
         adapters.add(f"a{n}", config)
     few = calls(adapters, config)

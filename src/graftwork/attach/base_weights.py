@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from graftwork.attach.state import BaseHistory, ModelState
-from graftwork.weights.names import RESERVED
+from graftwork.weights.holder import base_modules
 from graftwork.weights.offload import is_kept, resident
 from graftwork.weights.samples import Sample, has_values, sampled, samples
 
@@ -106,9 +106,9 @@ def base_weights(state: ModelState, without: Collection[str] = ()) -> dict[str, 
 def _stored(model: nn.Module, without: Collection[str] = ()) -> Iterator[tuple[str, Weight]]:
     """The parameters and saved buffers of a module by name, without those of adapters and inside the given paths."""
     skipped = tuple(f"{path}." for path in without)
-    for path, module in model.named_modules():
+    for path, module in base_modules(model):
         start = f"{path}." if path else ""
-        if RESERVED in path.split(".") or start.startswith(skipped):
+        if start.startswith(skipped):
             continue
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None and name not in module._non_persistent_buffers_set:

@@ -10,7 +10,7 @@ from graftwork.forward.call_inputs import parameters_of
 from graftwork.forward.ports import uninstall
 from graftwork.methods import AdapterConfig, NormPlace
 from graftwork.sites import SiteMap
-from graftwork.weights.holder import Holder, Named, device_at, holder_at, holder_or_none, made_on
+from graftwork.weights.holder import Named, device_at, holder_at, holder_or_none, made_on
 from graftwork.weights.offload import settled
 
 
@@ -69,12 +69,12 @@ def norm_finders(
     return finders, modules
 
 
-def drop_norms(model: nn.Module, name: str) -> None:
+def drop_norms(model: nn.Module, sites: SiteMap, name: str) -> None:
     """Remove the norms of an adapter."""
-    for module in model.modules():
-        if isinstance(module, Holder):
-            for named in module.norms.values():
-                named.drop(name)  # type: ignore[operator]
+    for index, path in enumerate(sites.norms):
+        holder = holder_or_none(model, path.rpartition(".")[0])
+        if holder is not None and str(index) in holder.norms:
+            holder.norms[str(index)].drop(name)  # type: ignore[operator]
 
 
 def with_statistics(module: nn.Module) -> list[nn.Module]:

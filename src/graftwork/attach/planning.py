@@ -15,7 +15,7 @@ from graftwork.attach.wiring import hook
 from graftwork.compose import Block, Composition, Learned, LearnedConfig, LearnedModule, fusions_in, names_in
 from graftwork.compose.tree import refuse_unweighable
 from graftwork.errors import CompositionError
-from graftwork.forward.heads_in_use import OWN, Labels, SeveralHeads, heads_in_use, labelled
+from graftwork.forward.heads_in_use import OWN, SeveralHeads, heads_in_use, labelled
 from graftwork.forward.model_with_heads import ModelWithHeads
 from graftwork.forward.plan import Plan, make_plan, refuse_rows
 from graftwork.forward.stand_ins import StandIns
@@ -68,9 +68,7 @@ def _put_own_heads(state: ModelState, plan: Plan, chosen: Any) -> None:
             f"the heads {list(chosen.names)} at once: one {type(state.model).__name__} gives one output; attach to "
             "gw.ModelWithHeads(base) for several"
         )
-    known: dict[str | None, Labels] = {None: state.own_labels}
-    known.update(state.head_labels)
-    plan.labels = labelled(chosen, known)
+    plan.labels = labelled(chosen, lambda name: state.own_labels if name is None else state.head_labels[name])
     for path in state.head_paths:
         program = _head_stand_ins(chosen, path, state.head_of)
         if program is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
@@ -23,8 +23,6 @@ from graftwork.methods import AdapterConfig, AdapterModule, Peft, config_from_te
 from graftwork.peft_bridge.native import native_config
 from graftwork.weights.holder import SiteAdapters, drop_empty, holder_at, holder_or_none
 from graftwork.weights.names import check_new, full_name
-
-T = TypeVar("T")
 
 
 class Registry(ModelState):
@@ -109,8 +107,8 @@ class Registry(ModelState):
         put_norms(self.model, self.sites, name, norms)
         statistics = [m for module in (*modules.values(), *norms.values()) for m in with_statistics(module)]
         if statistics:
-            self._statistics = {**self._statistics, name: statistics}
-        self._adapters = {**self._adapters, name: config}
+            self._statistics.put(name, statistics)
+        self._adapters.put(name, config)
         self._put_head(name, made_head(self, head, None))
         self.replan()
 
@@ -136,7 +134,7 @@ class Registry(ModelState):
             CompositionError: If the adapter's own name, which would then mean two, is active or in a fusion's pool.
         """
         config, head = members.added_member(self, name, member, like)
-        self._adapters = {**self._adapters, name: config}
+        self._adapters.put(name, config)
         full = full_name(name, member)
         self._put_head(full, head_copy(self, head))
         self.replan()
@@ -181,7 +179,7 @@ class Registry(ModelState):
         for index, module in modules.items():
             self._site(index).fusions.put(block.name, module.requires_grad_(False))
         self._keep_shared(block.name, modules)
-        self._fusions = {**self._fusions, block.name: (block, config)}
+        self._fusions.put(block.name, (block, config))
         try:
             plan_of(self, block, None)  # refuses what cannot be computed
             self._put_head(block.name, made_head(self, head, head_from))
@@ -236,7 +234,7 @@ class Registry(ModelState):
         self.require(name)
         if self.kind_of(name) == "member":
             config = members.dropped_member(self, name)
-            self._adapters = {**self._adapters, self.owner_of(name): config}
+            self._adapters.put(self.owner_of(name), config)
             self._forget_head(name)
         else:
             for fusion, pool in self.fusions.items():
@@ -263,9 +261,10 @@ class Registry(ModelState):
             return
         kept = nn.ModuleDict({path.replace(".", "/"): module for path, module in head.modules.items()})
         holder_at(self.model, "").heads.put(name, kept.requires_grad_(False).train(self.model.training))
-        self.head_labels = {**self.head_labels, name: head.labels}
-        config = {} if head.config is None else {name: head.config}
-        self._head_configs = {**_without(self._head_configs, name), **config}
+        self.head_labels.put(name, head.labels)
+        self._head_configs.drop(name)
+        if head.config is not None:
+            self._head_configs.put(name, head.config)
 
     def _keep_shared(self, name: str, *modules: Mapping[int, nn.Module]) -> None:
         shared = building.shared_by(*modules)
@@ -277,15 +276,15 @@ class Registry(ModelState):
             here.adapters.drop(name)
             here.fusions.drop(name)
         self._leave_projections()
-        drop_norms(self.model, name)
+        drop_norms(self.model, self.sites, name)
         self.peft_adapters.drop(name)
         root = holder_or_none(self.model, "")
         if root is not None:
             root.shared.drop(name)
         for owner in (name, *(self.members_of(name) if name in self._adapters else ())):
             self._forget_head(owner)
-        self._adapters, self._fusions = _without(self._adapters, name), _without(self._fusions, name)
-        self._statistics = _without(self._statistics, name)
+        for table in (self._adapters, self._fusions, self._statistics):
+            table.drop(name)
 
     def _leave_projections(self) -> None:
         """Take the hooks off projections that have no adapter any more."""
@@ -301,8 +300,5 @@ class Registry(ModelState):
     def _forget_head(self, name: str) -> None:
         if name in self.head_labels:
             holder_at(self.model, "").heads.drop(name)
-        self.head_labels, self._head_configs = _without(self.head_labels, name), _without(self._head_configs, name)
-
-
-def _without(table: Mapping[str, T], name: str) -> Mapping[str, T]:
-    return {key: value for key, value in table.items() if key != name}
+        self.head_labels.drop(name)
+        self._head_configs.drop(name)

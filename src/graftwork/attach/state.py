@@ -12,6 +12,7 @@ from graftwork.attach.changes import Lock
 from graftwork.attach.finding_heads import find_heads
 from graftwork.attach.model_head import follow_vocabulary
 from graftwork.attach.norms import norms_at, with_statistics
+from graftwork.attach.tables import CountedTable, Table
 from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule, fusions_in, names_in
 from graftwork.errors import CompositionError
 from graftwork.forward.heads_in_use import OWN, Labels
@@ -90,14 +91,13 @@ class ModelState:
         self.lock = Lock()
         self.runtime = Runtime()
         self._task_model, self.head_paths, self.unclear_heads = find_heads(model, sites, heads)
-        # Replaced and never edited, since other threads read them.
-        self._adapters: Mapping[str, AdapterConfig] = {}
-        self._fusions: Mapping[str, tuple[Learned, LearnedConfig]] = {}
-        self.head_labels: Mapping[str, Labels] = {}
-        self._head_configs: Mapping[str, HeadConfig] = {}
-        self.site_modules: Mapping[int, SiteAdapters] = {}
+        self._adapters: Table[AdapterConfig] = Table()
+        self._fusions: Table[tuple[Learned, LearnedConfig]] = Table()
+        self.head_labels: CountedTable[Labels] = CountedTable()
+        self._head_configs: Table[HeadConfig] = Table()
+        self.site_modules: Mapping[int, SiteAdapters] = {}  # replaced and never edited: other threads read it
         self.homes: list[tuple[nn.Module, str, nn.Module]] = []
-        self._statistics: Mapping[str, list[nn.Module]] = {}  # the norms of each adapter that keep some
+        self._statistics: Table[list[nn.Module]] = Table()  # the norms of each adapter that keep some
         self.shown_labels = ShownLabels(self.task_model)
         self.own_labels = Labels.of(getattr(self.task_model, "config", None))
         self.peft_adapters = PeftAdapters(model, self.runtime, sites)
@@ -289,13 +289,13 @@ class ModelState:
     @property
     def labels_differ(self) -> bool:
         """Whether some heads have other labels than the model's own."""
-        return any(labels != self.shown_labels.own for labels in self.head_labels.values())
+        return any(labels != self.shown_labels.own for labels in self.head_labels.different())
 
     def learned_problem_type(self, name: str | None, problem_type: str | None) -> None:
         """Note the problem type that a model chose for the first labels of a head."""
         labels = None if name is None else self.head_labels.get(name)
         if name is not None and labels is not None and labels.problem_type is None and problem_type is not None:
-            self.head_labels = {**self.head_labels, name: Labels(labels.names, problem_type)}
+            self.head_labels.put(name, Labels(labels.names, problem_type))
 
     def require(self, name: str) -> None:
         """Refuse an unknown name.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from graftwork.compose import BatchSplit, Composition, Learned, MixedBatch, Replicate, Stack
@@ -104,9 +104,9 @@ def _head_name(composition: Composition, head_for: Callable[[str], str | None]) 
     )
 
 
-def labelled(chosen: str | tuple[Any, ...] | None, labels: Mapping[str | None, Labels]) -> str | None:
+def labelled(chosen: str | tuple[Any, ...] | None, labels: Callable[[str | None], Labels]) -> str | None:
     """The head whose labels a loss is computed for: the one in use, or by rows the first where all have equally many labels."""
     if not isinstance(chosen, tuple):
         return chosen
     inside = [labelled(child, labels) for child in chosen[1]]
-    return inside[0] if len({len(labels[name].names) for name in inside}) == 1 else None
+    return inside[0] if len({len(labels(name).names) for name in inside}) == 1 else None

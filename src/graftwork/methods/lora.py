@@ -120,8 +120,9 @@ class LoRAModule(LowRankModule):
             nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, read: Tensor, context: Context) -> Tensor:
-        features = nn.functional.linear(self.prepare(read), cast(self.down, read))
-        return nn.functional.linear(features, cast(self.up * self.scale, features))
+        # The factor goes to the r features and not to B: that is less to multiply where there is one token.
+        features = nn.functional.linear(self.prepare(read), cast(self.down, read)) * self.scale
+        return nn.functional.linear(features, cast(self.up, features))
 
     def segments(self) -> tuple[Segment, ...]:
         return (Segment(self.down, None, "identity"),)
