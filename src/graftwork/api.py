@@ -12,9 +12,11 @@ from graftwork.attach import Handle, attach_to, handle_of
 from graftwork.attach.changes import one_at_a_time
 from graftwork.attach.lorahub import LoraHub, lorahub
 from graftwork.attach.pruning import Pruned, prune
-from graftwork.checkpoint import LoadOptions, load, load_base, save, save_base, unload_base
-from graftwork.checkpoint.adapterhub import is_adapterhub_folder, load_adapterhub, save_adapterhub
-from graftwork.checkpoint.peft_files import is_peft_folder, load_peft, save_peft
+from graftwork.checkpoint import LoadOptions, load_base, save, save_base, unload_base
+from graftwork.checkpoint.adapterhub import save_adapterhub
+from graftwork.checkpoint.catalogue import Catalogue
+from graftwork.checkpoint.formats import load_folder
+from graftwork.checkpoint.peft_files import save_peft
 from graftwork.compose import Composition
 from graftwork.errors import ConfigError
 from graftwork.sites import Site, SiteMap
@@ -186,11 +188,48 @@ class Adapters(Handle):
             >>> adapters.load(folder / "a", "again")
             'again'
         """
-        if is_adapterhub_folder(Path(folder)):
-            return load_adapterhub(self, Path(folder), name, head=head)
-        if is_peft_folder(Path(folder)):
-            return load_peft(self, Path(folder), name, head=head)
-        return load(self, Path(folder), name, LoadOptions(head, other_base, other_members))
+        return load_folder(self, Path(folder), name, LoadOptions(head, other_base, other_members))
+
+    @one_at_a_time
+    def catalogue(
+        self,
+        source: str | Path | Mapping[str, str | Path],
+        *,
+        max_resident: int = 256,
+        max_bytes: int | None = None,
+        head: bool | None = None,
+        other_base: bool = False,
+    ) -> Catalogue:
+        """Name the adapters and fusions of many folders in compositions as if they were added: they are loaded on first use.
+
+        Those that were used least recently leave again. What is active, in use by a thread, pinned, in the pool of a fusion that
+        is there, or trained since it was loaded does not. A model has one catalogue; another call replaces it.
+
+        Args:
+            source: A folder with a folder for each adapter, which is called as its folder; or folders by name.
+            max_resident: How many are loaded at a time, at most.
+            max_bytes: How many bytes the loaded weights have together, at most, as far as those in use allow.
+            head: As with `load`.
+            other_base: As with `load`.
+
+        Returns:
+            The catalogue: its names, what is loaded, and `Catalogue.pin`.
+
+        Raises:
+            CheckpointError: If the folder cannot be read. A folder that is damaged is refused when it is used.
+            ConfigError: If a limit is refused.
+
+        Example:
+            >>> adapters.save("a", folder / "tasks" / "first")  # doctest: +ELLIPSIS
+            PosixPath(...)
+            >>> adapters.catalogue(folder / "tasks").names
+            ('first',)
+            >>> adapters.active = "first"
+        """
+        options = LoadOptions(head, other_base, other_members=False)
+        found = Catalogue(self, source, max_resident=max_resident, max_bytes=max_bytes, options=options)
+        self.source = found
+        return found
 
     @one_at_a_time
     def save_base(self, folder: str | Path, *, against: nn.Module | Mapping[str, Tensor] | None = None) -> Path:

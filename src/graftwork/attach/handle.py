@@ -15,9 +15,9 @@ from graftwork.attach.changes import whole
 from graftwork.attach.combining import Combining
 from graftwork.attach.finding_heads import output_embeddings
 from graftwork.attach.parallel import refuse_replica
-from graftwork.attach.planning import named_block, plan_of
+from graftwork.attach.planning import bring, named_block, plan_of
 from graftwork.attach.summary import Summary, summarize
-from graftwork.compose import Composition, LearnedModule
+from graftwork.compose import Block, Composition, LearnedModule
 from graftwork.errors import AttachError, ConfigError
 from graftwork.forward.extra_losses import pay
 from graftwork.forward.gradient_checkpointing import Bound, unbind_checkpointing
@@ -201,6 +201,7 @@ class Handle(Combining):
             )
         if base not in trainable.BASES:
             raise ConfigError(f"base is {base!r}; it must be one of {', '.join(trainable.BASES)}")
+        bring(self, *([what] if what is None or isinstance(what, (str, Block)) else what))
         names, default = trainable.trainable_names(self, what)
         trainable.refuse_untrainable(self, what, names, base)
         if isinstance(active, str) and active == OWN:

@@ -27,14 +27,35 @@ def named_block(state: ModelState, composition: Composition) -> Composition:
     """The composition, or the block of a fusion that is given by its name."""
     if composition is not None and not isinstance(composition, (str, Block)):
         raise CompositionError(f"{composition!r} is no composition; give an adapter's name, None, or a block")
+    bring(state, composition)
     pool = state.pool_of(composition) if isinstance(composition, str) else None
     return composition if pool is None else pool
+
+
+def bring(state: ModelState, *compositions: Composition) -> None:
+    """Load what some compositions name and the model has not yet, where there is a catalogue."""
+    if state.source is not None:
+        state.source.bring([name for composition in compositions for name in _names_of(composition)])
 
 
 def plan_of(state: ModelState, composition: Composition, head: str | Sequence[str] | None = OWN) -> Plan | None:
     """The plan of a composition in a model, ``None`` if it is the plain model; refuses what cannot be computed."""
     if composition is None and head in (None, OWN):
         return None
+    if state.source is None:
+        return _plan_of(state, composition, head)
+    names = [*_names_of(composition), *([head] if isinstance(head, str) else head or ())]
+    with state.source.holding(names):
+        plan = _plan_of(state, composition, head)
+        state.source.note(plan, names)
+    return plan
+
+
+def _names_of(composition: Composition) -> list[str]:
+    return [*names_in(composition), *(fuse.name for fuse in fusions_in(composition))]
+
+
+def _plan_of(state: ModelState, composition: Composition, head: str | Sequence[str] | None) -> Plan:
     refuse_twice(state, composition)
     for name in names_in(composition):
         state.require_adapter(name)
@@ -78,6 +99,7 @@ def _put_own_heads(state: ModelState, plan: Plan, chosen: Any) -> None:
 def new_fusion(state: ModelState, block: Learned, config: LearnedConfig) -> dict[int, LearnedModule]:
     """The modules of a new fusion, by the place of their site in the map; refuses adapters that cannot be weighed."""
     check_new(block.name, state, "a fusion")
+    bring(state, block)
     for child in names_in(block):
         state.require_adapter(child)
     for inner in fusions_in(block)[1:]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from graftwork.attach.tables import CountedTable, Table
 from graftwork.compose import Composition, Learned, LearnedConfig, LearnedModule, fusions_in, names_in
 from graftwork.errors import CompositionError
 from graftwork.forward.heads_in_use import OWN, Labels
+from graftwork.forward.plan import Plan
 from graftwork.forward.runtime import Runtime
 from graftwork.forward.shown_labels import ShownLabels
 from graftwork.heads import HeadConfig
@@ -61,6 +64,16 @@ class InBase:
     originals: Mapping[str, Tensor]
 
 
+class Source(Protocol):
+    """Where adapters are loaded from that a composition names and a model has not yet; see `graftwork.checkpoint.catalogue`."""
+
+    def bring(self, names: Iterable[str]) -> None: ...
+
+    def holding(self, names: Iterable[str]) -> contextlib.AbstractContextManager[None]: ...
+
+    def note(self, plan: Plan, names: Iterable[str]) -> None: ...
+
+
 class ModelState:
     """The adapters, fusions and heads of a model, by name.
 
@@ -81,9 +94,11 @@ class ModelState:
         base_mode: How the base is trained, see `Handle.train_only`.
         base_history: What is known of the base before it was trained.
         in_base: The LoRAs that are merged into the base's weights; ``None`` if there are none.
+        source: Where adapters are loaded from that a composition names; ``None`` if all are added by hand.
     """
 
     in_base: InBase | None = None
+    source: Source | None = None
 
     def __init__(self, model: nn.Module, sites: SiteMap, heads: Sequence[str] | None = None) -> None:
         self.model = model

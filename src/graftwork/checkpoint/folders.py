@@ -123,11 +123,11 @@ def read_whole(folder: Path, read: Callable[[Path], T]) -> T:
     """
     for _ in range(_TRIES):
         found = existing(folder)
-        before = _identity(found)
+        before = identity_of(found)
         try:
             return read(found)
         except (CheckpointError, OSError) as error:
-            if _identity(found) == before:
+            if identity_of(found) == before:
                 if isinstance(error, OSError):
                     raise CheckpointError(f"{folder} cannot be read: {error}") from error
                 raise
@@ -199,7 +199,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"it says {constant}")
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def identity_of(folder: Path) -> tuple[int, int] | None:
     """Return what differs in a folder that replaced another; ``None`` where there is none."""
     try:
         found = folder.stat()

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from graftwork.catalogue import Catalogue
 from graftwork.errors import ConfigError
 from graftwork.heads.pooling import POOLINGS
+from graftwork.named_configs import NamedConfigs
 from graftwork.options import Options, one_of, within
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "gelu": nn.GELU, "relu": nn.ReLU}
@@ -79,7 +79,7 @@ class HeadConfig(Options):
         return {"head": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}}
 
 
-_HEADS: Catalogue[HeadConfig] = Catalogue("head", "kind", "head kind")
+_HEADS: NamedConfigs[HeadConfig] = NamedConfigs("head", "kind", "head kind")
 
 register = _HEADS.register
 heads = _HEADS.all

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from graftwork.catalogue import Catalogue
 from graftwork.errors import ConfigError
 from graftwork.methods.layers.contract import AdapterConfig
+from graftwork.named_configs import NamedConfigs
 from graftwork.options import nearest
 
 if sys.version_info >= (3, 11):
@@ -16,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_METHODS: Catalogue[AdapterConfig] = Catalogue("method", "method", "method name")
+_METHODS: NamedConfigs[AdapterConfig] = NamedConfigs("method", "method", "method name")
 
 register = _METHODS.register
 register_unlisted = _METHODS.register_unlisted

@@ -12,7 +12,7 @@ T = TypeVar("T")
 C = TypeVar("C", bound=type[Any])
 
 
-class Catalogue(Generic[T]):
+class NamedConfigs(Generic[T]):
     """The registered configurations of one kind.
 
     Args:
