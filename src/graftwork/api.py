@@ -12,11 +12,8 @@ from graftwork.attach import Handle, attach_to, handle_of
 from graftwork.attach.changes import one_at_a_time
 from graftwork.attach.lorahub import LoraHub, lorahub
 from graftwork.attach.pruning import Pruned, prune
-from graftwork.checkpoint import LoadOptions, load, load_base, save, save_base, unload_base
-from graftwork.checkpoint.adapterhub import is_adapterhub_folder, load_adapterhub, save_adapterhub
-from graftwork.checkpoint.peft_files import is_peft_folder, load_peft, save_peft
+from graftwork.checkpoint import LoadOptions, load_base, load_folder, save_base, save_folder, unload_base
 from graftwork.compose import Composition
-from graftwork.errors import ConfigError
 from graftwork.sites import Site, SiteMap
 
 
@@ -132,15 +129,7 @@ class Adapters(Handle):
             >>> adapters.save("a", folder / "a")  # doctest: +ELLIPSIS
             PosixPath(...)
         """
-        if format == "peft" and isinstance(what, str):
-            return save_peft(self, what, Path(folder))
-        if format == "adapterhub" and what is not None:
-            return save_adapterhub(self, what, Path(folder))
-        if format != "graftwork":
-            raise ConfigError(
-                f"save({what!r}): format is {format!r}; give 'graftwork', 'adapterhub', or 'peft' for one adapter"
-            )
-        return save(self, what, Path(folder), members=members)
+        return save_folder(self, what, Path(folder), members=members, format=format)
 
     @one_at_a_time
     def load(
@@ -186,11 +175,7 @@ class Adapters(Handle):
             >>> adapters.load(folder / "a", "again")
             'again'
         """
-        if is_adapterhub_folder(Path(folder)):
-            return load_adapterhub(self, Path(folder), name, head=head)
-        if is_peft_folder(Path(folder)):
-            return load_peft(self, Path(folder), name, head=head)
-        return load(self, Path(folder), name, LoadOptions(head, other_base, other_members))
+        return load_folder(self, Path(folder), name, LoadOptions(head, other_base, other_members))
 
     @one_at_a_time
     def save_base(self, folder: str | Path, *, against: nn.Module | Mapping[str, Tensor] | None = None) -> Path:

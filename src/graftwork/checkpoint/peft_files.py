@@ -123,6 +123,24 @@ def _by_layer(handle: Handle, tensors: Mapping[str, Tensor]) -> tuple[Tensors, T
     return layers, rest
 
 
+def other_layers(handle: Handle, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Which layers of a file a model does not have, or not in that size, in a clause; by the matrices of LoRA."""
+    modules = {path.removeprefix(handle.sites.prefix): module for path, module in base_modules(handle.model)}
+    for name, shape in shapes.items():
+        path, dot, matrix = name.removeprefix(_START).partition(".lora_")
+        if not dot or matrix not in ("A.weight", "B.weight") or len(shape) != 2:
+            continue
+        parts = path.split(".")
+        module = next((modules[p] for n in range(len(parts)) if (p := ".".join(parts[n:])) in modules), None)
+        weight = getattr(module, "weight", None)
+        if weight is None:
+            return f"a model with other layers: {path} is not in this {type(handle.model).__name__}; load it on one that has it"
+        if weight.dim() == 2 and weight.is_floating_point() and shape[1 if matrix[0] == "A" else 0] not in weight.shape:
+            sizes = " × ".join(map(str, weight.shape))
+            return f"a model of another size: {name} is {shape[0]} × {shape[1]}, and that weight {sizes} here"
+    return None
+
+
 def _is_in(known: set[str], parts: list[str]) -> bool:
     """Whether a path begins with the path of a numbered module of the base, such as a layer."""
     return any(part.isdigit() and ".".join(parts[: n + 1]) in known for n, part in enumerate(parts) if n)
