@@ -164,6 +164,7 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
 
 
 COMMANDS = ["run", "compare", "show", "report", "predict", "chat", "sites", "methods", "recommend"]
+COMMANDS += ["convert", "inspect", "verify", "list", "find"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -174,7 +175,9 @@ def test_help_has_an_example(command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_help_loses_what_is_in_brackets(command: str) -> None:
     """Everything that is written in a command's help is shown: nothing of it is markup."""
-    found = next(one for one in app.registered_commands if one.callback and one.callback.__name__ == command)
+    found = next(
+        one for one in app.registered_commands if one.callback and (one.name or one.callback.__name__) == command
+    )
     hints = typing.get_type_hints(found.callback, include_extras=True)
     written = [found.callback.__doc__ or ""] if found.callback else []
     written += [one.help for hint in hints.values() for one in getattr(hint, "__metadata__", ()) if one.help]
