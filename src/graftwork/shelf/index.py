@@ -83,9 +83,7 @@ class Index:
                 # another process may have made it meanwhile
                 if database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
                     database.execute("DROP TABLE IF EXISTS folders")
-                    database.execute(
-                        "CREATE TABLE folders (path TEXT PRIMARY KEY, stamp TEXT, record TEXT) WITHOUT ROWID"
-                    )
+                    database.execute("CREATE TABLE folders (path TEXT PRIMARY KEY, stamp TEXT, record TEXT)")
                     database.execute(f"PRAGMA user_version = {SCHEMA}")
                 database.execute("COMMIT")
         except BaseException:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from graftwork.attach import Handle
-from graftwork.compose import BatchSplit, Block, Composition, MixedBatch, Split
-from graftwork.errors import CheckpointError, SiteError
+from graftwork.compose import BatchSplit, Block, Composition, MixedBatch, Split, names_in
+from graftwork.errors import CheckpointError, CompositionError, SiteError
 from graftwork.sites.discovery.example_inputs import runs_to_try
 
 TOLERANCE = 1e-5
@@ -20,6 +20,8 @@ Outputs = list[Tensor]
 def outputs(handle: Handle, composition: Composition, **options: Any) -> Outputs:
     """What a model computes with a composition, on inputs that are the same for every call.
 
+    Where the composition names several heads for one output, it is computed with each of them.
+
     Args:
         handle: The model.
         composition: The composition.
@@ -27,19 +29,34 @@ def outputs(handle: Handle, composition: Composition, **options: Any) -> Outputs
 
     Raises:
         CheckpointError: If no inputs can be made for the model.
+        CompositionError: If the composition cannot be computed.
     """
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    inputs = _inputs(handle, composition)
+    try:
+        return _computed(handle, composition, inputs, **options)
+    except CompositionError:
+        heads = [name for name in dict.fromkeys(names_in(composition)) if handle.labels(name) is not None]
+        if options or not heads:
+            raise
+        return [tensor for head in heads for tensor in _computed(handle, composition, inputs, head=head)]
+
+
+def _inputs(handle: Handle, composition: Composition) -> dict[str, Any]:
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
             run = runs_to_try(handle.model, None)[0]
         except SiteError as error:
             raise CheckpointError(f"its outputs cannot be computed: {error}") from error
-        rows, positions = _sizes(composition)
-        inputs = {name: _filled(tensor, rows, positions) for name, tensor in run.kwargs.items()}
-        device = next((p.device for p in handle.model.parameters()), torch.device("cpu"))
-        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
-        with handle.using(composition, **options):
-            return [tensor.float() for tensor in _tensors(handle.model(**moved))]
+    rows, positions = _sizes(composition)
+    device = next((p.device for p in handle.model.parameters()), torch.device("cpu"))
+    inputs = {name: _filled(value, rows, positions) for name, value in run.kwargs.items()}
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+
+def _computed(handle: Handle, composition: Composition, inputs: Mapping[str, Any], **options: Any) -> Outputs:
+    with torch.no_grad(), handle.using(composition, **options):
+        return [tensor.float() for tensor in _tensors(handle.model(**inputs))]
 
 
 def difference(one: Outputs, other: Outputs) -> float:
