@@ -58,6 +58,9 @@ def load_peft(handle: Handle, folder: Path, name: str | None, *, head: bool | No
     check_new(name, handle, "the adapter")
     config, tensors = _read(folder)
     where = f"{folder} (peft {config.kind})"
+    other = other_layers(handle, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    if other is not None:
+        raise CheckpointError(f"{where} was trained on {other}")
     layers, rest = _by_layer(handle, tensors)
     saved = tuple(f"{module}." for module in config.peft.modules_to_save or ())
     layers |= {key: tensor for key, tensor in rest.items() if not key.startswith(saved)}  # which do not fit

@@ -11,7 +11,7 @@ from torch import nn
 from graftwork.attach import ModelWithHeads
 from graftwork.errors import CheckpointError
 from graftwork.shelf import runs
-from graftwork.shelf.records import FolderInfo
+from graftwork.shelf.records import OWN_HEAD, FolderInfo
 
 # The AutoModel class for the end of a class's name, and for a type of task of peft. No class is imported by a name in a file.
 _ENDS = {
@@ -71,7 +71,8 @@ def load_model(found: FolderInfo, model: str | None, *, auto: str | None = None,
         why = str(error).strip().splitlines()[0]
         said = "" if model else " (the folder names it; it is not downloaded: give --model)"
         raise CheckpointError(f"the base {name!r} cannot be loaded as {chosen}: {why}{said}") from error
-    named = heads and auto is None and any(not head.kind.endswith((*_ENDS, "Model", "own")) for head in found.heads)
+    # a head of ours or of AdapterHub's library has the name of a kind, any other that of a class
+    named = heads and auto is None and any(head.kind.islower() and head.kind != OWN_HEAD for head in found.heads)
     whole: nn.Module = ModelWithHeads(loaded) if named and found.format != "peft" else loaded
     return whole.eval()
 

@@ -9,13 +9,11 @@ from pathlib import Path
 
 from torch import nn
 
-from graftwork.attach import Handle
-from graftwork.attach.attaching import attach_to
 from graftwork.checkpoint import FORMATS, LoadOptions, load_folder, save_folder
 from graftwork.compose import Composition
 from graftwork.errors import CheckpointError, ConfigError
 from graftwork.options import nearest
-from graftwork.shelf.loading import load_pool, load_with_pool
+from graftwork.shelf.loading import attached, load_pool, load_with_pool
 from graftwork.shelf.records import FolderInfo
 from graftwork.shelf.trial import TOLERANCE, difference, outputs
 
@@ -78,31 +76,35 @@ def convert(
             nothing is written then.
     """
     require_convertible(found, target, format)
-    handle = attach_to(model, Handle, None, None)
     options = LoadOptions(None if heads else False, other_base=False, other_members=False)
-    load_pool(handle, pool, options)
-    before = set(handle.parts)
-    what = load_with_pool(handle, found, options)
-    expected = outputs(handle, what)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as aside:
-            folder = Path(aside) / target.name
-            save_folder(handle, what, folder, members=not isinstance(what, str), format=format)
+    with attached(model) as handle:
+        load_pool(handle, pool, options)
+        before = set(handle.parts)
+        what = load_with_pool(handle, found, options)
+        expected = outputs(handle, what)
+
+        def compared(folder: Path) -> float:
+            """Read what was written in the place of what it was made of, and give the difference of their outputs."""
             for name in [name for name in reversed(handle.parts) if name not in before]:
                 handle.remove(name)
             again = load_folder(handle, folder, what if isinstance(what, str) else None, options)
-            found_difference = difference(expected, outputs(handle, again))
-            if not found_difference <= TOLERANCE:
-                raise CheckpointError(
-                    f"{found.folder} is not converted: in the format {format!r} its outputs would differ "
-                    f"({_said(found_difference)}); nothing is written"
-                )
-            folder.rename(target)
-    except OSError as error:
-        raise CheckpointError(f"{target} cannot be written: {error.strerror or error}") from error
-    handle.detach()
-    return Converted(target, what, found_difference)
+            return difference(expected, outputs(handle, again))
+
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as aside:
+                folder = Path(aside) / target.name
+                save_folder(handle, what, folder, members=not isinstance(what, str), format=format)
+                largest = compared(folder)
+                if not largest <= TOLERANCE:
+                    raise CheckpointError(
+                        f"{found.folder} is not converted: in the format {format!r} its outputs would differ "
+                        f"({_said(largest)}); nothing is written"
+                    )
+                folder.rename(target)
+        except OSError as error:
+            raise CheckpointError(f"{target} cannot be written: {error.strerror or error}") from error
+    return Converted(target, what, largest)
 
 
 def _said(value: float) -> str:

@@ -11,7 +11,7 @@ from graftwork.checkpoint.folders import read_json
 from graftwork.checkpoint.peft_files import CONFIG, TENSORS
 from graftwork.errors import CheckpointError
 from graftwork.shelf.headers import Shapes, shapes_in, weights_in
-from graftwork.shelf.records import BaseInfo, HeadInfo, History
+from graftwork.shelf.records import OWN_HEAD, BaseInfo, HeadInfo, History
 
 
 def of_peft(folder: Path) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def of_peft(folder: Path) -> dict[str, Any]:
         ),
         "weights": weights_in(shapes) - weights_in(head),
         "head_weights": weights_in(head),
-        "heads": (HeadInfo(kind=_text(values.get("task_type")) or "model's own"),) if head else (),
+        "heads": (HeadInfo(kind=_text(values.get("task_type")) or OWN_HEAD),) if head else (),
         "history": History(written_by=f"peft {_text(values.get('peft_version')) or ''}".strip()),
     }
 
@@ -102,7 +102,7 @@ def _head(values: Mapping[str, Any]) -> HeadInfo:
     config = values.get("config")
     config = config if isinstance(config, dict) else {}
     labels = config.get("label2id") or values.get("label2id")
-    kind = _text(config.get("head_type")) or _text(values.get("model_class")) or "model's own"
+    kind = _text(config.get("head_type")) or _text(values.get("model_class")) or OWN_HEAD
     return HeadInfo(kind=kind, labels=tuple(map(str, labels)) if isinstance(labels, dict) else ())
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+OWN_HEAD = "the model's own"  # the kind of a head whose folder does not say of which class
+
 
 class _Facts(BaseModel):
     """An object of plain values, JSON both ways."""

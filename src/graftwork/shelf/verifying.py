@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.attach import Handle
-from graftwork.attach.attaching import attach_to
 from graftwork.attach.base_weights import base_tensors
 from graftwork.checkpoint import LoadOptions, load_base
 from graftwork.checkpoint.naming import tensors_of
 from graftwork.compose import Composition
 from graftwork.errors import CheckpointError
-from graftwork.shelf.loading import load_pool, load_with_pool
+from graftwork.shelf.loading import attached, load_pool, load_with_pool
 from graftwork.shelf.records import FolderInfo
 from graftwork.shelf.trial import difference, outputs
 
@@ -48,32 +47,28 @@ def verify(found: FolderInfo, model: nn.Module, *, pool: Sequence[Path] = ()) ->
     """
     if found.kind == "run":
         raise CheckpointError(f"{found.folder} is a run; give one of its folders, which `graftwork list` shows")
-    handle = attach_to(model, Handle, None, None)
-    plain = _finite(outputs(handle, None), f"the outputs of {type(model).__name__} without it")
     options = LoadOptions(None, other_base=False, other_members=False)
-    load_pool(handle, pool, options)
-    before, what = set(handle.parts), None
-    if found.kind == "base":
-        load_base(handle, found.folder)
-        tensors = dict(base_tensors(handle))
-    else:
-        what = load_with_pool(handle, found, options)
-        new = [name for name in handle.parts if name not in before] or [str(what)]
-        tensors = {f"{part}: {name}": t for part in new for name, t in tensors_of(handle, part).items()}
-    _require_finite(tensors, str(found.folder))
-    changed = difference(plain, _finite(_active(handle, what, found), f"the outputs with {found.folder}"))
-    hashes = (
-        "hashes: those of the files" if found.format == "graftwork" else f"hashes: {found.format}'s files have none"
-    )
-    known = "type, size and weights are" if found.format == "graftwork" else "names and sizes are"
-    values = sum(t.numel() for t in tensors.values())
-    handle.detach()
+    with attached(model) as handle:
+        plain = _finite(outputs(handle, None), f"the outputs of {type(model).__name__} without it")
+        load_pool(handle, pool, options)
+        before, what = set(handle.parts), None
+        if found.kind == "base":
+            load_base(handle, found.folder)
+            tensors = dict(base_tensors(handle))
+        else:
+            what = load_with_pool(handle, found, options)
+            # of a head without an adapter there is no part
+            new = [name for name in handle.parts if name not in before] or [str(what)]
+            tensors = {f"{part}: {name}": t for part in new for name, t in tensors_of(handle, part).items()}
+        _require_finite(tensors, str(found.folder))
+        changed = difference(plain, _finite(_active(handle, what, found), f"the outputs with {found.folder}"))
+    ours = found.format == "graftwork"
     return Verified(
         found.folder,
         (
-            hashes,
-            f"base: {known} those of this {type(model).__name__}",
-            f"weights: {values:,d} values, all finite",
+            "hashes: those of the files" if ours else f"hashes: {found.format}'s files have none",
+            f"base: {'type, size and weights' if ours else 'names and sizes'} are those of this {type(model).__name__}",
+            f"weights: {sum(t.numel() for t in tensors.values()):,d} values, all finite",
             f"forward pass: finite{_said(changed)}",
         ),
     )
