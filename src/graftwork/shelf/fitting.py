@@ -51,7 +51,8 @@ def _ours(folder: Path, handle: Handle) -> str | None:
 
 def _adapterhub(found: FolderInfo, handle: Handle) -> str | None:
     names = [names.config for names in (ADAPTER, FUSION, HEAD)]
-    folders = [found.folder, *sorted(path for path in found.folder.iterdir() if path.is_dir())]
+    inside = [path for path in found.folder.iterdir() if path.is_dir()] if found.kind == "composition" else []
+    folders = [found.folder, *sorted(inside)]
     for path in (folder / name for folder in folders for name in names):
         if path.is_file() and (other := other_base(handle, read_json(path))) is not None:
             return f"it was trained on {other}"
