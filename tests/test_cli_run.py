@@ -88,6 +88,15 @@ def test_show_as_json_is_json_and_nothing_else(first: Result, out: Path) -> None
     assert shown == json.loads((out / "results.json").read_text())
 
 
+def test_the_adapters_of_a_run_are_listed_with_their_tasks(first: Result, out: Path, tmp_path: Path) -> None:
+    found = json.loads(call("list", out, "--index", tmp_path / "index.sqlite", "--json").stdout)
+    kept = {(one["history"]["unit"], one["kind"], one["history"]["task"]): one for one in found}
+    assert {*kept} == {("adapter/a/0", "adapter", "a"), ("adapter/b/0", "adapter", "b"), ("fusion/a/0", "fusion", "a")}
+    scores = json.loads((out / "units" / "fusion" / "a" / "0" / "result.json").read_text())
+    assert kept["fusion/a/0", "fusion", "a"]["history"]["score"] == scores["score"]
+    assert "3 of 3 trainings done" in call("inspect", out).stdout
+
+
 def test_a_dry_run_trains_nothing(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
@@ -164,6 +173,7 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
 
 
 COMMANDS = ["run", "compare", "show", "report", "predict", "chat", "sites", "methods", "recommend"]
+COMMANDS += ["convert", "inspect", "verify", "list", "find"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -174,7 +184,9 @@ def test_help_has_an_example(command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_help_loses_what_is_in_brackets(command: str) -> None:
     """Everything that is written in a command's help is shown: nothing of it is markup."""
-    found = next(one for one in app.registered_commands if one.callback and one.callback.__name__ == command)
+    found = next(
+        one for one in app.registered_commands if one.callback and (one.name or one.callback.__name__) == command
+    )
     hints = typing.get_type_hints(found.callback, include_extras=True)
     written = [found.callback.__doc__ or ""] if found.callback else []
     written += [one.help for hint in hints.values() for one in getattr(hint, "__metadata__", ()) if one.help]

@@ -87,6 +87,7 @@ from graftwork.methods import (
     config_from_dict,
     methods,
 )
+from graftwork.shelf import Shelf
 from graftwork.sites import Site, SiteMap, Tap, discover
 
 __version__ = "0.1.0"
@@ -150,6 +151,7 @@ __all__ = [
     "ScaLearn",
     "ScaLearnConfig",
     "SelfModulation",
+    "Shelf",
     "Site",
     "SiteError",
     "SiteMap",

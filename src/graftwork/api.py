@@ -12,13 +12,9 @@ from graftwork.attach import Handle, attach_to, handle_of
 from graftwork.attach.changes import one_at_a_time
 from graftwork.attach.lorahub import LoraHub, lorahub
 from graftwork.attach.pruning import Pruned, prune
-from graftwork.checkpoint import LoadOptions, load_base, save, save_base, unload_base
-from graftwork.checkpoint.adapterhub import save_adapterhub
+from graftwork.checkpoint import LoadOptions, load_base, load_folder, save_base, save_folder, unload_base
 from graftwork.checkpoint.catalogue import Catalogue
-from graftwork.checkpoint.formats import load_folder
-from graftwork.checkpoint.peft_files import save_peft
 from graftwork.compose import Composition
-from graftwork.errors import ConfigError
 from graftwork.sites import Site, SiteMap
 
 
@@ -134,15 +130,7 @@ class Adapters(Handle):
             >>> adapters.save("a", folder / "a")  # doctest: +ELLIPSIS
             PosixPath(...)
         """
-        if format == "peft" and isinstance(what, str):
-            return save_peft(self, what, Path(folder))
-        if format == "adapterhub" and what is not None:
-            return save_adapterhub(self, what, Path(folder))
-        if format != "graftwork":
-            raise ConfigError(
-                f"save({what!r}): format is {format!r}; give 'graftwork', 'adapterhub', or 'peft' for one adapter"
-            )
-        return save(self, what, Path(folder), members=members)
+        return save_folder(self, what, Path(folder), members=members, format=format)
 
     @one_at_a_time
     def load(

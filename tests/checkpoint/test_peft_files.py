@@ -161,3 +161,20 @@ def test_what_peft_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(gw.CheckpointError, match="holds something else"):
         adapters.save("x", tmp_path / "p", format="peft")
     unsettle([*adapters.modules_of("x").values()], 1)
+
+
+def test_another_size_and_another_architecture_are_told(tmp_path: Path) -> None:
+    filled(build("bert").model, peft.LoraConfig(target_modules=["query"])).save_pretrained(tmp_path / "a")
+    wide = gw.attach(hf.BertModel(hf.BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=2)))
+    with pytest.raises(
+        gw.CheckpointError, match=r"of another size: .*query\.lora_A\.weight is 8 × 32, and that weight 64 × 64"
+    ):
+        wide.load(tmp_path / "a")
+    short = gw.attach(hf.BertModel(hf.BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)))
+    with pytest.raises(
+        gw.CheckpointError, match=r"with other layers: encoder\.layer\.1\..*query is not in this BertModel"
+    ):
+        short.load(tmp_path / "a")
+    with pytest.raises(gw.CheckpointError, match="is not in this GPT2Model; load it on one that has it"):
+        gw.attach(build("gpt2").model).load(tmp_path / "a")
+    assert wide.names == short.names == ()

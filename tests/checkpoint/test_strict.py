@@ -222,31 +222,50 @@ def bert(**changes: Any) -> torch.nn.Module:
     return hf.BertForSequenceClassification(hf.BertConfig(**{**COMMON, **changes}, num_labels=3))
 
 
-def test_another_width(saved: Path) -> None:
-    refused(saved / "a", "encoder.layer is 32 wide in its base, 64 here", model=bert(hidden_size=64), other_base=True)
-
-
-def test_another_number_of_layers(saved: Path) -> None:
-    for layers in (1, 3):
+def test_another_size_of_the_same_type(saved: Path) -> None:
+    for changes, what in (
+        ({"hidden_size": 64}, "encoder.layer is 32 wide in its base, 64 here"),
+        ({"num_hidden_layers": 1}, "encoder.layer has 2 layers in its base, 1 here"),
+        ({"num_hidden_layers": 3}, "encoder.layer has 2 layers in its base, 3 here"),
+    ):
         refused(
             saved / "a",
-            f"encoder.layer has 2 layers in its base, {layers} here",
-            model=bert(num_hidden_layers=layers),
+            f"trained on a 'bert' model of another size: {what}; load it on a 'bert' model of that size",
+            model=bert(**changes),
             other_base=True,
         )
 
 
 def test_another_type(saved: Path) -> None:
     refused(
-        saved / "a", "its model type is 'bert', this one's 'roberta'", model=build("roberta").model, other_base=True
+        saved / "a",
+        "trained on a model of another type: its model type is 'bert', this one's 'roberta'; load it on a 'bert' model",
+        model=build("roberta").model,
+        other_base=True,
     )
     refused(saved / "a", "encoder.layer is a stack of layers in its base only", model=build("t5").model)
+
+
+def test_another_class_of_the_same_type_and_size(saved: Path, tmp_path: Path) -> None:
+    """Sites at the vocabulary's projection are in a language model alone."""
+
+    def at_the_vocabulary(data: dict[str, Any]) -> None:
+        data["sites"]["cls.predictions.decoder"] = 32
+
+    folder = Path(shutil.copytree(saved / "a", tmp_path / "a"))
+    edit_json(folder, at_the_vocabulary)
+    refused(
+        folder,
+        "a 'bert' model of the same size and another class: its sites cls.predictions.decoder are not in this "
+        "BertForSequenceClassification",
+    )
 
 
 def test_another_revision_of_the_same_sizes(saved: Path) -> None:
     model = build("bert_classifier", seed=1).model
     message = refused(saved / "a", r"another revision of the base: (\d+) of \1 sampled weights differ", model=model)
-    assert "other_base=True" in message
+    assert "the weights of another model" in message and "type and size are the same" in message
+    assert "load_base" in message and "other_base=True" in message
     gw.of(model).load(saved / "a", other_base=True)
     assert gw.of(model).names == ("a",)
 
@@ -255,7 +274,8 @@ def test_one_layer_trained_a_little_further(saved: Path) -> None:
     model = build("bert_classifier").model
     with torch.no_grad():
         model.bert.encoder.layer[1].output.dense.weight.mul_(1 + 1e-4)
-    refused(saved / "a", r"1 of \d+ sampled weights differ, such as 'encoder.layer.1.output.dense.weight'", model=model)
+    told = r"1 of \d+ sampled weights differ, such as 'encoder.layer.1.output.dense.weight', so that a part of it"
+    refused(saved / "a", told, model=model)
 
 
 # ------------------------------------------------------------------------------------- what could not be read again

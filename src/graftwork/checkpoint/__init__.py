@@ -8,20 +8,25 @@ another name and then renamed.
 
 from graftwork.checkpoint.base import load_base, save_base, unload_base
 from graftwork.checkpoint.fingerprint import Fingerprint
+from graftwork.checkpoint.formats import FORMATS, format_of, load_folder, save_folder
 from graftwork.checkpoint.loading import load
 from graftwork.checkpoint.progress import has_progress, restore_progress, save_progress
 from graftwork.checkpoint.saving import save
 from graftwork.checkpoint.staging import LoadOptions
 
 __all__ = [
+    "FORMATS",
     "Fingerprint",
     "LoadOptions",
+    "format_of",
     "has_progress",
     "load",
     "load_base",
+    "load_folder",
     "restore_progress",
     "save",
     "save_base",
+    "save_folder",
     "save_progress",
     "unload_base",
 ]

@@ -143,17 +143,16 @@ def _read(folder: Path) -> DifferenceFile:
 def _require_same_kind(handle: Handle, file: DifferenceFile, tensors: Tensors) -> None:
     """Refuse a base of another type, other sizes or other tensors than the original, whatever its weights."""
     original = file.found.original
-    other = original.differences(Fingerprint.of(handle, sample=False))
+    other = original.misfit(Fingerprint.of(handle, sample=False))
     lacking = [name for name in original.samples if name not in tensors]
     extra = [name for name in tensors if name not in original.samples]
-    other += [
+    only = [
         f"{names[0]!r} is in {where} only" for names, where in ((lacking, "its base"), (extra, "this one")) if names
     ]
-    if other:
-        raise CheckpointError(
-            f"{file.where} was made over another base ({original.model_class}) than that of {type(handle.model).__name__}: "
-            f"{'; '.join(other)}"
-        )
+    if other is None and only:
+        other = f"a {original.model_type!r} model of the same size with other tensors: {'; '.join(only)}"
+    if other is not None:
+        raise CheckpointError(f"{file.where} was made over {other}")
 
 
 def _is_trained(file: DifferenceFile, tensors: Tensors) -> bool:

@@ -17,12 +17,10 @@ from torch import Tensor
 
 from graftwork.attach import Handle
 from graftwork.attach.changes import Lock, changing
-from graftwork.checkpoint.adapterhub.files import is_adapterhub_folder
 from graftwork.checkpoint.folders import MANIFEST, identity_of
-from graftwork.checkpoint.formats import load_folder
+from graftwork.checkpoint.formats import format_of, load_folder
 from graftwork.checkpoint.manifest import AdapterManifest, manifest_in
 from graftwork.checkpoint.naming import tensors_of
-from graftwork.checkpoint.peft_files import is_peft_folder
 from graftwork.checkpoint.staging import LoadOptions
 from graftwork.compose import fusions_in, names_in
 from graftwork.errors import CheckpointError, CompositionError, ConfigError, UnknownNameError
@@ -313,7 +311,7 @@ def _folders(source: str | Path | Mapping[str, str | Path]) -> dict[str, Path]:
 
 def _is_adapter(folder: Path) -> bool:
     try:
-        return (folder / MANIFEST).is_file() or is_peft_folder(folder) or is_adapterhub_folder(folder)
+        return format_of(folder) is not None
     except (CheckpointError, OSError):
         return True  # damaged: its name is known, and using it says what is wrong
 

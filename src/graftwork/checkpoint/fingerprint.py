@@ -61,6 +61,21 @@ class Fingerprint:
             "rows": self.rows,
         }
 
+    def misfit(self, other: Fingerprint) -> str | None:
+        """Which other base a model is, in a clause: of another type, of another size, or with other stacks of layers.
+
+        ``None`` where type and sizes are the same; weights are not compared.
+        """
+        differences, wanted = self.differences(other), f"load it on a {self.model_type!r}"
+        if self.model_type != other.model_type:
+            return f"a model of another type: {'; '.join(differences)}; {wanted} model"
+        if self.stacks.keys() != other.stacks.keys():
+            what = f"a {self.model_type!r} model with other stacks of layers"
+            return f"{what}: {'; '.join(differences)}; {wanted} model with the same ones"
+        if differences:
+            return f"a {self.model_type!r} model of another size: {'; '.join(differences)}; {wanted} model of that size"
+        return None
+
     def differences(self, other: Fingerprint) -> list[str]:
         """The differences in type and layers from another, in words; weights are not compared."""
         found = []

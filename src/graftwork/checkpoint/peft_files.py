@@ -58,6 +58,9 @@ def load_peft(handle: Handle, folder: Path, name: str | None, *, head: bool | No
     check_new(name, handle, "the adapter")
     config, tensors = _read(folder)
     where = f"{folder} (peft {config.kind})"
+    other = other_layers(handle, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    if other is not None:
+        raise CheckpointError(f"{where} was trained on {other}")
     layers, rest = _by_layer(handle, tensors)
     saved = tuple(f"{module}." for module in config.peft.modules_to_save or ())
     layers |= {key: tensor for key, tensor in rest.items() if not key.startswith(saved)}  # which do not fit
@@ -121,6 +124,24 @@ def _by_layer(handle: Handle, tensors: Mapping[str, Tensor]) -> tuple[Tensors, T
         inside = next((".".join(parts[n:]) for n in range(len(parts)) if _is_in(known, parts[n:])), None)
         (rest if inside is None else layers)[plain if inside is None else inside] = tensor
     return layers, rest
+
+
+def other_layers(handle: Handle, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Which layers of a file a model does not have, or not in that size, in a clause; by the matrices of LoRA."""
+    modules = {path.removeprefix(handle.sites.prefix): module for path, module in base_modules(handle.model)}
+    for name, shape in shapes.items():
+        path, dot, matrix = name.removeprefix(_START).partition(".lora_")
+        if not dot or matrix not in ("A.weight", "B.weight") or len(shape) != 2:
+            continue
+        parts = path.split(".")
+        module = next((modules[p] for n in range(len(parts)) if (p := ".".join(parts[n:])) in modules), None)
+        weight = getattr(module, "weight", None)
+        if weight is None:
+            return f"a model with other layers: {path} is not in this {type(handle.model).__name__}; load it on one that has it"
+        if weight.dim() == 2 and weight.is_floating_point() and shape[1 if matrix[0] == "A" else 0] not in weight.shape:
+            sizes = " × ".join(map(str, weight.shape))
+            return f"a model of another size: {name} is {shape[0]} × {shape[1]}, and that weight {sizes} here"
+    return None
 
 
 def _is_in(known: set[str], parts: list[str]) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from graftwork.attach import Handle
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_whole
 from graftwork.checkpoint.manifest import AdapterManifest, CompositionManifest, Difference, manifest_in, title
-from graftwork.checkpoint.renaming import Renaming
+from graftwork.checkpoint.renaming import Renaming, telling
 from graftwork.checkpoint.tensors import Tensors, read_tensors
 from graftwork.errors import CheckpointError
 
@@ -84,19 +85,10 @@ def require_written_with(path: Path, sha256: str, known: str) -> None:
 def on_base(handle: Handle, file: File, other_base: bool) -> File:
     """Return a file with the model's names of the base's modules; refuse it if it was trained on another base."""
     file = as_here(handle, file)
-    base, sites = file.part.base, file.part.sites
-    here = type(handle.model).__name__
-    found = base.differences(Fingerprint.of(handle, sample=False))
-    widths = {handle.sites.key_of(site): site.width for site in handle.sites.places}
-    lacking = [key for key in sites if key not in widths]
-    if lacking:
-        found.append(f"its sites {', '.join(lacking[:3])}{' …' if len(lacking) > 3 else ''} are not in this one")
-    wide = [f"{k} is {w} wide in its base, {widths[k]} here" for k, w in sites.items() if widths.get(k, w) != w]
-    found += wide[:3]
-    if found:
-        raise CheckpointError(
-            f"{file.where} was trained on another base ({base.model_class}) than {here}: {'; '.join(found)}"
-        )
+    base = file.part.base
+    other = other_model(handle, file)
+    if other is not None:
+        raise CheckpointError(f"{file.where} was trained on {other}")
     if other_base:
         return file
     if not base.samples and Fingerprint.of(handle).samples:
@@ -106,12 +98,43 @@ def on_base(handle: Handle, file: File, other_base: bool) -> File:
         )
     changed = base.changed_weights(handle)
     if changed:
-        raise CheckpointError(
-            f"{file.where} was trained on another revision of the base: {len(changed)} of {len(base.samples)} sampled "
-            f"weights differ, such as {changed[0]!r}; if its base was trained with it, load the base's difference first "
-            "(load_base), else load it on the weights it was trained on, or give load(..., other_base=True)"
-        )
+        raise CheckpointError(f"{file.where} was trained on another revision of the base: {_revision(base, changed)}")
     return file
+
+
+def other_model(handle: Handle, file: File) -> str | None:
+    """Which other base a model is than a file's, in a clause, by type, sizes and sites; ``None`` where these are the same."""
+    file = as_here(handle, file)
+    return file.part.base.misfit(Fingerprint.of(handle, sample=False)) or _other_sites(handle, file)
+
+
+def _other_sites(handle: Handle, file: File) -> str | None:
+    """Which other model this one is by its sites, in a clause: they depend on the class of a model, not only on its size."""
+    base, here = file.part.base, type(handle.model).__name__
+    widths = {handle.sites.key_of(site): site.width for site in handle.sites.places}
+    lacking = [key for key in file.part.sites if key not in widths]
+    wide = [
+        f"{k} is {w} wide in its base, {widths[k]} here" for k, w in file.part.sites.items() if widths.get(k, w) != w
+    ]
+    if lacking:
+        what = f"its sites {', '.join(lacking[:3])}{' …' if len(lacking) > 3 else ''} are not in this {here}"
+        return f"a {base.model_type!r} model of the same size and another class: {what}; load it on one that has them"
+    if wide:
+        return f"a {base.model_type!r} model of another size: {'; '.join(wide[:3])}; load it on one of that size"
+    return None
+
+
+def _revision(base: Fingerprint, changed: Sequence[str]) -> str:
+    """What differs in a model of the same type and size, and the way out."""
+    if {name for name, sample in base.samples.items() if telling(sample)} <= set(changed):
+        which = "so that the whole of it was trained, or these are the weights of another model"
+    else:
+        which = f"such as {changed[0]!r}, so that a part of it was trained"
+    return (
+        f"{len(changed)} of {len(base.samples)} sampled weights differ, {which}; type and size are the same; if its base "
+        "was trained with it, load the base's difference first (load_base), else load it on the weights it was trained on, or "
+        "give load(..., other_base=True)"
+    )
 
 
 def as_here(handle: Handle, file: File) -> File:

@@ -2,6 +2,7 @@
 
 from graftwork.report.comparison import comparison_tables
 from graftwork.report.files import print_all, print_files, print_next, print_tables, state, write_report
+from graftwork.report.folders import print_folder, print_folders
 from graftwork.report.formatting import printable
 from graftwork.report.live import Live
 from graftwork.report.method_docs.block_facts import BlockFacts, all_blocks
@@ -31,6 +32,8 @@ __all__ = [
     "methods_as_json",
     "print_all",
     "print_files",
+    "print_folder",
+    "print_folders",
     "print_methods",
     "print_next",
     "print_tables",

@@ -77,10 +77,13 @@ def test_the_oldest_layout_has_other_names(tmp_path: Path) -> None:
         assert torch.equal(output(model, {"input_ids": ids()}), expected)
 
 
-def test_another_type_of_model_with_the_same_names_is_refused(tmp_path: Path) -> None:
+def test_another_type_or_size_of_model_with_the_same_names_is_refused(tmp_path: Path) -> None:
     _, adapters = source(gw.Pfeiffer(reduction_factor=4))
     write(tmp_path / "f", SEQ_BN, tensors_for_bert(adapters, "x"), model_type="roberta")
-    with pytest.raises(gw.CheckpointError, match="of the type 'roberta', and this one is a 'bert'"):
+    with pytest.raises(gw.CheckpointError, match="of another type: its model_type is 'roberta', this one's 'bert'"):
+        adapters.load(tmp_path / "f")
+    write(tmp_path / "f", SEQ_BN, tensors_for_bert(adapters, "x"), model_type="bert", hidden_size=64)
+    with pytest.raises(gw.CheckpointError, match="of another size: its hidden_size is 64, this one's 32"):
         adapters.load(tmp_path / "f")
 
 

@@ -63,7 +63,7 @@ def _load_adapter(handle: Handle, folder: Path, name: str | None, wish: bool | N
     name = part.name if name is None else name
     check_new(name, handle, "the adapter")
     where = f"{part.where} (AdapterHub's {part.name!r})"
-    _require_type(handle, part, where)
+    _require_base(handle, part, where)
     if part.config.get("architecture") == "prefix_tuning":
         add_prefix(handle, name, part, by_module(part)[PREFIXES], where, read_head(handle, folder, wish))
         return name
@@ -88,12 +88,26 @@ def _load_adapter(handle: Handle, folder: Path, name: str | None, wish: bool | N
     return name
 
 
-def _require_type(handle: Handle, part: Part, where: str) -> None:
-    """Refuse a file that was made with another type of model, whose modules may have the same names and sizes."""
-    there = part.values.get("model_type")
-    here = getattr(getattr(transformer(handle.model), "config", None), "model_type", there)
-    if there is not None and there != here:
-        raise CheckpointError(f"{where} was trained with a model of the type {there!r}, and this one is a {here!r}")
+def other_base(handle: Handle, values: Mapping[str, Any]) -> str | None:
+    """Which other base a model is than a file's, in a clause, by type and width; ``None`` where these are the same.
+
+    The modules of two types may have the same names.
+    """
+    config = getattr(transformer(handle.model), "config", None)
+    for key, what in (("model_type", "type"), ("hidden_size", "size")):
+        there = values.get(key)
+        here = getattr(config, key, there)
+        if there is not None and there != here:
+            return (
+                f"a model of another {what}: its {key} is {there!r}, this one's {here!r}; load it on one of that {what}"
+            )
+    return None
+
+
+def _require_base(handle: Handle, part: Part, where: str) -> None:
+    other = other_base(handle, part.values)
+    if other is not None:
+        raise CheckpointError(f"{where} was trained on {other}")
 
 
 def _load_fusion(handle: Handle, folder: Path, name: str | None, wish: bool | None) -> str:
@@ -101,7 +115,7 @@ def _load_fusion(handle: Handle, folder: Path, name: str | None, wish: bool | No
     name = part.name if name is None else name
     check_new(name, handle, "the fusion")
     where = f"{part.where} (AdapterHub's fusion {part.name!r})"
-    _require_type(handle, part, where)
+    _require_base(handle, part, where)
     try:
         pool = pool_of(part, name)
         adapters = [str(child) for child in pool.children]
