@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from graftwork.attach import Handle, attach_to, handle_of
+from graftwork.attach import attach_to, handle_of
 from graftwork.attach.changes import one_at_a_time
 from graftwork.attach.lorahub import LoraHub, lorahub
 from graftwork.attach.pruning import Pruned, prune
-from graftwork.checkpoint import LoadOptions, load, load_base, save, save_base, unload_base
+from graftwork.checkpoint import BaseFiles, LoadOptions, load, save
 from graftwork.checkpoint.adapterhub import is_adapterhub_folder, load_adapterhub, save_adapterhub
 from graftwork.checkpoint.peft_files import is_peft_folder, load_peft, save_peft
 from graftwork.compose import Composition
 from graftwork.errors import ConfigError
+from graftwork.hub import Pushed, TrainingFacts, Wishes, located, prepare, send
 from graftwork.sites import Site, SiteMap
 
 
-class Adapters(Handle):
+class Adapters(BaseFiles):
     """All adapters of one model: added, activated, trained, composed, saved and loaded here.
 
     Made by `graftwork.attach`. `graftwork.attach.handle.Handle` has the methods that need no files.
@@ -148,6 +151,8 @@ class Adapters(Handle):
         folder: str | Path,
         name: str | None = None,
         *,
+        revision: str | None = None,
+        subfolder: str | None = None,
         head: bool | None = None,
         other_base: bool = False,
         other_members: bool = False,
@@ -157,11 +162,16 @@ class Adapters(Handle):
         Adapters and fusions of a composition that are on the model already, the same to the bit, stay as they are.
 
         Args:
-            folder: The folder. Of a folder of peft (``adapter_config.json``) a LoRA becomes a `graftwork.LoRA` where that is
+            folder: The folder, or the id of a repository of the Hub (``"org/name"``), of which the files of these formats are
+                downloaded by `huggingface_hub`: its token, cache and offline mode. What is a folder is read as one. Of a
+                folder of peft (``adapter_config.json``) a LoRA becomes a `graftwork.LoRA` where that is
                 the same function; else peft's own modules compute it. What AdapterHub's library wrote becomes the method of
                 the same function, and is refused where there is none. The base is not checked by its weights then:
                 these files do not say what base they were trained on.
-            name: Another name for an adapter or a fusion. What comes from peft is called as its folder by default.
+            name: Another name for an adapter or a fusion. What comes from peft is called as its folder, or its repository, by
+                default.
+            revision: A branch, a tag or a commit of a repository; by default its main branch.
+            subfolder: The folder inside a repository.
             head: ``True`` loads the head in the file and fails where it does not fit, ``False`` leaves it out. By default
                 it is loaded into a model of the class that it was trained in, with any number of labels, and left out on
                 every other: a base model, which has no head, or a model for another task. An adapter without a head in
@@ -176,6 +186,8 @@ class Adapters(Handle):
         Raises:
             CheckpointError: If it was trained on another base or over other adapters, does not fit, is incomplete or
                 damaged; nothing is added then.
+            HubError: If a repository is not there, may not be read, holds none of these formats, or is larger than an adapter
+                of this model can be.
             NameTakenError: If the name is taken.
             UnknownNameError: If a fusion's adapters are not on the model.
             ConfigError: If the name cannot be one.
@@ -186,82 +198,64 @@ class Adapters(Handle):
             >>> adapters.load(folder / "a", "again")
             'again'
         """
-        if is_adapterhub_folder(Path(folder)):
-            return load_adapterhub(self, Path(folder), name, head=head)
-        if is_peft_folder(Path(folder)):
-            return load_peft(self, Path(folder), name, head=head)
-        return load(self, Path(folder), name, LoadOptions(head, other_base, other_members))
+        found, called = located(folder, revision, subfolder, self.model)
+        if is_adapterhub_folder(found):
+            return load_adapterhub(self, found, name, head=head)
+        if is_peft_folder(found):
+            return load_peft(self, found, called if name is None else name, head=head)
+        return load(self, found, name, LoadOptions(head, other_base, other_members))
 
-    @one_at_a_time
-    def save_base(self, folder: str | Path, *, against: nn.Module | Mapping[str, Tensor] | None = None) -> Path:
-        """Write the difference between a trained base and its original, to be shared with the adapters trained with it.
+    def push(
+        self,
+        what: Composition,
+        repository: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        message: str | None = None,
+        license: str | None = None,
+        tags: Sequence[str] = (),
+        base_model: str | None = None,
+        format: str = "graftwork",
+        members: bool = True,
+        training: TrainingFacts | None = None,
+        replace_card: bool = False,
+    ) -> Pushed:
+        """Send an adapter, a fusion or a composition to a repository of the Hub, with a card made from facts.
 
-        The folder has the tensors that ``train_only(..., base=...)`` made trainable, each whole, with the statistics of
-        norms where the whole base was trained, and a few values of the original, so that it is loaded on no other base.
-        The model's own head is written only where it was trained without adapters, by ``train_only(None, base=...)``.
+        It is one commit, by `huggingface_hub` with the token that is set there (``hf auth login``, or ``HF_TOKEN``). Files of
+        an earlier push that are not needed any more are removed by it; all other files of the repository stay.
 
         Args:
-            folder: The folder; created, or replaced where it holds such a difference already.
-            against: The original, a model or its ``state_dict()``: then every tensor that differs from it is written,
-                however it was changed, and no other.
+            what: What `save` takes.
+            repository: The id: ``"org/name"``. It is made where it is not there.
+            private: Whether a new repository is private; by default as the account or the organization has it. One that is
+                there already, and is not so, is refused.
+            revision: A branch, which is made where it is not there; by default the main one.
+            message: The message of the commit.
+            license: The license for the card, as the Hub names it: ``"apache-2.0"``.
+            tags: More tags for the card.
+            base_model: The id of the base on the Hub, where the model was loaded from a folder.
+            format: The format of the files, as in `save`.
+            members: Send a fusion together with its pool, so that it can be loaded by itself.
+            training: How it was trained and its scores, for the card.
+            replace_card: Replace the README.md there also where a person has written or changed it.
 
         Returns:
-            The folder.
+            The commit; printable.
 
         Raises:
-            CheckpointError: If nothing of the base was trained, ``against`` is another model, or the folder holds
-                something else.
+            ConfigError: If an option cannot be used.
+            CheckpointError: If it cannot be saved; nothing is sent then.
+            HubError: If the repository may not be written, or holds something else; nothing is sent then.
 
         Example:
-            >>> adapters.train_only("a", base="norms")
-            >>> adapters.save_base(folder / "base")  # doctest: +ELLIPSIS
-            PosixPath(...)
+            >>> adapters.push("a", "org/name", license="apache-2.0")  # doctest: +SKIP
         """
-        return save_base(self, Path(folder), against=against)
-
-    @one_at_a_time
-    def load_base(self, folder: str | Path, *, keep: bool = False) -> None:
-        """Turn the base into the trained one that `save_base` wrote; all of it, or nothing.
-
-        Values are copied into the model's own tensors, which keep their flags, dtype and device. The result equals the
-        trained base to the bit where the model has the dtype that it was trained in, and is rounded otherwise. On the
-        trained base itself nothing changes. `detach` does not undo it.
-
-        Args:
-            folder: The folder.
-            keep: Keep the original values in memory, for `unload_base`.
-
-        Raises:
-            CheckpointError: If the base is neither the original of the difference nor the trained one, or a tensor is
-                missing, not expected, of another shape or damaged; no tensor is changed then.
-
-        Example:
-            >>> adapters.train_only("a", base="norms")
-            >>> adapters.save_base(folder / "base")  # doctest: +ELLIPSIS
-            PosixPath(...)
-            >>> adapters.load_base(folder / "base")
-        """
-        load_base(self, Path(folder), keep=keep)
-
-    @one_at_a_time
-    def unload_base(self) -> None:
-        """Put back the original that ``load_base(..., keep=True)`` kept, the same to the bit.
-
-        Raises:
-            CheckpointError: If nothing was kept.
-
-        Example:
-            >>> original = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-            >>> adapters.train_only("a", base="norms")
-            >>> model.bert.encoder.layer[0].output.LayerNorm.bias.data += 1  # as training does
-            >>> adapters.save_base(folder / "base")  # doctest: +ELLIPSIS
-            PosixPath(...)
-            >>> model.load_state_dict(original)
-            <All keys matched successfully>
-            >>> adapters.load_base(folder / "base", keep=True)
-            >>> adapters.unload_base()
-        """
-        unload_base(self)
+        wishes = Wishes(private, revision, message, license, tuple(tags), base_model, format, members, replace_card)
+        with tempfile.TemporaryDirectory() as folder:
+            save = functools.partial(self.save, members=members, format=format)
+            return send(prepare(self, what, repository, Path(folder) / "adapter", save, wishes, training))
 
 
 def attach(

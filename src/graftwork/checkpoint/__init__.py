@@ -6,7 +6,7 @@ A folder has ``graftwork.json`` (the configuration, the base that it was trained
 another name and then renamed.
 """
 
-from graftwork.checkpoint.base import load_base, save_base, unload_base
+from graftwork.checkpoint.base_files import BaseFiles
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.loading import load
 from graftwork.checkpoint.progress import has_progress, restore_progress, save_progress
@@ -14,14 +14,12 @@ from graftwork.checkpoint.saving import save
 from graftwork.checkpoint.staging import LoadOptions
 
 __all__ = [
+    "BaseFiles",
     "Fingerprint",
     "LoadOptions",
     "has_progress",
     "load",
-    "load_base",
     "restore_progress",
     "save",
-    "save_base",
     "save_progress",
-    "unload_base",
 ]
