@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
-from transformers import AutoModel
 from typer.testing import CliRunner, Result
 
-import graftwork as gw
 from graftwork.cli import app
 from graftwork.experiments import Recipe
 from graftwork.experiments import run as run_recipe
+from graftwork.experiments.running.results import read_results
 from graftwork.inference import Predictor
 from tests.support.hub_client import own_hub
 from tests.support.hub_server import Hub
@@ -68,7 +68,7 @@ def test_its_card_has_the_facts_of_the_run(run: Path) -> None:
     text = card_of(run)
     data = yaml.safe_load(text.split("---\n")[1])
     (result,) = data["model-index"][0]["results"]
-    row = next(r for r in gw_results(run) if r["kind"] == "fusion")
+    row = next(r for r in read_results(run)["targets"] if r["kind"] == "fusion")
     assert result["metrics"][0] == {
         "type": "accuracy",
         "value": row["mean"],
@@ -79,29 +79,21 @@ def test_its_card_has_the_facts_of_the_run(run: Path) -> None:
     for said in ("| data | a |", "| seed of these weights | 0 |", "| what was trained | fusion, all |", "neg, pos"):
         assert said in text, said
     assert str(run.parent) not in text
-
-
-def gw_results(run: Path) -> list[dict]:
-    from graftwork.experiments.running.results import read_results
-
-    return read_results(run)["targets"]
+    assert re.search(r"^Made with graftwork [\d.]+, torch \S+, transformers [\d.]+\.$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("kind", "seed"), [("fusion", "0"), ("adapter", "1"), ("head", "0")])
 def test_what_was_sent_computes_what_the_run_predicts(run: Path, hub: Hub, kind: str, seed: str) -> None:
-    told = push(run, "--task", "a", "--kind", kind, "--seed", seed)
+    hub.put("org/base", run.parent / "base")
+    told = push(run, "--task", "a", "--kind", kind, "--seed", seed, "--base-model", "org/base")
     assert told.exit_code == 0, told.output
     assert re.search(r"sent: org/a at [0-9a-f]{12}: http://127\.0\.0\.1:\d+/org/a/commit/", told.stdout)
+    (code,) = re.findall(r"```python\n(import.*?)```", hub.files("org/a")["README.md"].decode(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
     predictor = Predictor(run, "a", kind=kind, seed=int(seed))
-    model = gw.ModelWithHeads(AutoModel.from_pretrained(run.parent / "base")).eval()
-    adapters = gw.attach(model)
-    found = adapters.load("org/a")
-    if kind == "head":
-        adapters.activate(None, head=str(found))
-    else:
-        adapters.activate(found)
-    assert torch.equal(logits(model), logits(predictor.model))
-    assert adapters.labels({"fusion": "fusion-a"}.get(kind, "a")).names == ("neg", "pos")  # type: ignore[union-attr]
+    assert torch.equal(logits(names["model"].eval()), logits(predictor.model))
+    assert names["adapters"].labels({"fusion": "fusion-a"}.get(kind, "a")).names == ("neg", "pos")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +101,10 @@ def test_what_was_sent_computes_what_the_run_predicts(run: Path, hub: Hub, kind:
     [
         (["--task", "nowhere"], "'nowhere' is no task of this run"),
         (["--task", "a", "--kind", "average"], "has a head of its own beside .*, which is not saved with it"),
-        (["--task", "a", "--kind", "full"], "out has no full of 'a'"),
+        (
+            ["--task", "a", "--kind", "full"],
+            "full fine-tuning is measured and not kept to predict with; give another kind",
+        ),
         (["--task", "a", "--to", "a"], "'a' cannot be the id of a repository of the Hub; give 'org/name'"),
         (["--task", "a", "--to", "../a"], "cannot be the id of a repository"),
         (["--task", "a", "--license", "My Own"], "give it as the Hub names it"),

@@ -62,6 +62,7 @@ def card(
         autoescape=False,  # the text is Markdown, which `finalize` escapes
     )
     name = repository.rpartition("/")[2]
+    made_with = (versions or {}) if training is None or not training.versions else training.versions
     options = {part.name: part.options for part in contents.parts}
     text = pages.get_template("templates/card.md").render(
         metadata=Markup(_metadata(name, contents, training, form, license, tags)),
@@ -74,7 +75,7 @@ def card(
         options=Markup(json.dumps(options, indent=1, ensure_ascii=True, default=str)),
         form=form,
         training=training,
-        versions=versions if training is None or not training.versions else training.versions,
+        made_with=", ".join(f"{name} {version}" for name, version in made_with.items()),
     )
     text = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n\n"
     return f"{text}<!-- Written by graftwork (sha256 {_hash(text)}); a card that a person has changed is kept. -->\n"
@@ -140,7 +141,9 @@ def _code(repository: str, contents: Contents, revision: str | None) -> str:
     first = [f"# load {', '.join(map(repr, contents.missing))} first"] if contents.missing else []
     uses = ["import transformers"] if "transformers." in contents.make else []
     lines = [*uses, "import graftwork as gw", "", f"model = {contents.make}", "adapters = gw.attach(model)", *first]
-    return "\n".join([*lines, f"adapters.activate(adapters.load({repository!r}{at}))"])
+    loaded = f"adapters.load({repository!r}{at})"
+    last = f"None, head={loaded}" if contents.parts[0].kind == "head" else loaded
+    return "\n".join([*lines, f"adapters.activate({last})"])
 
 
 def _labels(labels: tuple[str, ...] | None) -> str:
