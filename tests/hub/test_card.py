@@ -118,16 +118,16 @@ def test_a_card_that_a_person_wrote_stays_until_it_is_asked_for(hub: Hub) -> Non
     assert not pushed.card_kept and b"license: apache-2.0" in hub.files("org/a")["README.md"]
 
 
-def test_its_code_runs(hub: Hub, tmp_path: Path) -> None:
-    """The base is on the same Hub; what the code on the card makes computes what was pushed."""
+def test_its_code_runs(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the code on the card makes computes what was pushed."""
     model, adapters = fresh(a=gw.Pfeiffer())
-    model.save_pretrained(tmp_path / "base")
-    hub.put("org/base", tmp_path / "base")
     model.config.name_or_path = "org/base"
     adapters.push(gw.Stack("a"), "org/a")
     text = hub.files("org/a")["README.md"].decode()
     assert "A composition of 1 part for the base" in text and "Stack('a')" in text
     (code,) = re.findall(r"```python\n(import.*?)```", text, re.DOTALL)
+    model.save_pretrained(tmp_path / "org" / "base")  # transformers finds it as the folder of that name
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(code, names)
     assert torch.equal(computed(names["model"].eval(), names["adapters"], "a"), computed(model, adapters, "a"))

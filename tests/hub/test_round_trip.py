@@ -9,10 +9,10 @@ import peft
 import pytest
 import torch
 import transformers as hf
-from huggingface_hub import constants
 
 import graftwork as gw
 from tests.support.attached import bert_classifier, ids, lively, output
+from tests.support.hub_client import set_client
 from tests.support.hub_server import Hub
 from tests.zoo.models import build, main_output
 
@@ -128,7 +128,7 @@ def test_offline_what_was_downloaded_is_loaded(hub: Hub, monkeypatch: pytest.Mon
     model, adapters = fresh(a=gw.Pfeiffer())
     adapters.push("a", "org/a")
     fresh()[1].load("org/a")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    set_client(monkeypatch, HF_HUB_OFFLINE=True)
     hub.clear()
     again, others = fresh()
     others.load("org/a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,15 +84,18 @@ def test_its_card_has_the_facts_of_the_run(run: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "seed"), [("fusion", "0"), ("adapter", "1"), ("head", "0")])
-def test_what_was_sent_computes_what_the_run_predicts(run: Path, hub: Hub, kind: str, seed: str) -> None:
-    hub.put("org/base", run.parent / "base")
+def test_what_was_sent_computes_what_the_run_predicts(
+    run: Path, hub: Hub, kind: str, seed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = push(run, "--task", "a", "--kind", kind, "--seed", seed, "--base-model", "org/base")
     assert told.exit_code == 0, told.output
     assert re.search(r"sent: org/a at [0-9a-f]{12}: http://127\.0\.0\.1:\d+/org/a/commit/", told.stdout)
     (code,) = re.findall(r"```python\n(import.*?)```", hub.files("org/a")["README.md"].decode(), re.DOTALL)
+    predictor = Predictor(run, "a", kind=kind, seed=int(seed))
+    shutil.copytree(run.parent / "base", tmp_path / "org" / "base")  # transformers finds it as the folder of that name
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(code, names)
-    predictor = Predictor(run, "a", kind=kind, seed=int(seed))
     assert torch.equal(logits(names["model"].eval()), logits(predictor.model))
     assert names["adapters"].labels({"fusion": "fusion-a"}.get(kind, "a")).names == ("neg", "pos")
 
