@@ -85,10 +85,13 @@ class Runs:
     """What runs a function when it is unpickled."""
 
     def __reduce__(self) -> Any:
-        return (Path.touch, (Path("/tmp/it-ran"),))
+        return (Path.touch, (Path("it-ran"),))
 
 
-def test_of_adapterhub_a_pickle_is_read_as_tensors_alone(hub: Hub, tmp_path: Path) -> None:
+def test_of_adapterhub_a_pickle_is_read_as_tensors_alone(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     folder = saved(tmp_path / "a", "adapterhub")
     assert (folder / "pytorch_adapter.bin").is_file()
     hub.put("org/good", folder)
@@ -98,7 +101,7 @@ def test_of_adapterhub_a_pickle_is_read_as_tensors_alone(hub: Hub, tmp_path: Pat
     _, adapters = fresh()
     with pytest.raises(gw.CheckpointError, match=r"pytorch_adapter\.bin is damaged, or holds more than tensors"):
         adapters.load("org/a")
-    assert adapters.names == () and not Path("/tmp/it-ran").exists()
+    assert adapters.names == () and not Path("it-ran").exists()
 
 
 @pytest.mark.parametrize("form", ["graftwork", "adapterhub", "peft"])

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from graftwork.attach import Handle, ModelWithHeads
 from graftwork.attach.summary import Row
 from graftwork.checkpoint.saving import everything_in
@@ -119,7 +117,7 @@ def contents_of(handle: Handle, what: Composition, base: str | None) -> Contents
     parts = [_part(handle, rows.row(name)) for name in names]
     kind = type(model).__name__
     code = f"transformers.{kind}.from_pretrained({base!r})"
-    if base is None or not hasattr(transformers, kind):
+    if base is None or type(model).__module__.partition(".")[0] != "transformers":
         code = f"...  # a {kind} with the weights that it was trained on"
     elif isinstance(handle.model, ModelWithHeads):
         code = f"gw.ModelWithHeads({code})"
