@@ -92,6 +92,16 @@ class CheckpointError(GraftworkError, RuntimeError):
     """
 
 
+class HubError(GraftworkError, RuntimeError):
+    """A repository of the Hub cannot be read or written: it is not there, may not be read, is too large, or holds something else.
+
+    Example:
+        >>> adapters.load("no-such-organization/no-such-adapter")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        graftwork.errors.HubError: ...
+    """
+
+
 class RecipeError(GraftworkError, ValueError):
     """A recipe, or the folder of a run, cannot be used: the message names the key or the file.
 

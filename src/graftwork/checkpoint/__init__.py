@@ -6,7 +6,7 @@ A folder has ``graftwork.json`` (the configuration, the base that it was trained
 another name and then renamed.
 """
 
-from graftwork.checkpoint.base import load_base, save_base, unload_base
+from graftwork.checkpoint.base_files import BaseFiles
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.formats import FORMATS, format_of, load_folder, save_folder
 from graftwork.checkpoint.loading import load
@@ -16,17 +16,15 @@ from graftwork.checkpoint.staging import LoadOptions
 
 __all__ = [
     "FORMATS",
+    "BaseFiles",
     "Fingerprint",
     "LoadOptions",
     "format_of",
     "has_progress",
     "load",
-    "load_base",
     "load_folder",
     "restore_progress",
     "save",
-    "save_base",
     "save_folder",
     "save_progress",
-    "unload_base",
 ]

@@ -29,7 +29,7 @@ DIGEST = "digest"
 _PART = r"(?:graftwork\.json|(?:adapter|fusion|head|base)\.safetensors)"
 _OURS = re.compile(rf"{_PART}|(?:adapters|fusions|heads)(?:/\d+(?:/{_PART})?)?")
 _LONGEST = 100
-_LARGEST = 8 * 2**20  # bytes of a manifest: JSON takes twenty times as much when it is read
+LARGEST = 8 * 2**20  # bytes of a manifest: JSON takes twenty times as much when it is read
 _DAY = 86_400.0
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _TRIES = 50
@@ -115,6 +115,14 @@ def existing(folder: Path) -> Path:
     return old
 
 
+def is_there(folder: Path) -> bool:
+    """Whether there is a folder or a file at a path, or the old one that a crash left while it was being replaced."""
+    try:
+        return folder.exists() or _beside(_real(folder), "old").is_dir()
+    except (OSError, ValueError):  # no system has such a path
+        return False
+
+
 def read_whole(folder: Path, read: Callable[[Path], T]) -> T:
     """Return what a function reads of a folder, all of it from one save even if another process saves meanwhile.
 
@@ -164,8 +172,8 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If the file is damaged, or larger than such a file can be.
     """
-    if path.stat().st_size > _LARGEST:
-        raise CheckpointError(f"{path} has {path.stat().st_size:,d} bytes; no {path.name} is larger than {_LARGEST:,d}")
+    if path.stat().st_size > LARGEST:
+        raise CheckpointError(f"{path} has {path.stat().st_size:,d} bytes; no {path.name} is larger than {LARGEST:,d}")
     try:
         data = json.loads(path.read_bytes(), object_pairs_hook=_object, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
@@ -179,6 +187,11 @@ def dump(data: Mapping[str, Any]) -> bytes:
     """Return JSON values as the bytes of a manifest, with their hash added."""
     signed = {**data, DIGEST: _digest_of(data)}
     return (json.dumps(signed, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def is_own_file(path: str) -> bool:
+    """Whether a path inside a folder is that of a file, or a folder, which `save` writes."""
+    return _OURS.fullmatch(path) is not None
 
 
 def _digest_of(data: Mapping[str, Any]) -> str:
@@ -234,7 +247,7 @@ def _require_ours(folder: Path, files: Collection[str], marker: str) -> None:
         raise CheckpointError(f"{folder} is a file; give another folder")
     inside = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
     known = {*files, *(parent.as_posix() for path in files for parent in Path(path).parents)}
-    ours = _OURS.fullmatch if marker == MANIFEST else known.__contains__
+    ours = is_own_file if marker == MANIFEST else known.__contains__
     foreign = [path for path in inside if not ours(path)]
     if foreign or (inside and marker not in inside):
         what = ", ".join((foreign or inside)[:6])

@@ -30,6 +30,7 @@ from graftwork.weights.holder import base_modules
 from graftwork.weights.names import check_new
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+PICKLE = "adapter_model.bin"  # may run code when it is read, and is not
 _START = "base_model.model."
 _MAGNITUDE = "lora_magnitude_vector"  # of DoRA: a module in the model, a tensor in a file
 _MATRICES = {"lora_A.weight": "down", "lora_B.weight": "up"}
@@ -102,10 +103,8 @@ def _read(folder: Path) -> tuple[Peft, Tensors]:
         config = Peft(peft={k: value for k, value in values.items() if value is not None and k not in NOT_KEPT})
     except ConfigError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
-    if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():
-        raise CheckpointError(
-            f"{folder} has adapter_model.bin, which may run code when it is read: save it anew with peft"
-        )
+    if not (folder / TENSORS).is_file() and (folder / PICKLE).is_file():
+        raise CheckpointError(f"{folder} has {PICKLE}, which may run code when it is read: save it anew with peft")
     tensors, _ = read_tensors(folder / TENSORS)
     return config, {f"{k}.weight" if k.endswith(_MAGNITUDE) else k: tensor for k, tensor in tensors.items()}
 

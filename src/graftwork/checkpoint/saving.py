@@ -38,7 +38,7 @@ def save(handle: Handle, what: Composition, folder: Path, *, members: bool = Fal
     if what is None:
         raise CheckpointError("there is nothing to save in None, the plain model; give a name or a block")
     if isinstance(what, Block):
-        return save_composition(handle, what, folder, _everything_in(handle, what))
+        return save_composition(handle, what, folder, everything_in(handle, what))
     if not isinstance(what, str):
         raise CheckpointError(f"{what!r} cannot be saved; give an adapter's or a fusion's name, or a block")
     if handle.kind_of(what) == "member":
@@ -70,7 +70,7 @@ def save_composition(handle: Handle, composition: Composition, folder: Path, nam
     return replace_folder(folder, files)
 
 
-def _everything_in(handle: Handle, composition: Composition) -> set[str]:
+def everything_in(handle: Handle, composition: Composition) -> set[str]:
     """Return the names of all adapters and fusions of a composition, with those in the pools of its fusions."""
     found = {handle.owner_of(name) for name in names_in(composition)}
     todo = list(fusions_in(composition))

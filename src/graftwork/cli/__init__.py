@@ -1,7 +1,18 @@
 """The command line, thin: every command calls one function of the library."""
 
 # In this order the help lists them.
-from graftwork.cli import training, looking, predicting, chatting, models, recommending, files, searching  # isort: skip
+from graftwork.cli import training, looking, predicting, chatting, sharing, models, recommending, files, searching  # isort: skip
 from graftwork.cli.shared import app
 
-__all__ = ["app", "chatting", "files", "looking", "models", "predicting", "recommending", "searching", "training"]
+__all__ = [
+    "app",
+    "chatting",
+    "files",
+    "looking",
+    "models",
+    "predicting",
+    "recommending",
+    "searching",
+    "sharing",
+    "training",
+]

@@ -46,6 +46,10 @@ class Predictor:
         task: The task's name.
         kind: The task's kind, with its labels.
         unit: The unit that predicts.
+        run: The run's folder.
+        recipe: The run's recipe.
+        root: The folder that its paths are relative to.
+        adapters: The handle of the base, with what predicts active.
 
     Raises:
         RecipeError: If the run has no such task, or nothing of it is done.
@@ -64,14 +68,14 @@ class Predictor:
     ) -> None:
         self.run = Path(run)
         self.recipe = recipe_of(self.run)
-        self._root = root_of(self.run, root)
+        self.root = root_of(self.run, root)
         self.task = _task(self.recipe, task)
         self.unit = unit_of(self.recipe, self.run, self.task, kind, seed)
         self.kind = kind_of(self.run, self.recipe, self.task)
-        warn_of_other_tokenizer(self.unit, self.recipe, self._root, self.run)
-        self.processor = load_processor(self.recipe.base, self.recipe.kinds, self._root)
-        self.adapters: Adapters = attached_base(self.recipe, self._root) if adapters is None else adapters
-        files = RunFiles(self.recipe, self._root, self.run)
+        warn_of_other_tokenizer(self.unit, self.recipe, self.root, self.run)
+        self.processor = load_processor(self.recipe.base, self.recipe.kinds, self.root)
+        self.adapters: Adapters = attached_base(self.recipe, self.root) if adapters is None else adapters
+        files = RunFiles(self.recipe, self.root, self.run)
         composition, head = load_unit(self.adapters, self.unit, self.task, files, language)
         self.adapters.activate(composition, head=head)
 

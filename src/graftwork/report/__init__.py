@@ -11,6 +11,7 @@ from graftwork.report.method_docs.method_list import methods_as_json, print_meth
 from graftwork.report.method_docs.pages import block_pages, block_table, method_pages
 from graftwork.report.page import write_page
 from graftwork.report.plots import can_plot
+from graftwork.report.publishing import prepare_run
 from graftwork.report.run_data import Gathered, gather
 from graftwork.report.table import Table, print_text
 from graftwork.report.tables import tables
@@ -30,6 +31,7 @@ __all__ = [
     "gather",
     "method_pages",
     "methods_as_json",
+    "prepare_run",
     "print_all",
     "print_files",
     "print_folder",

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from graftwork.attach import Handle
 from graftwork.attach.base_weights import base_tensors
-from graftwork.checkpoint import LoadOptions, load_base
+from graftwork.checkpoint import LoadOptions
+from graftwork.checkpoint.base import load_base
 from graftwork.checkpoint.naming import tensors_of
 from graftwork.compose import Composition
 from graftwork.errors import CheckpointError
