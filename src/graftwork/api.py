@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from graftwork.attach import Handle, attach_to, handle_of
+from graftwork.attach import attach_to, handle_of
 from graftwork.attach.changes import one_at_a_time
 from graftwork.attach.lorahub import LoraHub, lorahub
 from graftwork.attach.pruning import Pruned, prune
@@ -17,13 +17,15 @@ from graftwork.checkpoint.adapterhub import is_adapterhub_folder, load_adapterhu
 from graftwork.checkpoint.peft_files import is_peft_folder, load_peft, save_peft
 from graftwork.compose import Composition
 from graftwork.errors import ConfigError
+from graftwork.export import Exporting
 from graftwork.sites import Site, SiteMap
 
 
-class Adapters(Handle):
+class Adapters(Exporting):
     """All adapters of one model: added, activated, trained, composed, saved and loaded here.
 
-    Made by `graftwork.attach`. `graftwork.attach.handle.Handle` has the methods that need no files.
+    Made by `graftwork.attach`. `graftwork.attach.handle.Handle` has the methods that need no files, and
+    `graftwork.export.Exporting` writes programs.
 
     Example:
         >>> gw.of(model) is adapters
