@@ -376,7 +376,7 @@ def test_the_summary_has_a_row_for_each_member() -> None:
 def test_members_are_merged_as_what_they_are_exported_to() -> None:
     _, adapters = setup()
     with pytest.raises(
-        gw.ConfigError, match=r"'hyper:mnli' is made of the weights of 'hyper'; export\('hyper:mnli', …\)"
+        gw.ConfigError, match=r"'hyper:mnli' is made of the weights of 'hyper'; materialize\('hyper:mnli', …\)"
     ):
         adapters.merge("both", ["hyper:mnli", "hyper:qqp"])
     for task in ("mnli", "qqp"):

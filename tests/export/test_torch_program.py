@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import graftwork as gw
-from tests.support.attached import assert_same, snapshot
+from tests.support.attached import assert_same, snapshot, with_adapters
 from tests.support.exports import assert_equal_everywhere, batch, classifier, in_torch, learned, logits
 
 SMALL = gw.Pfeiffer(bottleneck_size=4)
@@ -37,7 +37,6 @@ def active(composition: Any, head: str, **methods: Any) -> Callable[[], tuple[An
 
 
 CASES = {
-    "average": active(gw.Average("x", "y", weights=[0.3, 0.7]), "x", x=SMALL, y=SMALL),
     "route": pool(gw.Route, gw.RouteConfig(top_k=2)),
     "scalearn": pool(gw.ScaLearn),
     "ia3": active("x", "x", x=gw.IA3()),
@@ -103,8 +102,6 @@ def test_a_process_without_graftwork_runs_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["t5_generation", "vit", "llama_causal"])
 def test_other_models(name: str, tmp_path: Path) -> None:
     """An encoder with a decoder is one pass without a cache; images have one size; each with an adapter."""
-    from tests.support.attached import with_adapters
-
     model, adapters, inputs = with_adapters(name, x=SMALL)
     adapters.active = "x"
     before = snapshot(model)

@@ -59,12 +59,13 @@ def replace_folder(folder: Path, files: Mapping[str, bytes], *, marker: str = MA
 
 
 @contextlib.contextmanager
-def replacing(folder: Path, marker: str = MANIFEST) -> Iterator[Path]:
+def replacing(folder: Path, marker: str = MANIFEST, known: Collection[str] = ()) -> Iterator[Path]:
     """Give a path next to a folder to write files into, and put what is there in the folder's place when the block ends.
 
     Args:
         folder: The folder, and what may be in its place, as for `replace_folder`.
         marker: The file by which a folder that was written before is known, see `replace_folder`.
+        known: Files, by their path inside, that such a folder may hold besides those that are written.
 
     Raises:
         CheckpointError: If something else is there, or it cannot be written; nothing is changed then, nor where the block raises.
@@ -81,7 +82,8 @@ def replacing(folder: Path, marker: str = MANIFEST) -> Iterator[Path]:
             if old.exists() and not folder.exists():  # a crash between two renames
                 old.rename(folder)
             if folder.exists():
-                require_ours(folder, [p.relative_to(aside).as_posix() for p in aside.rglob("*")], marker)
+                written = [p.relative_to(aside).as_posix() for p in aside.rglob("*")]
+                require_ours(folder, [*known, *written], marker)
                 if not _exchange(aside, folder):
                     _rename_twice(aside, folder, old)
             else:

@@ -50,8 +50,9 @@ def export_model(
     refuse_by_number(composition)
     if format == "onnx":
         require_onnx()
+    replaced = _names(format, folder)
     if folder.exists():
-        require_ours(folder, _names(format, folder), MARKER)
+        require_ours(folder, replaced, MARKER)
     made = private_copy(handle)
     made.activate(composition, head=head)
     inputs = Inputs(
@@ -64,7 +65,7 @@ def export_model(
     make_constants(made, inputs.traced())
     program = program_of(made, inputs)
     outputs = list(expected[0])
-    with replacing(folder, MARKER) as aside:
+    with replacing(folder, MARKER, replaced) as aside:
         aside.mkdir()
         path = aside / FILES[format]
         run: Run

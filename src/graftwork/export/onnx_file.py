@@ -47,12 +47,25 @@ def to_onnx(program: Any, inputs: Inputs, outputs: list[str]) -> Any:
                 input_names=list(inputs.example),
                 output_names=outputs,
                 dynamic_shapes=inputs.shapes(),
+                custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
             )
     except Exception as error:  # torch raises errors of many kinds here
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        lines = [line.strip() for line in str(root).splitlines() if line.strip()]
         raise ExportError(
-            f"torch.onnx.export cannot write the program as ONNX; its reason: {' '.join(lines[:3])}"
+            f"torch.onnx.export cannot write the program as ONNX; its reason: {type(root).__name__}: {' '.join(lines[:3])}"
         ) from error
+
+
+def _stable_sort(self: Any, *, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
+    """A stable sort in ONNX, for which torch has no form: TopK of all, among equals the first (the sort of a `Route`'s gate)."""
+    from onnxscript import opset18
+
+    op: Any = opset18  # its types know no value of which nothing is said
+    size = op.Gather(op.Shape(self), op.Constant(value_ints=[dim]))
+    return op.TopK(self, size, axis=dim, largest=int(descending), sorted=1)
 
 
 def write_onnx(made: Any, path: Path, external_data: bool) -> None:
