@@ -14,13 +14,15 @@ from graftwork.attach.pruning import Pruned, prune
 from graftwork.checkpoint import BaseFiles, LoadOptions, format_of, load_folder, save_folder
 from graftwork.checkpoint.catalogue import Catalogue
 from graftwork.compose import Composition
+from graftwork.export import Exporting
 from graftwork.hub import Pushed, TrainingFacts, Wishes, located, prepare, send
 
 
-class Adapters(BaseFiles):
+class Adapters(Exporting, BaseFiles):
     """All adapters of one model: added, activated, trained, composed, saved and loaded here.
 
-    Made by `graftwork.attach`. `graftwork.attach.handle.Handle` has the methods that need no files.
+    Made by `graftwork.attach`. `graftwork.attach.handle.Handle` has the methods that need no files,
+    `graftwork.export.Exporting` the one that writes programs.
 
     Example:
         >>> gw.of(model) is adapters

@@ -102,6 +102,16 @@ class HubError(GraftworkError, RuntimeError):
     """
 
 
+class ExportError(GraftworkError, RuntimeError):
+    """A model, or what is active in it, cannot be exported: the message names the block, or gives torch's own reason.
+
+    Example:
+        >>> adapters.export(folder / "exported", gw.MixedBatch(["a", "b"]))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        graftwork.errors.ExportError: ...
+    """
+
+
 class RecipeError(GraftworkError, ValueError):
     """A recipe, or the folder of a run, cannot be used: the message names the key or the file.
 

@@ -262,13 +262,13 @@ def test_export_gives_a_plain_adapter_that_computes_the_same_to_the_bit() -> Non
     adapters.add_head("hyper:mnli", 2)
     lively(adapters, "hyper:mnli", seed=5)
     expected = run(model, adapters, "hyper:mnli")
-    adapters.export("hyper:mnli", "mnli")
+    adapters.materialize("hyper:mnli", "mnli")
     assert isinstance(adapters.config("mnli"), gw.Bottleneck)
     assert torch.equal(run(model, adapters, "mnli"), expected)
     adapters.remove("hyper")
     assert torch.equal(run(model, adapters, "mnli"), expected)
     with pytest.raises(gw.ConfigError, match="Bottleneck is no adapter that is made of other weights"):
-        adapters.export("mnli", "again")
+        adapters.materialize("mnli", "again")
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
@@ -376,10 +376,10 @@ def test_the_summary_has_a_row_for_each_member() -> None:
 def test_members_are_merged_as_what_they_are_exported_to() -> None:
     _, adapters = setup()
     with pytest.raises(
-        gw.ConfigError, match=r"'hyper:mnli' is made of the weights of 'hyper'; export\('hyper:mnli', …\)"
+        gw.ConfigError, match=r"'hyper:mnli' is made of the weights of 'hyper'; materialize\('hyper:mnli', …\)"
     ):
         adapters.merge("both", ["hyper:mnli", "hyper:qqp"])
     for task in ("mnli", "qqp"):
-        adapters.export(f"hyper:{task}", task)
+        adapters.materialize(f"hyper:{task}", task)
     adapters.merge("both", ["mnli", "qqp"])
     assert adapters.names == ("hyper", "mnli", "qqp", "both")

@@ -188,3 +188,26 @@ def test_peft_does_not_take_the_folder(adapters: gw.Adapters, tmp_path: Path) ->
 
     adapters.save("a", tmp_path / "a")
     assert find_adapter_config_file(str(tmp_path / "a")) is None
+
+
+def test_a_folder_that_is_filled_step_by_step_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What raises inside leaves the old folder; one that may hold further files is replaced with them, and no other is."""
+    folder = tmp_path / "made"
+
+    def fill(*files: str, known: tuple[str, ...] = ()) -> None:
+        with folders.replacing(folder, "first", known) as aside:
+            aside.mkdir()
+            for name in files:
+                if name == "never":
+                    raise KeyError(name)
+                (aside / name).write_text(name)
+
+    fill("first", "second")
+    with pytest.raises(KeyError):
+        fill("first", "never")
+    assert contents(folder) == {"first": b"first", "second": b"second"}
+    with pytest.raises(gw.CheckpointError, match=r"holds something else \(second\)"):
+        fill("first")
+    fill("first", "third", known=("second",))
+    assert contents(folder) == {"first": b"first", "third": b"third"}
+    assert [p.name for p in tmp_path.iterdir()] == ["made"]

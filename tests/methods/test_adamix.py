@@ -79,7 +79,7 @@ def test_otherwise_it_is_the_merged_one(state: str) -> None:
 def test_exported_it_is_a_plain_bottleneck_of_the_same_output() -> None:
     lab = Lab("bert")
     lab.add("a", gw.AdaMix(bottleneck_size=4, up_bias=False, leave_out=(0,)))
-    lab.adapters.export("a", "merged")
+    lab.adapters.materialize("a", "merged")
     config: Any = lab.adapters.config("merged")
     assert (type(config), config.bottleneck_size, config.activation) == (gw.Bottleneck, 4, "gelu")
     assert [p.shape for p in next(iter(lab.adapters.modules_of("merged").values())).parameters()] == [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import graftwork as gw
-from graftwork.methods.layers.weight_cache import WeightCache
+from graftwork.methods.layers.weight_cache import WeightCache, only_kept
 from tests.support.attached import lively
 from tests.zoo.models import build, clone_inputs, main_output
 
@@ -126,3 +126,15 @@ def test_it_is_made_where_there_is_no_autocast() -> None:
     weight = torch.ones(2, device="meta")
     assert WeightCache(lambda: weight + 1).get([weight]).device.type == "meta"
     assert WeightCache(lambda: 5).get([]) == 5
+
+
+def test_what_is_kept_is_all_that_is_asked_for() -> None:
+    """Inside `only_kept` no weight is looked at, so that a program that is traced has a constant; in this thread alone."""
+    weight = torch.ones(2)
+    cache, empty = WeightCache(lambda: weight * 2), WeightCache(lambda: weight * 3)
+    assert torch.equal(cache.get([weight]), torch.full((2,), 2.0))
+    weight.add_(1)
+    with only_kept():
+        assert torch.equal(cache.get([weight]), torch.full((2,), 2.0))
+        assert torch.equal(empty.get([weight]), torch.full((2,), 6.0))
+    assert torch.equal(cache.get([weight]), torch.full((2,), 4.0))

@@ -8,6 +8,7 @@ While they are there the base is another one, so nothing is saved or loaded, and
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,33 @@ from graftwork.weights.holder import base_modules
 from graftwork.weights.samples import has_values
 
 
+class Change(NamedTuple):
+    """What a composition adds to one weight of the base.
+
+    Attributes:
+        path: The path of the weight's module.
+        weight: The weight ``(out, in)``, or ``(in, out)``.
+        delta: What is added to it, in float64, of the weight's shape.
+    """
+
+    path: str
+    weight: Tensor
+    delta: Tensor
+
+    def merged(self) -> Tensor:
+        """The sum, rounded once, in the weight's dtype and on its device."""
+        return (self.weight.double() + self.delta.to(self.weight.device)).to(self.weight.dtype)
+
+
 @torch.no_grad()
-def merge_into_base(state: ModelState, composition: Composition) -> InBase:
-    """Add a composition to the weights of the base; see `graftwork.attach.combining.Combining.merge_into_base`."""
-    if state.in_base is not None:
-        raise AttachError(f"{state.in_base.composition!r} is merged into the base already; call unmerge() first")
+def changes_of(state: ModelState, composition: Composition) -> list[Change]:
+    """What a composition of LoRAs with constant weights adds to the weights of the base; nothing is changed.
+
+    Raises:
+        ConfigError: If one of them is no LoRA.
+        CompositionError: If a weight depends on the input or the row.
+        AttachError: If a weight of the base is quantised, offloaded or tied.
+    """
     weights = constant_weights(composition)
     for name in weights:
         state.require_adapter(name)
@@ -40,13 +63,23 @@ def merge_into_base(state: ModelState, composition: Composition) -> InBase:
     for path, module in base_modules(state.model):
         for parameter in module.parameters(recurse=False):
             owners.setdefault(id(parameter), set()).add(path)
-    changes = [
-        (places[place].output.module, *_weight_of(state.model, places[place], owners), one.up @ one.down)
-        for place, one in products_of(state, weights).items()
-    ]
-    originals = {path: weight.detach().cpu().clone() for path, weight, _, _ in changes}
-    for _, weight, transposed, delta in changes:
-        weight.copy_(weight.double() + (delta.t() if transposed else delta).to(weight.device))
+    changes = []
+    for place, one in products_of(state, weights).items():
+        weight, transposed = _weight_of(state.model, places[place], owners)
+        delta = one.up @ one.down
+        changes.append(Change(places[place].output.module, weight, delta.t() if transposed else delta))
+    return changes
+
+
+@torch.no_grad()
+def merge_into_base(state: ModelState, composition: Composition) -> InBase:
+    """Add a composition to the weights of the base; see `graftwork.attach.combining.Combining.merge_into_base`."""
+    if state.in_base is not None:
+        raise AttachError(f"{state.in_base.composition!r} is merged into the base already; call unmerge() first")
+    changes = changes_of(state, composition)
+    originals = {change.path: change.weight.detach().cpu().clone() for change in changes}
+    for change in changes:
+        change.weight.copy_(change.merged())
     return InBase(composition, originals)
 
 

@@ -125,7 +125,7 @@ class Combining(Registry):
         return block
 
     @one_at_a_time
-    def export(self, what: str, name: str) -> None:
+    def materialize(self, what: str, name: str) -> None:
         """Add a plain adapter that computes the same as one whose weights are generated, or as one member of it.
 
         Norms and head are copied.

@@ -64,7 +64,7 @@ class Exported(NamedTuple):
 
 
 def exported(state: ModelState, what: str, name: str) -> Exported:
-    """A plain adapter that computes the same as ``what``; see `graftwork.attach.combining.Combining.export`."""
+    """A plain adapter that computes the same as ``what``; see `graftwork.attach.combining.Combining.materialize`."""
     check_new(name, state, "an adapter")
     state.require_adapter(what)
     owner, full = state.owner_of(what), state.sole(what)

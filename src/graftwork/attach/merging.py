@@ -126,7 +126,7 @@ def merge(
     for source in factors:
         if state.owner_of(source) != source:
             raise ConfigError(
-                f"merge: {source!r} is made of the weights of {state.owner_of(source)!r}; export({source!r}, …) it first, "
+                f"merge: {source!r} is made of the weights of {state.owner_of(source)!r}; materialize({source!r}, …) it first, "
                 "and merge the result"
             )
         configs[source] = state.adapter_config(source)

@@ -7,6 +7,7 @@ crash happens. The next save removes what an ended process left.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -17,11 +18,11 @@ import socket
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from graftwork.errors import CheckpointError
+from graftwork.errors import CheckpointError, GraftworkError
 
 MANIFEST = "graftwork.json"
 TENSORS = {kind: f"{kind}.safetensors" for kind in ("adapter", "fusion", "head", "base")}
@@ -51,31 +52,50 @@ def replace_folder(folder: Path, files: Mapping[str, bytes], *, marker: str = MA
     Raises:
         CheckpointError: If something else is there, or it cannot be written, on a full disk for instance; nothing is changed then.
     """
+    with replacing(folder, marker) as aside:
+        for path, data in files.items():
+            _write(aside / path, data)
+    return _real(folder)
+
+
+@contextlib.contextmanager
+def replacing(folder: Path, marker: str = MANIFEST, known: Collection[str] = ()) -> Iterator[Path]:
+    """Give a path next to a folder to write files into, and put what is there in the folder's place when the block ends.
+
+    Args:
+        folder: The folder, and what may be in its place, as for `replace_folder`.
+        marker: The file by which a folder that was written before is known, see `replace_folder`.
+        known: Files, by their path inside, that such a folder may hold besides those that are written.
+
+    Raises:
+        CheckpointError: If something else is there, or it cannot be written; nothing is changed then, nor where the block raises.
+    """
     try:
         folder = _real(folder)
         aside, old = _aside(folder), _beside(folder, "old")
         folder.parent.mkdir(parents=True, exist_ok=True)
         _tidy(folder)
         try:
-            for path, data in files.items():
-                _write(aside / path, data)
+            yield aside
             for inner in [aside, *(path for path in aside.rglob("*") if path.is_dir())]:
-                _sync(inner)
+                sync(inner)
             if old.exists() and not folder.exists():  # a crash between two renames
                 old.rename(folder)
             if folder.exists():
-                _require_ours(folder, files, marker)
+                written = [p.relative_to(aside).as_posix() for p in aside.rglob("*")]
+                require_ours(folder, [*known, *written], marker)
                 if not _exchange(aside, folder):
                     _rename_twice(aside, folder, old)
             else:
                 aside.rename(folder)
-            _sync(folder.parent)
+            sync(folder.parent)
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except (OSError, ValueError) as error:
+        if isinstance(error, GraftworkError):
+            raise
         raise CheckpointError(f"{str(folder)!r} cannot be written: {error}") from error
-    return folder
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -87,7 +107,7 @@ def replace_file(path: Path, data: bytes) -> None:
     try:
         _write(aside, data)
         aside.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -241,8 +261,12 @@ def _rename_twice(aside: Path, folder: Path, old: Path) -> None:
         raise
 
 
-def _require_ours(folder: Path, files: Collection[str], marker: str) -> None:
-    """Refuse to replace a folder that holds anything that `save` did not write."""
+def require_ours(folder: Path, files: Collection[str], marker: str) -> None:
+    """Refuse to replace a folder that holds anything that `save` did not write, or other files than these.
+
+    Raises:
+        CheckpointError: If it does.
+    """
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; give another folder")
     inside = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
@@ -303,10 +327,10 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(folder: Path) -> None:
-    """Flush a folder's entries to the disk; Windows has no such call."""
+def sync(path: Path) -> None:
+    """Flush a folder's entries, or a file, to the disk; Windows has no such call for what is open to be read."""
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -45,7 +45,7 @@ def save(handle: Handle, what: Composition, folder: Path, *, members: bool = Fal
         owner = handle.owner_of(what)
         raise CheckpointError(
             f"{what!r} is a member of {owner!r} and is saved with it: save({owner!r}, …); or write it out as an adapter of its "
-            f"own first: export({what!r}, …)"
+            f"own first: materialize({what!r}, …)"
         )
     part, files = _part(handle, what, Fingerprint.of(handle))
     require_same(folder, part)

@@ -1,12 +1,14 @@
 """The command line, thin: every command calls one function of the library."""
 
 # In this order the help lists them.
-from graftwork.cli import training, looking, predicting, chatting, sharing, models, recommending, files, searching  # isort: skip
+from graftwork.cli import training, looking, predicting, exporting, chatting, sharing  # isort: skip
+from graftwork.cli import models, recommending, files, searching  # isort: skip
 from graftwork.cli.shared import app
 
 __all__ = [
     "app",
     "chatting",
+    "exporting",
     "files",
     "looking",
     "models",

@@ -2,6 +2,7 @@
 
 from graftwork.inference.adapter_soup import Soup, nearest, similarities, soup
 from graftwork.inference.chat import Chat
+from graftwork.inference.exported import export_task
 from graftwork.inference.predictor import Predictor
 from graftwork.inference.requests import answers
 from graftwork.inference.several_tasks import Several
@@ -17,6 +18,7 @@ __all__ = [
     "Soup",
     "TaskFinder",
     "answers",
+    "export_task",
     "nearest",
     "predictor_for",
     "similarities",

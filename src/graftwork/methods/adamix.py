@@ -5,7 +5,7 @@
 
 M bottlenecks a site, of which a whole batch uses one down- and one up-projection. By default all share one up-projection, as in
 the authors' script. What is not being trained is the merged adapter: it costs as one bottleneck and fuses as one, and
-``adapters.export`` writes it without the others.
+``adapters.materialize`` writes it without the others.
 
 The paper adds a loss, with which two forward passes of a batch agree: `graftwork.training.ConsistencyTrainer`.
 """
@@ -45,7 +45,7 @@ class AdaMix(BottleneckBase):
 
     Example:
         >>> adapters.add("c", gw.AdaMix(experts=2, bottleneck_size=4))
-        >>> adapters.export("c", "merged")
+        >>> adapters.materialize("c", "merged")
         >>> adapters.config("merged").method
         'bottleneck'
     """

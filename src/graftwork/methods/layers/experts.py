@@ -57,7 +57,9 @@ def mixture(experts: Experts, read: Tensor, gates: Gates, perturb: Callable[[Ten
     """The mixture ``(…, out)`` for a read ``(…, in)``, computed the cheaper way; ``perturb`` is dropout on features."""
     count, rank, width = experts.down.shape
     positions = read.numel() // width
-    way = chosen_alone if chosen_pay(positions, count, gates.chosen.shape[-1], rank) else all_of_them
+    # Where the number of positions is free, as in a program of `torch.export`, one way serves every number.
+    known = isinstance(positions, int)
+    way = chosen_alone if known and chosen_pay(positions, count, gates.chosen.shape[-1], rank) else all_of_them
     return way(experts, read, gates, perturb)
 
 

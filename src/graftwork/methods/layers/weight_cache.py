@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 T = TypeVar("T")
+_here = threading.local()
+
+
+@contextlib.contextmanager
+def only_kept() -> Iterator[None]:
+    """Inside, in this thread, every cache gives what it keeps and looks at no weight: for a program that is traced once.
+
+    While torch traces or compiles, a cache makes its value anew, in the graph. A forward pass of frozen weights before fills the
+    caches, and what is made of weights alone is a constant of the program then.
+    """
+    _here.kept = True
+    try:
+        yield
+    finally:
+        _here.kept = False
 
 
 class WeightCache(Generic[T]):
@@ -36,6 +53,8 @@ class WeightCache(Generic[T]):
 
         ``make`` is for a cache that was given none: what is made there needs more than its owner has.
         """
+        if getattr(_here, "kept", False) and self._made is not None:
+            return self._made
         make = make or self._make
         assert make is not None
         key = _key(weights)
