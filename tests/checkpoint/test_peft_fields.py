@@ -1,4 +1,4 @@
-"""No option of any method of peft, given by a file, imports a package, asks the Hub, reads another file, or hangs: all are tried."""
+"""No option of any method of peft in a file imports a package, asks the Hub, reads another file, or hangs: all are tried."""
 
 from __future__ import annotations
 

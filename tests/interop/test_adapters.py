@@ -34,9 +34,10 @@ def test_read_as_they_write_it_and_written_as_they_read_it(
     name: str, method: str, tmp_path: Path, shown: Shown
 ) -> None:
     cell = "adapters", method, name
-    if method == "invertible" and name == "vit":
+    lacking = {("invertible", "vit"): "invertible adapters for images", ("dora", "gpt2"): "DoRA at merged projections"}
+    if (method, name) in lacking:
         shown(*cell, "not there")
-        pytest.skip("they have no invertible adapters for images")
+        pytest.skip(f"they have no {lacking[method, name]}")
     zoo = build(name)
     # With sdpa, their masks of keys with a prefix are wrong in these two.
     make = eager if "prefix" in method and name in ("bart", "distilbert") else copy.deepcopy
@@ -54,8 +55,9 @@ def test_read_as_they_write_it_and_written_as_they_read_it(
         shown(*cell, "refused")
         return
     if "prefix" in method and name == "deberta_v2":
-        with pytest.raises(gw.GraftworkError):  # peft's prefix does not go in front of this attention
-            adapters.load(tmp_path / "theirs")
+        adapters.load(tmp_path / "theirs")
+        with pytest.raises(gw.GraftworkError), adapters.using("a"):  # it does not go in front of this attention
+            run(zoo.model, zoo.inputs)
         shown(*cell, "refused")
         return
     if "prefix" in method and name in ("gpt2", "t5"):

@@ -167,7 +167,7 @@ def test_15_options_that_raise_and_a_seed_that_makes_all_layers_alike() -> None:
     ):
         model = build("bert").model
         ah.init(model)
-        with pytest.raises((RuntimeError, ValueError), match="size of tensor|Unknown scaling type: 1"):
+        with pytest.raises((RuntimeError, ValueError), match=r"size of tensor|Unknown scaling type: 1"):
             model.add_adapter("a", config=config)
             under(model, "a")
     model = build("bert").model
