@@ -16,7 +16,7 @@ import torch
 
 import graftwork as gw
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.formats import FORMAT, as_newest
+from graftwork.checkpoint.migration import FORMAT, as_newest
 from tests.checkpoint.common import added, attached, edit_json
 from tests.fuzz.watched import Strange, Watch
 from tests.zoo.models import build

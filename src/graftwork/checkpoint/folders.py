@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from graftwork.checkpoint.formats import WITHOUT_HASH, refuse_unknown_format
+from graftwork.checkpoint.migration import WITHOUT_HASH, refuse_unknown_format
 from graftwork.errors import CheckpointError
 
 MANIFEST = "graftwork.json"

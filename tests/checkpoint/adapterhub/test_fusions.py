@@ -181,10 +181,11 @@ def test_a_part_outside_the_folder_is_not_looked_for(name: str, tmp_path: Path) 
     assert not loaded.names
 
 
-def test_a_setup_nested_without_end_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("depth", "said"), [(20, "is no composition"), (60, "nested too deeply")])
+def test_a_setup_nested_without_end_is_refused(depth: int, said: str, tmp_path: Path) -> None:
     inner: Any = "a"
-    for _ in range(60):
+    for _ in range(depth):
         inner = block("Stack", inner)
     _, adapters = fresh()
-    with pytest.raises(gw.CheckpointError, match="is no composition"):
+    with pytest.raises(gw.CheckpointError, match=said):
         adapters.load(write_setup(tmp_path / "f", inner))
