@@ -120,17 +120,22 @@ def _name(model: torch.nn.Module, parameter: torch.nn.Parameter) -> str:
 
 @contextlib.contextmanager
 def saving(write: Callable[[float], None]) -> Iterator[None]:
-    """Another process saves again and again, and is killed at the end."""
+    """Another process has begun to save, again and again, and is killed at the end."""
+    begun, begins = os.pipe()
     child = os.fork()
     if not child:
         while True:
             for value in _VALUES:
+                os.write(begins, b".")
                 write(value)
     try:
+        os.read(begun, 1)
         yield
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(begun)
+        os.close(begins)
 
 
 def killed(case: Case, count: int, top: Path, seed: int = 0) -> Outcome:
@@ -138,14 +143,16 @@ def killed(case: Case, count: int, top: Path, seed: int = 0) -> Outcome:
     folder, draw, outcome = top / "saved", random.Random(seed), Outcome()
     write = Writer(case, folder)
     load = (LoadingBase if case.base else Loading)(stays=case.stays)
-    known = []
+    known, seconds = [], 0.0
     for value in _VALUES:
+        start = time.perf_counter()
         write(value)
+        seconds = time.perf_counter() - start
         known.append(load(folder))
     assert known[0] != known[1]
     for n in range(count):
         with saving(write):
-            time.sleep(draw.uniform(0.005, 0.06))
+            time.sleep(draw.uniform(0, 1.5 * seconds))
         outcome.kills += 1
         left = [path.name for path in top.iterdir() if path != folder]
         outcome.amid += bool(left)
