@@ -101,12 +101,16 @@ test-quantised: .venv-quantised/.stamp  ## the tests of quantised bases with tor
 	$(test_env) $(quantised)/python -m pytest -n $(JOBS) tests/weights tests/sites/test_unknown_operations.py $(ARGS)
 
 .PHONY: test-interop
-test-interop: .venv-peer/.stamp  ## AdapterHub's library and this one read what the other wrote, in .venv-peer
-	$(test_env) $(peer)/python -m pytest -n $(JOBS) tests/interop $(ARGS)
+test-interop: .venv-peer/.stamp  ## AdapterHub's library and this one read what the other wrote, in .venv-peer; renews the table of docs/interop.md
+	$(test_env) $(if $(ARGS),,INTEROP_PAGE=docs/interop.md) $(peer)/python -m pytest -n $(JOBS) tests/interop $(ARGS)
 
 .PHONY: fuzz
-fuzz: .venv/.stamp  ## 20,000 files changed at random, read by every reader; about 20 minutes
-	$(test_env) $(bin)/python -m tests.fuzz.run $(ARGS)
+fuzz: .venv/.stamp  ## 100,000 files changed at random, read by every reader; some minutes
+	$(test_env) $(bin)/python -m tests.fuzz.run --jobs $(JOBS) $(ARGS)
+
+.PHONY: kills
+kills: .venv/.stamp  ## 200 saves of each kind of folder killed at random moments; some minutes
+	$(test_env) $(bin)/python -m tests.checkpoint.kills $(ARGS)
 
 .PHONY: lint
 lint: .venv/.stamp  ## ruff, the format, mypy, the import layers

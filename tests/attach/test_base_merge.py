@@ -97,3 +97,15 @@ def test_a_quantised_base_is_refused() -> None:
     adapters.add("a", gw.LoRA(targets=["query"]))
     with pytest.raises(gw.AttachError, match="no plain tensor of floats"):
         adapters.merge_into_base("a")
+
+
+@pytest.mark.parametrize("rank", [2, 5])
+def test_a_dora_is_refused_and_leaves_the_base_as_it_was(rank: int) -> None:
+    """Its change of a weight depends on the weight; its scale and the module's bias are no part of the norm."""
+    lab = Lab("bert")
+    lab.add("d", gw.DoRA(rank=rank, alpha=7, **TARGETS))
+    before = bits(lab)
+    with pytest.raises(gw.ConfigError, match="'d' is more than two products"):
+        lab.adapters.merge_into_base("d")
+    assert all(torch.equal(before[name], t) for name, t in bits(lab).items())
+    assert lab.adapters.in_base is None

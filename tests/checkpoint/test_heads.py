@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from torch import nn
 import graftwork as gw
 from graftwork.checkpoint.naming import tensors_of
 from graftwork.checkpoint.tensors import equal
-from tests.checkpoint.common import added, attached, moved, output
+from tests.checkpoint.common import added, attached, edit_json, moved, output
 from tests.zoo.encoders import COMMON
+from tests.zoo.models import build
 
 
 def model_of(cls: type, **changes: Any) -> gw.Adapters:
@@ -172,3 +174,22 @@ def test_a_fusions_head(tmp_path: Path) -> None:
     fresh.load(tmp_path / "mix")
     assert fresh.labels("mix") == adapters.labels("mix")
     assert torch.equal(output(zoo, adapters.fusions["mix"]), output(other, fresh.fusions["mix"]))
+
+
+@pytest.mark.parametrize("form", ["graftwork", "adapterhub"])
+def test_more_labels_than_there_are_weights_for_are_refused_before_they_are_named(form: str, tmp_path: Path) -> None:
+    adapters = gw.attach(gw.ModelWithHeads(build("bert").model))
+    added(adapters, a=gw.Pfeiffer())
+    adapters.add_head("a", gw.heads.Classification(labels=3))
+    adapters.save("a", tmp_path / "a", format=form)
+    if form == "graftwork":
+        edit_json(tmp_path / "a", lambda data: data["head"]["config"].update(labels=10**9))
+    else:
+        path = tmp_path / "a" / "head_config.json"
+        data = json.loads(path.read_text())
+        data["config"].update(num_labels=10**9, label2id=None)
+        path.write_text(json.dumps(data))
+    again = gw.attach(gw.ModelWithHeads(build("bert").model))
+    with pytest.raises(gw.CheckpointError, match="it names 1,000,000,000 labels, and its tensors have"):
+        again.load(tmp_path / "a")
+    assert not again.names

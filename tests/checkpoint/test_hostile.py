@@ -16,6 +16,7 @@ import torch
 
 import graftwork as gw
 from graftwork.checkpoint.fingerprint import Fingerprint
+from graftwork.checkpoint.migration import FORMAT, as_newest
 from tests.checkpoint.common import added, attached, edit_json
 from tests.fuzz.watched import Strange, Watch
 from tests.zoo.models import build
@@ -59,8 +60,7 @@ def test_sizes_are_looked_at_before_anything_is_made(key: str, saved: Path, tmp_
     folder = Path(shutil.copytree(saved / name, tmp_path / name))
     edit_json(folder, change)
     _, adapters = attached()
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    found, _ = Watch().run(lambda: adapters.load(folder), size)
+    found = Watch().run(lambda: adapters.load(folder), folder)
     assert isinstance(found, gw.CheckpointError), found
     assert adapters.names == ()
 
@@ -99,7 +99,7 @@ def test_what_weights_start_as_is_not_asked_for(saved: Path, tmp_path: Path) -> 
     edit_json(folder, of_peft(**start))
     _, adapters = attached()
     try:
-        assert Watch().run(lambda: adapters.load(folder), 0)[0] == "prompt"
+        assert Watch().run(lambda: adapters.load(folder), folder) == "prompt"
     except Strange as error:
         raise AssertionError from error
 
@@ -132,19 +132,44 @@ def test_a_part_of_another_composition(saved: Path, tmp_path: Path) -> None:
         attached()[1].load(folder)
 
 
-def test_a_file_without_a_hash_loads_with_a_warning(saved: Path, tmp_path: Path) -> None:
+def test_a_file_without_a_hash_loads_with_a_warning_where_its_format_had_none(saved: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(saved / "a", tmp_path / "a"))
     path = folder / "graftwork.json"
     data = json.loads(path.read_text())
     del data["digest"]
     path.write_text(json.dumps(data))
     _, adapters = attached()
+    with pytest.raises(gw.CheckpointError, match="it lacks 'digest', its hash; copy the folder again"):
+        adapters.load(folder)
+    path.write_text(json.dumps({**data, "format": 1}))
     with pytest.warns(UserWarning, match="load it and save it again, which adds one"):
         adapters.load(folder)
     adapters.save("a", tmp_path / "again")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         attached()[1].load(tmp_path / "again")
+
+
+@pytest.mark.parametrize("name", ["a", "w"])
+def test_a_file_of_an_older_format_is_read_and_written_as_one_of_the_newest(
+    name: str, saved: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(saved / name, tmp_path / name))
+    for path in sorted(folder.rglob("graftwork.json"), key=lambda path: -len(path.parts)):
+        edit_json(path.parent, lambda data: data.update(format=1))
+    _, adapters = attached()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = adapters.load(folder)
+    adapters.save(found, tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "graftwork.json").read_text())["format"] == FORMAT
+    for path in tmp_path.glob(f"{name}/**/*.safetensors"):
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(folder)).read_bytes()
+
+
+def test_every_older_format_has_a_step_to_the_next() -> None:
+    for number in range(1, FORMAT):
+        assert as_newest({"format": number})["format"] == FORMAT
 
 
 @pytest.mark.parametrize("depth", [300, 400])
@@ -160,6 +185,20 @@ def test_a_pool_that_is_nested_more_deeply_than_the_stack(depth: int, tmp_path: 
     edit_json(tmp_path / "f", lambda data: data.update(pool=pool))
     with pytest.raises(gw.CheckpointError, match=r"graftwork\.json is nested too deeply"):
         attached()[1].load(tmp_path / "f")
+
+
+@pytest.mark.parametrize("depth", [101, 400])
+def test_options_of_peft_that_are_nested_too_deeply(depth: int, saved: Path, tmp_path: Path) -> None:
+    _, adapters = attached()
+    adapters.load(saved / "native")
+    adapters.save("native", tmp_path / "p", format="peft")
+    path = tmp_path / "p" / "adapter_config.json"
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "target_modules": value}))
+    with pytest.raises(gw.CheckpointError, match=r"adapter_config\.json is nested too deeply"):
+        attached()[1].load(tmp_path / "p")
 
 
 # ------------------------------------------------------------------------------------------------- whose base it was

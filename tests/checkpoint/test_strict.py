@@ -115,7 +115,11 @@ MANIFEST_DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "another size": (lambda d: d["config"].update(bottleneck_size=8), r"misshapen: .* is \(4, 32\), not \(8, 32\)"),
     "other sites": (lambda d: d["config"].update(sites=["attention"]), "feed_forward.* only in the file"),
     "no norms": (lambda d: d["config"].update(norms="base"), "not expected: norms/"),
-    "a newer format": (lambda d: d.update(format=2), "has the format 2, this graftwork reads 1"),
+    "a newer format": (
+        lambda d: d.update(format=3),
+        "has the format 3, written by graftwork .* reads the formats 1 to 2: .* or newer",
+    ),
+    "no format there ever was": (lambda d: d.update(format=0), "has the format 0, .*save it anew"),
     "a format of another type": (lambda d: d.update(format="1"), "'format' is '1'"),
     "another kind": (lambda d: d.update(kind="hypernetwork"), "of the kind 'hypernetwork'"),
     "a kind of the other sort": (lambda d: d.update(kind="fusion"), "fusion with the pool None"),

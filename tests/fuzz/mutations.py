@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from graftwork.checkpoint.folders import MANIFEST, dump
 
+_TENSORS = ".safetensors"
 ODD: list[Callable[[Random], Any]] = [
     lambda _: None,
     lambda draw: draw.choice([True, False]),
@@ -30,27 +32,36 @@ def mutated(path: Path, data: bytes, draw: Random) -> bytes:
         kinds: list[Callable[[bytes, Random], bytes]] = [_bit, _byte, _cut, _repeated, _inserted, _blank, _exchanged]
         if path.suffix in (".json", ".jsonl"):
             kinds = [_bit, _cut, *[_in_json] * 5]
-        if path.suffix == ".safetensors":
+        if path.suffix == _TENSORS:
             kinds += [_in_header] * 4
         data = draw.choice(kinds)(data, draw)
     return data
 
 
-def renewed(folder: Path) -> None:
-    """Give every manifest in a folder the hashes that a careful forger would, the inmost first."""
-    import hashlib
+def renewed(folder: Path, files: Mapping[Path, bytes]) -> dict[Path, bytes]:
+    """Write every manifest in a folder with the hashes that a careful forger would give it; returns those that changed.
 
-    for path in sorted(folder.rglob(MANIFEST), key=lambda p: -len(p.parts)):
+    ``files`` are the folder's files as they are.
+    """
+    now = dict(files)
+    for path in sorted(files, key=lambda p: -len(p.parts)):  # the inmost first
+        if path.name not in (MANIFEST, "finder.json"):
+            continue
         try:
-            data = json.loads(path.read_bytes())
-            for tensors in path.parent.glob("*.safetensors"):
-                if "sha256" in data:
-                    data["sha256"] = hashlib.sha256(tensors.read_bytes()).hexdigest()
+            data = json.loads(now[path])
+            tensors = [data for other, data in now.items() if other.parent == path.parent and other.suffix == _TENSORS]
+            for key in {"sha256", "tensors"} & data.keys():
+                if isinstance(data[key], str):
+                    data[key] = hashlib.sha256(tensors[0]).hexdigest()
             for place in data.get("contents", {}):
-                data["contents"][place] = json.loads((path.parent / place / MANIFEST).read_bytes())["digest"]
-            path.write_bytes(dump(data))
-        except (ValueError, TypeError, AttributeError, KeyError, OSError, RecursionError):
+                data["contents"][place] = json.loads(now[path.parent / place / MANIFEST])["digest"]
+            now[path] = dump(data) if path.name == MANIFEST else json.dumps(data).encode()
+        except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
             continue  # too damaged to be renewed
+    found = {path: data for path, data in now.items() if data != files[path]}
+    for path, data in found.items():
+        path.write_bytes(data)
+    return found
 
 
 def _nested(depth: int) -> Any:

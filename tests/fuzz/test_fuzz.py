@@ -6,11 +6,13 @@ import sys
 
 import pytest
 
+from tests.fuzz.readers import GROUPS
 from tests.fuzz.run import fuzz
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_a_thousand_changed_files() -> None:
-    counts, wrong = fuzz(1000, seed=1)
+@pytest.mark.parametrize("group", GROUPS)
+def test_five_hundred_changed_files(group: str) -> None:
+    counts, wrong = fuzz(range(500), 1, [group])
     assert not wrong, "\n".join(wrong)
     assert all(came["refused"] for came in counts.values()), counts

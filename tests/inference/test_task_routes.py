@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
@@ -146,6 +147,10 @@ def test_a_damaged_finder_is_refused_by_predict_and_made_again_by_run(done: Path
         (at / "finder.json").write_text(bad_json)
         with pytest.raises(gw.RecipeError, match="damaged"):
             RunFinder(out)
+    (at / "finder.json").write_text(json.dumps({**told, "tensors": hashlib.sha256(b"no tensors").hexdigest()}))
+    (at / "finder.safetensors").write_bytes(b"no tensors")  # and their hash
+    with pytest.raises(gw.RecipeError, match="damaged"):
+        RunFinder(out)
     run(Recipe.read(out.parent / "recipe.toml"), out, root=out.parent)
     assert {path.name: path.read_bytes() for path in at.iterdir()} == good
 

@@ -38,6 +38,7 @@ METHODS: dict[str, Any] = {
         r=3, attn_matrices=["q", "k", "v"], intermediate_lora=True, output_lora=True, leave_out=[0]
     ),
     "lora, key": ah.LoRAConfig(attn_matrices=["k"]),
+    "dora": ah.DoRAConfig(r=3, alpha=5),
     "ia3": ah.IA3Config(),
     "ia3, output": ah.IA3Config(attn_matrices=["q", "k", "v"], output_lora=True),
 }

@@ -18,6 +18,7 @@ from tests.interop.common import (
     run,
     theirs,
 )
+from tests.interop.table import Shown
 from tests.support.interpreter import close
 from tests.zoo.models import build
 
@@ -28,6 +29,9 @@ FUSIONS: dict[str, Any] = {
     "residual before": ah.DynamicAdapterFusionConfig(residual_before=True),
     "after the softmax": ah.DynamicAdapterFusionConfig(value_before_softmax=False, regularization=False),
 }
+
+
+POOLS = {"SeqBnConfig": "seq_bn", "DoubleSeqBnConfig": "double_seq_bn"}
 
 
 def fused(model: Any, config: Any, of: Any, name: str) -> None:
@@ -45,9 +49,10 @@ def fused(model: Any, config: Any, of: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("config", FUSIONS)
-@pytest.mark.parametrize("of", ["SeqBnConfig", "DoubleSeqBnConfig"])
+@pytest.mark.parametrize("of", POOLS)
 @pytest.mark.parametrize("name", MODELS)
-def test_fusions(name: str, of: str, config: str, tmp_path: Path) -> None:
+def test_fusions(name: str, of: str, config: str, tmp_path: Path, shown: Shown) -> None:
+    cell = "fusions", f"{config}, of {POOLS[of]}", name
     plain, inputs = headed(name)
     model = copy.deepcopy(plain)
     fused(model, FUSIONS[config], getattr(ah, of), "both")
@@ -60,6 +65,7 @@ def test_fusions(name: str, of: str, config: str, tmp_path: Path) -> None:
         assert adapters.load(tmp_path / one) == one
     with adapters.using(adapters.fusions["both"]):
         close(run(plain, inputs), expected, 1e-5)
+    shown(*cell, "read")
     for one in ("a", "b", "both"):
         adapters.save(one, tmp_path / f"our {one}", format="adapterhub")
     again, _ = headed(name)
@@ -69,6 +75,7 @@ def test_fusions(name: str, of: str, config: str, tmp_path: Path) -> None:
     again.load_adapter_fusion(str(tmp_path / "our both"))
     again.set_active_adapters(ah.Fuse("b", "a", name="both"))
     close(run(again.eval(), inputs), expected, 1e-5)
+    shown(*cell, "written")
 
 
 def test_fusions_that_are_wrong_there_are_refused(tmp_path: Path) -> None:
@@ -99,7 +106,8 @@ SETUPS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("case", [*SETUPS, "average", "nested", "fuse of a stack"])
-def test_setups(case: str, tmp_path: Path) -> None:
+def test_setups(case: str, tmp_path: Path, shown: Shown) -> None:
+    cell = "setups", case, "bert"
     wrong = {
         "average": ah.composition.Average("a", "b"),
         "nested": ah.BatchSplit(ah.Stack("a", "b"), "c", batch_sizes=[1, 2]),
@@ -119,14 +127,17 @@ def test_setups(case: str, tmp_path: Path) -> None:
         with pytest.raises(gw.CheckpointError, match=r"version 1\.3\.0"):
             adapters.load(tmp_path / "s")
         assert not adapters.names
+        shown(*cell, "refused")
         return
     model.set_active_adapters(setup)
     expected, composition = run(model, inputs), adapters.load(tmp_path / "s")
     with adapters.using(composition):
         close(run(zoo.model, inputs), expected, 1e-5)
+    shown(*cell, "read")
     for _ in range(2):
         adapters.save(composition, tmp_path / "ours", format="adapterhub")
     again = build("bert").model
     ah.init(again)
     again.load_adapter_setup(str(tmp_path / "ours"), set_active=True)
     close(run(again.eval(), inputs), expected, 1e-5)
+    shown(*cell, "written")

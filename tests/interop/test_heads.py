@@ -19,6 +19,7 @@ from tests.interop.common import (
     run,
     theirs,
 )
+from tests.interop.table import Shown
 from tests.support.attached import made
 from tests.support.interpreter import close
 from tests.zoo.models import build, clone_inputs
@@ -38,7 +39,8 @@ HEADS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "deberta_v2", "gpt2", "vit"])
 @pytest.mark.parametrize("case", HEADS)
-def test_heads(name: str, case: str, tmp_path: Path) -> None:
+def test_heads(name: str, case: str, tmp_path: Path, shown: Shown) -> None:
+    cell = "heads", case, name
     zoo = build(name)
     add, options = HEADS[case]
     config = copy.deepcopy(zoo.model.config)
@@ -46,6 +48,7 @@ def test_heads(name: str, case: str, tmp_path: Path) -> None:
     model = ah.AutoAdapterModel.from_config(config)
     head_type = {"add_qa_head": "question_answering"}.get(add, add.removeprefix("add_").removesuffix("_head"))
     if head_type not in model.head_types:
+        shown(*cell, "not there")
         pytest.skip(f"{name} has no such head there")
     model.base_model.load_state_dict(zoo.model.state_dict(), strict=False)
     theirs(model, METHODS["seq_bn"])
@@ -75,6 +78,7 @@ def test_heads(name: str, case: str, tmp_path: Path) -> None:
     if case == "questions" and "attention_mask" in inputs:  # padding is no candidate for an answer here
         here = (inputs["attention_mask"] != 0)[..., None].expand_as(expected)
     close(torch.where(here, logits, 0), torch.where(here, expected, 0), 1e-5)
+    shown(*cell, "read")
     adapters.save("a", tmp_path / "ours", format="adapterhub")
     back = ah.AutoAdapterModel.from_config(config)
     back.base_model.load_state_dict(
@@ -85,6 +89,7 @@ def test_heads(name: str, case: str, tmp_path: Path) -> None:
         out = back.eval()(**given, head="a")
     found = torch.stack([out.start_logits, out.end_logits], -1) if case == "questions" else out.logits
     close(found, expected, 1e-5)
+    shown(*cell, "written")
 
 
 def test_the_head_of_a_class_of_transformers(tmp_path: Path) -> None:

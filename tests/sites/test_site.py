@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from graftwork.errors import ConfigError
-from graftwork.sites import Site, Tap
+from graftwork.sites import Site, SiteMap, Tap
 
 SITE = Site(stack="layers", layer=0, kind="attention", block="layers.0", output=Tap("layers.0.attn", "output"), width=8)
 
@@ -28,3 +28,25 @@ def test_other_rows_come_back_from_json(rows):
 def test_rows_are_a_dimension():
     with pytest.raises(ConfigError, match="rows is -1; it must be a dimension"):
         dataclasses.replace(SITE, rows=-1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[" * 5000,
+        "[1]",
+        "{}",
+        '{"sites": 3}',
+        '{"sites": ["x"]}',
+        '{"sites": [{"kind": "attention"}]}',
+        '{"sites": [{"stack": "l", "layer": 0, "kind": "attention", "block": "l.0", "output": {}, "width": 8}]}',
+        '{"sites": [{"stack": "l", "layer": 0, "kind": "attention", "block": "l.0", "output": {"module": "l.0", "end": "output"}, '
+        '"width": "8"}]}',
+        '{"sites": [], "norms": 3}',
+    ],
+)
+def test_text_that_is_no_map_of_sites(text):
+    with pytest.raises(ConfigError):
+        SiteMap.from_json(text)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from graftwork.checkpoint.migration import WITHOUT_HASH, refuse_unknown_format
 from graftwork.errors import CheckpointError, GraftworkError
 
 MANIFEST = "graftwork.json"
@@ -31,6 +32,7 @@ _PART = r"(?:graftwork\.json|(?:adapter|fusion|head|base)\.safetensors)"
 _OURS = re.compile(rf"{_PART}|(?:adapters|fusions|heads)(?:/\d+(?:/{_PART})?)?")
 _LONGEST = 100
 LARGEST = 8 * 2**20  # bytes of a manifest: JSON takes twenty times as much when it is read
+_DEEPEST = 100  # objects and lists inside one another
 _DAY = 86_400.0
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _TRIES = 50
@@ -166,13 +168,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the JSON of a folder that `save` wrote.
 
     Raises:
-        CheckpointError: If `save` did not write the folder, or the JSON is damaged or changed.
+        CheckpointError: If `save` did not write the folder, the JSON is damaged or changed, or its format is newer.
     """
     path = folder / MANIFEST
     if not path.is_file():
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
         raise CheckpointError(f"{folder} has no {MANIFEST}, so `save` did not make it (it holds {found})")
     data = read_json(path)
+    refuse_unknown_format(data, path)
+    if DIGEST not in data and data.get("format") not in WITHOUT_HASH:
+        raise CheckpointError(
+            f"{path} is damaged: it lacks {DIGEST!r}, its hash; copy the folder again, or save it anew"
+        )
     if DIGEST not in data:
         warnings.warn(
             f"{path} was written by a version that kept no hash of it, so that damage to it may not be seen; load it and save "
@@ -200,7 +207,22 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} is damaged: it holds {type(data).__name__}, not an object")
+    _refuse_deep(data, path)
     return data
+
+
+def _refuse_deep(data: Any, path: Path) -> None:
+    """Refuse values nested more deeply than any composition is, which would end in a `RecursionError` later."""
+    level = [data]
+    for _ in range(_DEEPEST):
+        level = [
+            v for one in level for v in (one.values() if isinstance(one, dict) else one) if isinstance(v, (dict, list))
+        ]
+        if not level:
+            return
+    raise CheckpointError(
+        f"{path} is damaged: {path.name} is nested too deeply; copy the folder again, or save it anew"
+    )
 
 
 def dump(data: Mapping[str, Any]) -> bytes:

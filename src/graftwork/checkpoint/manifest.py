@@ -15,11 +15,11 @@ from pydantic.functional_validators import AfterValidator, BeforeValidator, Inst
 from graftwork.attach import Labels
 from graftwork.checkpoint.fingerprint import Fingerprint
 from graftwork.checkpoint.folders import DIGEST, MANIFEST, read_manifest
+from graftwork.checkpoint.migration import FORMAT, as_newest
 from graftwork.compose import Block, Learned, composition_from_dict, composition_to_dict
 from graftwork.errors import CheckpointError, GraftworkError
 from graftwork.weights.samples import Sample
 
-FORMAT = 1
 _LEFT_OUT: dict[str, Any] = {"member_heads": {}, "members": None, "contents": None}  # not written with these values
 _WAY_OUT = "copy the folder again, or save it anew"
 
@@ -207,11 +207,7 @@ def manifest_in(folder: Path) -> tuple[AnyManifest, str | None]:
     """
     fields, where = read_manifest(folder), str(folder / MANIFEST)
     digest = fields.pop(DIGEST, None)
-    number = fields.get("format")
-    if type(number) is int and number != FORMAT:
-        raise CheckpointError(
-            f"{where} has the format {reprlib.repr(number)}, this graftwork reads {FORMAT}; it was written by another version"
-        )
+    fields = as_newest(fields)
     wrong = [f"it lacks {key!r}" for key in ("format", "graftwork", "kind") if key not in fields]
     wrong += [f"{key!r} is None" for key in _LEFT_OUT if fields.get(key, "") is None]
     if wrong:

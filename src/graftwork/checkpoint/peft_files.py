@@ -63,7 +63,8 @@ def load_peft(handle: Handle, folder: Path, name: str | None, *, head: bool | No
     if other is not None:
         raise CheckpointError(f"{where} was trained on {other}")
     layers, rest = _by_layer(handle, tensors)
-    saved = tuple(f"{module}." for module in config.peft.modules_to_save or ())
+    own_head = getattr(config.peft, "modules_to_save", None)  # not every method has the option
+    saved = tuple(f"{module}." for module in own_head or ())
     layers |= {key: tensor for key, tensor in rest.items() if not key.startswith(saved)}  # which do not fit
     rest = {key: tensor for key, tensor in rest.items() if key.startswith(saved)}
     with making(where, tensors):
@@ -72,7 +73,7 @@ def load_peft(handle: Handle, folder: Path, name: str | None, *, head: bool | No
         if native is not None:
             modules, norms = building.build(handle.model, handle.sites, native)
         else:
-            if is_the_head(config.peft.modules_to_save, handle.model, handle.head_paths):
+            if own_head and is_the_head(own_head, handle.model, handle.head_paths):
                 config = Peft(peft={**config.to_dict()["peft"], "modules_to_save": None})
             with changing(handle):
                 made = handle.inject(name, config)

@@ -18,7 +18,7 @@ from graftwork.checkpoint.bounded_tensors import BoundedTensors
 from graftwork.checkpoint.manifest import AdapterManifest, HeadRecord
 from graftwork.checkpoint.naming import head_owner, head_prefix, head_records, parts
 from graftwork.checkpoint.reading import File, on_base
-from graftwork.checkpoint.tensors import HEAD, Tensors, fill, gather, has_weights, require_fit
+from graftwork.checkpoint.tensors import HEAD, Tensors, fill, gather, has_weights, require_fit, require_outputs
 from graftwork.compose import Learned, LearnedConfig, config_class
 from graftwork.errors import CheckpointError, GraftworkError
 from graftwork.heads import HeadConfig, head_from_dict
@@ -102,6 +102,8 @@ def config_of(part: AdapterManifest) -> AdapterConfig | LearnedConfig | HeadConf
 
 def _stage(handle: Handle, file: File, name: str, present: Collection[int], head: bool | None) -> Staged:
     model, sites, part = handle.model, handle.sites, file.part
+    for record in (part.config if part.kind == "head" else None, *(one.config for one in head_records(part).values())):
+        require_outputs((record or {}).get("labels"), file.tensors, file.where)
     config = config_of(part)
     modules: Mapping[int, nn.Module] = {}
     norms: dict[int, nn.Module] = {}

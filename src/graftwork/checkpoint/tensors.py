@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -92,6 +93,18 @@ def require_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], where
     if empty:
         raise CheckpointError(
             f"{where}: the model is on the meta device, {empty[0]!r} has no storage; load the model first"
+        )
+
+
+def require_outputs(count: Any, given: Mapping[str, Tensor], where: str) -> None:
+    """Refuse a number of labels that a file has no weights for, before so many names are made.
+
+    ``count`` may be anything that a file says; what is no number is left to the checks of its configuration.
+    """
+    rows = max((max(tensor.shape, default=0) for tensor in given.values()), default=0)
+    if isinstance(count, int) and count > rows:
+        raise CheckpointError(
+            f"{where} is damaged: it names {count:,d} labels, and its tensors have {rows:,d} rows at most"
         )
 
 

@@ -97,9 +97,10 @@ def options_for(config: Peft, model: Any, **known: Any) -> Any:
     """
     from peft.utils import _prepare_prompt_learning_config
 
-    if config.kind not in _KINDS or config.peft.modules_to_save:
+    saved = getattr(config.peft, "modules_to_save", None)  # not every method has the option
+    if config.kind not in _KINDS or saved:
         raise ConfigError(
-            f"peft's {config.kind} (modules_to_save={config.peft.modules_to_save}) needs a forward of peft's own model; use "
+            f"peft's {config.kind} (modules_to_save={saved}) needs a forward of peft's own model; use "
             f"peft.get_peft_model(model, config) before gw.attach(model), or one of {', '.join(_KINDS)} without modules_to_save"
         )
     options = copy.deepcopy(config.peft)

@@ -168,18 +168,19 @@ class Site:
             data: What `to_dict` returned.
 
         Raises:
-            ConfigError: If a field is unknown or missing.
+            ConfigError: If a field is unknown, missing, or of another type.
         """
         unknown = set(data) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
             raise ConfigError(
                 f"a site has unknown fields {sorted(unknown)}; it was written by a newer version, or by hand"
             )
-        taps = {k: Tap(**data[k]) for k in ("output", "residual", "input", "layer_input") if data.get(k) is not None}
+        ends = ("output", "residual", "input", "layer_input")
         try:
+            taps = {end: Tap(**data[end]) for end in ends if data.get(end) is not None}
             return cls(**{**data, **taps})
         except TypeError as error:
-            raise ConfigError(f"a site lacks a field: {error}") from error
+            raise ConfigError(f"a site lacks a field, or has one of another type: {error}") from error
 
 
 class SiteMap:
@@ -301,14 +302,19 @@ class SiteMap:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SiteMap:
-        """The inverse of `to_dict`."""
-        return cls(
-            (Site.from_dict(site) for site in data["sites"]),
-            model_class=data.get("model_class", ""),
-            prefix=data.get("prefix", ""),
-            norms=data.get("norms", ()),
-            projections=(Site.from_dict(site) for site in data.get("projections", ())),
-        )
+        """The inverse of `to_dict`; a `ConfigError` for anything that is not its result."""
+        try:
+            return cls(
+                (Site.from_dict(site) for site in data["sites"]),
+                model_class=data.get("model_class", ""),
+                prefix=data.get("prefix", ""),
+                norms=data.get("norms", ()),
+                projections=(Site.from_dict(site) for site in data.get("projections", ())),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"this is no map of sites ({error!r:.200}); give what to_dict() or to_json() returned"
+            ) from error
 
     def to_json(self) -> str:
         """The map as JSON text."""
@@ -316,8 +322,12 @@ class SiteMap:
 
     @classmethod
     def from_json(cls, text: str) -> SiteMap:
-        """The inverse of `to_json`."""
-        return cls.from_dict(json.loads(text))
+        """The inverse of `to_json`; a `ConfigError` for anything that is not its result."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"this map of sites is no JSON ({error}); give what to_json() returned") from error
+        return cls.from_dict(data)
 
     def __repr__(self) -> str:
         return f"SiteMap({self.model_class or '?'}: {len(self)} sites)"

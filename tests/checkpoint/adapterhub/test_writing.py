@@ -114,3 +114,17 @@ def test_other_folders_and_names_are_left_alone(tmp_path: Path) -> None:
         adapters.save("a", tmp_path / "f", format="adapterhub")
     with pytest.raises(gw.UnknownNameError):
         adapters.save("x", tmp_path / "g", format="adapterhub")
+
+
+@pytest.mark.parametrize("file", ["pytorch_adapter.bin", "pytorch_model_head.bin"])
+def test_a_damaged_number_of_a_file_that_was_written_here_is_seen(file: str, tmp_path: Path) -> None:
+    adapters = gw.attach(build("bert_classifier").model, sites=sites_of("bert_classifier"))
+    adapters.add("a", gw.Pfeiffer(reduction_factor=4))
+    adapters.save("a", tmp_path / "f", format="adapterhub")
+    path = tmp_path / "f" / file
+    tensors = torch.load(path)
+    next(iter(tensors.values())).add_(1e-3)
+    torch.save(tensors, path)
+    with pytest.raises(gw.CheckpointError, match=f"{file} is not the file that .*json next to it was written with"):
+        adapters.load(tmp_path / "f", "b")
+    assert adapters.names == ("a",)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import re
 import zipfile
 from pathlib import Path
@@ -29,6 +31,7 @@ FUSION = Names("adapter_fusion_config.json", "model_adapter_fusion.safetensors",
 HEAD = Names("head_config.json", "model_head.safetensors", "pytorch_model_head.bin")
 SETUP = "adapter_setup.json"
 INTERFACE = "adapter_interface.json"
+HASHES = "sha256"  # written here and not there: the hash of each file of tensors beside the JSON, by its name
 
 # Before a file had its version in it, "gelu" was the approximation by tanh.
 _RENAMED_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
@@ -85,9 +88,14 @@ def read_part(folder: Path, names: Names) -> Part:
             f"{folder / names.config}: 'config' is no object, or 'name' no text; load and save it anew"
         )
     if (folder / names.tensors).is_file():
-        tensors, _ = read_tensors(folder / names.tensors)
+        path, (tensors, sha256) = folder / names.tensors, read_tensors(folder / names.tensors)
     else:
-        tensors = _read_older(folder / names.older)
+        path, (tensors, sha256) = folder / names.older, _read_older(folder / names.older)
+    known = values.get(HASHES)
+    if isinstance(known, dict) and known.get(path.name, sha256) != sha256:
+        raise CheckpointError(
+            f"{path} is not the file that {names.config} next to it was written with; copy both from one save"
+        )
     config = _as_newest(config, values.get("version"))
     if values.get("type") == "text_task" and not any("invertible" in key for key in tensors):
         config["inv_adapter"] = None  # in the oldest files adapters of tasks name one that they do not have
@@ -109,22 +117,23 @@ def _as_newest(config: dict[str, Any], version: Any) -> dict[str, Any]:
     return config
 
 
-def _read_older(path: Path) -> Tensors:
-    """The tensors of a file of ``torch.save``; nothing in it is run, and nothing larger than the file is made."""
+def _read_older(path: Path) -> tuple[Tensors, str]:
+    """The tensors of a file of ``torch.save``, and its hash; nothing in it is run, and nothing larger than the file is made."""
     if not path.is_file():
         raise CheckpointError(f"{path.parent} lacks {path.name}; copy the whole folder, or save it anew")
-    size = path.stat().st_size
+    data = path.read_bytes()
+    size = len(data)
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+        if zipfile.is_zipfile(io.BytesIO(data)):
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 if sum(entry.file_size for entry in archive.infolist()) > size:
                     raise ValueError("it is compressed, which torch.save never does")
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged pickle raises can be anything
         raise CheckpointError(f"{path} is damaged, or holds more than tensors: {error}") from error
     if not isinstance(found, dict) or not all(_is_plain(name, value, size) for name, value in found.items()):
         raise CheckpointError(f"{path} holds more than tensors by name; save it anew")
-    return dict(found)
+    return dict(found), hashlib.sha256(data).hexdigest()
 
 
 def _is_plain(name: Any, value: Any, size: int) -> bool:

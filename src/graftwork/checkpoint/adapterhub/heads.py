@@ -15,7 +15,7 @@ from graftwork.checkpoint.adapterhub.files import HEAD, Part, read_part
 from graftwork.checkpoint.own_heads import fitting_head, of_own_head
 from graftwork.checkpoint.staging import making
 from graftwork.checkpoint.tensors import HEAD as HEAD_NAME
-from graftwork.checkpoint.tensors import Tensors, fill, gather, require_fit
+from graftwork.checkpoint.tensors import Tensors, fill, gather, require_fit, require_outputs
 from graftwork.errors import CheckpointError, ConfigError
 from graftwork.heads import (
     Classification,
@@ -49,6 +49,8 @@ def read_head(handle: Handle, folder: Path, wish: bool | None) -> OwnHead | None
         return None
     part = read_part(folder, HEAD)
     where = f"{part.where} (AdapterHub's head {part.name!r})"
+    for options in (part.config, part.values):
+        require_outputs(options.get("num_labels"), part.tensors, where)
     try:
         return _flexible(handle, part, where) if part.config else _own(handle, part, where)
     except ConfigError as error:

@@ -117,6 +117,6 @@ def subfolder(folder: Path, name: str) -> Path:
     Raises:
         ConfigError: If the name leads elsewhere.
     """
-    if Path(name).name != name or "\\" in name or "\0" in name:
+    if Path(name).name != name or name in ("", "..") or "\\" in name or "\0" in name:
         raise ConfigError(f"{name!r} is no name of a folder inside {folder}")
     return folder / name

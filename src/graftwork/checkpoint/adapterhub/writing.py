@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from torch import nn
 
 from graftwork.attach import Handle
 from graftwork.checkpoint.adapterhub.bottlenecks import bottleneck_there
-from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD, SETUP
+from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HASHES, HEAD, SETUP, Names
 from graftwork.checkpoint.adapterhub.fusions import LAYER, fusion_there, fusion_weights
 from graftwork.checkpoint.adapterhub.heads import head_there
 from graftwork.checkpoint.adapterhub.places import path_there, transformer
@@ -76,14 +77,18 @@ def _part(handle: Handle, name: str) -> tuple[str, dict[str, bytes]]:
             values["config"], tensors = _there(handle, name, handle.adapter_config(name), where)
     except ConfigError as error:
         raise CheckpointError(f"{where} cannot be written: {error}; save it in graftwork's format") from error
-    files = {names.config: as_json(values), names.older: encoded(tensors)}
+    files = _with_hash(names, values, tensors)
     head = head_there(handle, name)
     if head is not None:
-        files |= {
-            HEAD.config: as_json({**_of_model(handle), "version": VERSION, **head[0]}),
-            HEAD.older: encoded(head[1]),
-        }
+        files |= _with_hash(HEAD, {**_of_model(handle), "version": VERSION, **head[0]}, head[1])
     return names.config, files
+
+
+def _with_hash(names: Names, values: Mapping[str, Any], tensors: Tensors) -> dict[str, bytes]:
+    """The two files of a part; the JSON has the hash of the other, which their library does not look at."""
+    data = encoded(tensors)
+    hashes = {HASHES: {names.older: hashlib.sha256(data).hexdigest()}}
+    return {names.config: as_json({**values, **hashes}), names.older: data}
 
 
 def _fusion(handle: Handle, name: str) -> Tensors:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -142,7 +143,7 @@ def read_finder(at: Path) -> KeptFinder | None:
         probe = tensors.pop("probe")
         head = TaskHead(**tensors)
         _check(head, probe, len(tasks))
-    except (OSError, KeyError, TypeError, ValueError, RecipeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError, RecipeError) as error:
         raise RecipeError(
             f"{at} is damaged, or of another version ({error}); delete it, and the same `graftwork run` makes it again"
         ) from error

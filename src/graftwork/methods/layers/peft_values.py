@@ -8,7 +8,9 @@ every other option must have peft's default.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from graftwork.errors import ConfigError
@@ -30,6 +32,10 @@ STARTS = frozenset(
     "init_lora_weights prompt_tuning_init prompt_tuning_init_text prompt_tuning_init_task tokenizer_name_or_path".split()
 )
 _LONGEST, _REPEATS = 300, 3
+# Steps that the patterns of one option may take on the path of a module, about 50 letters long; a few more to compile each.
+_STEPS, _LETTERS, _COMPILED = 2_000_000, 50, 500
+# Groups that capture, look ahead or look back; the others set flags, name groups or hold comments.
+_OTHER_GROUP = re.compile(r"\(\?(?!:|=|!|<=|<!)")
 
 
 def refuse_unlisted(config_class: Any, values: Mapping[str, Any]) -> None:
@@ -45,10 +51,10 @@ def refuse_unlisted(config_class: Any, values: Mapping[str, Any]) -> None:
         if name in _MODULES:
             texts = [value] if isinstance(value, str) else value
             good = value is None or (
-                isinstance(texts, (list, tuple)) and all(isinstance(text, str) and _is_name(text) for text in texts)
+                isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts) and _are_names(texts)
             )
         elif name in _BY_MODULE:
-            good = isinstance(value, Mapping) and all(_is_name(k) and _is_number(v) for k, v in value.items())
+            good = isinstance(value, Mapping) and _are_names(value) and all(map(_is_number, value.values()))
         elif name in _CHOICES or name in STARTS:
             good = _is_number(value) or (isinstance(value, str) and len(value) <= _LONGEST)
         else:
@@ -57,8 +63,8 @@ def refuse_unlisted(config_class: Any, values: Mapping[str, Any]) -> None:
         if not good:
             raise ConfigError(
                 f"{config_class.__name__}: {name} is {value!r:.80}, which a file or a recipe may not say: it may have numbers, "
-                f"names of modules of up to {_LONGEST} letters with at most {_REPEATS} repetitions and none of a group; give "
-                "the configuration in Python"
+                f"names of modules, and patterns of these that match in few steps (up to {_LONGEST} letters, at most {_REPEATS} "
+                "repetitions and none of a group); give the configuration in Python"
             )
 
 
@@ -83,13 +89,27 @@ def _is_number(value: Any) -> bool:
 def _are_numbers(value: Any) -> bool:
     """Whether it is a number, or a list or table of numbers."""
     if isinstance(value, Mapping):
-        return all(_is_name(k) and _are_numbers(v) for k, v in value.items())
+        return _are_names(value) and all(map(_are_numbers, value.values()))
     return all(map(_are_numbers, value)) if isinstance(value, (list, tuple)) else _is_number(value)
 
 
-def _is_name(text: Any) -> bool:
-    """Whether it is a name or a number, or a pattern that is fast to match: no group is repeated."""
-    if not isinstance(text, str) or len(text) > _LONGEST:
-        return isinstance(text, int)
+def _are_names(texts: Iterable[Any]) -> bool:
+    """Whether all are names or numbers, or patterns, that take few steps to match together."""
+    return sum(map(_steps, texts)) <= _STEPS
+
+
+def _steps(text: Any) -> float:
+    """About the most steps that a pattern takes on the path of a module; infinite for one that may take exponentially many."""
+    if not isinstance(text, str):
+        return _COMPILED if isinstance(text, int) else math.inf
     repeats = sum(map(text.count, "*+{"))
-    return repeats <= _REPEATS and not any(f"){sign}" in text for sign in "*+{")
+    is_nested = text[:1] in tuple("*+{") or any(f"){sign}" in text for sign in "*+{")
+    if len(text) > _LONGEST or repeats > _REPEATS or is_nested or _OTHER_GROUP.search(text):
+        return math.inf
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError):
+        return math.inf
+    optional = text.count("?") - text.count("(?")
+    alternatives = math.prod(part.count("|") + 1 for part in text.split("("))
+    return _COMPILED + float(_LETTERS) ** repeats * 2.0**optional * alternatives
