@@ -69,7 +69,7 @@ def test_all_kinds_in_one_batch(done: Path) -> None:
 
     async def asked() -> list[list[dict[str, Any]]]:
         service = Service(bases, tasks, Limits(max_batch=64, max_wait_ms=100))
-        (used,) = service._used.values()
+        (used,) = service.table.used
         used.batcher._observe = lambda payloads, _: batches.append(payloads)
         found = await asyncio.gather(*(service.predict([kind], unanswered(kind)) for kind in KINDS))
         await service.close()
@@ -152,7 +152,9 @@ def test_two_tasks_that_write_share_a_batch(written: Path) -> None:
 
     async def asked() -> list[Any]:
         service = Service(bases, tasks, Limits(max_wait_ms=100))
-        found = await asyncio.gather(*(service.predict([task], [ASKED[task]("good film")]) for task in ("upper", "talk")))
+        found = await asyncio.gather(
+            *(service.predict([task], [ASKED[task]("good film")]) for task in ("upper", "talk"))
+        )
         await service.close()
         return list(found)
 

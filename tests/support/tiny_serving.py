@@ -53,7 +53,7 @@ def every_kind_run(folder: Path) -> Path:
 
 
 def save_adapters(folder: Path, names: Sequence[str], *, seed: int = 0, base: Path | None = None) -> Path:
-    """Write adapters with a head of two labels, of random weights, each in a folder of its name; the base is ``folder / "base"``."""
+    """Write adapters with a head of two labels, of random weights, each in a folder of its name; on ``folder / "base"``."""
     base = folder / "base" if base is None else base
     if not base.is_dir():
         make_base(base)
@@ -96,7 +96,10 @@ class Running:
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(connection):
-            sent = {"Content-Type": "application/json", **{key.replace("_", "-"): value for key, value in headers.items()}}
+            sent = {
+                "Content-Type": "application/json",
+                **{key.replace("_", "-"): value for key, value in headers.items()},
+            }
             connection.request(method, path, data, sent)
             answer = connection.getresponse()
             text = answer.read().decode()
@@ -128,7 +131,7 @@ def serving(
         held["service"] = service = Service(
             bases, tasks, Limits(**limits), store=None if store is None else Store(store), default=default
         )
-        await restored(service)
+        await restored(service.table)
         app = make_app(service, admin_token=admin_token)
         held["server"] = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
         begun.set()

@@ -69,7 +69,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         """Predict rows by a task, by several, or by the one that is found for the texts."""
         scores: dict[str, float] = {}
         if asked.task is None and asked.tasks is None:
-            if asked.texts is None and len(service.tasks) > 1 and service.default not in service.tasks:
+            if asked.texts is None and service.only_task is None:
                 raise RefusedError('say which task, "task": NAME; to have it found, give texts instead of rows')
             found, scores = await _while_connected(request, service.sought(asked.texts or []))
             names = [found]
@@ -92,12 +92,12 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     @app.get("/v1/tasks", response_model=list[TaskAnswer])
     async def tasks() -> list[TaskAnswer]:
         """List the tasks."""
-        return [described(task) for task in service.tasks.values()]
+        return [described(task) for task in service.table.tasks.values()]
 
     @app.get("/healthz")
     async def healthz() -> dict[str, Any]:
         """Say that the server answers."""
-        return {"status": "ok", "tasks": len(service.tasks)}
+        return {"status": "ok", "tasks": len(service.table.tasks)}
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -107,7 +107,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
 
 def _add_changes(app: FastAPI, service: Service, admin_token: str | None) -> None:
     def allowed(request: Request) -> None:
-        if admin_token is None or service.store is None:
+        if admin_token is None or service.table.store is None:
             raise ForbiddenError(
                 "tasks cannot be changed while the server runs; start it with --admin-token and --store"
             )
@@ -123,14 +123,14 @@ def _add_changes(app: FastAPI, service: Service, admin_token: str | None) -> Non
     @app.put("/v1/tasks/{name}", response_model=TaskAnswer, **changes)
     async def put(name: str, asked: TaskRequest, response: Response) -> TaskAnswer:
         """Add a task whose adapter is in the store, or replace it."""
-        task, replaced = await service.add(name, asked.folder, base=asked.base, task=asked.task)
+        task, replaced = await service.table.add(name, asked.folder, base=asked.base, task=asked.task)
         response.status_code = 200 if replaced else 201
         return described(task)
 
-    @app.delete("/v1/tasks/{name}", status_code=204, **changes)
+    @app.delete("/v1/tasks/{name}", status_code=204, response_class=Response, **changes)
     async def delete(name: str) -> None:
         """Remove a task."""
-        await service.remove(name)
+        await service.table.remove(name)
 
 
 def _add_refusals(app: FastAPI) -> None:
@@ -176,7 +176,7 @@ def _typed(service: Service, names: list[str], texts: list[str]) -> dict[str, An
     """The row of some typed texts, with the columns of all tasks."""
     row: dict[str, Any] = {}
     for name in names:
-        row.update(service.task(name).kind.typed(texts))
+        row.update(service.table.task(name).kind.typed(texts))
     return row
 
 

@@ -21,13 +21,15 @@ class Guard:
         app: The application.
         max_bytes: The most bytes of a body.
         count: Called with the route, the status and the seconds of each request.
+
+    Attributes:
         patience: The seconds within which a body has to arrive.
     """
 
-    def __init__(
-        self, app: Application, max_bytes: int, count: Callable[[str, int, float], None], patience: float = 10.0
-    ) -> None:
-        self.app, self.max_bytes, self.count, self.patience = app, max_bytes, count, patience
+    patience = 10.0
+
+    def __init__(self, app: Application, max_bytes: int, count: Callable[[str, int, float], None]) -> None:
+        self.app, self.max_bytes, self.count = app, max_bytes, count
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -27,7 +27,7 @@ def add_page(app: FastAPI, service: Service) -> None:
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
-        names = list(service.tasks)
+        names = list(service.table.tasks)
         return HTMLResponse(pages.get_template("templates/page.html").render(tasks=names), headers=_HEADERS)
 
     @app.get("/page.js", include_in_schema=False)

@@ -19,6 +19,7 @@ from graftwork.serving.base import Base, ServedTask
 from graftwork.serving.service import Limits, Service
 from graftwork.serving.sources import adapter_folders, is_run, read_base, read_run, saved_task
 from graftwork.serving.store import Store
+from graftwork.serving.table import Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +80,14 @@ def read_sources(sources: Sources) -> tuple[list[Base], list[ServedTask], str | 
     return bases, tasks, default
 
 
-async def restored(service: Service) -> None:
+async def restored(table: Table) -> None:
     """Serve again what was added to a server that has ended; what cannot be is told in a warning."""
-    for name, kept in (service.store.tasks if service.store is not None else {}).items():
+    for name, kept in (table.store.tasks if table.store is not None else {}).items():
         if kept is None:
-            service.tasks.pop(name, None)
+            table.tasks.pop(name, None)
             continue
         try:
-            await service.add(name, kept.folder, base=kept.base, task=kept.task, keep=False)
+            await table.add(name, kept.folder, base=kept.base, task=kept.task, keep=False)
         except GraftworkError as error:
             warnings.warn(
                 f"the task {name!r}, which was added to the server before, is not served: {error}", stacklevel=2
@@ -146,7 +147,7 @@ def serve(
 
         async def run() -> None:
             service = Service(bases, tasks, limits, store=store, default=default)
-            await restored(service)
+            await restored(service.table)
             app = make_app(service, admin_token=admin_token)
             config = uvicorn.Config(
                 app, log_level="warning", access_log=False, timeout_graceful_shutdown=30, server_header=False

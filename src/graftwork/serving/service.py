@@ -1,11 +1,10 @@
-"""What a server answers, without HTTP: tasks are looked up, rows are queued for the model, tasks are added and removed."""
+"""What a server answers, without HTTP: rows are read, wait for the model, and become what `graftwork predict` prints."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import functools
-import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,14 +13,12 @@ from graftwork.errors import GraftworkError, ServingError
 from graftwork.experiments.running.finder import joined
 from graftwork.serving.base import Asked, Base, Looked, ServedTask, Sought
 from graftwork.serving.batching import Batcher, Item
-from graftwork.serving.encoding import Encoder
 from graftwork.serving.metrics import Metrics
-from graftwork.serving.refusals import ForbiddenError, RefusedError, TooLongError, UnknownTaskError
-from graftwork.serving.sources import saved_task
-from graftwork.serving.store import Kept, Store
+from graftwork.serving.refusals import RefusedError, TooLongError
+from graftwork.serving.store import Store
+from graftwork.serving.table import Table
 from graftwork.tasks import Prediction
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 Row = Mapping[str, Any]
 
 
@@ -46,15 +43,6 @@ class Limits:
     deadline_ms: float = 30_000.0
 
 
-@dataclasses.dataclass(eq=False)
-class _Used:
-    """A base with its queue and its encoder."""
-
-    base: Base
-    batcher: Batcher
-    encoder: Encoder
-
-
 class Service:
     """The tasks of some bases, each base with one queue and one thread.
 
@@ -75,36 +63,26 @@ class Service:
         store: Store | None = None,
         default: str | None = None,
     ) -> None:
-        self.limits = limits or Limits()
-        self.tasks = {task.name: task for task in tasks}
-        self.default, self.store, self.metrics = default, store, Metrics()
-        self._used = {id(base): self._made(base) for base in bases}
+        self.limits, self.default, self.metrics = limits or Limits(), default, Metrics()
+        self.table = Table(bases, tasks, self._batcher, store)
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="graftwork-encode")
-        self._changing, self._versions = asyncio.Lock(), 0
-        self.metrics.follow(lambda: sum(one.batcher.waiting for one in self._used.values()), lambda: len(self.tasks))
+        self.metrics.follow(lambda: sum(one.batcher.waiting for one in self.table.used), lambda: len(self.table.tasks))
 
-    def _made(self, base: Base) -> _Used:
+    def _batcher(self, base: Base) -> Batcher:
         limits = self.limits
-        batcher = Batcher(
+        return Batcher(
             base.compute,
             max_batch=limits.max_batch,
             max_wait=limits.max_wait_ms / 1000,
             max_queue=limits.max_queue,
             observe=self.metrics.batch,
         )
-        return _Used(base, batcher, Encoder(base))
 
-    # -- which task --------------------------------------------------------------------------------------------------
-
-    def task(self, name: str) -> ServedTask:
-        """Return a task.
-
-        Raises:
-            UnknownTaskError: If none of that name is served.
-        """
-        if name not in self.tasks:
-            raise UnknownTaskError(name, self.tasks)
-        return self.tasks[name]
+    @property
+    def only_task(self) -> str | None:
+        """The task of a request that names none; ``None`` where it has to be sought."""
+        names = [self.default] if self.default in self.table.tasks else list(self.table.tasks)
+        return names[0] if len(names) == 1 else None
 
     async def sought(self, texts: Sequence[str]) -> tuple[str, dict[str, float]]:
         """Return the task that some typed texts belong to, and the score of each.
@@ -112,10 +90,10 @@ class Service:
         Raises:
             RefusedError: If it is not clear, or cannot be sought here.
         """
-        if self.default in self.tasks or len(self.tasks) == 1:
-            return str(self.default if self.default in self.tasks else next(iter(self.tasks))), {}
-        finding = [one for one in self._used.values() if one.base.find is not None]
-        if len(self._used) != 1 or not finding:
+        if self.only_task is not None:
+            return self.only_task, {}
+        finding = [one for one in self.table.used if one.base.find is not None]
+        if len(self.table.used) != 1 or not finding:
             raise RefusedError(
                 'say which task, "task": NAME: the task of a text cannot be found here (GET /v1/tasks lists all)'
             )
@@ -124,7 +102,7 @@ class Service:
         if isinstance(found, Exception):
             raise found
         scores = {name: float(score) for name, score in found.candidates}
-        if found.name is None or found.name not in self.tasks:
+        if found.name is None or found.name not in self.table.tasks:
             why = found.refused or f"{found.name!r} is not served"
             raise RefusedError(
                 f'which task the text asks for is not clear: {why} (scores: {found.scores}); say which, "task": NAME'
@@ -150,7 +128,7 @@ class Service:
             ServingError: If the request is refused, or not one of its rows can be predicted.
         """
         self._check_rows(rows)
-        tasks = [self.task(name) for name in names]
+        tasks = [self.table.task(name) for name in names]
         seconds = self._seconds(deadline_ms)
         parts = [asyncio.ensure_future(self._of_task(task, rows, cut, seconds)) for task in tasks]
         try:
@@ -176,7 +154,7 @@ class Service:
         Raises:
             ServingError: If the task has no fusion, or the request is refused.
         """
-        task = self.task(name)
+        task = self.table.task(name)
         if task.fusion is None:
             raise RefusedError(f"the task {name!r} has no fusion: it looks at its own adapter alone")
         (found,) = await self._of_task(task, [row], True, self._seconds(deadline_ms), Looked)
@@ -190,7 +168,7 @@ class Service:
         Raises:
             ServingError: If the task does not write piece by piece, or the request is refused; before the first piece.
         """
-        task = self.task(name)
+        task = self.table.task(name)
         if not task.kind.generates or task.kind.spec.num_beams > 1:
             raise RefusedError(f"the answers of {name!r} are not written piece by piece; leave stream out")
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
@@ -226,10 +204,9 @@ class Service:
         show: Callable[[str], None] | None = None,
     ) -> list[Any]:
         """The results of some rows of a task: values, and errors in the places of rows that cannot be computed."""
-        loop, used = asyncio.get_running_loop(), self._used[id(task.base)]
-        task.waiting += 1  # its adapter stays until this is over
+        loop, used = asyncio.get_running_loop(), self.table.used_by(task)
         began = loop.time()
-        try:
+        with self.table.waiting_for(task):
             encode = functools.partial(used.encoder.encode, task, rows, cut=cut)
             encoded = await loop.run_in_executor(self._encoding, encode)
             items = {}
@@ -242,10 +219,6 @@ class Service:
             left = max(seconds - (loop.time() - began), 0.001)
             found = dict(zip(items, await used.batcher.submit([*items.values()], left), strict=True))
             return [found.get(n, one) for n, one in enumerate(encoded)]
-        finally:
-            task.waiting -= 1
-            if task.removed and not task.waiting:
-                self._drop(task)
 
     def _check_rows(self, rows: Sequence[Row]) -> None:
         if len(rows) > self.limits.max_rows:
@@ -257,97 +230,9 @@ class Service:
         most = self.limits.deadline_ms
         return min(most, most if deadline_ms is None else deadline_ms) / 1000
 
-    # -- changes -----------------------------------------------------------------------------------------------------
-
-    async def add(
-        self, name: str, folder: str, *, base: str | None = None, task: dict[str, Any] | None = None, keep: bool = True
-    ) -> tuple[ServedTask, bool]:
-        """Add a task, or replace it: requests that came before are answered by the former one.
-
-        Args:
-            name: Its name: letters, digits, ``_``, ``.`` and ``-``.
-            folder: The folder of its adapter, relative to the store.
-            base: The name of the base, where there are several.
-            task: What is said of the task, as a `TaskSpec`.
-            keep: Whether to write it down, so that a server that starts again serves it.
-
-        Returns:
-            The task, and whether it replaced one.
-
-        Raises:
-            GraftworkError: If the adapter cannot be served; nothing is changed then.
-        """
-        store = self._require_store()
-        if not _NAME.fullmatch(name):
-            raise RefusedError(
-                f"{name!r:.200} cannot be the name of a task; use up to 100 letters, digits, '_', '.' and '-'"
-            )
-        used = self._base(base)
-        async with self._changing:
-            path = store.path(folder)
-            self._versions += 1
-            adapter = f"{name}@{self._versions}"
-
-            def admitted() -> ServedTask:
-                made = saved_task(name, path, used.base, task=task, adapter=adapter)
-                used.base.admit(made)
-                return made
-
-            new = await used.batcher.change(admitted)
-            try:
-                if keep:
-                    await asyncio.to_thread(store.keep, name, Kept(folder=folder, base=base, task=task))
-            except BaseException:
-                self._drop(new)
-                raise
-            old = self.tasks.get(name)
-            self.tasks = {**self.tasks, name: new}
-            self._retire(old)
-            return new, old is not None
-
-    async def remove(self, name: str) -> None:
-        """Remove a task: requests that came before are answered.
-
-        Raises:
-            UnknownTaskError: If none of that name is served.
-        """
-        store = self._require_store()
-        async with self._changing:
-            old = self.task(name)
-            await asyncio.to_thread(store.keep, name, None)
-            self.tasks = {other: task for other, task in self.tasks.items() if other != name}
-            self._retire(old)
-
-    def _retire(self, old: ServedTask | None) -> None:
-        if old is not None:
-            old.removed = True
-            if not old.waiting:
-                self._drop(old)
-
-    def _drop(self, task: ServedTask) -> None:
-        """Take a task's adapter off the model when the worker is free."""
-        used = self._used[id(task.base)]
-        dropping = asyncio.ensure_future(used.batcher.change(lambda: task.base.drop(task)))
-        dropping.add_done_callback(lambda done: done.cancelled() or done.exception())  # the server may be stopping
-
-    def _require_store(self) -> Store:
-        if self.store is None:
-            raise ForbiddenError(
-                "tasks cannot be changed while the server runs; start it with --admin-token and --store"
-            )
-        return self.store
-
-    def _base(self, name: str | None) -> _Used:
-        named = {used.base.name: used for used in self._used.values()}
-        if name is None and len(named) == 1:
-            return next(iter(named.values()))
-        if name not in named:
-            raise RefusedError(f"base is {name!r:.200}; there are several, say which: {', '.join(map(repr, named))}")
-        return named[name]
-
     async def close(self) -> None:
         """Answer what waits, take no more, and end the threads."""
-        await asyncio.gather(*(used.batcher.close() for used in self._used.values()))
+        await asyncio.gather(*(used.batcher.close() for used in self.table.used))
         self._encoding.shutdown()
 
 

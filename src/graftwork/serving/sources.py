@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -83,10 +84,8 @@ def read_run(
         tasks.append(ServedTask(task, kind_of(run, recipe, task), base, *route, f"{run}: {title_}", bf16=bf16))
     adapters.model.eval()
     if len(units) > 1:
-        try:
+        with contextlib.suppress(RecipeError):  # no finder and no descriptions: a request says its task, or is refused
             base.find = RunFinder(run, margin=margin, root=root, adapters=adapters).find
-        except RecipeError as error:
-            warnings.warn(f"a request has to say its task: {error}", stacklevel=2)
     return base, tasks
 
 
