@@ -105,12 +105,8 @@ def test_on_a_phone(browser: LiveBrowser, server: Running, dark: bool) -> None:
     ink, paper = browser.run("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
     light = [sum(map(int, colour[4:-1].split(","))) for colour in (ink, paper)]
     assert (light[0] > light[1]) == dark and abs(light[0] - light[1]) > 400
-    assert (
-        browser.run(
-            "Math.min(...[...document.querySelectorAll('select, textarea, button')].map((one) => one.offsetHeight))"
-        )
-        > 30
-    )
+    heights = "[...document.querySelectorAll('select, textarea, button')].map((one) => one.offsetHeight)"
+    assert min(height for height in browser.run(heights) if height) > 30  # a finger finds them
     assert browser.picture().startswith(b"\x89PNG")
 
 
@@ -120,7 +116,5 @@ def test_nothing_comes_from_elsewhere(server: Running) -> None:
     assert "unsafe" not in headers["content-security-policy"] and headers["x-content-type-options"] == "nosniff"
     for path in ("/page.js", "/page.css"):
         status, text, _ = server.ask("GET", path)
-        assert (
-            status == 200 and "http" not in text.replace("https://", "http").split("fetch(")[0].lower()
-        ) or "//" not in text
+        assert status == 200 and "://" not in text
     assert "style=" not in page and "onclick" not in page and "http" not in page

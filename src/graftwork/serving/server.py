@@ -152,6 +152,7 @@ def serve(
             config = uvicorn.Config(
                 app, log_level="warning", access_log=False, timeout_graceful_shutdown=30, server_header=False
             )
+            where.listen(config.backlog)  # who comes from now on waits for a moment, and is not refused
             address = f"[{host}]" if ":" in host else host
             ready(f"http://{address}:{where.getsockname()[1]}")
             await uvicorn.Server(config).serve(sockets=[where])
