@@ -26,14 +26,20 @@ class Connection:
         if self.writer is None:
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
         data = b"" if body is None else json.dumps(body).encode()
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n"
-        self.writer.write(head.encode() + (f"Authorization: Bearer {token}\r\n" if token else "").encode() + b"\r\n" + data)
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n"
+        )
+        self.writer.write(
+            head.encode() + (f"Authorization: Bearer {token}\r\n" if token else "").encode() + b"\r\n" + data
+        )
         lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
         text = await self.reader.readexactly(int(headers.get("content-length", 0)))
         if headers.get("connection") == "close":
             self.close()
-        return int(lines[0].split()[1]), json.loads(text) if text and "json" in headers["content-type"] else text.decode()
+        return int(lines[0].split()[1]), json.loads(text) if text and "json" in headers[
+            "content-type"
+        ] else text.decode()
 
     def close(self) -> None:
         """Close it."""

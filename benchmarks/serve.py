@@ -2,8 +2,8 @@
 
     python -m benchmarks.serve [--tasks 100] [--seconds 4] [--rounds 5]
 
-A server in a process of its own, on loopback, asked by one client process: BERT blocks of width 384, six of them, random weights, and
-as many Pfeiffer adapters with heads as tasks. Texts of 8 to 48 words. First every task's answers are compared with those of its
+A server in a process of its own, on loopback, asked by one client process: BERT blocks of width 384, six of them, random weights,
+and as many Pfeiffer adapters with heads as tasks. Texts of 8 to 48 words. First every task's answers are compared with those of its
 adapter alone (1e-5). Then in every round all clients ask one task, and then all tasks; the ratio is that of the round. At last
 requests come at random times, at 70 % of the highest mixed rate, and the 95th percentile of their latency is compared with one
 forward pass of a full batch by one adapter, timed in this process while the server idles.
@@ -29,8 +29,8 @@ WIDTH, LAYERS, BATCH, CLIENTS, MOST = 384, 6, 32, 96, 20_000
 WORDS = [f"word{n}" for n in range(500)]
 
 
-def make(folder: Path, tasks: int, width: int = WIDTH, layers: int = LAYERS) -> None:
-    """Write a base of random weights and adapters with heads of two labels on it."""
+def make(folder: Path, tasks: int, width: int = WIDTH, layers: int = LAYERS) -> gw.Adapters:
+    """Write a base of random weights and adapters with heads of two labels on it; gives the handle of the base."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -48,6 +48,7 @@ def make(folder: Path, tasks: int, width: int = WIDTH, layers: int = LAYERS) -> 
     adapters = gw.attach(gw.ModelWithHeads(model.eval()))
     for n in range(tasks):
         add(adapters, folder / "adapters" / f"task{n}")
+    return adapters
 
 
 def add(adapters: gw.Adapters, folder: Path) -> None:
@@ -104,12 +105,16 @@ async def equal(port: int, folder: Path, tasks: int, alone: Alone) -> float:
 
     async def asked(task: str) -> float:
         connection = Connection(port)
-        status, answer = await connection.ask("POST", "/v1/predict", {"task": task, "rows": [{"text": text} for text in some]})
+        status, answer = await connection.ask(
+            "POST", "/v1/predict", {"task": task, "rows": [{"text": text} for text in some]}
+        )
         connection.close()
         assert status == 200, answer
         wanted = alone.probabilities(folder / "adapters" / task, some)
         found = [list(one["probabilities"].values()) for one in answer["predictions"]]
-        return max(abs(a - b) for one, other in zip(found, wanted, strict=True) for a, b in zip(one, other, strict=True))
+        return max(
+            abs(a - b) for one, other in zip(found, wanted, strict=True) for a, b in zip(one, other, strict=True)
+        )
 
     return max(await asyncio.gather(*(asked(f"task{n}") for n in range(tasks))))
 
@@ -138,7 +143,9 @@ async def measure(port: int, folder: Path, given: argparse.Namespace) -> None:
     low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     print(f"requests a second, one task: {statistics.median(rates['one']):.0f}")
     print(f"requests a second, {given.tasks} tasks mixed: {statistics.median(rates['mixed']):.0f}")
-    print(f"ratio, median [quartiles] of {given.rounds} rounds: {middle:.2f} [{low:.2f}, {high:.2f}] (aim: 0.9 or more)")
+    print(
+        f"ratio, median [quartiles] of {given.rounds} rounds: {middle:.2f} [{low:.2f}, {high:.2f}] (aim: 0.9 or more)"
+    )
 
     full = sorted(some, key=len)[-BATCH * 4 : -BATCH * 3]
     forward = alone.forward(folder / "adapters" / "task0", full)
@@ -146,14 +153,18 @@ async def measure(port: int, folder: Path, given: argparse.Namespace) -> None:
     latencies = await at_rate(port, rate, 2 * given.seconds, MOST, mixed)
     p50, p95 = quantile(latencies, 0.5), quantile(latencies, 0.95)
     print(f"one forward pass of {BATCH} rows by one adapter: {1e3 * forward:.1f} ms")
-    print(f"latency at {rate:.0f} requests a second ({len(latencies)}): median {1e3 * p50:.1f} ms, p95 {1e3 * p95:.1f} ms")
+    print(
+        f"latency at {rate:.0f} requests a second ({len(latencies)}): median {1e3 * p50:.1f} ms, p95 {1e3 * p95:.1f} ms"
+    )
     print(f"p95 against one forward pass: {p95 / forward:.2f} (aim: 3 or less)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement; it ends after 20,000 requests too")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="of each measurement; it ends after 20,000 requests too"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

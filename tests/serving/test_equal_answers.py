@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import T5ForConditionalGeneration
 from typer.testing import CliRunner
 
 from graftwork.cli import app
@@ -17,8 +18,8 @@ from graftwork.inference import Predictor
 from graftwork.serving.server import Sources, read_sources
 from graftwork.serving.service import Limits, Service
 from tests.support.tiny_generation_run import generation_recipe
-from tests.support.tiny_serving import KINDS, Running, every_kind_run, serving
-from tests.support.tiny_tasks import ROWS
+from tests.support.tiny_serving import KINDS, Running, every_kind_run, kinds_run, serving
+from tests.support.tiny_tasks import ROWS, t5, vit
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,32 @@ def test_where_a_fusion_looks(server: Running) -> None:
             assert sum(row) == pytest.approx(1, abs=1e-5)
     status, said, _ = server.ask("POST", "/v1/attention", {"task": "tagging", "texts": ["Bob"]})
     assert status == 422 and "has no fusion" in said["error"]
+
+
+def test_an_encoder_with_a_decoder_writes_the_same(tmp_path: Path) -> None:
+    small = t5().config
+    done = kinds_run(tmp_path, T5ForConditionalGeneration(small), ("text_to_text",))
+    rows = [{"text": row["text"]} for row in ROWS["text_to_text"]]
+    with serving(done) as running:
+        status, found = running.predict(task="text_to_text", rows=rows)
+        wanted = [one.to_dict() for one in Predictor(done, "text_to_text").predict(rows)]
+        assert status == 200
+        alike(found["predictions"], wanted)
+        _, text, _ = running.ask("POST", "/v1/predict", {"texts": [rows[0]["text"]], "stream": True})
+        alike(json.loads(text.splitlines()[-1]), wanted[0])
+
+
+def test_images_are_numbers_and_no_files_of_the_server(tmp_path: Path) -> None:
+    done = kinds_run(tmp_path, vit(), ("image_classification",))
+    rows = [{"image": row["image"]} for row in ROWS["image_classification"]]
+    (tmp_path / "secret.png").write_bytes(b"")
+    with serving(done) as running:
+        status, found = running.predict(task="image_classification", rows=rows)
+        assert status == 200
+        alike(found["predictions"], [one.to_dict() for one in Predictor(done, "image_classification").predict(rows)])
+        for image in (str(tmp_path / "secret.png"), {"path": str(tmp_path / "secret.png")}, {"bytes": "x"}):
+            status, said = running.predict(task="image_classification", rows=[{"image": image}])
+            assert status == 422 and "must be numbers" in said["error"]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import uvicorn
+from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
 import graftwork as gw
@@ -29,21 +30,26 @@ KINDS = ("classification", "multi_label", "regression", "tagging", "multiple_cho
 
 def every_kind_run(folder: Path) -> Path:
     """A run with a task of every kind that an encoder answers; ``classification`` has a fusion. A task is called as its kind."""
-    model = bert().float()
+    return kinds_run(folder, bert(), KINDS, targets=["classification"])
+
+
+def kinds_run(folder: Path, model: nn.Module, kinds: Sequence[str], *, targets: Sequence[str] = ()) -> Path:
+    """A run with tasks of some kinds on a model; a task is called as its kind."""
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:
                 weight.normal_(std=0.3)  # so that answers differ from row to row
-    model.save_pretrained(folder / "base")
-    tokenizer().save_pretrained(folder / "base")
-    for kind in KINDS:
+    model.save_pretrained(folder / "base")  # type: ignore[operator]
+    if kinds != ("image_classification",):
+        tokenizer().save_pretrained(folder / "base")
+    for kind in kinds:
         (folder / kind).mkdir()
         for split in ("train", "dev"):
             (folder / kind / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[kind]))
     recipe = {
         "base": {"model": "base", "max_length": 32},
-        "tasks": {kind: {"kind": kind, "data": kind} for kind in KINDS},
-        "targets": ["classification"],
+        "tasks": {kind: {"kind": kind, "data": kind} for kind in kinds},
+        "targets": list(targets),
         "controls": [],
         "adapter": {"reduction_factor": 2},
         "training": {"epochs": 1, "batch_size": 2, "learning_rate": 1e-2},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +20,7 @@ from graftwork.serving.store import Store
 from graftwork.serving.table import Table
 from graftwork.tasks import Prediction
 
+_LOG = logging.getLogger(__name__)
 Row = Mapping[str, Any]
 
 
@@ -243,7 +245,8 @@ def _as_dict(found: Any) -> dict[str, Any]:
 
 
 def _broken(error: Exception) -> ServingError:
-    """The error of a fault of the server's, without its inside."""
+    """The error of a fault of the server's, without its inside, which is logged."""
+    _LOG.error("a row could not be computed", exc_info=error)
     broken = ServingError(f"the row could not be computed ({type(error).__name__}); the server's log says more")
     broken.status = 500
     return broken

@@ -84,8 +84,14 @@ class Store:
         return found
 
     def keep(self, name: str, kept: Kept | None) -> None:
-        """Write down that a task is served, or with ``None`` that it no longer is."""
-        tasks = {**self.tasks, name: kept}
+        """Write down that a task is served, or with ``None`` that one which a run or a folder has is not."""
+        self._write({**self.tasks, name: kept})
+
+    def forget(self, name: str) -> None:
+        """Write down that a task which was added is no longer served."""
+        self._write({other: kept for other, kept in self.tasks.items() if other != name})
+
+    def _write(self, tasks: dict[str, Kept | None]) -> None:
         values = {one: None if held is None else held.model_dump(exclude_none=True) for one, held in tasks.items()}
         text = json.dumps({"version": 1, "tasks": values}, indent=1, ensure_ascii=False)
         replace_file(self.folder / FILE, f"{text}\n".encode())

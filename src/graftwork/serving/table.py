@@ -51,6 +51,7 @@ class Table:
     ) -> None:
         self.tasks = {task.name: task for task in tasks}
         self.used = [Used(base, batcher(base), Encoder(base)) for base in bases]
+        self._given = frozenset(self.tasks)  # by runs and folders, which a server that starts again reads again
         self.store, self._changing, self._versions = store, asyncio.Lock(), 0
 
     def task(self, name: str) -> ServedTask:
@@ -133,7 +134,11 @@ class Table:
         store = self._require_store()
         async with self._changing:
             old = self.task(name)
-            await asyncio.to_thread(store.keep, name, None)
+            await (
+                asyncio.to_thread(store.keep, name, None)
+                if name in self._given
+                else asyncio.to_thread(store.forget, name)
+            )
             self.tasks = {other: task for other, task in self.tasks.items() if other != name}
             self._retire(old)
 
