@@ -119,6 +119,15 @@ def resident(process: int) -> int:
     return 1024 * int(re.search(r"VmRSS:\s+(\d+)", status)[1])
 
 
+def processor_seconds(process: int) -> float:
+    """The seconds that processors have spent on a process; 0 where the system does not say."""
+    try:
+        numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     """The value that a share of them does not exceed."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
