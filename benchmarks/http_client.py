@@ -23,15 +23,24 @@ class Connection:
 
     async def ask(self, method: str, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
         """The status and the JSON of an answer."""
-        if self.writer is None:
-            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
         data = b"" if body is None else json.dumps(body).encode()
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n"
         )
-        self.writer.write(
-            head.encode() + (f"Authorization: Bearer {token}\r\n" if token else "").encode() + b"\r\n" + data
-        )
+        message = head.encode() + (f"Authorization: Bearer {token}\r\n" if token else "").encode() + b"\r\n" + data
+        kept = self.writer is not None
+        try:
+            return await self._asked(message)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            if not kept:
+                raise
+            self.close()  # the server has closed it, as nothing was asked for some seconds
+            return await self._asked(message)
+
+    async def _asked(self, message: bytes) -> tuple[int, Any]:
+        if self.writer is None:
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writer.write(message)
         lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
         text = await self.reader.readexactly(int(headers.get("content-length", 0)))
