@@ -62,7 +62,9 @@ class LiveBrowser:
 
     def picture(self, *, whole: bool = True) -> bytes:
         """The page as PNG."""
-        found = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}} if whole else {}
+        found = self.call("Page.captureScreenshot", captureBeyondViewport=whole, **clip)
         return base64.b64decode(found["data"])
 
     def _call(self, method: str, session: str | None = None, **parameters: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Writes a picture of a server's page: `python -m docs.make_serving_screenshot RUN docs/results/serving.png --task T TEXT...`.
+"""Writes a picture of a server's page: `python -m docs.make_serving_screenshot RUN docs/results/serving.png TEXT --task TASK`.
 
 Needs a Chromium and the extra `serve`.
 """

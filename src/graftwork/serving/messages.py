@@ -118,8 +118,8 @@ class TaskAnswer(BaseModel):
         writes: Whether its answers are written, so that they can be streamed.
         fusion: The adapters that its fusion looks at, where it has one.
         mixed: Whether its rows share batches with those of other tasks.
-        base: Its base.
-        source: What it was read from.
+        base: The name of its base.
+        source: The name of the folder that it was read from; no path, as anyone may ask.
     """
 
     name: str

@@ -66,11 +66,13 @@ def read_sources(sources: Sources) -> tuple[list[Base], list[ServedTask], str | 
             "say which base the saved adapters are for: --base MODEL, a folder, an installed package or a name on the Hub; with "
             "one run it is that run's"
         )
+    if len({base.name for base in bases}) < len(bases):  # who adds a task has to name one of them
+        raise ConfigError(f"two bases have one name ({', '.join(base.name for base in bases)}); rename a folder")
     tasks += [saved_task(folder.name, folder, bases[-1]) for folder in saved]
     names = [task.name for task in tasks]
     twice = next((task for task in tasks if names.count(task.name) > 1), None)
     if twice is not None:
-        where = " and ".join(task.source for task in tasks if task.name == twice.name)
+        where = " and ".join(str(task.folder or task.source) for task in tasks if task.name == twice.name)
         raise ConfigError(
             f"two tasks are called {twice.name!r} ({where}); serve one of them elsewhere, or rename its folder"
         )

@@ -74,14 +74,16 @@ def read_run(
         raise RecipeError(f"{run} has no task that can be served; go on with `graftwork run`")
     check_units(units)
     adapters, files = attached_base(recipe, base_root), RunFiles(recipe, base_root, run)
-    base = Base(str(run), adapters, load_processor(recipe.base, recipe.kinds, base_root), recipe.base.max_length)
+    base = Base(
+        run.resolve().name, adapters, load_processor(recipe.base, recipe.kinds, base_root), recipe.base.max_length
+    )
     tasks = []
     for task, unit in units.items():
         warn_of_other_tokenizer(unit, recipe, base_root, run)
         route = load_unit(adapters, unit, task, files)
         bf16 = recipe.budget(unit.kind, unit.method).bf16
         title_ = UNIT_KINDS[unit.kind].title
-        tasks.append(ServedTask(task, kind_of(run, recipe, task), base, *route, f"{run}: {title_}", bf16=bf16))
+        tasks.append(ServedTask(task, kind_of(run, recipe, task), base, *route, f"{base.name}: {title_}", bf16=bf16))
     adapters.model.eval()
     if len(units) > 1:
         with contextlib.suppress(RecipeError):  # no finder and no descriptions: a request says its task, or is refused
@@ -112,7 +114,7 @@ def read_base(model: str, folders: Iterable[Path], max_length: int | None = None
         getattr(adapters.model.config, "max_position_embeddings", None),
     )
     most = min([table.max_length, *(int(limit) for limit in own if limit)])
-    return Base(model, adapters, processor, most)
+    return Base(Path(model).name, adapters, processor, most)
 
 
 def adapter_folders(folder: Path) -> Iterator[Path]:
@@ -178,7 +180,7 @@ def saved_task(
     spec = spec_of(folder, task)
     kind: Kind = find_kind(spec, f"the task {name!r}")(spec, tuple(_labels_of(_head_config(folder), spec)), name)
     at = name if adapter is None else adapter
-    return ServedTask(name, kind, base, at, at, str(folder), folder=folder)
+    return ServedTask(name, kind, base, at, at, folder.name, folder=folder)
 
 
 def _head_config(folder: Path) -> HeadConfig:
