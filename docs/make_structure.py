@@ -13,6 +13,7 @@ PACKAGE = ROOT / "src" / "graftwork"
 PICTURE = Path(__file__).parent / "structure.svg"
 SUBJECTS = {
     "cli": "the command line",
+    "serving": "predictions over HTTP",
     "report": "tables, pictures and pages of results",
     "inference": "from a run's files to answers",
     "experiments": "recipes: planned, run, costed, compared",

@@ -173,7 +173,7 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
 
 
 COMMANDS = ["run", "compare", "show", "report", "predict", "chat", "push", "sites", "methods", "recommend"]
-COMMANDS += ["export", "convert", "inspect", "verify", "list", "find"]
+COMMANDS += ["serve", "export", "convert", "inspect", "verify", "list", "find"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

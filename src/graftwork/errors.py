@@ -136,3 +136,13 @@ class TaskError(GraftworkError, ValueError):
         Traceback (most recent call last):
         graftwork.errors.TaskError: ...
     """
+
+
+class ServingError(GraftworkError, RuntimeError):
+    """A request to a server is refused, or cannot be answered: the message says why and what to do.
+
+    Attributes:
+        status: The status of the HTTP answer.
+    """
+
+    status = 422

@@ -62,7 +62,7 @@ class Chat:
         asked = [*self.messages, said(USER, text)]
         rows = Rows([{"messages": asked}], source="what was typed")
         features = self._kind.features(rows, tokenizer, max_length=self._predictor.recipe.base.max_length, train=False)
-        streamer = None if show is None else _Shown(tokenizer, show)
+        streamer = None if show is None else Shown(tokenizer, show)
         with evaluating(model), torch.no_grad(), self._predictor.autocast():
             tokens = generated(model, self._kind, features, tokenizer, streamer=streamer)
         (answer,) = self._kind.decode(list(tokens.cpu()), features, rows, tokenizer)
@@ -70,7 +70,7 @@ class Chat:
         return str(answer.value)
 
 
-class _Shown(TextStreamer):
+class Shown(TextStreamer):
     """What is generated as text, piece by piece, without the prompt and special tokens."""
 
     def __init__(self, tokenizer: object, show: Callable[[str], None]) -> None:

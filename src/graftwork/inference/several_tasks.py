@@ -46,7 +46,7 @@ class Several:
         self.units = {task: unit_of(self.recipe, self.run, task, None, seed) for task in self.tasks}
         for unit in self.units.values():
             warn_of_other_tokenizer(unit, self.recipe, root, self.run)
-        _check_units(self.units)
+        check_units(self.units)
         self.processor = load_processor(self.recipe.base, self.recipe.kinds, root)
         self.adapters: Adapters = attached_base(self.recipe, root)
         files = RunFiles(self.recipe, root, self.run)
@@ -135,7 +135,7 @@ class Several:
                 raise RecipeError(f"the answers of {task!r} are generated word by word; predict it by itself")
 
 
-def _check_units(units: Mapping[str, Unit]) -> None:
+def check_units(units: Mapping[str, Unit]) -> None:
     """Refuse units that cannot be on one base: an adapter of two seeds, or one trained with a base of its own."""
     trained: dict[str, Unit] = {}
     for unit in units.values():

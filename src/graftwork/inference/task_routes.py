@@ -30,17 +30,25 @@ class RunFinder:
         run: The run's folder.
         margin: No task is found where the probability of the best leads the next by less than this.
         root: The folder that the recipe's paths are relative to; by default the recipe's folder when the run began.
+        adapters: The handle of the run's base, where it is loaded already; what is active on it is left out.
 
     Attributes:
         tasks: The tasks that can be found.
-        adapters: The handle of the base, without adapters.
+        adapters: The handle of the base.
 
     Raises:
         RecipeError: If the run has neither a finder nor descriptions, or its finder is damaged or of another base.
         ConfigError: If the margin is not a number from 0 to 1.
     """
 
-    def __init__(self, run: str | Path, *, margin: float = MARGIN, root: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        run: str | Path,
+        *,
+        margin: float = MARGIN,
+        root: str | Path | None = None,
+        adapters: Adapters | None = None,
+    ) -> None:
         check_threshold("RunFinder", "margin", margin, 1)
         self.run, self.margin = Path(run), margin
         self.recipe = recipe_of(self.run)
@@ -50,7 +58,7 @@ class RunFinder:
         described = {} if self._trained is not None else _descriptions(self.recipe, self.run)
         self.tasks: tuple[str, ...] = self._trained.tasks if self._trained is not None else tuple(described)
         self.processor = load_processor(self.recipe.base, self.recipe.kinds, root)
-        self.adapters: Adapters = attached_base(self.recipe, root)
+        self.adapters: Adapters = attached_base(self.recipe, root) if adapters is None else adapters
         self._described = Described(self.adapters, self.processor, described) if described else None
         if self._trained is not None:
             self._trained.check_base(self.adapters, self.processor, folder)
