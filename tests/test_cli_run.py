@@ -163,7 +163,7 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
     assert "is no folder of a run" in refused(call("show", tmp_path))
 
 
-COMMANDS = ["run", "compare", "show", "report", "predict", "chat", "sites", "methods", "recommend"]
+COMMANDS = ["run", "work", "compare", "show", "report", "predict", "chat", "sites", "methods", "recommend"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

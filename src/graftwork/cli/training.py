@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from graftwork.cli.shared import Command, app, one_line, put, quiet
+from graftwork.cli.shared import Command, Root, RunFolder, app, one_line, put, quiet
 
 if TYPE_CHECKING:
     from graftwork.experiments import Recipe
@@ -56,6 +56,29 @@ def run(
         read, root = Recipe.read(recipe), recipe.absolute().parent
         folder = Path("runs") / recipe.stem if out is None else out
         _train(read, folder, root, plain, dry_run, lambda live: run(read, folder, root=root, watcher=live, redo=redo))
+
+
+@app.command(cls=Command)
+def work(run: RunFolder, root: Root = None, plain: Plain = False) -> None:
+    """Train what is left of a run, beside any number of other workers.
+
+    Start it as often as there are GPUs, on all machines that share the run's
+    folder; `graftwork run` is one worker too, and begins the folder. Each
+    training is one worker's. If a worker is killed, or its machine is gone,
+    another takes over what it trained, from the last checkpoint. The command
+    ends when all trainings are done, whoever did them, and its exit code is 0
+    if all succeeded.
+
+    For example, on a machine with two GPUs:
+
+        graftwork run recipe.toml --out runs/first &
+        CUDA_VISIBLE_DEVICES=1 graftwork work runs/first
+    """
+    with one_line():
+        from graftwork.experiments import work
+        from graftwork.experiments.running.folder import recipe_of
+
+        _train(recipe_of(run), run, root, plain, False, lambda live: work(run, root=root, watcher=live))
 
 
 @app.command(cls=Command)
@@ -114,7 +137,9 @@ def compare(
         _train(comparison(read, names), folder, root, plain, dry_run, train)
 
 
-def _train(recipe: Recipe, run: Path, root: Path, plain: bool, dry_run: bool, train: Callable[[Live], object]) -> None:
+def _train(
+    recipe: Recipe, run: Path, root: Path | None, plain: bool, dry_run: bool, train: Callable[[Live], object]
+) -> None:
     """Train with a live view and show the results; in a dry run print only what would be trained."""
     from graftwork.errors import GraftworkError, TrainingError
     from graftwork.experiments import estimate
@@ -122,7 +147,7 @@ def _train(recipe: Recipe, run: Path, root: Path, plain: bool, dry_run: bool, tr
 
     quiet()
     if dry_run:
-        put(str(estimate(recipe, root=root, run=run, watcher=Live(recipe, plain=plain))))
+        put(str(estimate(recipe, root=root or Path(), run=run, watcher=Live(recipe, plain=plain))))
         return
     try:
         with Live(recipe, plain=plain) as live:

@@ -8,7 +8,7 @@ from graftwork.experiments.planning.plan import plan
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.listeners import Watcher
 from graftwork.experiments.running.results import read_results
-from graftwork.experiments.running.run import run
+from graftwork.experiments.running.run import run, work
 
 __all__ = [
     "Estimate",
@@ -22,4 +22,5 @@ __all__ = [
     "read_comparison",
     "read_results",
     "run",
+    "work",
 ]
