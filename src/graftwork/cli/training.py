@@ -39,6 +39,20 @@ def run(
     dry_run: DryRun = False,
     plain: Plain = False,
     redo: Redo = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENGINE",
+            help="Start workers elsewhere: ray (on this machine), ray:ADDRESS, slurm, slurm:PARTITION. They share the folder.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="With --on: how many workers; each trains one unit at a time.")
+    ] = 1,
+    gpus_per_unit: Annotated[
+        float, typer.Option(min=0, help="With --on: the GPUs of a worker; with Ray also a part of one, such as 0.25.")
+    ] = 0.0,
+    hours: Annotated[float, typer.Option(help="With --on slurm: the most hours of a job.")] = 24.0,
 ) -> None:
     """Train everything in a recipe, and show the results.
 
@@ -49,13 +63,26 @@ def run(
     For example:
 
         graftwork run recipe.toml --out runs/first
+
+        graftwork run recipe.toml --on ray --workers 8 --gpus-per-unit 0.25
     """
     with one_line():
-        from graftwork.experiments import Recipe, run
+        from graftwork.errors import ConfigError
+        from graftwork.experiments import Recipe, launch, run
 
         read, root = Recipe.read(recipe), recipe.absolute().parent
         folder = Path("runs") / recipe.stem if out is None else out
-        _train(read, folder, root, plain, dry_run, lambda live: run(read, folder, root=root, watcher=live, redo=redo))
+        if on is not None and redo:
+            raise ConfigError("--redo is for one worker; start it without --on first, and end it when it trains")
+
+        def train(live: Live) -> None:
+            if on is None:
+                run(read, folder, root=root, watcher=live, redo=redo)
+            else:
+                resources = {"workers": workers, "gpus_per_unit": gpus_per_unit, "hours": hours}
+                launch(read, folder, on, root=root, watcher=live, **resources)
+
+        _train(read, folder, root, plain, dry_run, train)
 
 
 @app.command(cls=Command)

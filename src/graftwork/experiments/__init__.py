@@ -4,6 +4,7 @@ from graftwork.experiments.comparing.compare import compare, read_comparison
 from graftwork.experiments.comparing.selection import comparison
 from graftwork.experiments.costing.costs import Estimate, estimate
 from graftwork.experiments.kinds import Unit
+from graftwork.experiments.launching.launch import launch
 from graftwork.experiments.planning.plan import plan
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.listeners import Watcher
@@ -18,6 +19,7 @@ __all__ = [
     "compare",
     "comparison",
     "estimate",
+    "launch",
     "plan",
     "read_comparison",
     "read_results",

@@ -6,6 +6,7 @@ when the last of them is written. A pass that failed keeps its file, so that no 
 
 from __future__ import annotations
 
+import gc
 import shutil
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -160,6 +161,8 @@ def train_in_one_pass(
         result["timings"]["train_seconds"] = round(clock.seconds * learner.steps / steps, 1)
         write_down(unit, context, result, predictions)
         yield unit, result
+    del adapters, stages, learners
+    gc.collect()  # they refer to one another: the memory of an accelerator too
 
 
 def _train(

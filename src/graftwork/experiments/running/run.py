@@ -138,7 +138,7 @@ def _work(
         failed = Worker(units, done, context, claims, watcher, tried).train()
         results = _finished(units, context, claims, failed, before)
     if failed:
-        raise TrainingError(_message(failed, run))
+        raise TrainingError(message_of(failed, run))
     return results
 
 
@@ -208,7 +208,8 @@ def _nothing_lost(run: Path) -> Iterator[None]:
         ) from error
 
 
-def _message(failed: Mapping[str, str], run: Path) -> str:
+def message_of(failed: Mapping[str, str], run: Path) -> str:
+    """What is said of trainings that failed or were left out: which, why, and the way out."""
     lines = [f"  {unit}: {why.splitlines()[0]}" for unit, why in failed.items()]
     return "\n".join(
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from graftwork.experiments.kinds import UNIT_KINDS, JointKind, Unit
@@ -30,6 +31,7 @@ def run_unit(unit: Unit, context: RunContext, watcher: Watcher) -> Result:
     result, predictions = train(unit, context, watcher, clock)
     result["timings"]["train_seconds"] = round(clock.seconds, 1)
     write_down(unit, context, result, predictions)
+    gc.collect()  # a model and its Trainer refer to one another: the memory of an accelerator too
     return result
 
 

@@ -150,6 +150,7 @@ class Worker:
                     self._train_together(joined, claims, watcher)
                 else:
                     self._end(unit, claims[unit.id], self.train_one(unit, self.context, watcher))
+                return True
             except Exception as error:
                 lost = [claim for claim in claims.values() if self._is_lost(claim)]
                 if lost:
@@ -158,7 +159,7 @@ class Worker:
                     raise  # no other training would succeed either
                 else:
                     self._note_failure(joined, claims, error)
-        gc.collect()  # what an error's traceback kept alive, memory of an accelerator too
+        gc.collect()  # what the error's traceback kept alive, memory of an accelerator too
         return True
 
     def _is_lost(self, claim: Claim) -> bool:
