@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -79,7 +79,7 @@ def run(
             if on is None:
                 run(read, folder, root=root, watcher=live, redo=redo)
             else:
-                resources = {"workers": workers, "gpus_per_unit": gpus_per_unit, "hours": hours}
+                resources: dict[str, Any] = {"workers": workers, "gpus_per_unit": gpus_per_unit, "hours": hours}
                 launch(read, folder, on, root=root, watcher=live, **resources)
 
         _train(read, folder, root, plain, dry_run, train)

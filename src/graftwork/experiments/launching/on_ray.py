@@ -39,7 +39,9 @@ def start(
     """
     import ray
 
-    local = {} if address else {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+    local: dict[str, Any] = (
+        {} if address else {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+    )
     try:
         ray.init(address=address or "local", log_to_driver=False, **local)
     except (ConnectionError, RuntimeError, ValueError) as error:
