@@ -13,7 +13,7 @@ from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.folder import RESULTS, is_done
 from graftwork.experiments.running.listeners import Watcher
 from graftwork.experiments.running.results import read_results
-from graftwork.experiments.running.run import begin, message_of, work
+from graftwork.experiments.running.run import begin, work
 from graftwork.experiments.running.worker import errors
 from graftwork.options import hint
 
@@ -93,10 +93,8 @@ def launch(
     results = read_results(folder) if (folder / RESULTS).is_file() else None
     if results is not None and results["complete"] and all(is_done(unit, folder) for unit in units):
         return results
-    failed = {one["unit"]: one["why"] for one in (results or {"failed": []})["failed"]}
-    if failed:
-        raise TrainingError(message_of(failed, folder))
-    raise TrainingError(f"the workers on {on} ended before all was done: {'; '.join(dict.fromkeys(said))}")
+    why = "\n".join(dict.fromkeys(said))  # what failed, as each worker says it; or why the workers themselves did
+    raise TrainingError(why or f"the workers on {on} ended before all was done; the same command goes on")
 
 
 def work_here(run: str, root: str, tried: Mapping[str, bytes]) -> str | None:

@@ -138,7 +138,7 @@ def _work(
         failed = Worker(units, done, context, claims, watcher, tried).train()
         results = _finished(units, context, claims, failed, before)
     if failed:
-        raise TrainingError(message_of(failed, run))
+        raise TrainingError(_message(failed, run))
     return results
 
 
@@ -208,8 +208,7 @@ def _nothing_lost(run: Path) -> Iterator[None]:
         ) from error
 
 
-def message_of(failed: Mapping[str, str], run: Path) -> str:
-    """What is said of trainings that failed or were left out: which, why, and the way out."""
+def _message(failed: Mapping[str, str], run: Path) -> str:
     lines = [f"  {unit}: {why.splitlines()[0]}" for unit, why in failed.items()]
     return "\n".join(
         [

@@ -146,6 +146,7 @@ class Worker:
                 return False
             watcher = _Checking(self.watcher, [*claims.values()])
             try:
+                self._begin(joined, claims)
                 if len(joined) > 1:
                     self._train_together(joined, claims, watcher)
                 else:
@@ -182,10 +183,7 @@ class Worker:
                     break
                 claims[name] = claim
                 self.context.held[name] = claim.folder
-            whole = bool(wanted) and len(claims) == len(wanted)
-            if whole:
-                self._begin(units, claims)
-            yield claims if whole else None
+            yield claims if claims and len(claims) == len(wanted) else None
         finally:
             for name, claim in claims.items():
                 self.context.held.pop(name, None)
