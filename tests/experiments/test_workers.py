@@ -55,13 +55,15 @@ def check_one_at_a_time(steps: list[Any], out: Path) -> None:
     assert all(len(set(seen)) == len(seen) for seen in turns.values()), turns
     for unit in read_results(out)["units"]:
         log = (out / "units" / unit["unit"] / "log.txt").read_text().splitlines()
-        lines = [re.fullmatch(r"\S+ \S+ (\S+:\d+:\w{6}) (begins|takes over from \S+|done)", line) for line in log]
+        lines = [
+            re.fullmatch(r"\S+ \S+ (\S+:\d+:\w{6}) (begins|goes on|takes over from \S+|done)", line) for line in log
+        ]
         assert all(lines), log
         said = [(line[1], line[2]) for line in lines if line]
         assert [what for _, what in said].count("done") == 1 and said[-1][1] == "done", log
         assert said[-2][0] == said[-1][0], log  # by whom it was begun, or taken over, last
         for (before, _), (_, what) in itertools.pairwise(said[:-1]):
-            assert what in ("begins", f"takes over from {before}"), log
+            assert what in ("goes on", f"takes over from {before}"), log
 
 
 def no_leftovers(out: Path) -> list[str]:

@@ -197,7 +197,8 @@ class Worker:
     def _begin(self, units: Sequence[Unit], claims: Mapping[str, Claim]) -> None:
         """Say in the logs who begins; what another worker began with other rows, or another base, is begun anew."""
         for claim in claims.values():
-            claim.note("begins" if claim.former is None else f"takes over from {claim.former}")
+            again = "goes on" if (claim.folder / files.LOG).exists() else "begins"
+            claim.note(again if claim.former is None else f"takes over from {claim.former}")
         for unit in units:
             record = read_made_with(claims[unit.id].folder) if unit.id in claims else None
             if record is not None and misfits(unit, self.context, record):
