@@ -71,6 +71,20 @@ def test_the_same_command_again_trains_nothing(first: Result, recipe: Path, out:
     assert "begun" not in again.stdout and "fusion of all 2" in again.stdout
 
 
+def test_a_worker_that_finds_all_done_shows_it(first: Result, out: Path) -> None:
+    joined = call("work", out)
+    assert joined.exit_code == 0 and "3 trainings, 3 of them done already" in joined.stdout
+    assert "begun" not in joined.stdout and "fusion of all 2" in joined.stdout
+
+
+def test_what_no_worker_can_do_is_refused(recipe: Path, tmp_path: Path) -> None:
+    assert "is no folder of a run" in refused(call("work", tmp_path))
+    assert "--redo is for one worker" in refused(call("run", recipe, "--on", "ray", "--redo"))
+    assert "on is 'gpu'; it begins with ray or slurm" in refused(
+        call("run", recipe, "--out", tmp_path / "out", "--on", "gpu")
+    )
+
+
 def test_show(first: Result, out: Path) -> None:
     shown = call("show", out)
     assert shown.exit_code == 0 and "fusion of all 2" in shown.stdout and "attention-a.png" in shown.stdout
@@ -172,7 +186,7 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
     assert "is no folder of a run" in refused(call("show", tmp_path))
 
 
-COMMANDS = ["run", "compare", "show", "report", "predict", "chat", "push", "sites", "methods", "recommend"]
+COMMANDS = ["run", "work", "compare", "show", "report", "predict", "chat", "push", "sites", "methods", "recommend"]
 COMMANDS += ["serve", "export", "convert", "inspect", "verify", "list", "find"]
 
 

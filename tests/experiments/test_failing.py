@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import graftwork as gw
 from graftwork.cli import app
 from graftwork.experiments import Recipe, Unit, Watcher, read_comparison, read_results, run
-from graftwork.experiments.running import run as running
 from graftwork.experiments.running import unit as units
+from graftwork.experiments.running import worker as running
 from graftwork.report import gather
 from graftwork.report.files import state
 from tests.support.tiny_run import RECIPE, make_tiny

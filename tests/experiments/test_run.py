@@ -115,7 +115,10 @@ def test_another_recipe_is_refused_and_a_longer_one_is_not(folder: Path, recipe:
         run(fewer, folder / "run", root=folder)
 
 
-def test_a_folder_in_use_says_by_whom(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+def test_a_folder_in_use_says_by_whom(
+    folder: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graftwork.experiments.running.run._WAIT", 0.1)
     (tmp_path / "run").mkdir()
     with FileLock(str(tmp_path / "run" / ".lock")):
         (tmp_path / "run" / ".holder.json").write_text(json.dumps({"process": 42, "host": "here", "since": "now"}))

@@ -317,13 +317,14 @@ def _tidy(folder: Path) -> None:
         host, process = path.name.removeprefix(start).split(".")[:2]
         try:
             over = time.time() - path.stat().st_mtime > _DAY
-            if over or (host == _HOST and process.isdecimal() and not _runs(int(process))):
+            if over or (host == _HOST and process.isdecimal() and not runs(int(process))):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         except OSError:
             continue  # another process was faster
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Return whether a process of this machine is there, as far as the system tells."""
     if os.name != "posix":
         return True  # elsewhere the signal 0 ends a process
     try:

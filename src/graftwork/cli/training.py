@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from graftwork.cli.shared import Command, app, one_line, put, quiet
+from graftwork.cli.shared import Command, Root, RunFolder, app, one_line, put, quiet
 
 if TYPE_CHECKING:
     from graftwork.experiments import Recipe
@@ -39,6 +39,20 @@ def run(
     dry_run: DryRun = False,
     plain: Plain = False,
     redo: Redo = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENGINE",
+            help="Start workers elsewhere: ray (on this machine), ray:ADDRESS, slurm, slurm:PARTITION. They share the folder.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="With --on: how many workers; each trains one unit at a time.")
+    ] = 1,
+    gpus_per_unit: Annotated[
+        float, typer.Option(min=0, help="With --on: the GPUs of a worker; with Ray also a part of one, such as 0.25.")
+    ] = 0.0,
+    hours: Annotated[float, typer.Option(help="With --on slurm: the most hours of a job.")] = 24.0,
 ) -> None:
     """Train everything in a recipe, and show the results.
 
@@ -49,13 +63,49 @@ def run(
     For example:
 
         graftwork run recipe.toml --out runs/first
+
+        graftwork run recipe.toml --on ray --workers 8 --gpus-per-unit 0.25
     """
     with one_line():
-        from graftwork.experiments import Recipe, run
+        from graftwork.errors import ConfigError
+        from graftwork.experiments import Recipe, launch, run
 
         read, root = Recipe.read(recipe), recipe.absolute().parent
         folder = Path("runs") / recipe.stem if out is None else out
-        _train(read, folder, root, plain, dry_run, lambda live: run(read, folder, root=root, watcher=live, redo=redo))
+        if on is not None and redo:
+            raise ConfigError("--redo is for one worker; start it without --on first, and end it when it trains")
+
+        def train(live: Live) -> None:
+            if on is None:
+                run(read, folder, root=root, watcher=live, redo=redo)
+            else:
+                resources: dict[str, Any] = {"workers": workers, "gpus_per_unit": gpus_per_unit, "hours": hours}
+                launch(read, folder, on, root=root, watcher=live, **resources)
+
+        _train(read, folder, root, plain, dry_run, train)
+
+
+@app.command(cls=Command)
+def work(run: RunFolder, root: Root = None, plain: Plain = False) -> None:
+    """Train what is left of a run, beside any number of other workers.
+
+    Start it as often as there are GPUs, on all machines that share the run's
+    folder; `graftwork run` is one worker too, and begins the folder. Each
+    training is one worker's. If a worker is killed, or its machine is gone,
+    another takes over what it trained, from the last checkpoint. The command
+    ends when all trainings are done, whoever did them, and its exit code is 0
+    if all succeeded.
+
+    For example, on a machine with two GPUs:
+
+        graftwork run recipe.toml --out runs/first &
+        CUDA_VISIBLE_DEVICES=1 graftwork work runs/first
+    """
+    with one_line():
+        from graftwork.experiments import work
+        from graftwork.experiments.running.folder import recipe_of
+
+        _train(recipe_of(run), run, root, plain, False, lambda live: work(run, root=root, watcher=live))
 
 
 @app.command(cls=Command)
@@ -114,7 +164,9 @@ def compare(
         _train(comparison(read, names), folder, root, plain, dry_run, train)
 
 
-def _train(recipe: Recipe, run: Path, root: Path, plain: bool, dry_run: bool, train: Callable[[Live], object]) -> None:
+def _train(
+    recipe: Recipe, run: Path, root: Path | None, plain: bool, dry_run: bool, train: Callable[[Live], object]
+) -> None:
     """Train with a live view and show the results; in a dry run print only what would be trained."""
     from graftwork.errors import GraftworkError, TrainingError
     from graftwork.experiments import estimate
@@ -122,7 +174,7 @@ def _train(recipe: Recipe, run: Path, root: Path, plain: bool, dry_run: bool, tr
 
     quiet()
     if dry_run:
-        put(str(estimate(recipe, root=root, run=run, watcher=Live(recipe, plain=plain))))
+        put(str(estimate(recipe, root=root or Path(), run=run, watcher=Live(recipe, plain=plain))))
         return
     try:
         with Live(recipe, plain=plain) as live:

@@ -4,11 +4,12 @@ from graftwork.experiments.comparing.compare import compare, read_comparison
 from graftwork.experiments.comparing.selection import comparison
 from graftwork.experiments.costing.costs import Estimate, estimate
 from graftwork.experiments.kinds import Unit
+from graftwork.experiments.launching.launch import launch
 from graftwork.experiments.planning.plan import plan
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.listeners import Watcher
 from graftwork.experiments.running.results import read_results
-from graftwork.experiments.running.run import run
+from graftwork.experiments.running.run import run, work
 
 __all__ = [
     "Estimate",
@@ -18,8 +19,10 @@ __all__ = [
     "compare",
     "comparison",
     "estimate",
+    "launch",
     "plan",
     "read_comparison",
     "read_results",
     "run",
+    "work",
 ]

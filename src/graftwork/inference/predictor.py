@@ -208,7 +208,7 @@ def unit_of(recipe: Recipe, run: Path, task: str, kind: str | None, seed: int | 
 
 def warn_of_other_tokenizer(unit: Unit, recipe: Recipe, root: Path, run: Path) -> None:
     """Warn if the tokenizer has changed since a unit was trained; another base is refused when adapters are loaded."""
-    record = read_made_with(unit, run)
+    record = read_made_with(unit.folder(run))
     if record is not None and record["tokenizer"] != hash_tokenizer(recipe.base, root):
         warnings.warn(
             f"the tokenizer of {recipe.base.tokenizer or recipe.base.model!r} has changed since {unit.id} was trained: predictions "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -12,8 +13,10 @@ import rich.live
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from graftwork.errors import RecipeError
 from graftwork.experiments.kinds import Unit
 from graftwork.experiments.planning.recipe import Recipe
+from graftwork.experiments.running.folder import read_result
 from graftwork.experiments.running.listeners import Watcher
 from graftwork.report.board import board, run_line
 from graftwork.report.formatting import duration, named_score, printable
@@ -111,6 +114,13 @@ class Live(Watcher):
         best = f"epoch {result['best_epoch']} of {result['epochs']}"
         ended = f"ended {unit.id}: {scored} on {result['scored_on']}, {best}, {duration(seconds)}"
         self._show(ended, f"  {run_line(self.progress)}")
+
+    def ended_elsewhere(self, unit: Unit, run: Path) -> None:
+        with contextlib.suppress(RecipeError):  # a damaged result is said at the end
+            result = read_result(unit, run)
+            if result is not None:
+                self.progress.ended(unit, result)
+        self._show(f"ended {unit.id}, by another worker", now=False)
 
     def failed(self, unit: Unit, why: str) -> None:
         self.progress.failed(unit)

@@ -29,7 +29,7 @@ __all__ = [
 
 # Names that were in this package in earlier versions, by the package that has them now.
 _MOVED = {
-    "experiments": "Estimate Recipe Unit Watcher compare comparison estimate plan read_comparison read_results run",
+    "experiments": "Estimate Recipe Unit Watcher compare comparison estimate plan read_comparison read_results run work",
     "inference": "Found Predictor RunFinder Several Soup TaskFinder answers nearest predictor_for similarities soup",
 }
 

@@ -23,7 +23,7 @@ from graftwork.training.task_trainer import TaskTrainer
 
 def make_trainer(
     unit: Unit,
-    run: Path,
+    context: RunContext,
     budget: StageBudget,
     adapters: Adapters,
     encoded: Encoded,
@@ -34,7 +34,7 @@ def make_trainer(
 
     Args:
         unit: The unit.
-        run: The folder of its run.
+        context: The context that it is trained in.
         budget: Its budget.
         adapters: The handle of the model that it trains.
         encoded: Its task.
@@ -42,10 +42,10 @@ def make_trainer(
         folder: The folder of its checkpoints; by default one in the unit's folder.
     """
     model: Any = adapters.model
-    arguments = _arguments(budget, unit.seed, folder or unit.folder(run) / CHECKPOINTS)
+    arguments = _arguments(budget, unit.seed, folder or context.folder(unit) / CHECKPOINTS)
     trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.patience), *callbacks])
     batches = math.ceil(len(encoded.features(encoded.task.train, train=True)) / budget.batch_size)
-    _settle(trainer, budget, batches, run / "tensorboard" / unit.id)
+    _settle(trainer, budget, batches, context.run / "tensorboard" / unit.id)
     return trainer
 
 

@@ -1,4 +1,4 @@
-"""The folder of a run: held by one process at a time, for one recipe; its files read and written."""
+"""The folder of a run: for one recipe; its files read and written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from graftwork.checkpoint.folders import replace_file
-from graftwork.errors import RecipeError
+from graftwork.errors import RecipeError, TrainingError
 from graftwork.experiments.kinds import Unit
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.base import is_model
@@ -26,6 +26,7 @@ RESULTS, COMPARISON, COSTS = "results.json", "comparison.json", "costs.json"
 RESULT, PREDICTIONS, MADE_WITH = "result.json", "predictions.json", "made_with.json"  # in the folder of a unit
 # In the folder of a unit while it is trained.
 CHECKPOINTS, STEPS, STATE, CLOCK, ERROR = "checkpoints", "steps", "sequence.json", "seconds", "error.txt"
+LOG = "log.txt"  # in the folder of a unit: which workers began it, took it over and ended it
 _LOCK, _HOLDER, _ROOT = ".lock", ".holder.json", ".root"
 # The keys that may grow in a run that has begun; what is done stays as it is.
 _GROWING = ("targets", "seeds", "controls", "methods")
@@ -46,8 +47,12 @@ class _Root(Shape):
 
 
 @contextlib.contextmanager
-def claimed(run: Path) -> Iterator[None]:
-    """Hold a run's folder, so that no two processes write into it; files that a killed process left half written are removed.
+def claimed(run: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold a run's folder to write what is not of a unit; files of that which a killed process left half written are removed.
+
+    Args:
+        run: The folder; made where it is not there.
+        wait: The seconds to wait for another process.
 
     Raises:
         RecipeError: If another process holds it, naming it; or if the folder cannot be made.
@@ -55,24 +60,24 @@ def claimed(run: Path) -> Iterator[None]:
     lock = FileLock(str(run / _LOCK))
     try:
         run.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
         holder = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         write_json(run / _HOLDER, holder)
     except Timeout as error:
         raise RecipeError(f"{run} is in use by {_holder(run)}; wait for it, or give another --out") from error
     except (FileExistsError, NotADirectoryError) as error:
         raise RecipeError(f"{run} is no folder; give another --out") from error
+    except NotImplementedError as error:
+        raise RecipeError(f"{run} is on a file system without locks ({error}); give another --out") from error
     except (OSError, ValueError) as error:
         lock.release()
         why = getattr(error, "strerror", None) or error
         raise RecipeError(f"{str(run)!r:.200} cannot be written into ({why}); give another --out") from error
     try:
         # half-written files, of those that only the holder of the folder writes
-        names = (RECIPE, RESULTS, COMPARISON, COSTS, _HOLDER, _ROOT)
-        left = [path for name in names for path in run.glob(f".{name}.graftwork.*.new")]
-        left += [path for name in ("units", "together", "finder") for path in (run / name).rglob(".*.graftwork.*.new")]
-        for path in left:
-            remove(path)
+        for name in (RECIPE, COMPARISON, COSTS, _HOLDER, _ROOT):
+            for path in run.glob(f".{name}.graftwork.*.new"):
+                remove(path)
         yield
     finally:
         (run / _HOLDER).unlink(missing_ok=True)
@@ -153,6 +158,13 @@ def recipe_of(run: Path) -> Recipe:
     return Recipe.make(read_record(path, Any, "put back what `graftwork run` wrote, or give another --out"), str(path))
 
 
+def gone(run: Path) -> TrainingError:
+    """The error for the folder of a run that was deleted while it was worked on."""
+    return TrainingError(
+        f"{run} is gone: it was moved or deleted. Nothing more is written there; give its new place, or start again"
+    )
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON into a file, whole or not at all."""
     replace_file(path, (json.dumps(value, indent=1) + "\n").encode())
@@ -164,6 +176,11 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def is_done(unit: Unit, run: Path) -> bool:
+    """Whether a unit has its result."""
+    return (unit.folder(run) / RESULT).is_file()
 
 
 def read_result(unit: Unit, run: Path) -> dict[str, Any] | None:

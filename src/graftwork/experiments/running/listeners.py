@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -34,6 +35,9 @@ class Watcher:
 
     def ended(self, unit: Unit, result: Mapping[str, Any]) -> None:
         """A unit is done: what its ``result.json`` says."""
+
+    def ended_elsewhere(self, unit: Unit, run: Path) -> None:
+        """Another worker of the same run has done a unit; its result is in the run's folder."""
 
     def failed(self, unit: Unit, why: str) -> None:
         """A unit failed, or is left out because one did that it depends on."""

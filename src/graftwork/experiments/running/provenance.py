@@ -20,7 +20,7 @@ from graftwork.experiments.running.records import Shape, read_record
 from graftwork.experiments.running.run_context import RunContext
 
 _WHILE_TRAINED = {names.CHECKPOINTS, names.STEPS, names.STATE, names.CLOCK, names.ERROR}
-_NOT_MADE = {*_WHILE_TRAINED, names.RESULT, MADE_WITH}
+_NOT_MADE = {*_WHILE_TRAINED, names.RESULT, names.LOG, MADE_WITH}
 Record = dict[str, Any]
 
 
@@ -46,7 +46,7 @@ class MadeWith(Shape):
 
 def note_begun(unit: Unit, context: RunContext) -> None:
     """Write down what a unit is made with, and remove the error of the last time."""
-    folder = unit.folder(context.run)
+    folder = context.folder(unit)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / MADE_WITH, _now(unit, context))
     names.remove(folder / names.ERROR)
@@ -54,17 +54,17 @@ def note_begun(unit: Unit, context: RunContext) -> None:
 
 def note_made(unit: Unit, context: RunContext) -> None:
     """Write down what a unit was made with, and its files."""
-    folder = unit.folder(context.run)
+    folder = context.folder(unit)
     write_json(folder / MADE_WITH, {**_now(unit, context), "files": _made(folder)})
 
 
-def read_made_with(unit: Unit, run: Path) -> Record | None:
-    """What a unit was made with; ``None`` where that is not known, because an earlier version did not write it down.
+def read_made_with(folder: Path) -> Record | None:
+    """What the unit in a folder was made with; ``None`` where it was not begun, or an earlier version did not write it down.
 
     Raises:
         RecipeError: If the file is damaged.
     """
-    path = unit.folder(run) / MADE_WITH
+    path = folder / MADE_WITH
     return read_record(path, MadeWith) if path.is_file() else None
 
 
@@ -83,7 +83,7 @@ def misfits(unit: Unit, context: RunContext, record: Record) -> list[str]:
         if below.get(name, was) != was:
             found.append(f"{name}, which it depends on, has changed")
     made = record["files"] or {}
-    there = _made(unit.folder(context.run), made)
+    there = _made(context.folder(unit), made)
     for path, was in made.items():
         if there.get(path) != was:
             found.append(f"its {path} {'has changed' if path in there else 'is gone'}")
@@ -132,7 +132,7 @@ def _over(unit: Unit, context: RunContext) -> dict[str, str]:
             found[f"the adapter {member.task!r}"] = hash_json(hash_files(context.root / Path(elsewhere).expanduser()))
             continue
         try:
-            made = (read_made_with(member, context.run) or {}).get("files")
+            made = (read_made_with(context.folder(member)) or {}).get("files")
         except RecipeError:
             made = None
         made = _made(member.folder(context.run)) if made is None else made

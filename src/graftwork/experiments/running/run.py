@@ -1,11 +1,10 @@
-"""The run of a recipe: every unit of its plan, one after the other, resumable at any moment."""
+"""The run of a recipe: every unit of its plan, by any number of workers, resumable at any moment."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
-import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,31 @@ from graftwork.experiments.planning.checks import check_before
 from graftwork.experiments.planning.plan import plan
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.base import find_model
+from graftwork.experiments.running.claims import ClaimLostError, Claims, discard_claims
 from graftwork.experiments.running.finder import keep_finder
-from graftwork.experiments.running.folder import ERROR, RESULTS, claimed, settle_recipe, write_error, write_json
-from graftwork.experiments.running.joint_pass import discard_passes, train_in_one_pass, units_in_one_pass
+from graftwork.experiments.running.folder import (
+    ERROR,
+    RESULTS,
+    claimed,
+    read_result,
+    recipe_of,
+    remove,
+    root_of,
+    settle_recipe,
+    write_json,
+)
+from graftwork.experiments.running.joint_pass import discard_passes
 from graftwork.experiments.running.listeners import Watcher
-from graftwork.experiments.running.measuring import Result
-from graftwork.experiments.running.provenance import dependencies
-from graftwork.experiments.running.results import summarize
+from graftwork.experiments.running.results import read_results, summarize
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.experiments.running.stale_units import settle_units
-from graftwork.experiments.running.unit import run_unit
+from graftwork.experiments.running.worker import Worker, errors, pauses
 from graftwork.tasks import Task, survey
 from graftwork.tasks.knowledge import read_knowledge
 from graftwork.tasks.languages import language_task
+
+_RESULTS = "results"  # the claim of the results and the finder
+_WAIT = 60.0  # seconds to wait for another process that begins the same run
 
 
 def run(
@@ -35,7 +46,8 @@ def run(
 ) -> dict[str, Any]:
     """Train everything in a recipe; what a run's folder has already is not done again.
 
-    A training that fails is written down, and those that depend on it are left out; the others go on.
+    A training that fails is written down, and those that depend on it are left out; the others go on. Other workers may train
+    in the same folder, on this machine or on others (`work`): each training is one worker's.
 
     Args:
         recipe: The recipe.
@@ -54,70 +66,134 @@ def run(
         TaskError: If a task's data cannot be used.
         TrainingError: If trainings failed, naming them when all others are done; or at once where nothing can be written.
     """
-    folder, watcher = Path(run), Watcher() if watcher is None else watcher
+    tasks = begin(recipe, run, root=root)
+    return _work(recipe, Path(run), Path(root), tasks, watcher, redo=redo)
+
+
+def work(
+    run: str | Path,
+    *,
+    root: str | Path | None = None,
+    watcher: Watcher | None = None,
+    tried: Mapping[str, bytes] | None = None,
+) -> dict[str, Any]:
+    """Train what is left of a run that was begun, beside any number of other workers on machines that share its folder.
+
+    Args:
+        run: The run's folder.
+        root: What the recipe's paths are relative to, where the run or its base is elsewhere on this machine.
+        watcher: A listener that is called with everything that happens.
+        tried: The errors of trainings that are tried again (see `graftwork.experiments.running.worker.errors`); by default
+            those that the folder has now.
+
+    Returns:
+        The content of ``results.json``, when all trainings are done, by whichever worker.
+
+    Raises:
+        RecipeError: As for `run`, or if the folder is not that of a run.
+        TaskError: As for `run`.
+        TrainingError: As for `run`.
+    """
+    folder = Path(run)
+    recipe, at = recipe_of(folder), root_of(folder, root)
+    check_before(recipe, find_model(recipe.base.model, at))
+    return _work(recipe, folder, at, read_tasks(recipe, at), watcher, tried=tried)
+
+
+def begin(recipe: Recipe, run: str | Path, *, root: str | Path = ".") -> dict[str, Task]:
+    """Write a recipe into the folder of its run, so that workers can begin; returns its tasks, which are checked before.
+
+    Raises:
+        RecipeError: As for `run`.
+        TaskError: As for `run`.
+        TrainingError: If nothing can be written.
+    """
+    folder = Path(run)
     check_before(recipe, find_model(recipe.base.model, Path(root)))
     tasks = read_tasks(recipe, Path(root))
-    units = plan(recipe)
-    with claimed(folder), _nothing_lost(folder):
+    with _nothing_lost(folder), claimed(folder, _WAIT):
         settle_recipe(folder, recipe, Path(root))
-        context = RunContext(recipe, Path(root), folder, tasks)
+    return tasks
+
+
+def _work(
+    recipe: Recipe,
+    run: Path,
+    root: Path,
+    tasks: Mapping[str, Task],
+    watcher: Watcher | None,
+    *,
+    redo: bool = False,
+    tried: Mapping[str, bytes] | None = None,
+) -> dict[str, Any]:
+    """What every worker does: it takes units until none is left, and then sees to the results."""
+    watcher = Watcher() if watcher is None else watcher
+    units, before = plan(recipe), _state(run / RESULTS)
+    with _nothing_lost(run), Claims(run) as claims:
+        context = RunContext(recipe, root, run, tasks)
         watcher.surveyed([survey(task, context.processor, recipe.base.max_length) for task in tasks.values()])
-        done = settle_units(units, context, redo=redo)
+        tried = errors(units, run) if tried is None else tried
+        done = settle_units(units, context, claims, redo=redo)
         watcher.planned(units, done)
-        failed = _train(units, done, context, watcher)
-        if not failed:
-            discard_passes(folder)
-        results = summarize(units, done, recipe, failed)
-        write_json(folder / RESULTS, results)
+        failed = Worker(units, done, context, claims, watcher, tried).train()
+        results = _finished(units, context, claims, failed, before)
+    if failed:
+        raise TrainingError(_message(failed, run))
+    return results
+
+
+def _finished(
+    units: Sequence[Unit], context: RunContext, claims: Claims, failed: dict[str, str], before: object
+) -> dict[str, Any]:
+    """The results of a run whose units are settled: written with the finder by one worker, read by the others.
+
+    Args:
+        units: All units.
+        context: The context that they were trained in.
+        claims: The claims of this worker.
+        failed: What failed, and why; a finder that fails is added.
+        before: The state of the file of the results before this worker began.
+    """
+    run, waits = context.run, pauses()
+    while (claim := claims.take(_RESULTS)) is None:
+        time.sleep(next(waits))
+    try:
+        if not failed and _state(run / RESULTS) != before:  # another worker has written it meanwhile
+            with contextlib.suppress(RecipeError):
+                found = read_results(run)
+                if found["complete"] and [one["unit"] for one in found["units"]] == [one.id for one in units]:
+                    return found
+        done = {unit.id: result for unit in units if (result := read_result(unit, run)) is not None}
+        for unit in done:
+            failed.pop(unit, None)  # another worker has tried it again
+        if recipe_of(run).model_dump(mode="json") != context.recipe.model_dump(mode="json"):
+            raise TrainingError(f"the recipe of {run} has grown meanwhile; `graftwork work {run}` trains the rest")
+        for left in run.glob(f".{RESULTS}.graftwork.*.new"):
+            remove(left)
+        results = summarize(units, done, context.recipe, failed)
+        write_json(run / RESULTS, results)
         try:
             keep_finder(context)
         except (OSError, RecipeError):
             raise
         except Exception as error:
             failed["finder"] = f"{type(error).__name__}: {error}"
-    if failed:
-        raise TrainingError(_message(failed, folder))
+    finally:
+        with contextlib.suppress(ClaimLostError):
+            claim.release()
+    if not failed:
+        discard_passes(run)
+        discard_claims(run, _RESULTS)
     return results
 
 
-def _train(units: Sequence[Unit], done: dict[str, Result], context: RunContext, watcher: Watcher) -> dict[str, str]:
-    """Train what is not done, and add its results to ``done``; returns what failed or was left out, and why."""
-    failed: dict[str, str] = {}
-    alone: set[str] = set()  # the units whose pass with others failed
-    for unit in units:
-        while unit.id not in {*done, *failed}:
-            lacking = [member.id for member in dependencies(unit, context) if member.id in failed]
-            if lacking:
-                failed[unit.id] = f"left out, because it depends on {lacking[0]}"
-                watcher.failed(unit, failed[unit.id])
-                break
-            others = [one for one in units if one.id not in {*alone, *failed}]
-            joined = (unit,) if unit.id in alone else units_in_one_pass(unit, others, done, context)
-            try:
-                trained: Iterable[tuple[Unit, Result]]
-                if len(joined) > 1:
-                    trained = train_in_one_pass(joined, set(done), context, watcher)
-                else:
-                    trained = [(unit, run_unit(unit, context, watcher))]
-                for one, result in trained:
-                    done[one.id] = result
-                    write_json(context.run / RESULTS, summarize(units, done, context.recipe, failed))
-            except (OSError, RecipeError):
-                raise  # no other training would succeed either
-            except Exception as error:
-                why = f"{type(error).__name__}: {error}".strip(": ")
-                if len(joined) > 1:
-                    alone |= {one.id for one in joined}
-                    watcher.message(
-                        f"{', '.join(one.id for one in joined)}: their pass failed ({why}); each is trained by itself"
-                    )
-                    discard_passes(context.run, alone)
-                else:
-                    failed[unit.id] = why
-                    write_error(unit.folder(context.run), why, traceback.format_exc())
-                    watcher.failed(unit, why)
-            gc.collect()  # what an error's traceback kept alive, memory of an accelerator too
-    return failed
+def _state(file: Path) -> tuple[int, int] | None:
+    """What differs in a file that was written anew."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 @contextlib.contextmanager

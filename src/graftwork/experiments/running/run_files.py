@@ -18,15 +18,17 @@ class RunFiles:
         recipe: The run's recipe.
         root: The folder that its paths are relative to.
         run: The run's folder.
+        held: The folders of those units that this worker trains now, by id (see `graftwork.experiments.running.claims`).
     """
 
     recipe: Recipe
     root: Path
     run: Path
+    held: dict[str, Path] = dataclasses.field(default_factory=dict)
 
     def folder(self, unit: Unit) -> Path:
         """The folder of a unit."""
-        return unit.folder(self.run)
+        return self.held.get(unit.id) or unit.folder(self.run)
 
     def is_given(self, unit: Unit) -> bool:
         """Whether the recipe names a folder for a unit's adapter, which was trained elsewhere."""

@@ -49,7 +49,7 @@ class _Saved(Shape):
 
 def go_through(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> Measured:
     """Train on a sequence of tasks, from the last step that was finished; returns the predictions at the end."""
-    folder = unit.folder(context.run)
+    folder = context.folder(unit)
     state = _read(folder)
     watcher.begun(unit, bool(state["rows"]) or (folder / CHECKPOINTS).is_dir())
     predictions: dict[str, list[Any]] = {}
@@ -98,7 +98,7 @@ def _fine_tuned(
     unit: Unit, context: RunContext, encoded: Encode, done: int, callbacks: Sequence[TrainerCallback]
 ) -> Iterator[Step]:
     """The base fine-tuned on a task, from where the task before left it."""
-    folder, budget = unit.folder(context.run), context.recipe.budget(unit.kind)
+    folder, budget = context.folder(unit), context.recipe.budget(unit.kind)
     for number, task in enumerate(unit.tasks):
         if number < done:
             continue
@@ -110,7 +110,7 @@ def _fine_tuned(
                 adapters.load(folder / STEPS / "heads" / earlier, earlier, other_base=True)  # the base has gone on
             adapters.train_only(task, base="trained")
         at = folder / CHECKPOINTS / task
-        trainer = make_trainer(single, context.run, budget, adapters, encoded(task), [Finished(), *callbacks], at)
+        trainer = make_trainer(single, context, budget, adapters, encoded(task), [Finished(), *callbacks], at)
         go_on(trainer, last_finished(at), budget)
         adapters.save(task, folder / STEPS / "heads" / task)
         adapters.save_base(folder / STEPS / str(number) / "base")

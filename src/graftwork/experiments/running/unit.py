@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from graftwork.experiments.kinds import UNIT_KINDS, JointKind, Unit
@@ -24,19 +25,19 @@ def run_unit(unit: Unit, context: RunContext, watcher: Watcher) -> Result:
     Raises:
         TrainingError: If the loss is not a number.
     """
-    clock = Clock(unit.folder(context.run) / CLOCK)
+    clock = Clock(context.folder(unit) / CLOCK)
     note_begun(unit, context)
     train = go_through if UNIT_KINDS[unit.kind].trained_on == "sequence" else _train
     result, predictions = train(unit, context, watcher, clock)
     result["timings"]["train_seconds"] = round(clock.seconds, 1)
     write_down(unit, context, result, predictions)
-    watcher.ended(unit, result)
+    gc.collect()  # a model and its Trainer refer to one another: the memory of an accelerator too
     return result
 
 
 def _train(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> Measured:
     """Train a unit on one task, or on all tasks at once; measure and keep it."""
-    folder, kind = unit.folder(context.run), UNIT_KINDS[unit.kind]
+    folder, kind = context.folder(unit), UNIT_KINDS[unit.kind]
     checkpoint = last_finished(folder / CHECKPOINTS)
     adapters, stage = context.set_up(unit)
     budget = context.recipe.budget(unit.kind, unit.method)
@@ -46,7 +47,7 @@ def _train(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> M
         trainer = make_joint_trainer(unit, context, adapters, kind.routes(unit, context), callbacks)
     else:
         encoded = context.encoded(unit.task, few_shot=kind.few_shot)
-        trainer = make_trainer(unit, context.run, budget, adapters, encoded, callbacks)
+        trainer = make_trainer(unit, context, budget, adapters, encoded, callbacks)
     watcher.begun(unit, checkpoint is not None)
     if trained_weights(adapters):
         go_on(trainer, checkpoint, budget)
@@ -60,8 +61,8 @@ def _train(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> M
 
 
 def write_down(unit: Unit, context: RunContext, result: Result, predictions: Any) -> None:
-    """Write the predictions and the result of a unit into its folder; once the result is there, the unit is done."""
-    folder = unit.folder(context.run)
+    """Write the predictions and the result of a unit into its folder; once that is in its place, the unit is done."""
+    folder = context.folder(unit)
     write_json(folder / PREDICTIONS, predictions)
     note_made(unit, context)
     write_json(folder / RESULT, result)

@@ -1,0 +1,1 @@
+"""Workers that an engine starts, on many machines: Ray, or Slurm."""
