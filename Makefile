@@ -133,6 +133,22 @@ bench: .venv/.stamp  ## the benchmarks; each prints a table
 bench-lora: .venv/.stamp  ## LoRA and a decoder beside peft; prints tables
 	$(offline) $(bin)/python -m benchmarks.lora $(ARGS)
 
+.PHONY: bench-serve
+bench-serve: .venv/.stamp  ## a server: many tasks mixed against one, and its latency; prints figures
+	$(offline) $(bin)/python -m benchmarks.serve $(ARGS)
+
+.PHONY: soak
+soak: .venv/.stamp  ## 50,000 requests while tasks come and go, every answer compared; then kill and restart
+	$(offline) $(bin)/python -m benchmarks.soak $(ARGS)
+
+.PHONY: bench-export
+bench-export: .venv/.stamp  ## exported models in onnxruntime beside the bare one; ARGS=--matrix for the table of docs/export.md
+	$(offline) $(bin)/python -m benchmarks.export $(ARGS)
+
+.PHONY: bench-workers
+bench-workers: .venv/.stamp  ## 2,000 units by 64 workers on one folder; prints the overhead
+	$(offline) $(bin)/python -m benchmarks.workers $(ARGS)
+
 .PHONY: bench-peer
 bench-peer: .venv-peer/.stamp  ## the same beside the AdapterHub library, in .venv-peer
 	$(offline) $(peer)/python -m benchmarks.run --peer $(ARGS)

@@ -87,7 +87,7 @@ def training_facts(found: Predictor) -> TrainingFacts:
     row = next((r for r in rows if (r["task"], r["kind"], r.get("method", "")) == which), None)
     score = _of_one(result, task) if row is None else _score(row, row["mean"], row["sd"], row["seeds"])
     budget = recipe.budget(unit.kind, unit.method)
-    record = read_made_with(unit, found.run)
+    record = read_made_with(unit.folder(found.run))
     return TrainingFacts(
         task=task,
         task_type=_TYPES.get(found.spec.kind, "text-classification"),
