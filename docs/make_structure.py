@@ -19,7 +19,11 @@ SUBJECTS = {
     "experiments": "recipes: planned, run, costed, compared",
     "training": "trainers that need no recipe",
     "tasks": "data, kinds of tasks, metrics",
-    "api": "what a user calls",
+    "api": "attach, of",
+    "adapters": "the handle that a user has",
+    "export": "what is active as one program",
+    "hub": "repositories of the Hub, with cards",
+    "shelf": "folders of adapters, listed and checked",
     "checkpoint": "files",
     "attach": "the handle of a model and its registry",
     "peft_bridge": "adapters whose modules are peft's",
@@ -29,7 +33,7 @@ SUBJECTS = {
     "methods": "one file a published method; layers/",
     "heads": "one file a form of answer",
     "sites": "where adapters read and write; discovery/",
-    "catalogue | options": "options of configurations; catalogue: by name",
+    "named_configs | options": "options of configurations; by name",
     "errors": "every error a user can meet",
 }
 
