@@ -189,15 +189,49 @@ def count(work: Callable[[], Any], interrupt: int = 0) -> int:
     return lines
 
 
-def test_an_adapter_more_costs_what_the_first_did() -> None:
+def test_an_adapter_more_costs_what_the_first_did(tmp_path: Path) -> None:
     """Nothing is made anew for what is there already: looked at by a count of calls, which no other process changes."""
     _, adapters = setup()
-    calls = []
-    for n in range(60):
-        sys.setprofile(lambda *_: calls.append(n) if _[1] == "call" else None)  # noqa: B023
+
+    def calls(change: Callable[[], object]) -> int:
+        count = 0
+
+        def counted(frame: Any, event: str, argument: Any) -> None:
+            nonlocal count
+            count += event == "call"
+
+        sys.setprofile(counted)
         try:
-            adapters.add(f"n{n}", gw.Pfeiffer())
+            change()
         finally:
             sys.setprofile(None)
-    many = [calls.count(n) for n in range(60)]
-    assert statistics.median(many[-10:]) <= 1.02 * statistics.median(many[1:11]), many
+        return count
+
+    found: list[dict[str, int]] = []
+    for n in range(60):
+        folder = tmp_path / str(n)
+        changes: dict[str, Callable[[], object]] = {
+            "add": lambda: adapters.add("one", gw.Pfeiffer()),
+            "activate": lambda: adapters.activate("one"),
+            "save": lambda folder=folder: adapters.save("one", folder),
+            "leave": lambda: adapters.activate(None),
+            "remove": lambda: adapters.remove("one"),
+            "load": lambda folder=folder, n=n: adapters.load(folder, f"n{n}"),
+        }
+        found.append({name: calls(change) for name, change in changes.items()})
+    for name in found[0]:
+        many = [counts[name] for counts in found]
+        assert statistics.median(many[-10:]) <= 1.02 * statistics.median(many[1:11]), (name, many)
+
+
+def test_what_is_added_and_loaded_in_inference_mode_can_be_trained(tmp_path: Path) -> None:
+    _, adapters = setup()
+    with torch.inference_mode():
+        adapters.add("new", gw.Pfeiffer())
+        adapters.save("new", tmp_path / "new")
+        adapters.load(tmp_path / "new", "again")
+        adapters.add_fusion(gw.Fuse("new", "again", name="both"))
+    for name in ("new", "again", "both"):
+        adapters.train_only(name)
+        sum(p.sum() for p in adapters.trainable_parameters()).backward()
+        assert all(p.grad is not None for p in adapters.trainable_parameters())

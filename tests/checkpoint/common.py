@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import graftwork as gw
-from graftwork.checkpoint.folders import dump
+from graftwork.checkpoint.json_files import dump
 from graftwork.checkpoint.naming import tensors_of
 from tests.zoo.models import ZooModel, build, main_output
 

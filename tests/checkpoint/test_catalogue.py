@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import graftwork as gw
-from graftwork.checkpoint.folders import MANIFEST
+from graftwork.checkpoint.json_files import MANIFEST
 from tests.support.attached import lively, output, with_adapters
 
 NAMES = ("a", "b", "c", "d", "e")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import graftwork as gw
-from graftwork.checkpoint.folders import MANIFEST, dump
+from graftwork.checkpoint.json_files import MANIFEST, dump
 from graftwork.heads import Classification, MultipleChoice, Regression, TokenClassification
 from tests.checkpoint.common import added
 from tests.contract.cases import OPTIONS

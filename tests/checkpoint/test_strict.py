@@ -13,7 +13,7 @@ import torch
 import transformers as hf
 
 import graftwork as gw
-from graftwork.checkpoint import folders
+from graftwork.checkpoint import json_files
 from tests.checkpoint.common import METHODS, added, attached, edit_json, edit_tensors, same_state, state
 from tests.zoo.encoders import COMMON
 from tests.zoo.models import build
@@ -163,7 +163,7 @@ def test_no_value_of_the_manifest_breaks_loading(part: str, saved: Path, tmp_pat
         for value in (None, -1, 1e300, "", "x", [], [[1]], {}, {"x": {}}, True):
             data = json.loads(json.dumps(original))
             _replace(data, path, value)
-            (folder / "graftwork.json").write_bytes(folders.dump(data))
+            (folder / "graftwork.json").write_bytes(json_files.dump(data))
             try:
                 name = adapters.load(folder)
             except gw.GraftworkError:

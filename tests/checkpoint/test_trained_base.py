@@ -14,7 +14,7 @@ import transformers as hf
 from torch import Tensor, nn
 
 import graftwork as gw
-from graftwork.checkpoint import folders
+from graftwork.checkpoint import folders, json_files
 from tests.checkpoint.common import added, attached, edit_json, edit_tensors, output, same_state, state
 from tests.zoo.models import ZooModel, build, main_output
 
@@ -81,7 +81,7 @@ def test_what_is_kept_of_a_base(name: str, tmp_path: Path) -> None:
         _, adapters = trained(name, base)
         adapters.save_base(tmp_path / base)
         sizes[base] = (tmp_path / base / "base.safetensors").stat().st_size
-        tensors = folders.read_manifest(tmp_path / base)["tensors"]
+        tensors = json_files.read_manifest(tmp_path / base)["tensors"]
         assert sorted(p.name for p in (tmp_path / base).iterdir()) == ["base.safetensors", "graftwork.json"]
         assert any("running_mean" in n for n in tensors) == (name == "resnet" and base == "trained")
         assert not any("classifier" in n or "graftwork" in n for n in tensors)
@@ -114,7 +114,7 @@ def test_one_tensor_that_learned_is_looked_at(tmp_path: Path) -> None:
     with pytest.raises(gw.CheckpointError, match=r"encoder\.layer\.13\.attention\.self\.key\.bias"):
         deep().load(tmp_path / "a")
     adapters.save_base(tmp_path / "base")
-    assert folders.read_manifest(tmp_path / "base")["tensors"] == ["encoder.layer.13.attention.self.key.bias"]
+    assert json_files.read_manifest(tmp_path / "base")["tensors"] == ["encoder.layer.13.attention.self.key.bias"]
     fresh = deep()
     fresh.load_base(tmp_path / "base")
     fresh.load(tmp_path / "a")
@@ -162,7 +162,7 @@ def test_against_the_original(tmp_path: Path) -> None:
         zoo.model.bert.encoder.layer[1].output.dense.bias[3] += 1e-6  # type: ignore[union-attr, index]
     for against in (original, original.state_dict(), original.bert):
         adapters.save_base(tmp_path / "base", against=against)
-        assert folders.read_manifest(tmp_path / "base")["tensors"] == ["encoder.layer.1.output.dense.bias"]
+        assert json_files.read_manifest(tmp_path / "base")["tensors"] == ["encoder.layer.1.output.dense.bias"]
     other, fresh = attached()
     fresh.load_base(tmp_path / "base")
     assert same_state(base_state(zoo.model), base_state(other.model))
@@ -239,8 +239,8 @@ def test_any_field_replaced(saved: Path, tmp_path: Path) -> None:
     written = (folder / "graftwork.json").read_bytes()
     zoo, adapters = attached()
     before = state(zoo.model)
-    fields = [(name,) for name in folders.read_manifest(folder)]
-    fields += [("original", name) for name in folders.read_manifest(folder)["original"]]
+    fields = [(name,) for name in json_files.read_manifest(folder)]
+    fields += [("original", name) for name in json_files.read_manifest(folder)["original"]]
     for *outer, last in fields:
         for value in (None, -1, 1e300, "", "x", [], [[1]], {}, {"x": {}}, {"x": "1 2"}, True):
             (folder / "graftwork.json").write_bytes(written)

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from graftwork.checkpoint.folders import MANIFEST, dump
+from graftwork.checkpoint.json_files import MANIFEST, dump
 
 _TENSORS = ".safetensors"
 ODD: list[Callable[[Random], Any]] = [

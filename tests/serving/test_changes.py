@@ -54,6 +54,22 @@ def test_added_replaced_and_removed(server: Running, folder: Path) -> None:
     assert used.base.adapters.names == ("film",)  # no weights are left on the model
 
 
+def test_more_adapters_than_are_in_memory(tmp_path: Path) -> None:
+    names = ["a", "b", "c", "d", "e"]
+    save_adapters(tmp_path, names)
+    wanted = {name: alone(tmp_path / "base", tmp_path / "adapters" / name, TEXTS) for name in names}
+    with serving(tmp_path / "adapters", base=tmp_path / "base", max_resident=2, max_wait_ms=200) as running:
+        found: dict[str, Any] = {}
+        asking = [threading.Thread(target=lambda n=n: found.update({n: probabilities(running, n)})) for n in names]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+        assert found.keys() == wanted.keys() and all(same(found[name], wanted[name]) for name in names)
+        (used,) = running.service.table.used
+        assert len(used.base.adapters.names) <= 2 and len(used.base.catalogue.names) == 5
+
+
 def test_a_task_of_the_start_can_be_replaced(server: Running, folder: Path) -> None:
     assert server.ask("PUT", "/v1/tasks/film", {"folder": "adapters/two"}, **ADMIN)[0] == 200
     assert same(probabilities(server, "film"), alone(folder / "base", folder / "store" / "adapters" / "two", TEXTS))

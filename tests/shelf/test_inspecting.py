@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from graftwork.checkpoint.folders import DIGEST, MANIFEST, dump
+from graftwork.checkpoint.json_files import DIGEST, MANIFEST, dump
 from graftwork.errors import CheckpointError
 from graftwork.shelf import FolderInfo, inspect
 from tests.support.saved_adapters import make_run

@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 
 import graftwork as gw
-from graftwork.checkpoint.folders import DIGEST, MANIFEST, dump
+from graftwork.checkpoint.json_files import DIGEST, MANIFEST, dump
 from tests.checkpoint.common import moved
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 50}

@@ -124,10 +124,11 @@ def serving(
     store: Path | None = None,
     admin_token: str | None = None,
     margin: float = 0.2,
+    max_resident: int | None = None,
     **limits: Any,
 ) -> Iterator[Running]:
     """A server of some folders, in a thread, on a port that is free."""
-    sources = Sources(folders, None if base is None else str(base), margin=margin)
+    sources = Sources(folders, None if base is None else str(base), margin=margin, max_resident=max_resident)
     bases, tasks, default = read_sources(sources)
     held: dict[str, Any] = {}
     where: socket.socket = listening("127.0.0.1", 0)

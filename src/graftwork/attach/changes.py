@@ -1,5 +1,7 @@
 """Changes of a model's adapters: one at a time over all threads, and each finished before Ctrl-C takes effect.
 
+They are made outside of torch's inference mode, wherever they are asked for: weights that are made in it can never be trained.
+
 Forward passes and `using` never wait: a change replaces the tables that they look names up in, and never edits them.
 """
 
@@ -11,6 +13,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,7 +50,7 @@ def one_at_a_time(change: Callable[Concatenate[S, P], R]) -> Callable[Concatenat
 
     @functools.wraps(change)
     def waiting(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self.lock:
+        with self.lock, torch.inference_mode(False):
             return change(self, *args, **kwargs)
 
     return waiting
@@ -66,7 +70,7 @@ def whole(change: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P],
 @contextlib.contextmanager
 def changing(what: Locked) -> Iterator[None]:
     """Hold the lock of an object inside a ``with`` block; Ctrl-C takes effect when the block is left."""
-    with what.lock:
+    with what.lock, torch.inference_mode(False):
         handler: Any = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is not threading.main_thread() or not callable(handler):
             yield  # only the main thread gets signals

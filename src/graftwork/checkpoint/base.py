@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from graftwork.attach import Handle
 from graftwork.attach.base_weights import OWN_HEAD, base_tensors, own_head
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import MANIFEST, TENSORS, dump, read_whole, replace_folder
+from graftwork.checkpoint.folders import TENSORS, read_whole, replace_folder
+from graftwork.checkpoint.json_files import MANIFEST, dump
 from graftwork.checkpoint.manifest import CompositionManifest, Difference, manifest_in, refused_where_too_deep, title
 from graftwork.checkpoint.reading import require_written_with
 from graftwork.checkpoint.saving import require_same

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from graftwork.checkpoint.folders import MANIFEST
+from graftwork.checkpoint.json_files import MANIFEST
 from graftwork.errors import CheckpointError
 
 _TIMES, _ALWAYS = 8, 2**22  # values that may be made for each value in the file, and in addition

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from graftwork.attach import Handle
 from graftwork.attach.changes import Lock, changing
-from graftwork.checkpoint.folders import MANIFEST, identity_of
+from graftwork.checkpoint.folders import identity_of
 from graftwork.checkpoint.formats import format_of, load_folder
+from graftwork.checkpoint.json_files import MANIFEST
 from graftwork.checkpoint.manifest import AdapterManifest, manifest_in
 from graftwork.checkpoint.naming import tensors_of
 from graftwork.checkpoint.staging import LoadOptions

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from graftwork.attach import Handle
 from graftwork.checkpoint.adapterhub import is_adapterhub_folder, load_adapterhub, save_adapterhub
-from graftwork.checkpoint.folders import MANIFEST
+from graftwork.checkpoint.json_files import MANIFEST
 from graftwork.checkpoint.loading import load
 from graftwork.checkpoint.peft_files import is_peft_folder, load_peft, save_peft
 from graftwork.checkpoint.saving import save

@@ -14,7 +14,7 @@ from pydantic.functional_validators import AfterValidator, BeforeValidator, Inst
 
 from graftwork.attach import Labels
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import DIGEST, MANIFEST, read_manifest
+from graftwork.checkpoint.json_files import DIGEST, MANIFEST, read_manifest
 from graftwork.checkpoint.migration import FORMAT, as_newest
 from graftwork.compose import Block, Learned, composition_from_dict, composition_to_dict
 from graftwork.errors import CheckpointError, GraftworkError

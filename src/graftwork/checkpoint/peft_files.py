@@ -16,7 +16,8 @@ from torch import Tensor
 
 from graftwork.attach import Handle, Labels, OwnHead, building
 from graftwork.attach.changes import changing
-from graftwork.checkpoint.folders import existing, read_json, replace_folder
+from graftwork.checkpoint.folders import existing, replace_folder
+from graftwork.checkpoint.json_files import read_json
 from graftwork.checkpoint.own_heads import fitting_head, of_own_head
 from graftwork.checkpoint.staging import making
 from graftwork.checkpoint.tensors import Tensors, encode, fill, read_tensors, require_fit

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from graftwork.attach import Handle
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import MANIFEST, TENSORS, existing, read_whole
+from graftwork.checkpoint.folders import TENSORS, existing, read_whole
+from graftwork.checkpoint.json_files import MANIFEST
 from graftwork.checkpoint.manifest import AdapterManifest, CompositionManifest, Difference, manifest_in, title
 from graftwork.checkpoint.renaming import Renaming, telling
 from graftwork.checkpoint.tensors import Tensors, read_tensors

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from graftwork.attach import Handle
 from graftwork.checkpoint import digests
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import DIGEST, MANIFEST, TENSORS, dump, replace_folder
+from graftwork.checkpoint.folders import TENSORS, replace_folder
+from graftwork.checkpoint.json_files import DIGEST, MANIFEST, dump
 from graftwork.checkpoint.manifest import (
     AdapterManifest,
     AnyManifest,

@@ -39,6 +39,10 @@ def serve(
     max_length: Annotated[
         int | None, typer.Option(help="The most tokens of a text, with --base; by default what the model takes.", min=1)
     ] = None,
+    max_resident: Annotated[
+        int | None,
+        typer.Option(help="The most saved adapters in memory; others are read when they are asked for.", min=1),
+    ] = None,
     store: Annotated[
         Path | None, typer.Option(help="A folder of saved adapters from which tasks are added while the server runs.")
     ] = None,
@@ -73,7 +77,7 @@ def serve(
         from graftwork.serving.service import Limits
 
         quiet()
-        sources = Sources(tuple(folders or ()), base, store, seed, root, margin, max_length)
+        sources = Sources(tuple(folders or ()), base, store, seed, root, margin, max_length, max_resident)
         limits = Limits(max_batch, max_wait_ms, max_queue, max_rows, max_bytes, deadline_ms)
         serve(
             sources,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from graftwork.attach import Handle, ModelWithHeads
-from graftwork.checkpoint.folders import dump, replacing, require_ours, sync
+from graftwork.checkpoint.folders import replacing, require_ours, sync
+from graftwork.checkpoint.json_files import dump
 from graftwork.compose import BatchSplit, Block, Composition, MixedBatch, Replicate, Split
 from graftwork.errors import ConfigError, ExportError
 from graftwork.export.facts import facts

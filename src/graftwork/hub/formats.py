@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD, INTERFACE, SETUP
-from graftwork.checkpoint.folders import LARGEST, MANIFEST, TENSORS, is_own_file
+from graftwork.checkpoint.folders import TENSORS, is_own_file
+from graftwork.checkpoint.json_files import LARGEST, MANIFEST
 from graftwork.checkpoint.peft_files import PICKLE
 from graftwork.checkpoint.peft_files import TENSORS as PEFT_TENSORS
 from graftwork.errors import HubError

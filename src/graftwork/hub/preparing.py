@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from graftwork.attach import Handle
-from graftwork.checkpoint.folders import MANIFEST, read_json, replace_file
+from graftwork.checkpoint.folders import replace_file
+from graftwork.checkpoint.json_files import MANIFEST, read_json
 from graftwork.compose import Block, Composition, Learned
 from graftwork.errors import ConfigError
 from graftwork.hub.card import CARD, card

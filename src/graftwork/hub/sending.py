@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from graftwork.checkpoint.folders import LARGEST, MANIFEST
+from graftwork.checkpoint.json_files import LARGEST, MANIFEST
 from graftwork.checkpoint.manifest import manifest_in, title
 from graftwork.errors import HubError
 from graftwork.hub.card import CARD, is_unchanged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ class ServedTask:
         folder: The folder of its adapter, where it is one that was saved by itself.
         bf16: Whether it is computed in bfloat16.
         mixes: Whether it can be computed in one pass with other tasks; found when its adapter is there.
+        form: What its head's logits need to be those of one pass with others'; found when its adapter is there.
         waiting: How many requests wait for it.
         removed: Whether it is no longer served, or by a later version.
     """
@@ -55,6 +57,7 @@ class ServedTask:
     folder: Path | None = None
     bf16: bool = False
     mixes: bool = False
+    form: Hashable = None
     waiting: int = 0
     removed: bool = False
 
@@ -65,8 +68,7 @@ class ServedTask:
             return id(self)
         if self.kind.generates:
             return "tokens", self.bf16, tuple(sorted(self.kind.generation().items()))
-        head: Any = self.base.adapters.head_of(self.head)[HEAD_PATH]
-        return "logits", self.bf16, head.takes_logits, head.decodes
+        return "logits", self.bf16, self.form
 
     @property
     def drawn(self) -> bool:
@@ -116,14 +118,26 @@ class Base:
         adapters: The handle of the base.
         processor: What makes its inputs.
         max_length: The most tokens of a text, for tasks that say none.
+        max_resident: How many adapters that were saved by themselves are in memory at a time, at most; the others are read when
+            a row asks for them. By default all are.
 
     Attributes:
         find: Finds the tasks of texts; ``None`` where that is not possible.
     """
 
-    def __init__(self, name: str, adapters: Adapters, processor: Any, max_length: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        adapters: Adapters,
+        processor: Any,
+        max_length: int | None,
+        max_resident: int | None = None,
+    ) -> None:
         self.name, self.adapters, self.processor, self.max_length = name, adapters, processor, max_length
         self.find: Callable[[Sequence[str]], Sequence[Found]] | None = None
+        self._folders: dict[str, Path] = {}
+        most = sys.maxsize if max_resident is None else max_resident
+        self.catalogue = adapters.catalogue(self._folders, max_resident=most, head=True)
         adapters.activate(None)
         adapters.model.eval()
 
@@ -135,12 +149,8 @@ class Base:
         Raises:
             CheckpointError: If one cannot be read.
         """
-        for task in tasks:
-            if task.folder is not None and isinstance(task.composition, str):
-                if task.composition in self.adapters.names:
-                    continue
-                self.adapters.load(task.folder, task.composition, head=True)
-                self.adapters.model.eval()
+        self.catalogue.bring(str(task.composition) for task in tasks if task.folder is not None)
+        self.adapters.model.eval()
 
     def admit(self, task: ServedTask) -> None:
         """Make a task ready to be served: its adapter is read, and whether it can be computed with others is found.
@@ -148,15 +158,24 @@ class Base:
         Raises:
             GraftworkError: If it cannot be computed.
         """
-        self.present([task])
-        plan_of(self.adapters, task.composition, task.head)  # refused now, not at its first request
+        if task.folder is not None:
+            self._folders[str(task.composition)] = task.folder
+            self.catalogue.refresh()
+        try:
+            self.present([task])
+            plan_of(self.adapters, task.composition, task.head)  # refused now, not at its first request
+        except BaseException:
+            self.drop(task)
+            raise
         task.mixes = self._mixes(task)
+        head: Any = self.adapters.head_of(task.head).get(HEAD_PATH)
+        task.form = head is not None and (head.takes_logits, head.decodes)
 
     def drop(self, task: ServedTask) -> None:
         """Take the adapter of a task off the model, if it is the task's alone; no request may wait for it."""
-        if task.folder is not None and task.composition in self.adapters.names:
-            assert isinstance(task.composition, str)
-            self.adapters.remove(task.composition)
+        if task.folder is not None:
+            self._folders.pop(str(task.composition), None)
+            self.catalogue.refresh()
 
     def _mixes(self, task: ServedTask) -> bool:
         if task.composition is None:

@@ -34,6 +34,7 @@ class Sources:
         root: The folder that recipes' paths are relative to; by default where each recipe was.
         margin: By how much the best task has to lead where the task of a text is sought.
         max_length: The most tokens of a text, for saved adapters on a base of their own.
+        max_resident: How many saved adapters of a base are in memory at a time, at most; by default all are.
     """
 
     folders: Sequence[Path]
@@ -43,6 +44,7 @@ class Sources:
     root: Path | None = None
     margin: float = MARGIN
     max_length: int | None = None
+    max_resident: int | None = None
 
 
 def read_sources(sources: Sources) -> tuple[list[Base], list[ServedTask], str | None]:
@@ -56,11 +58,13 @@ def read_sources(sources: Sources) -> tuple[list[Base], list[ServedTask], str | 
     bases: list[Base] = []
     tasks: list[ServedTask] = []
     for run in runs:
-        base, of_run = read_run(run, seed=sources.seed, root=sources.root, margin=sources.margin)
+        base, of_run = read_run(
+            run, seed=sources.seed, root=sources.root, margin=sources.margin, max_resident=sources.max_resident
+        )
         bases.append(base)
         tasks += of_run
     if sources.base is not None:
-        bases.append(read_base(sources.base, saved, sources.max_length, sources.root or Path()))
+        bases.append(read_base(sources.base, saved, sources.max_length, sources.root or Path(), sources.max_resident))
     elif (saved or not runs) and len(bases) != 1:
         raise ConfigError(
             "say which base the saved adapters are for: --base MODEL, a folder, an installed package or a name on the Hub; with "

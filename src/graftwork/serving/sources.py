@@ -10,7 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from graftwork.api import attach
-from graftwork.checkpoint.folders import MANIFEST, existing
+from graftwork.checkpoint.folders import existing
+from graftwork.checkpoint.json_files import MANIFEST
 from graftwork.checkpoint.manifest import AdapterManifest, HeadRecord, manifest_in, title
 from graftwork.errors import CheckpointError, RecipeError, TaskError
 from graftwork.experiments.kinds import UNIT_KINDS
@@ -45,7 +46,12 @@ def is_run(folder: Path) -> bool:
 
 
 def read_run(
-    run: Path, *, seed: int | None = None, root: Path | None = None, margin: float = MARGIN
+    run: Path,
+    *,
+    seed: int | None = None,
+    root: Path | None = None,
+    margin: float = MARGIN,
+    max_resident: int | None = None,
 ) -> tuple[Base, list[ServedTask]]:
     """Return the base of a run and its tasks, each predicted as `graftwork predict --task` does.
 
@@ -56,6 +62,7 @@ def read_run(
         seed: The seed of the units; by default the first that is done.
         root: The folder that the recipe's paths are relative to; by default the recipe's folder when the run began.
         margin: By how much the best of the tasks has to lead where that of a text is sought.
+        max_resident: See `Base`.
 
     Raises:
         RecipeError: If the folder is not a run's, no task can be served, or two tasks need one adapter of two seeds.
@@ -74,9 +81,8 @@ def read_run(
         raise RecipeError(f"{run} has no task that can be served; go on with `graftwork run`")
     check_units(units)
     adapters, files = attached_base(recipe, base_root), RunFiles(recipe, base_root, run)
-    base = Base(
-        run.resolve().name, adapters, load_processor(recipe.base, recipe.kinds, base_root), recipe.base.max_length
-    )
+    processor = load_processor(recipe.base, recipe.kinds, base_root)
+    base = Base(run.resolve().name, adapters, processor, recipe.base.max_length, max_resident)
     tasks = []
     for task, unit in units.items():
         warn_of_other_tokenizer(unit, recipe, base_root, run)
@@ -91,7 +97,13 @@ def read_run(
     return base, tasks
 
 
-def read_base(model: str, folders: Iterable[Path], max_length: int | None = None, root: Path = Path()) -> Base:
+def read_base(
+    model: str,
+    folders: Iterable[Path],
+    max_length: int | None = None,
+    root: Path = Path(),
+    max_resident: int | None = None,
+) -> Base:
     """Return a base for adapters that were saved by themselves.
 
     Args:
@@ -99,6 +111,7 @@ def read_base(model: str, folders: Iterable[Path], max_length: int | None = None
         folders: Those of the adapters: their heads say which class of transformers loads the base.
         max_length: The most tokens of a text; by default as many as tokenizer and model take, at most 512.
         root: The folder that a relative path is relative to.
+        max_resident: See `Base`.
 
     Raises:
         RecipeError: If it cannot be loaded.
@@ -114,7 +127,7 @@ def read_base(model: str, folders: Iterable[Path], max_length: int | None = None
         getattr(adapters.model.config, "max_position_embeddings", None),
     )
     most = min([table.max_length, *(int(limit) for limit in own if limit)])
-    return Base(Path(model).name, adapters, processor, most)
+    return Base(Path(model).name, adapters, processor, most, max_resident)
 
 
 def adapter_folders(folder: Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from graftwork.attach import Handle
 from graftwork.checkpoint.adapterhub import other_base
 from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import read_json
+from graftwork.checkpoint.json_files import read_json
 from graftwork.checkpoint.manifest import AdapterManifest, CompositionManifest, Difference, manifest_in
 from graftwork.checkpoint.peft_files import TENSORS as PEFT_TENSORS
 from graftwork.checkpoint.peft_files import other_layers

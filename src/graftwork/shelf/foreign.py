@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD, SETUP, Names
-from graftwork.checkpoint.folders import read_json
+from graftwork.checkpoint.json_files import read_json
 from graftwork.checkpoint.peft_files import CONFIG, TENSORS
 from graftwork.errors import CheckpointError
 from graftwork.shelf.headers import Shapes, shapes_in, weights_in

@@ -9,7 +9,8 @@ from typing import Any
 
 from graftwork.checkpoint import format_of
 from graftwork.checkpoint.fingerprint import Fingerprint
-from graftwork.checkpoint.folders import MANIFEST, TENSORS
+from graftwork.checkpoint.folders import TENSORS
+from graftwork.checkpoint.json_files import MANIFEST
 from graftwork.checkpoint.manifest import (
     AdapterManifest,
     CompositionManifest,

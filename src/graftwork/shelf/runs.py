@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from graftwork.checkpoint.folders import read_json
+from graftwork.checkpoint.json_files import read_json
 from graftwork.errors import CheckpointError
 from graftwork.shelf.records import History
 

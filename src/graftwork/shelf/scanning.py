@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from graftwork.checkpoint.adapterhub.files import ADAPTER, FUSION, HEAD, SETUP
-from graftwork.checkpoint.folders import MANIFEST
+from graftwork.checkpoint.json_files import MANIFEST
 from graftwork.shelf.runs import RECIPE, RESULT, UNITS, WHILE_TRAINED
 
 # A file by which a folder is known; peft's has the name of AdapterHub's.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from graftwork.checkpoint.folders import read_json
+from graftwork.checkpoint.json_files import read_json
 from graftwork.checkpoint.tensors import Tensors, read_tensors
 from graftwork.errors import CheckpointError
 

@@ -20,7 +20,8 @@ from graftwork.checkpoint.adapterhub.prefixes import PREFIXES, add_prefix
 from graftwork.checkpoint.adapterhub.projections import projections_here
 from graftwork.checkpoint.adapterhub.setups import composition_here, require_same_composition, subfolder
 from graftwork.checkpoint.adapterhub.weights import RULE, bottleneck_tensors, bottleneck_wanted, by_module, weights_of
-from graftwork.checkpoint.folders import existing, read_json
+from graftwork.checkpoint.folders import existing
+from graftwork.checkpoint.json_files import read_json
 from graftwork.checkpoint.staging import making
 from graftwork.checkpoint.tensors import Tensors, fill, require_fit
 from graftwork.compose import Composition, fusions_in, names_in
