@@ -101,8 +101,11 @@ test-quantised: .venv-quantised/.stamp  ## the tests of quantised bases with tor
 	$(test_env) $(quantised)/python -m pytest -n $(JOBS) tests/weights tests/sites/test_unknown_operations.py $(ARGS)
 
 .PHONY: test-interop
-test-interop: .venv-peer/.stamp  ## AdapterHub's library and this one read what the other wrote, in .venv-peer; renews the table of docs/interop.md
+test-interop: .venv-peer/.stamp .venv/.stamp  ## AdapterHub's library and this one read what the other wrote, in .venv-peer; renews the table of docs/interop.md
 	$(test_env) $(if $(ARGS),,INTEROP_PAGE=docs/interop.md) $(peer)/python -m pytest -n $(JOBS) tests/interop $(ARGS)
+	rm -rf build/interop
+	$(test_env) $(peer)/python -m tests.interop.written write build/interop
+	$(test_env) $(bin)/python -m tests.interop.written read build/interop
 
 .PHONY: fuzz
 fuzz: .venv/.stamp  ## 100,000 files changed at random, read by every reader; some minutes
