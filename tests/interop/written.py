@@ -81,9 +81,8 @@ def read(folder: Path) -> None:
             counts[name, came] += 1
             if came not in ("the same", "refused"):
                 wrong.append(f"{name}, {place.name}: {came}")
-    print(
-        f"\nread with transformers {transformers.__version__}, within {TOLERANCE}\n\n| model | same outputs | refused |\n|---|---:|---:|"
-    )
+    print(f"\nread with transformers {transformers.__version__}, within {TOLERANCE}\n")
+    print("| model | same outputs | refused |\n|---|---:|---:|")
     for name in dict.fromkeys(name for name, _ in counts):
         print(f"| {name} | {counts[name, 'the same']} | {counts[name, 'refused']} |")
     if wrong or not counts:
