@@ -186,8 +186,21 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
     assert "is no folder of a run" in refused(call("show", tmp_path))
 
 
-COMMANDS = ["run", "work", "compare", "show", "report", "predict", "chat", "push", "sites", "methods", "recommend"]
-COMMANDS += ["serve", "export", "convert", "inspect", "verify", "list", "find"]
+COMMANDS = [
+    "run",
+    "work",
+    "compare",
+    "show",
+    "report",
+    "predict",
+    "serve",
+    "export",
+    "chat",
+    "push",
+    "sites",
+    "methods",
+]
+COMMANDS += ["recommend", "convert", "inspect", "verify", "list", "find"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

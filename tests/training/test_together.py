@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,6 +92,7 @@ def state(adapters: gw.Adapters, name: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("config", [ADAPTER, MIXTURE], ids=["pfeiffer", "moe"])
 def test_each_comes_out_as_if_trained_alone(base: Path, tmp_path: Path, config: gw.AdapterConfig) -> None:
     """Against the Trainer that a recipe uses, in float64; 20 steps and more for each."""
+    files: Any = SimpleNamespace(run=tmp_path, folder=lambda unit: unit.folder(tmp_path))
     all_at_once = learners(base)
     adapters = model(base, ["a", "b", "c"], all_at_once, config=config)
     scores = train_together(adapters, all_at_once)
@@ -98,7 +100,7 @@ def test_each_comes_out_as_if_trained_alone(base: Path, tmp_path: Path, config: 
         alone = model(base, [learner.name], [learner], config=config)
         alone.train_only(learner.name)
         unit = Unit("adapter", learner.name, learner.seed)
-        trainer = make_trainer(unit, tmp_path, learner.budget, alone, learner.encoded, [])
+        trainer = make_trainer(unit, files, learner.budget, alone, learner.encoded, [])
         trainer.train()
         expected, found = state(alone, learner.name), state(adapters, learner.name)
         assert expected.keys() == found.keys()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
 
 from graftwork.attach import Handle, ModelWithHeads
@@ -30,7 +30,7 @@ def facts(handle: Handle, composition: Composition, head: Any, outputs: Mapping[
         "base": {"class": type(base).__name__, "model_type": getattr(config, "model_type", None)},
         "composition": composition_to_dict(composition),
         "heads": _heads(handle, head, outputs),
-        "versions": {"torch": str(torch.__version__), "transformers": transformers.__version__},
+        "versions": {"torch": str(torch.__version__), "transformers": version("transformers")},
     }
 
 

@@ -85,9 +85,8 @@ def _records(folder: Path) -> None:
 
 
 def _read_records(run: Path) -> Any:
-    unit = UNITS[0]
-    here = unit.folder(run)
-    return read_made_with(unit, run), read_predictions(here), read_error(here), str(root_of(run))
+    here = UNITS[0].folder(run)
+    return read_made_with(here), read_predictions(here), read_error(here), str(root_of(run))
 
 
 def _finder(folder: Path) -> None:

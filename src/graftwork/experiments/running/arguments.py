@@ -14,6 +14,7 @@ from graftwork.api import Adapters
 from graftwork.experiments.kinds import Unit
 from graftwork.experiments.running.folder import CHECKPOINTS
 from graftwork.experiments.running.run_context import RunContext
+from graftwork.experiments.running.run_files import RunFiles
 from graftwork.training.budget import StageBudget
 from graftwork.training.encoding import Encoded
 from graftwork.training.joint_trainer import JointBatches, JointTrainer, TaskRoute
@@ -23,7 +24,7 @@ from graftwork.training.task_trainer import TaskTrainer
 
 def make_trainer(
     unit: Unit,
-    context: RunContext,
+    files: RunFiles,
     budget: StageBudget,
     adapters: Adapters,
     encoded: Encoded,
@@ -34,7 +35,7 @@ def make_trainer(
 
     Args:
         unit: The unit.
-        context: The context that it is trained in.
+        files: The files of its run.
         budget: Its budget.
         adapters: The handle of the model that it trains.
         encoded: Its task.
@@ -42,10 +43,10 @@ def make_trainer(
         folder: The folder of its checkpoints; by default one in the unit's folder.
     """
     model: Any = adapters.model
-    arguments = _arguments(budget, unit.seed, folder or context.folder(unit) / CHECKPOINTS)
+    arguments = _arguments(budget, unit.seed, folder or files.folder(unit) / CHECKPOINTS)
     trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.patience), *callbacks])
     batches = math.ceil(len(encoded.features(encoded.task.train, train=True)) / budget.batch_size)
-    _settle(trainer, budget, batches, context.run / "tensorboard" / unit.id)
+    _settle(trainer, budget, batches, files.run / "tensorboard" / unit.id)
     return trainer
 
 
