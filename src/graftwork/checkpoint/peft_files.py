@@ -130,7 +130,7 @@ def _by_layer(handle: Handle, tensors: Mapping[str, Tensor]) -> tuple[Tensors, T
 def other_layers(handle: Handle, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """Which layers of a file a model does not have, or not in that size, in a clause; by the matrices of LoRA."""
     modules = {path.removeprefix(handle.sites.prefix): module for path, module in base_modules(handle.model)}
-    for name, shape in shapes.items():
+    for name, shape in sorted(shapes.items()):
         path, dot, matrix = name.removeprefix(_START).partition(".lora_")
         if not dot or matrix not in ("A.weight", "B.weight") or len(shape) != 2:
             continue
