@@ -37,6 +37,7 @@ def test_a_method_by_its_name(adapters: gw.Adapters, text: str, config: gw.Adapt
         ("pfeifer", "no method is called 'pfeifer'; did you mean 'pfeiffer'?"),
         ("", "no method is called ''"),
         ("pfeiffer[reduction_factor=8", "the closing ] is missing"),
+        (f"pfeiffer[reduction_factor={'[' * 5000}]", "write options as in"),
         ("pfeiffer[reduction_factor]", "write options as in"),
         ("pfeiffer[reductionfactor=8]", "has no option 'reductionfactor'; did you mean 'reduction_factor'?"),
         ("pfeiffer[reduction_factor=-8]", "reduction_factor has the value -8"),

@@ -62,9 +62,9 @@ def config_from_text(text: str) -> AdapterConfig:
         if bracket and not inside.endswith("]"):
             raise ValueError("the closing ] is missing")
         options = tomllib.loads(f"options = {{{inside[:-1]}}}")["options"]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
-            f"{text!r}: write options as in 'pfeiffer[reduction_factor=8, reads=\"output\"]' ({error})"
+            f"{text!r:.200}: write options as in 'pfeiffer[reduction_factor=8, reads=\"output\"]' ({error})"
         ) from error
     if name not in methods():
         raise ConfigError(f"no method is called {name!r}; {nearest(name, methods())}")

@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib.backends.backend_agg  # noqa: F401 - pictures are made by it, in runs that have something to draw
 import torch
 from rich.console import Console
 
