@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.backends.backend_agg  # noqa: F401 - pictures are made by it, in runs that have something to draw
+import mpl_toolkits.mplot3d  # noqa: F401 - the same
 import torch
 from rich.console import Console
 
