@@ -16,20 +16,10 @@ from typer.testing import CliRunner, Result
 
 from graftwork.cli import app
 from graftwork.report import Live
+from tests.support.command import call, refused
 from tests.support.tiny_run import RECIPE, make_tiny
 
 SHORT = "controls = []\n" + RECIPE.replace("epochs = 3", "epochs = 1")
-
-
-def call(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
-def refused(result: Result) -> str:
-    """The message of a command that failed as it should: on stderr alone, no traceback."""
-    assert result.exit_code == 1 and result.stdout == "" and isinstance(result.exception, SystemExit)
-    assert "Traceback" not in result.stderr
-    return result.stderr.strip()
 
 
 @pytest.fixture(scope="module")

@@ -182,6 +182,24 @@ def test_folders_by_name(saved: tuple[Path, dict[str, Tensor]]) -> None:
     assert set(adapters.names) == {"own", "x", "y"}
 
 
+def test_folders_that_are_added_and_removed_one_by_one(saved: tuple[Path, dict[str, Tensor]]) -> None:
+    model, adapters, inputs = empty()
+    catalogue = adapters.catalogue({})
+    for name in ("a", "b"):
+        catalogue.add("x", saved[0] / name)  # of the same name: the former is unloaded
+        with adapters.using("x"):
+            torch.testing.assert_close(output(model, inputs), saved[1][name])
+    catalogue.refresh()
+    assert catalogue.names == ("x",)
+    with adapters.using("x"):
+        catalogue.remove("x")
+        assert "x" in adapters  # while it is used
+        torch.testing.assert_close(output(model, inputs), saved[1]["b"])
+    with pytest.raises(gw.UnknownNameError, match="'y'"):
+        adapters.active = "y"
+    assert catalogue.names == ()
+
+
 def test_a_copied_model_has_a_catalogue_of_its_own(saved: tuple[Path, dict[str, Tensor]]) -> None:
     model, adapters, inputs = empty()
     catalogue = adapters.catalogue(saved[0], max_resident=1)

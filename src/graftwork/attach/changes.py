@@ -2,7 +2,8 @@
 
 They are made outside of torch's inference mode, wherever they are asked for: weights that are made in it can never be trained.
 
-Forward passes and `using` never wait: a change replaces the tables that they look names up in, and never edits them.
+Forward passes and `using` never wait: a change of one name is one step in the tables that they look names up in
+(`graftwork.attach.tables`); all other tables are replaced, and never edited.
 """
 
 from __future__ import annotations

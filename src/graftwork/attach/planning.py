@@ -27,8 +27,10 @@ def named_block(state: ModelState, composition: Composition) -> Composition:
     """The composition, or the block of a fusion that is given by its name."""
     if composition is not None and not isinstance(composition, (str, Block)):
         raise CompositionError(f"{composition!r} is no composition; give an adapter's name, None, or a block")
-    bring(state, composition)
-    pool = state.pool_of(composition) if isinstance(composition, str) else None
+    if not isinstance(composition, str):
+        return composition
+    bring(state, composition)  # its pool is not known before
+    pool = state.pool_of(composition)
     return composition if pool is None else pool
 
 
@@ -45,9 +47,9 @@ def plan_of(state: ModelState, composition: Composition, head: str | Sequence[st
     if state.source is None:
         return _plan_of(state, composition, head)
     names = [*_names_of(composition), *([head] if isinstance(head, str) else head or ())]
-    with state.source.holding(names):
+    with state.source.holding(names) as held:
         plan = _plan_of(state, composition, head)
-        state.source.note(plan, names)
+        state.source.note(plan, held)
     return plan
 
 

@@ -51,17 +51,21 @@ class CountedTable(Table[H]):
         self._counts: collections.Counter[H] = collections.Counter()
 
     def put(self, name: str, value: H) -> None:
-        self.drop(name)
-        super().put(name, value)
+        before = self.get(name)
+        super().put(name, value)  # one step: who reads meanwhile finds the former value or this one
         self._counts[value] += 1
+        self._uncount(before)
 
     def drop(self, name: str) -> H | None:
         found = super().drop(name)
-        if found is not None:
-            self._counts[found] -= 1
-            if not self._counts[found]:
-                del self._counts[found]
+        self._uncount(found)
         return found
+
+    def _uncount(self, value: H | None) -> None:
+        if value is not None:
+            self._counts[value] -= 1
+            if not self._counts[value]:
+                del self._counts[value]
 
     def different(self) -> list[H]:
         """Each value once."""

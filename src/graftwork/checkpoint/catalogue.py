@@ -92,6 +92,7 @@ class Catalogue:
         self.max_resident, self.max_bytes = max_resident, max_bytes
         self._handle, self._source, self._options = handle, source, options
         self._lock = Lock()  # of what follows; the handle's own is never waited for while it is held
+        self._named: dict[str, Path] = {}  # by `add`
         self._folders: dict[str, Path] = _folders(source)
         self._resident: dict[str, _Resident] = {}  # least recently used first
         self._pinned: dict[str, None] = {}
@@ -121,6 +122,19 @@ class Catalogue:
     def __contains__(self, name: object) -> bool:
         return name in self._folders
 
+    def add(self, name: str, folder: str | Path) -> None:
+        """Name one more folder, or another one for a name."""
+        self.remove(name)
+        self._named[name] = self._folders[name] = Path(folder)
+
+    def remove(self, name: str) -> None:
+        """Forget a folder that was added, and unload what is in it; what is in use stays while it is."""
+        with changing(self._handle):
+            self._named.pop(name, None)
+            self._folders.pop(name, None)
+            if name in self._resident:
+                self._leave([name], 1)
+
     def pin(self, *names: str) -> None:
         """Load adapters or fusions and keep them, until `unpin`.
 
@@ -149,7 +163,7 @@ class Catalogue:
 
         What is loaded stays while it is used, as it is.
         """
-        folders = _folders(self._source)
+        folders = {**_folders(self._source), **self._named}
         with changing(self._handle):
             self._folders = folders
             with self._lock:
@@ -165,8 +179,8 @@ class Catalogue:
             pass
 
     @contextlib.contextmanager
-    def holding(self, names: Iterable[str]) -> Iterator[None]:
-        """Load what is missing of some names; none of them leaves inside the ``with`` block.
+    def holding(self, names: Iterable[str]) -> Iterator[tuple[str, ...]]:
+        """Load what is missing of some names; none of them leaves inside the ``with`` block, which is given them.
 
         Raises:
             CompositionError: If they are more than can be loaded at a time.
@@ -189,15 +203,15 @@ class Catalogue:
                     for name in wanted:
                         if name not in self._handle:
                             self._load(name)
-            yield
+            yield wanted
         finally:
             with self._lock:
                 self._held.remove(wanted)
 
-    def note(self, plan: Any, names: Iterable[str]) -> None:
+    def note(self, plan: Any, held: tuple[str, ...]) -> None:
         """Note what a plan uses: as long as there is the plan, it does not leave."""
         with self._lock:
-            self._plans[plan] = self._closure(names)
+            self._plans[plan] = held
 
     def _closure(self, names: Iterable[str]) -> tuple[str, ...]:
         """The names that are in a folder, each fusion after those in its pool."""
@@ -218,8 +232,9 @@ class Catalogue:
     def _pool(self, name: str) -> list[str]:
         """The names in the pool of a fusion; empty for an adapter."""
         pool = self._handle.pool_of(name)
-        if pool is None and name not in self._handle and (self._folders[name] / MANIFEST).is_file():
-            manifest, _ = manifest_in(self._folders[name])
+        folder = self._folders.get(name)
+        if pool is None and folder is not None and name not in self._handle and (folder / MANIFEST).is_file():
+            manifest, _ = manifest_in(folder)
             pool = manifest.pool if isinstance(manifest, AdapterManifest) else None
         return [] if pool is None else [*names_in(pool), *(one.name for one in fusions_in(pool)[1:])]
 
@@ -249,6 +264,8 @@ class Catalogue:
 
     def _make_room(self, room: int) -> None:
         """Remove what was used least recently, until there is room for some more; what is in use stays."""
+        if self.max_bytes is None and len(self._resident) + room <= self.max_resident:
+            return
         with self._lock:
             known = [(name, one.bytes) for name, one in self._resident.items()]
         surplus = len(known) + room - self.max_resident

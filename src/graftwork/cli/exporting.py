@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from graftwork.cli.shared import Command, Root, RunFolder, UnitKindName, UnitSeed, app, one_line, put, quiet
+from graftwork.cli.shared import Command, Language, Root, RunFolder, UnitKindName, UnitSeed, app, one_line, put, quiet
 
 
 @app.command(cls=Command)
@@ -18,12 +18,7 @@ def export(
     format: Annotated[str, typer.Option(help="onnx, or torch: a program for torch.export.load.")] = "onnx",
     kind: UnitKindName = None,
     seed: UnitSeed = None,
-    language: Annotated[
-        str | None,
-        typer.Option(
-            help="The language of the rows, where the task is stacked on a language's adapter; by default its own."
-        ),
-    ] = None,
+    language: Language = None,
     external_data: Annotated[
         bool,
         typer.Option(

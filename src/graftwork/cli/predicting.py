@@ -9,6 +9,7 @@ import typer
 
 from graftwork.cli.shared import (
     Command,
+    Language,
     MaxNewTokens,
     NumBeams,
     Root,
@@ -51,12 +52,7 @@ def predict(
     ] = None,
     kind: UnitKindName = None,
     seed: UnitSeed = None,
-    language: Annotated[
-        str | None,
-        typer.Option(
-            help="The language of the rows, where the task is stacked on a language's adapter; by default its own."
-        ),
-    ] = None,
+    language: Language = None,
     temperature: Temperature = None,
     top_p: TopP = None,
     top_k: TopK = None,

@@ -40,6 +40,12 @@ UnitKindName = Annotated[
         help="fusion, adapter, head, ..., or a method of the recipe; by default the fusion, else the adapter."
     ),
 ]
+Language = Annotated[
+    str | None,
+    typer.Option(
+        help="The language of the rows, where the task is stacked on a language's adapter; by default its own."
+    ),
+]
 UnitSeed = Annotated[int | None, typer.Option(help="Of the training; by default the first.")]
 Root = Annotated[
     Path | None,

@@ -135,22 +135,12 @@ class Base:
     ) -> None:
         self.name, self.adapters, self.processor, self.max_length = name, adapters, processor, max_length
         self.find: Callable[[Sequence[str]], Sequence[Found]] | None = None
-        self._folders: dict[str, Path] = {}
         most = sys.maxsize if max_resident is None else max_resident
-        self.catalogue = adapters.catalogue(self._folders, max_resident=most, head=True)
+        self.catalogue = adapters.catalogue({}, max_resident=most, head=True)
         adapters.activate(None)
         adapters.model.eval()
 
-    # -- which adapters are there ------------------------------------------------------------------------------------
-
-    def present(self, tasks: Sequence[ServedTask]) -> None:
-        """Make the adapters of some tasks present on the model: read those that are not there; called before each batch.
-
-        Raises:
-            CheckpointError: If one cannot be read.
-        """
-        self.catalogue.bring(str(task.composition) for task in tasks if task.folder is not None)
-        self.adapters.model.eval()
+    # -- which tasks there are; their adapters are loaded where they are computed ------------------------------------
 
     def admit(self, task: ServedTask) -> None:
         """Make a task ready to be served: its adapter is read, and whether it can be computed with others is found.
@@ -159,10 +149,8 @@ class Base:
             GraftworkError: If it cannot be computed.
         """
         if task.folder is not None:
-            self._folders[str(task.composition)] = task.folder
-            self.catalogue.refresh()
+            self.catalogue.add(str(task.composition), task.folder)
         try:
-            self.present([task])
             plan_of(self.adapters, task.composition, task.head)  # refused now, not at its first request
         except BaseException:
             self.drop(task)
@@ -174,8 +162,7 @@ class Base:
     def drop(self, task: ServedTask) -> None:
         """Take the adapter of a task off the model, if it is the task's alone; no request may wait for it."""
         if task.folder is not None:
-            self._folders.pop(str(task.composition), None)
-            self.catalogue.refresh()
+            self.catalogue.remove(str(task.composition))
 
     def _mixes(self, task: ServedTask) -> bool:
         if task.composition is None:
@@ -195,7 +182,6 @@ class Base:
             return self._found([one.text for one in asked])
         tasks = list({id(one.task): one.task for one in asked}.values())
         try:
-            self.present(tasks)
             with torch.no_grad(), autocast_as(self._model, tasks[0].bf16)():
                 if isinstance(asked[0], Looked):
                     return [self._attention(one) for one in asked]
