@@ -38,7 +38,7 @@ help:  ## this list
 
 # ------------------------------------------------------------------------------------ environments
 comma := ,
-everything := dev,demo,tasks,reports,trl,serve,export,ray,slurm,sweep
+everything := dev,demo,tasks,reports,trl,serve,export,ray,slurm,sweep,trackers,docs
 # $(call make_env,FOLDER,CONSTRAINTS,EXTRAS,MORE PACKAGES): torch first, so that the build the
 # constraints name is there before anything else asks for "some torch".
 define make_env
