@@ -28,7 +28,8 @@ def tracker_callbacks(files: RunFiles, what: str) -> list[TrainerCallback]:
         files: The files of the run.
         what: The name of what is trained, also the folder of TensorBoard's logs.
     """
-    trackers, found = _trackers(files), []
+    trackers = _trackers(files)
+    found: list[TrainerCallback] = []
     if "tensorboard" in trackers:
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations.integration_utils import TensorBoardCallback
@@ -134,7 +135,7 @@ def _mlflow(table: TrackingTable, name: str, what: str, run: Path) -> Iterator[N
             yield
     finally:
         if own:
-            mlflow.set_tracking_uri(None)
+            mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # as it was: it is also taken out of the environment
 
 
 def _experiment(project: str, artifacts: str | None) -> str:
