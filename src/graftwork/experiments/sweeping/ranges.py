@@ -53,8 +53,8 @@ class Range:
                 raise ConfigError(f"over {key}: {given!r} must go from a lower number to a higher one{above}")
             return cls(key, (), low, high, bool(found[3]))
         values = [_value(one) for one in given.split(",")] if isinstance(given, str) else [*given]
-        strange = next((one for one in values if not isinstance(one, (bool, int, float, str)) or one == ""), None)
-        if strange is not None or len({*map(repr, values)}) < max(len(values), 2):
+        usable = all(isinstance(one, (bool, int, float, str)) and one != "" for one in values)
+        if not usable or len({*map(repr, values)}) < max(len(values), 2):
             raise ConfigError(f"over {key}: {given!r} is not two different values or more; {_FORMS}")
         return cls(key, tuple(values))
 
