@@ -19,6 +19,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("tiny"), SMALL + '\n[methods.small]\nmethod = "pfeiffer"\n')
 
 
+@pytest.mark.slow
 def test_it_says_each_trial_and_the_best_and_what_to_do_next(recipe: Path) -> None:
     out = recipe.parent / "sweep"
     told = call("sweep", recipe, "--over", "methods.small.reduction_factor=4,8", "--out", out)

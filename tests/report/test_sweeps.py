@@ -40,7 +40,7 @@ FOUND: dict[str, Any] = {
 def test_the_best_comes_first_and_what_has_no_score_says_why() -> None:
     lines = sweep_table(FOUND).text().splitlines()
     assert lines[0] == "Trials of fusion on a, b"
-    assert lines[2].split("  ")[0] == "trial" and lines[2].endswith("mean of accuracy, %, dev")
+    assert lines[2].split("  ")[0] == "trial" and lines[2].endswith("dev mean of accuracy, %")
     assert [line.split() for line in lines[4:8]] == [
         ["0003", "4", "0.000125", "cosine", "87.5"],
         ["0000", "4", "0.125", "cosine", "75.0"],

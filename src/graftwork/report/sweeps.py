@@ -47,7 +47,7 @@ def sweep_table(found: Mapping[str, Any]) -> Table:
     ]
     return Table(
         f"Trials of {found['kind']} on {', '.join(found['targets'])}",
-        ["trial", *keys, f"{metric_label(found['metric'])}, dev"],
+        ["trial", *keys, f"dev {metric_label(found['metric'])}"],
         rows,
         [f"trial {one['trial']} failed: {one['why'].splitlines()[0]}" for one in order if one["why"]],
     )
@@ -57,18 +57,20 @@ def sweep_picture(found: Mapping[str, Any]) -> Any:
     """A figure with a panel for each key: the scores of all trials by its value."""
     done = [one for one in found["trials"] if one["score"] is not None]
     factor, _ = scale(found["metric"])
-    label = f"{metric_label(found['metric'])}, dev"
+    label = f"dev {metric_label(found['metric'])}"
     figure, axes = panels(len(found["over"]), 4.5, 3.2, f"{found['kind']}: {label} by each value")
     for ax, swept in zip(axes, found["over"], strict=True):
-        named = swept["choices"] and not all(type(one) in (int, float) for one in swept["choices"])
         values = [one["values"][swept["key"]] for one in done]
-        at = [swept["choices"].index(value) for value in values] if named else values
+        at = [swept["choices"].index(value) for value in values] if swept["choices"] else values
         best = [one["trial"] == found["best"] for one in done]
         ax.scatter(at, [factor * one["score"] for one in done], c=["C1" if one else "C0" for one in best])
-        if named:
+        if swept["choices"]:
             ax.set_xticks(range(len(swept["choices"])), [*map(str, swept["choices"])])
+            ax.set_xlim(-0.5, len(swept["choices"]) - 0.5)
         elif swept["log"]:
             ax.set_xscale("log")
+            ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")  # by default formulas
+            ax.xaxis.set_minor_formatter("")
         ax.set(xlabel=swept["key"], ylabel=label)
         ax.grid(alpha=0.3)
     return figure

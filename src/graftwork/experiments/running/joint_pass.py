@@ -150,9 +150,9 @@ def train_in_one_pass(
         if unit.id not in done:
             note_begun(unit, context)
             watcher.begun(unit, resumed)
-    clock = Clock(folder / CLOCK)
     name = str(pass_folder(units, context.run).relative_to(context.run))
     with tracked(context, name):
+        clock = Clock(folder / CLOCK)
         _train(units, context, name, adapters, learners, folder, clock, watcher)
     steps = sum(learner.steps for learner in learners)
     for unit, stage, learner in zip(units, stages, learners, strict=True):

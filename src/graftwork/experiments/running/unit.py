@@ -26,10 +26,10 @@ def run_unit(unit: Unit, context: RunContext, watcher: Watcher) -> Result:
     Raises:
         TrainingError: If the loss is not a number.
     """
-    clock = Clock(context.folder(unit) / CLOCK)
     note_begun(unit, context)
     train = go_through if UNIT_KINDS[unit.kind].trained_on == "sequence" else _train
     with tracked(context, unit.id):
+        clock = Clock(context.folder(unit) / CLOCK)
         result, predictions = train(unit, context, watcher, clock)
     result["timings"]["train_seconds"] = round(clock.seconds, 1)
     write_down(unit, context, result, predictions)
