@@ -180,6 +180,7 @@ COMMANDS = [
     "run",
     "work",
     "compare",
+    "sweep",
     "show",
     "report",
     "predict",

@@ -1,7 +1,7 @@
 """The command line, thin: every command calls one function of the library."""
 
 # In this order the help lists them.
-from graftwork.cli import training, looking, predicting, serving, exporting, chatting, sharing  # isort: skip
+from graftwork.cli import training, sweeping, looking, predicting, serving, exporting, chatting, sharing  # isort: skip
 from graftwork.cli import models, recommending, files, searching  # isort: skip
 from graftwork.cli.shared import app
 
@@ -17,5 +17,6 @@ __all__ = [
     "searching",
     "serving",
     "sharing",
+    "sweeping",
     "training",
 ]

@@ -13,6 +13,7 @@ from graftwork.report.page import write_page
 from graftwork.report.plots import can_plot
 from graftwork.report.publishing import prepare_run
 from graftwork.report.run_data import Gathered, gather
+from graftwork.report.sweeps import print_sweep, sweep_picture, sweep_table
 from graftwork.report.table import Table, print_text
 from graftwork.report.tables import tables
 
@@ -38,10 +39,13 @@ __all__ = [
     "print_folders",
     "print_methods",
     "print_next",
+    "print_sweep",
     "print_tables",
     "print_text",
     "printable",
     "state",
+    "sweep_picture",
+    "sweep_table",
     "tables",
     "write_page",
     "write_report",

@@ -12,7 +12,7 @@ from graftwork.errors import RecipeError
 from graftwork.experiments.planning.budget import Budget
 from graftwork.experiments.planning.recipe_checks import check_recipe
 from graftwork.experiments.planning.recipe_tables import RecipeTables
-from graftwork.experiments.planning.tables import BaseTable
+from graftwork.experiments.planning.tables import BaseTable, TrackingTable
 from graftwork.experiments.planning.validation_messages import key_of, message_of
 from graftwork.tasks import TaskSpec
 
@@ -22,7 +22,12 @@ else:
     import tomli as tomllib
 
 # The tables that a key in the wrong place of a recipe may belong to.
-_TABLES: dict[str, type[BaseModel]] = {"base": BaseTable, "tasks.NAME": TaskSpec, "training": Budget}
+_TABLES: dict[str, type[BaseModel]] = {
+    "base": BaseTable,
+    "tasks.NAME": TaskSpec,
+    "training": Budget,
+    "tracking": TrackingTable,
+}
 
 
 class Recipe(RecipeTables):

@@ -151,12 +151,11 @@ def _refuse_one_pass(recipe: RecipeTables) -> None:
     for key, wanted in (
         ("accumulation", budget.accumulation > 1),
         ("gradient_checkpointing", budget.gradient_checkpointing),
-        ("tensorboard", budget.tensorboard),
     ):
         if wanted:
             raise ValueError(
                 f"together is {recipe.together} and training.{key} is {getattr(budget, key)}: a pass of several adapters has one "
-                "batch of each a step, and no checkpointing or TensorBoard of its own; leave one of the two out"
+                "batch of each a step, and no checkpointing of its own; leave one of the two out"
             )
     packed = next((name for name, task in recipe.tasks.items() if task.packing), None)
     if packed is not None:

@@ -43,10 +43,10 @@ def make_trainer(
         folder: The folder of its checkpoints; by default one in the unit's folder.
     """
     model: Any = adapters.model
-    arguments = _arguments(budget, unit.seed, folder or files.folder(unit) / CHECKPOINTS)
+    arguments = plain_arguments(budget, unit.seed, folder or files.folder(unit) / CHECKPOINTS)
     trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.patience), *callbacks])
     batches = math.ceil(len(encoded.features(encoded.task.train, train=True)) / budget.batch_size)
-    _settle(trainer, budget, batches, files.run / "tensorboard" / unit.id)
+    _settle(trainer, budget, batches)
     return trainer
 
 
@@ -69,29 +69,22 @@ def make_joint_trainer(
         epochs=budget.epochs,
         seed=unit.seed,
     )
-    arguments = _arguments(budget, unit.seed, context.folder(unit) / CHECKPOINTS)
+    arguments = plain_arguments(budget, unit.seed, context.folder(unit) / CHECKPOINTS)
     trainer = JointTrainer(model, arguments, encoded, routes, batches, [Patience(budget.patience), *callbacks])
-    _settle(trainer, budget, len(batches), context.run / "tensorboard" / unit.id)
+    _settle(trainer, budget, len(batches))
     return trainer
 
 
-def _settle(trainer: RecipeTrainer, budget: StageBudget, batches: int, logs: Path) -> None:
-    """Set what depends on the number of batches of an epoch, and the callbacks that show the training."""
+def _settle(trainer: RecipeTrainer, budget: StageBudget, batches: int) -> None:
+    """Set what depends on the number of batches of an epoch, and remove the callbacks that print."""
     steps = math.ceil(batches / budget.accumulation)
     trainer.args.warmup_steps = round(steps * budget.epochs * budget.warmup)
     trainer.args.logging_steps = max(1, min(50, steps // 10))
-    if budget.tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
-        from transformers.integrations.integration_utils import TensorBoardCallback
-
-        trainer.add_callback(
-            TensorBoardCallback(SummaryWriter(log_dir=str(logs)))
-        )  # its folder outlives the checkpoints
     for printing in (PrinterCallback, ProgressCallback):  # the watcher shows what they would print
         trainer.remove_callback(printing)
 
 
-def _arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArguments:
+def plain_arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArguments:
     """The arguments of a Trainer, except for those that `_settle` sets."""
     checkpointing: dict[str, Any] = {}
     if (
@@ -118,7 +111,7 @@ def _arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArgument
         greater_is_better=True,
         logging_steps=10,
         logging_nan_inf_filter=False,
-        report_to=[],
+        report_to=[],  # `graftwork.experiments.running.tracking` gives the callbacks: nothing is on by being installed
         remove_unused_columns=False,
         disable_tqdm=True,
         dataloader_pin_memory=False,

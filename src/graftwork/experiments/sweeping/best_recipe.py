@@ -1,0 +1,79 @@
+"""A recipe as a TOML file in another folder: its relative paths lead to the same places from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from graftwork.errors import RecipeError
+from graftwork.experiments.planning.recipe import Recipe
+
+# The keys of a recipe that may be paths; a base or data that is not there is a name.
+_PATHS = re.compile(
+    r"base\.(model|tokenizer)|tasks\..+\.(data|train|dev|test|evaluate_in\..+)"
+    r"|languages\..+\.(text|dev)|knowledge\..+\.triples|trained\..+"
+)
+
+
+def as_toml(recipe: Recipe, root: Path, folder: Path) -> str:
+    """A recipe as TOML for a file in a folder.
+
+    Args:
+        recipe: The recipe.
+        root: What its paths are relative to.
+        folder: The folder of the file.
+
+    Raises:
+        RecipeError: If a value is none that TOML has.
+    """
+    tables = _moved(recipe.model_dump(mode="json", exclude_unset=True), root.resolve(), folder.resolve())
+    return "\n".join(_lines(tables)) + "\n"
+
+
+def _moved(value: Any, root: Path, folder: Path, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _moved(one, root, folder, f"{key}.{name}" if key else name) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_moved(one, root, folder, key) for one in value]
+    if not isinstance(value, str) or not _PATHS.fullmatch(key):
+        return value
+    path = Path(value).expanduser()
+    return value if path.is_absolute() or not (root / path).exists() else os.path.relpath(root / path, folder)
+
+
+def _lines(table: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
+    """The lines of a table: its own keys, then the tables in it."""
+    if path and (not table or not all(isinstance(value, dict) for value in table.values())):
+        yield f"\n[{'.'.join(map(_key, path))}]"
+    for name, value in table.items():
+        if not isinstance(value, dict):
+            yield f"{_key(name)} = {_value(value, (*path, name))}"
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _lines(value, (*path, name))
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _value(value: Any, path: tuple[str, ...]) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list):
+        return f"[{', '.join(_value(one, path) for one in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_key(name)} = {_value(one, path)}' for name, one in value.items())}}}"
+    raise RecipeError(f"{'.'.join(path)} is {value!r}, which no TOML file can have; leave it out of the recipe")
