@@ -177,11 +177,13 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
 
 
 COMMANDS = [
+    "init",
     "run",
     "work",
     "compare",
     "show",
     "report",
+    "evaluate",
     "predict",
     "serve",
     "export",

@@ -13,7 +13,7 @@ from graftwork.report.page import write_page
 from graftwork.report.plots import can_plot
 from graftwork.report.publishing import prepare_run
 from graftwork.report.run_data import Gathered, gather
-from graftwork.report.table import Table, print_text
+from graftwork.report.table import Table, print_table, print_text
 from graftwork.report.tables import tables
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "print_folders",
     "print_methods",
     "print_next",
+    "print_table",
     "print_tables",
     "print_text",
     "printable",
