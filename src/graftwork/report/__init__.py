@@ -14,7 +14,7 @@ from graftwork.report.plots import can_plot
 from graftwork.report.publishing import prepare_run
 from graftwork.report.run_data import Gathered, gather
 from graftwork.report.sweeps import print_sweep, sweep_picture, sweep_table
-from graftwork.report.table import Table, print_text
+from graftwork.report.table import Table, print_table, print_text
 from graftwork.report.tables import tables
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "print_methods",
     "print_next",
     "print_sweep",
+    "print_table",
     "print_tables",
     "print_text",
     "printable",

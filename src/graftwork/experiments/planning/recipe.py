@@ -49,12 +49,21 @@ class Recipe(RecipeTables):
             raise RecipeError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
         except ValueError as error:  # a path that no system has
             raise RecipeError(f"the recipe {str(path)!r} cannot be read: {error}") from error
+        return cls.parse(text, str(path))
+
+    @classmethod
+    def parse(cls, text: str, where: str = "the recipe") -> Recipe:
+        """A recipe from the text of its file.
+
+        Raises:
+            RecipeError: Naming the key that is wrong, and what it may be.
+        """
         try:
-            return cls.make(tomllib.loads(text), str(path))
+            return cls.make(tomllib.loads(text), where)
         except (ValueError, RecursionError) as error:
             if isinstance(error, RecipeError):
                 raise
-            raise RecipeError(f"{path} is no TOML: {error}") from error
+            raise RecipeError(f"{where} is no TOML: {error}") from error
 
     @classmethod
     def make(cls, data: Any, where: str = "the recipe") -> Recipe:

@@ -11,6 +11,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 
 from graftwork.api import Adapters
+from graftwork.errors import TrainingError
 from graftwork.experiments.kinds import Unit
 from graftwork.experiments.running.folder import CHECKPOINTS
 from graftwork.experiments.running.run_context import RunContext
@@ -43,8 +44,8 @@ def make_trainer(
         folder: The folder of its checkpoints; by default one in the unit's folder.
     """
     model: Any = adapters.model
-    arguments = plain_arguments(budget, unit.seed, folder or files.folder(unit) / CHECKPOINTS)
-    trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.patience), *callbacks])
+    arguments = plain_arguments(budget, unit.seed, folder or files.folder(unit) / CHECKPOINTS, model.device)
+    trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.stops_after), *callbacks], budget.stops_by)
     batches = math.ceil(len(encoded.features(encoded.task.train, train=True)) / budget.batch_size)
     _settle(trainer, budget, batches)
     return trainer
@@ -69,8 +70,10 @@ def make_joint_trainer(
         epochs=budget.epochs,
         seed=unit.seed,
     )
-    arguments = plain_arguments(budget, unit.seed, context.folder(unit) / CHECKPOINTS)
-    trainer = JointTrainer(model, arguments, encoded, routes, batches, [Patience(budget.patience), *callbacks])
+    arguments = plain_arguments(budget, unit.seed, context.folder(unit) / CHECKPOINTS, model.device)
+    trainer = JointTrainer(
+        model, arguments, encoded, routes, batches, [Patience(budget.stops_after), *callbacks], budget.stops_by
+    )
     _settle(trainer, budget, len(batches))
     return trainer
 
@@ -84,8 +87,11 @@ def _settle(trainer: RecipeTrainer, budget: StageBudget, batches: int) -> None:
         trainer.remove_callback(printing)
 
 
-def plain_arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArguments:
+def plain_arguments(budget: StageBudget, seed: int, folder: Path, device: torch.device) -> TrainingArguments:
     """The arguments of a Trainer, except for those that `_settle` sets."""
+    precision = budget.precision_on(device)
+    if precision == "float16" and device.type == "cpu":
+        raise TrainingError('precision is "float16", which is trained in on a GPU alone; say "auto", or "float32"')
     checkpointing: dict[str, Any] = {}
     if (
         budget.gradient_checkpointing
@@ -101,13 +107,14 @@ def plain_arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArg
         per_device_eval_batch_size=budget.eval_batch_size,
         gradient_accumulation_steps=budget.accumulation,
         max_grad_norm=budget.max_grad_norm,
-        bf16=budget.bf16,
+        bf16=precision == "bfloat16",
+        fp16=precision == "float16",
         **checkpointing,
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
         load_best_model_at_end=True,
-        metric_for_best_model="score",
+        metric_for_best_model="score" if budget.stops_by is None else "choice",
         greater_is_better=True,
         logging_steps=10,
         logging_nan_inf_filter=False,

@@ -179,7 +179,9 @@ def _train(
     watcher: Watcher,
 ) -> None:
     named = {unit.task: unit for unit in units}
-    trackers, arguments = tracker_callbacks(context, name), plain_arguments(learners[0].budget, units[0].seed, folder)
+    model: Any = adapters.model
+    arguments = plain_arguments(learners[0].budget, units[0].seed, folder, model.device)
+    trackers = tracker_callbacks(context, name)
 
     def on_step(learner: Learner) -> None:
         watcher.stepped(named[learner.name], learner.steps, learner.steps_an_epoch * learner.budget.epochs)
@@ -190,7 +192,7 @@ def _train(
         values = {"loss": learner.losses[-1][1], f"eval_{metric}": score, "eval_score": score}
         watcher.logged(named[learner.name], epoch, values)
         of_task = {f"eval_{learner.name}/{key.removeprefix('eval_')}": value for key, value in values.items()}
-        log(trackers, arguments, adapters.model, learner.steps, of_task)
+        log(trackers, arguments, model, learner.steps, of_task)
 
     learn_together(adapters, learners, seed=units[0].seed, folder=folder, on_epoch=on_epoch, on_step=on_step)
     end_log(trackers, arguments)

@@ -145,7 +145,7 @@ def _scored(unit: Unit, context: RunContext, adapters: Adapters, encoded: Encode
     budget, task = context.recipe.budget(unit.kind), encoded.task.name
 
     def measure(rows: Any) -> tuple[dict[str, float], list[Any]]:
-        autocast = autocast_as(model, budget.bf16)
+        autocast = autocast_as(model, budget.precision_on(model.device))
         found, _ = predictions_of(model, encoded, rows, budget.eval_batch_size, autocast)
         return scored(encoded.task, found, rows), found
 
