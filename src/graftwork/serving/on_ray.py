@@ -140,8 +140,8 @@ def deployed(
         sources: What is served. Every machine of the cluster has to see its folders at the same places.
         address: The cluster's address; without one, this machine.
         replicas: How many processes have the base.
-        host: The address that the head of the cluster listens on.
-        port: The port; 0 takes one that is free.
+        host: The address that the head of the cluster listens on. Where Serve runs there, its own address and port hold.
+        port: The port; 0 takes one that is free on this machine.
         limits: What is allowed; the queue is that of one replica.
 
     Raises:
@@ -157,8 +157,11 @@ def deployed(
         root=None if sources.root is None else sources.root.absolute(),
     )
     tasks = [task.name for task in read_sources(sources)[1]]  # refused here, and not in a process elsewhere
-    with listening(host, port) as free:
-        port = free.getsockname()[1]
+    if not address:
+        with listening(host, port) as free:
+            port = free.getsockname()[1]
+    elif not port:
+        raise ConfigError("--port is 0; name a port that is free on the head of the cluster")
     ray = connect(address, replicas)
     from ray import serve
 
