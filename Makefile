@@ -128,12 +128,16 @@ format: .venv/.stamp  ## format everything, repair what ruff can
 	$(bin)/ruff format .
 
 # --------------------------------------------------------------------------------------- benchmarks
+.PHONY: bench-peers
+bench-peers: .venv-peer/.stamp  ## speed beside AdapterHub's library and peft, in .venv-peer; renews docs/results/speed.md; 12 minutes
+	$(offline) $(peer)/python -m benchmarks.peers --write $(ARGS)
+
 .PHONY: bench
-bench: .venv/.stamp  ## the benchmarks; each prints a table
-	$(offline) $(bin)/python -m benchmarks.run $(ARGS)
+bench: .venv/.stamp  ## the same on the newest transformers, without AdapterHub's library; only prints
+	$(offline) $(bin)/python -m benchmarks.peers $(ARGS)
 
 .PHONY: bench-lora
-bench-lora: .venv/.stamp  ## LoRA and a decoder beside peft; prints tables
+bench-lora: .venv/.stamp  ## a decoder, and the operators of LoRAs, beside peft; prints tables
 	$(offline) $(bin)/python -m benchmarks.lora $(ARGS)
 
 .PHONY: bench-serve
@@ -151,10 +155,6 @@ bench-export: .venv/.stamp  ## exported models in onnxruntime beside the bare on
 .PHONY: bench-workers
 bench-workers: .venv/.stamp  ## 2,000 units by 64 workers on one folder; prints the overhead
 	$(offline) $(bin)/python -m benchmarks.workers $(ARGS)
-
-.PHONY: bench-peer
-bench-peer: .venv-peer/.stamp  ## the same beside the AdapterHub library, in .venv-peer
-	$(offline) $(peer)/python -m benchmarks.run --peer $(ARGS)
 
 # --------------------------------------------------------------------------------------- cleaning up
 .PHONY: clean

@@ -1,10 +1,14 @@
-"""LoRAs of this library and of peft on one model: the same base weights in memory, and the same adapters."""
+"""This library, peft and `adapters` on one model: the same base weights in memory, and the same adapters."""
 
 from __future__ import annotations
 
 import copy
+import functools
+import importlib.util
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import peft
@@ -16,6 +20,7 @@ from benchmarks.timing import Step
 from graftwork.compose.fusion.fuse_node import FuseNode
 
 RANK, ALPHA = 8, 16
+HAS_HUB = importlib.util.find_spec("adapters") is not None  # AdapterHub's library
 
 
 def shared(model: nn.Module) -> Any:
@@ -46,18 +51,30 @@ class Ours:
 
     def active(self, composition: gw.Composition) -> Any:
         """The model with a composition active; the pool of a fusion is added with it."""
-        if isinstance(composition, gw.Fuse):
+        if isinstance(composition, gw.Fuse) and composition.name not in self.adapters.fusions:
             self.adapters.add_fusion(composition)
         self.adapters.active = composition
         return self.model
 
-    def trained(self) -> Any:
-        """The model while its first adapter is trained."""
-        self.adapters.train_only(self.names[0])
+    def alone(self, name: str) -> Any:
+        """The model with one adapter active, only while it is called."""
+        return functools.partial(self._using, name)
+
+    def mixed(self, names: Sequence[str]) -> Any:
+        """The model with an adapter a row, only while it is called: planning is part of the call."""
+        return functools.partial(self._using, gw.MixedBatch(names))
+
+    def _using(self, composition: gw.Composition, **inputs: Any) -> Any:
+        with self.adapters.using(composition):
+            return self.model(**inputs)
+
+    def trained(self, what: Any = None) -> Any:
+        """The model while its first adapter is trained, or a fusion."""
+        self.adapters.train_only(self.names[0] if what is None else what)
         return self.model
 
 
-class Peers:
+class Peft:
     """A copy of a model with the same LoRAs in layers of peft.
 
     Args:
@@ -107,9 +124,50 @@ class Peers:
         return self.model.base_model.model
 
 
+class Hub:
+    """A copy of a model with the same adapters in AdapterHub's library.
+
+    Args:
+        base: The model.
+        ours: Whose weights are taken, those of its fusions too.
+    """
+
+    def __init__(self, base: nn.Module, ours: Ours) -> None:
+        import adapters
+
+        logging.disable(logging.WARNING)
+        self.model, self.names = shared(base), ours.names
+        adapters.init(self.model)
+        with tempfile.TemporaryDirectory() as folder:
+            for name in (*self.names, *ours.adapters.fusions):
+                at = str(ours.adapters.save(name, Path(folder, name), format="adapterhub"))
+                (self.model.load_adapter if name in self.names else self.model.load_adapter_fusion)(at)
+        self.model.to(next(base.parameters()).device).eval()
+
+    def active(self, block: str, **options: Any) -> Any:
+        """The model with all its adapters in a block of that library active."""
+        import adapters.composition
+
+        self.model.set_active_adapters(getattr(adapters.composition, block)(*self.names, **options))
+        return self.model
+
+    def trained(self) -> Any:
+        """The model while the fusion of all its adapters is trained."""
+        import adapters.composition
+
+        self.model.train_adapter_fusion(adapters.composition.Fuse(*self.names, name="fused"))
+        return self.model.eval()
+
+
 def lora(targets: Sequence[str]) -> gw.AdapterConfig:
     """Our LoRA."""
     return gw.LoRA(rank=RANK, alpha=ALPHA, targets=tuple(targets))
+
+
+def with_loras(base: nn.Module, count: int, targets: tuple[str, ...]) -> tuple[Ours, Peft]:
+    """Copies of a model with the same LoRAs, ours and peft's."""
+    ours = Ours(base, [lora(targets)] * count)
+    return ours, Peft(base, ours, targets)
 
 
 def agree(what: str, one: Tensor, other: Tensor) -> None:
@@ -118,6 +176,7 @@ def agree(what: str, one: Tensor, other: Tensor) -> None:
     Raises:
         SystemExit: If they do.
     """
+    other = other.to(one.device)
     worst = float((one - other).abs().max() / other.abs().max())
     if worst > 1e-4:
         raise SystemExit(f"{what}: the results differ by {worst:.1e} of the largest value; nothing is timed")
