@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "reference"
@@ -40,6 +41,14 @@ def names() -> dict[str, list[str]]:
     return found
 
 
+def path_of(part: str, name: str) -> str:
+    """The path that the site finds a name by: where it is defined, if a module inside the part has the same name."""
+    if f"{part}.{name}" not in sys.modules:
+        return f"{part}.{name}"
+    thing = getattr(importlib.import_module(part), name)
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
 def pages() -> dict[str, str]:
     """What the folder holds: file name to text."""
     found = names()
@@ -48,7 +57,7 @@ def pages() -> dict[str, str]:
         file = "README.md" if part == ON_TOP else f"{part.rpartition('.')[2]}.md"
         title = "API reference" if part == ON_TOP else f"`{part}`"
         more = f"\n{_others()}\n" if part == ON_TOP else ""
-        entries = "\n\n".join(f"::: {part}.{name}" for name in sorted(found[part], key=str.lower))
+        entries = "\n\n".join(f"::: {path_of(part, name)}" for name in sorted(found[part], key=str.lower))
         texts[file] = f"# {title}\n\n{about}\n{more}\n{entries}\n"
     return texts
 

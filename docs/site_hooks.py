@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 _LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)\s:]+)\)")
+_PART = re.compile(r"^<!-- from README.md: (\w+) -->$", re.MULTILINE)
 _FENCE = re.compile(r"^```(\w+) (?:file=(\S+)|[\w-]+)$", re.MULTILINE)
 
 
@@ -28,8 +29,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         path = posixpath.normpath(posixpath.join(folder, target.partition("#")[0]))
         return f"{text} (`{path.lstrip('./')}`)" if path.startswith("../") else found[0]
 
+    markdown = _PART.sub(lambda found: _of_readme(found[1]), markdown)
     markdown = _FENCE.sub(lambda found: f"```{found[1]}" + (f' title="{found[2]}"' if found[2] else ""), markdown)
     return _LINK.sub(linked, markdown)
+
+
+def _of_readme(part: str) -> str:
+    """What the README has between ``<!-- part -->`` and ``<!-- /part -->``."""
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    return text.partition(f"<!-- {part} -->")[2].partition(f"<!-- /{part} -->")[0]
 
 
 def _opened(nav: Any, docs: Path) -> Any:

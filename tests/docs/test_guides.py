@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from graftwork import compose
+from graftwork.experiments.kinds import UNIT_KINDS
+
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted([*(DOCS / "guides").glob("*.md"), *(DOCS / "concepts").glob("*.md")])
 
@@ -32,3 +35,14 @@ def test_its_code(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_it_is_short(page: Path) -> None:
     assert len(page.read_text("utf-8").splitlines()) <= 120
+
+
+def test_every_control_is_explained() -> None:
+    page = (DOCS / "guides" / "recipes.md").read_text("utf-8")
+    assert not [name for name, kind in UNIT_KINDS.items() if kind.control and f"`{name}`" not in page]
+
+
+def test_every_block_has_its_weights_explained() -> None:
+    page = (DOCS / "concepts" / "composition.md").read_text("utf-8")
+    blocks = [name for name in compose.__all__ if getattr(getattr(compose, name), "kind", "")]
+    assert len(blocks) > 8 and not [name for name in blocks if f"[`{name}`](../blocks/" not in page]
