@@ -75,9 +75,13 @@ def drawn(site: str, rows: Sequence[tuple[str, list[str], torch.Tensor]]) -> str
     """The picture as SVG."""
     parts: list[str] = []
     y = 34
-    parts.append(_text(16, y, f"A fusion of three adapters, trained on “{TASKS[-1]}”: whom it listens to at each token", INK, 16))
+    parts.append(
+        _text(16, y, f"A fusion of three adapters, trained on “{TASKS[-1]}”: whom it listens to at each token", INK, 16)
+    )
     y += 20
-    parts.append(_text(16, y, f"layer {site}, counted from 0; the darker, the larger the share of the attention", PALE, 12))
+    parts.append(
+        _text(16, y, f"layer {site}, counted from 0; the darker, the larger the share of the attention", PALE, 12)
+    )
     width = 0.0
     for said, tokens, weights in rows:
         y += 34

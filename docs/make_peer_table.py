@@ -1,6 +1,6 @@
 """Prints the table of peers into README.md: measured rows of docs/results/speed.json, and what each library has.
 
-    python -m docs.make_peer_table
+python -m docs.make_peer_table
 """
 
 from __future__ import annotations
@@ -17,13 +17,33 @@ START, END = "<!-- printed by python -m docs.make_peer_table: -->", "<!-- up to 
 HEADING = ("", "graftwork", "adapters 1.3.0", "peft 0.21.2")
 HAVE = (
     ("versions of transformers", "4.57 and 5", "4.57 alone", "4 and 5"),
-    ("models", "any whose layers add to a stream, found by tracing", "24, more by lists of names", "any with linear modules"),
+    (
+        "models",
+        "any whose layers add to a stream, found by tracing",
+        "24, more by lists of names",
+        "any with linear modules",
+    ),
     ("bottlenecks, Compacter, MAD-X", "yes", "yes", "no"),
     ("hypernetworks, K-Adapter, PAL, mixtures of adapters", "yes", "no", "no"),
-    ("LoRA and its kin", "LoRA, DoRA, VeRA, (IA)³, LoReFT, and all of peft's", "LoRA, DoRA, VeRA, (IA)³, ReFT", "45 methods"),
-    ("AdapterFusion", "of any methods, LoRA too", "of bottlenecks", "no"),
-    ("a nested block is the sum of its parts", "yes", "[no](docs/interop.md#what-goes-wrong-there-and-what-is-here)", "no blocks"),
-    ("rows of different adapters in a batch", "any methods, to train too", "runs of rows, one method", "LoRA, to predict alone"),
+    (
+        "LoRA and its kin",
+        "LoRA, DoRA, VeRA, (IA)³, LoReFT, and all of peft's",
+        "LoRA, DoRA, VeRA, (IA)³, ReFT",
+        "45 methods",
+    ),
+    ("AdapterFusion", "of any methods at one kind of site, LoRA too", "of bottlenecks", "no"),
+    (
+        "a nested block is the sum of its parts",
+        "yes",
+        "[no](docs/interop.md#what-goes-wrong-there-and-what-is-here)",
+        "no blocks",
+    ),
+    (
+        "rows of different adapters in a batch",
+        "any methods, to train too",
+        "runs of rows, one method",
+        "LoRA, to predict alone",
+    ),
     ("the model afterwards", "as it was, bit for bit", "its classes stay changed", "as it was"),
     ("reads the files of the others", "yes, both", "no", "no"),
     ("recipes with controls, a server, ONNX", "yes", "no", "no"),

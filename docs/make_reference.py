@@ -23,6 +23,7 @@ PARTS = {
     "graftwork.serving": "Predictions over HTTP.",
 }
 ON_TOP = "graftwork"
+WHOLE = "Adapters"  # the handle, whose methods are in several files
 # A part that exports no names of its own, since they need more libraries: what is called from Python.
 INSIDE = {"graftwork.serving": ("app.make_app", "server.serve", "server.Sources", "service.Limits", "service.Service")}
 
@@ -57,13 +58,20 @@ def pages() -> dict[str, str]:
         file = "README.md" if part == ON_TOP else f"{part.rpartition('.')[2]}.md"
         title = "API reference" if part == ON_TOP else f"`{part}`"
         more = f"\n{_others()}\n" if part == ON_TOP else ""
-        entries = "\n\n".join(f"::: {path_of(part, name)}" for name in sorted(found[part], key=str.lower))
+        entries = "\n\n".join(_entry(part, name) for name in sorted(found[part], key=str.lower))
         texts[file] = f"# {title}\n\n{about}\n{more}\n{entries}\n"
     return texts
 
 
+def _entry(part: str, name: str) -> str:
+    more = "\n    options:\n      inherited_members: true" if name == WHOLE else ""
+    return f"::: {path_of(part, name)}{more}"
+
+
 def _others() -> str:
-    rows = [f"| [`{part}`]({part.rpartition('.')[2]}.md) | {about} |" for part, about in PARTS.items() if part != ON_TOP]
+    rows = [
+        f"| [`{part}`]({part.rpartition('.')[2]}.md) | {about} |" for part, about in PARTS.items() if part != ON_TOP
+    ]
     return "\n".join(["| part | |", "|---|---|", *rows])
 
 

@@ -38,7 +38,9 @@ def test_every_link_leads_somewhere(site: Path, pages: dict[str, Page]) -> None:
 
 
 def test_a_dead_link_would_be_found(tmp_path: Path) -> None:
-    (tmp_path / "index.html").write_text('<a href="gone/">x</a> <a href="#nowhere">y</a> <a href="#here" id="here">z</a>')
+    (tmp_path / "index.html").write_text(
+        '<a href="gone/">x</a> <a href="#nowhere">y</a> <a href="#here" id="here">z</a>'
+    )
     assert len(list(dead(tmp_path, pages_of(tmp_path)))) == 2
 
 

@@ -10,7 +10,9 @@ import pytest
 import graftwork as gw
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-ENTRY = re.compile(r"^### (.+?)\n\n```python raises\n(.*?)^```\n\n```text\n(.*?)^```\n\n(\S.*?)$", re.DOTALL | re.MULTILINE)
+ENTRY = re.compile(
+    r"^### (.+?)\n\n```python raises\n(.*?)^```\n\n```text\n(.*?)^```\n\n(\S.*?)$", re.DOTALL | re.MULTILINE
+)
 
 
 def test_each_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

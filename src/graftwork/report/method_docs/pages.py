@@ -31,7 +31,10 @@ def method_pages(by_model: Mapping[str, Sequence[MethodFacts]]) -> dict[str, str
 
 def block_pages(model: str, every: Sequence[BlockFacts]) -> dict[str, str]:
     """The pages of blocks by file name; ``README.md`` is the table of all. Weights are counted on the model of that name."""
-    return {"README.md": _block_table(model, every), **{f"{facts.name}.md": _block_page(model, facts) for facts in every}}
+    return {
+        "README.md": _block_table(model, every),
+        **{f"{facts.name}.md": _block_page(model, facts) for facts in every},
+    }
 
 
 def _method_page(model: str, facts: MethodFacts) -> str:
@@ -71,7 +74,9 @@ def _page(documented: type[Any], config: type[Any] | None, rows: Sequence[tuple[
     parts = [f"# `{documented.__name__}`", text, head, example_of(documented)]
     parts.append(table("## At a glance", "| | |", [row for row in rows if row[1]]))
     if arguments:
-        parts.append(table("## Arguments", "| argument | |", [(f"`{name}`", cell(of)) for name, of in arguments.items()]))
+        parts.append(
+            table("## Arguments", "| argument | |", [(f"`{name}`", cell(of)) for name, of in arguments.items()])
+        )
     parts.append("" if config is None else options_table(config))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -98,4 +103,7 @@ def _method_table(shown: Mapping[str, tuple[str, MethodFacts]]) -> str:
         "Printed by `make docs` from the code: docstrings, options, and counts on full-size models without memory.\n"
         "`graftwork methods --model PATH` prints the table for another model."
     )
-    return table(f"# The methods\n\n{text}", "| method | | paper | sites | reads | writes | weights | composes |", rows) + "\n"
+    return (
+        table(f"# The methods\n\n{text}", "| method | | paper | sites | reads | writes | weights | composes |", rows)
+        + "\n"
+    )
