@@ -22,7 +22,8 @@ __all__ = ["pytest_terminal_summary"]
 # What trains, compiles, starts processes or reads many files: `make test-fast` leaves it out.
 _ROOMS = "architectures browser examples experiments fuzz inference report serving training".split()
 _FILES = "attach/test_parallel forward/test_compile test_cli_run test_cli_files test_command".split()
-_FILES += "docs/test_method_pages docs/test_serving_page docs/test_export_page docs/test_site docs/test_guides docs/test_migrating docs/test_troubleshooting".split()
+_FILES += "docs/test_method_pages docs/test_serving_page docs/test_export_page".split()
+_FILES += "docs/test_site docs/test_guides docs/test_migrating docs/test_troubleshooting".split()
 _LONG = (*(f"tests/{room}/" for room in _ROOMS), *(f"tests/{file}.py" for file in _FILES))
 
 torch.set_num_threads(1)

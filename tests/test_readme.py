@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 import tomllib
+import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 import graftwork as gw
