@@ -8,7 +8,7 @@ from graftwork.report.live import Live
 from graftwork.report.method_docs.block_facts import BlockFacts, all_blocks
 from graftwork.report.method_docs.method_facts import MethodFacts, all_facts
 from graftwork.report.method_docs.method_list import methods_as_json, print_methods
-from graftwork.report.method_docs.pages import block_pages, block_table, method_pages
+from graftwork.report.method_docs.pages import block_pages, method_pages
 from graftwork.report.page import write_page
 from graftwork.report.plots import can_plot
 from graftwork.report.publishing import prepare_run
@@ -26,7 +26,6 @@ __all__ = [
     "all_blocks",
     "all_facts",
     "block_pages",
-    "block_table",
     "can_plot",
     "comparison_tables",
     "gather",
