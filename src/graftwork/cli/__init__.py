@@ -4,6 +4,7 @@
 # isort: off
 from graftwork.cli import starting, training, sweeping, looking, evaluating, predicting, serving
 from graftwork.cli import exporting, chatting, sharing
+
 # isort: on
 from graftwork.cli import models, recommending, files, searching  # isort: skip
 from graftwork.cli.shared import app
