@@ -6,13 +6,13 @@ python -m docs.make_peer_table
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[1]
 README, SPEED = ROOT / "README.md", ROOT / "docs" / "results" / "speed.json"
 START, END = "<!-- printed by python -m docs.make_peer_table: -->", "<!-- up to here -->"
+LIBRARIES = ("graftwork", "adapters", "peft")
 # What each has, at the versions in the heading; each claim on ours is a test of this repository.
 HEADING = ("", "graftwork", "adapters 1.3.0", "peft 0.21.2")
 HAVE = (
@@ -54,15 +54,18 @@ def table() -> str:
     """Both tables as Markdown; the measured one where it was measured."""
     parts = [_markdown(HEADING, HAVE)]
     if SPEED.is_file():
-        rows = json.loads(SPEED.read_text(encoding="utf-8"))
-        named = [[str(row["row"]), *(_shown(row.get(key)) for key in ("ours", "adapters", "peft"))] for row in rows]
-        parts.append("Measured by `make bench-peers`, side by side ([all of it](docs/results/speed.md)):")
-        parts.append(_markdown(("", *HEADING[1:]), named))
+        found = json.loads(SPEED.read_text(encoding="utf-8"))
+        rows = [
+            [row["name"], *(_shown(row["found"].get(name), row["unit"]) for name in LIBRARIES)] for row in found["rows"]
+        ]
+        about = "Ratios to the bare model, by `make bench-peers` ([with quartiles and aims](docs/results/speed.md))"
+        parts.append(f"{about}; {found['about']}")
+        parts.append(_markdown(("", *LIBRARIES), rows))
     return "\n\n".join(parts)
 
 
-def _shown(value: Any) -> str:
-    return "–" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+def _shown(found: Mapping[str, float] | None, unit: str) -> str:
+    return "–" if found is None else f"{found['ratio']:.0f} {unit}" if unit else f"{found['ratio']:.2f}"
 
 
 def _markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

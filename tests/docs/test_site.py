@@ -65,4 +65,5 @@ def test_the_pages_of_the_reference_are_those_that_the_command_writes() -> None:
 def test_the_table_of_peers_is_what_the_command_prints() -> None:
     text = make_peer_table.README.read_text(encoding="utf-8")
     assert text == make_peer_table.renewed(text), "run `make docs`"
-    assert text.count("|  | graftwork | adapters 1.3.0 | peft 0.21.2 |") == 1 + make_peer_table.SPEED.is_file()
+    assert text.count("|  | graftwork | adapters 1.3.0 | peft 0.21.2 |") == 1
+    assert ("make bench-peers" in text) >= make_peer_table.SPEED.is_file()
