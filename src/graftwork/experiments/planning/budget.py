@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from graftwork.experiments.kinds import UNIT_KINDS
 from graftwork.training.budget import Count, Decay, EarlyStopping, Rate, Share, StageBudget
+from graftwork.training.precision import Precision
 
 # The defaults of a kind whose own table does not say; [training] does not change them.
 _DEFAULTS = {"fusion": {"learning_rate": 5e-5}, "full": {"learning_rate": 2e-5}, "scalearn": {"learning_rate": 6e-3}}
@@ -29,7 +30,7 @@ class Changes(BaseModel):
     accumulation: Count | None = None
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None
     bf16: bool | None = None
-    precision: Literal["float32", "bfloat16", "float16", "auto"] | None = None
+    precision: Precision | Literal["auto"] | None = None
     gradient_checkpointing: bool | None = None
     eval_batch_size: Count | None = None
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from graftwork.experiments.planning.toml_text import toml_key, toml_value
 from graftwork.tasks.kind import kinds
 
 _FEW, _MANY = 200, 2000  # train rows
@@ -54,12 +53,12 @@ def first_recipe(base: str, tasks: Sequence[FirstTask], target: str, max_length:
     of_target = next(task for task in tasks if task.name == target)
     answers = kinds[of_target.kind].has_weights
     lines = [
-        f"targets = [{_value(target)}]",
+        f"targets = [{toml_value(target)}]",
         *_compared(len(tasks) > 1, answers),
         "seeds = [0]                     # graftwork run --seeds 5 takes five, which says how sure the scores are",
         "",
     ]
-    lines += ["[base]", f"model = {_value(base)}", f"# {length_note}", f"max_length = {max_length}", ""]
+    lines += ["[base]", f"model = {toml_value(base)}", f"# {length_note}", f"max_length = {max_length}", ""]
     lines += [
         "# `graftwork recommend` with this file says which method suits the task, and why.",
         "[adapter]",
@@ -87,14 +86,14 @@ def _compared(several: bool, answers: bool) -> list[str]:
 
 
 def _task(task: FirstTask) -> list[str]:
-    lines = [f"# {task.why}", f"[tasks.{_key(task.name)}]"]
-    lines += [f"{_key(key)} = {_value(value)}" for key, value in task.fields.items()]
+    lines = [f"# {task.why}", f"[tasks.{toml_key(task.name)}]"]
+    lines += [f"{toml_key(key)} = {toml_value(value)}" for key, value in task.fields.items()]
     if task.held_out:
         share = 0.2 if task.rows < _FEW else 0.1
         lines.append(f"dev_share = {share}                 # held out to choose the best epoch by; or give dev = FILE")
     if task.labels and kinds[task.kind].form == "labels":
         if len(task.labels) == 2:
-            positive = _value(task.labels[-1])
+            positive = toml_value(task.labels[-1])
             lines.append(
                 f'# metrics = ["f1", "accuracy"]   # the first chooses the best epoch; f1 also needs positive = {positive}'
             )
@@ -125,14 +124,3 @@ def _training(rows: int) -> list[str]:
         "learning_rate = 5e-4",
         'precision = "auto"              # bfloat16 or float16 where the machine is fast with it, else float32',
     ]
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _value(name)
-
-
-def _value(value: Any) -> str:
-    """A value as TOML; strings of JSON are strings of TOML, but for one character."""
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_value, value))}]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from graftwork.errors import RecipeError
 from graftwork.experiments.planning.recipe import Recipe
+from graftwork.experiments.planning.toml_text import toml_key, toml_value
 
 # The keys of a recipe that may be paths; a base or data that is not there is a name.
 _PATHS = re.compile(
@@ -48,32 +47,10 @@ def _moved(value: Any, root: Path, folder: Path, key: str = "") -> Any:
 def _lines(table: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
     """The lines of a table: its own keys, then the tables in it."""
     if path and (not table or not all(isinstance(value, dict) for value in table.values())):
-        yield f"\n[{'.'.join(map(_key, path))}]"
+        yield f"\n[{'.'.join(map(toml_key, path))}]"
     for name, value in table.items():
         if not isinstance(value, dict):
-            yield f"{_key(name)} = {_value(value, (*path, name))}"
+            yield f"{toml_key(name)} = {toml_value(value, (*path, name))}"
     for name, value in table.items():
         if isinstance(value, dict):
             yield from _lines(value, (*path, name))
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
-
-
-def _text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _value(value: Any, path: tuple[str, ...]) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, list):
-        return f"[{', '.join(_value(one, path) for one in value)}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_key(name)} = {_value(one, path)}' for name, one in value.items())}}}"
-    raise RecipeError(f"{'.'.join(path)} is {value!r}, which no TOML file can have; leave it out of the recipe")
