@@ -26,7 +26,7 @@ def test_nothing_is_said_of_rows_that_are_as_they_should_be() -> None:
 
 def test_few_rows_are_said() -> None:
     (said,) = of(MANY[:60])
-    assert said.startswith("there are 60 train rows, so that") and said.endswith("(graftwork run --seeds 5)")
+    assert said.startswith("there are 60 train rows, so that") and said.endswith("or folds (folds = 5)")
 
 
 def test_texts_that_are_alike_but_for_blanks_and_capitals_in_train_and_dev() -> None:

@@ -40,7 +40,7 @@ def notice(spec: TaskSpec, splits: Mapping[str, Rows]) -> Iterator[str]:
     if len(splits["train"]) < _FEW_ROWS:
         yield (
             f"there are {len(splits['train'])} train rows, so that scores differ much from seed to seed; collect more, and "
-            "train with several seeds (graftwork run --seeds 5)"
+            "train with several seeds (graftwork run --seeds 5) or folds (folds = 5)"
         )
     yield from _lacking(splits, inputs, [getattr(spec, role) for role in kind.answers], kind.form == LABEL)
     yield from _repeated(splits, inputs)
