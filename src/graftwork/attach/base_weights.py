@@ -6,7 +6,6 @@ original base, and the names of what may have changed since.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from graftwork.attach.state import BaseHistory, ModelState
 from graftwork.weights.holder import base_modules
 from graftwork.weights.offload import is_kept, resident
 from graftwork.weights.samples import Sample, has_values, is_sharded, sampled, samples
-from graftwork.weights.sharded import ranks
+from graftwork.weights.sharded import ranks_launched
 
 # The names that peft gives to modules that it wraps.
 WRAPPERS = ("base_layer", "original_module")
@@ -53,7 +52,7 @@ class Weight(NamedTuple):
 def history_of(state: ModelState) -> BaseHistory:
     """What is known of the base of a model that is being attached: its parameters, and the buffers that are saved."""
     everything, base = list(_stored(state.model)), _stored(state.model, state.head_paths)
-    several = max(ranks(), int(os.environ.get("WORLD_SIZE", "1"))) > 1  # a launcher sets it before ranks are joined
+    several = ranks_launched() > 1
     return BaseHistory(
         {plain_name(state, name): weight.tensor.shape for name, weight in everything if weight.is_parameter},
         frozenset(plain_name(state, name) for name, weight in base if not weight.is_parameter),

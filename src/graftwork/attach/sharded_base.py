@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from graftwork.attach.state import ModelState
 from graftwork.errors import AttachError
 from graftwork.weights.names import RESERVED
 from graftwork.weights.samples import is_sharded
-from graftwork.weights.sharded import Replicas, sharded_part, sharded_too
+from graftwork.weights.sharded import Replicas, ranks_launched, sharded_part, sharded_too
 
 
 def follow_sharding(state: ModelState, replicas: Replicas) -> None:
@@ -34,6 +35,20 @@ def follow_sharding(state: ModelState, replicas: Replicas) -> None:
     if not replicas:
         note_samples(state)
     replicas.follow(state.model, trained)
+
+
+def refuse_empty_ranks() -> None:
+    """Refuse what `accelerate launch` may be told: that only the first rank loads the base.
+
+    Raises:
+        AttachError: If it was.
+    """
+    wanted = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+    if ranks_launched() > 1 and all(os.environ.get(name, "").lower() == value for name, value in wanted.items()):
+        raise AttachError(
+            "accelerate was launched with fsdp_cpu_ram_efficient_loading (its default), with which it shards every weight of "
+            "the model, and adapters have to be whole on every rank; give --fsdp_cpu_ram_efficient_loading false"
+        )
 
 
 def refuse_zero(weights: Mapping[str, Tensor]) -> None:
@@ -60,4 +75,3 @@ def _refuse_first_fsdp(weights: Mapping[str, Tensor], trained: Mapping[str, nn.P
             f"the first version of FSDP ignores {ignored!r}, so that its gradients would differ between ranks; give "
             "fsdp_version=2"
         )
-

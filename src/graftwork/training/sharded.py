@@ -7,8 +7,6 @@ from typing import Any
 from graftwork.errors import AttachError
 from graftwork.weights.sharded import ADAPTER_MODULES
 
-__all__ = ["ADAPTER_MODULES", "leave_adapters_out"]
-
 
 def leave_adapters_out(plugin: Any) -> None:
     """Have a plugin of accelerate ignore the modules of adapters, before it shards a model.

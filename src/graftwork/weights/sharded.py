@@ -6,6 +6,8 @@ the weights of adapters. It does not reduce the gradients of what it ignores, so
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,14 +20,19 @@ from graftwork.weights.holder import Holder
 from graftwork.weights.names import RESERVED
 from graftwork.weights.samples import is_sharded
 
+# The names of all modules with adapters, as accelerate's FSDP plugin takes them in `ignored_modules`.
 ADAPTER_MODULES = rf"(.*\.)?{RESERVED}"
-"""The names of all modules with adapters, as a regular expression for ``ignored_modules`` of accelerate's FSDP plugin."""
 
 
 def ranks() -> int:
     """The number of processes that train together; 1 where torch.distributed is not initialized."""
     dist = torch.distributed
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def ranks_launched() -> int:
+    """The same, also where a launcher has started several and none has joined the others yet."""
+    return max(ranks(), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def refuse_shards(module: nn.Module, what: str) -> None:
@@ -49,7 +56,13 @@ def sharded_part(module: nn.Module) -> str | None:
     """
     tensors = (name for name, p in module.named_parameters() if is_sharded(p))
     modules = (path for path, part in module.named_modules() if hasattr(part, "set_requires_gradient_sync"))
-    return next((*tensors, *modules), None)
+    return next(itertools.chain(tensors, modules), None)
+
+
+def class_name(module: nn.Module) -> str:
+    """The name of a module's class, without the class that `fully_shard` puts over it."""
+    classes = type(module).__mro__
+    return classes[2 if classes[1].__name__ == "FSDPModule" else 0].__name__
 
 
 class Replicas:
@@ -120,9 +133,9 @@ def sharded_too(name: str) -> AttachError:
     """The error for a trained weight that is sharded."""
     if RESERVED in name.split("."):
         return AttachError(
-            f"the adapters are sharded with the base ({name!r}), and have to be whole on every rank: give "
-            "FullyShardedDataParallelPlugin(ignored_modules=graftwork.training.ADAPTER_MODULES), or in accelerate's "
-            f"configuration fsdp_ignored_modules: '{ADAPTER_MODULES}'; to fully_shard itself, ignored_params="
+            f"the adapters are sharded with the base ({name!r}), and have to be whole on every rank: call "
+            "graftwork.training.leave_adapters_out(plugin) before accelerator.prepare, or launch with --fsdp_ignored_modules "
+            f"'{ADAPTER_MODULES}'; without accelerate, give their weights to fully_shard as ignored_params"
         )
     return AttachError(
         f"{name!r} is trained, and sharded: on a sharded base only adapters, fusions and their heads can be trained, without "
