@@ -151,7 +151,13 @@ def test_what_needs_whole_weights_is_refused(ranks: Any, what: str) -> None:
 
 def plugin(**options: Any) -> Any:
     return SimpleNamespace(
-        **{"fsdp_version": 2, "cpu_ram_efficient_loading": False, "ignored_modules": None, **options}
+        **{
+            "fsdp_version": 2,
+            "cpu_ram_efficient_loading": False,
+            "activation_checkpointing": False,
+            "ignored_modules": None,
+            **options,
+        }
     )
 
 
@@ -167,6 +173,7 @@ def test_adapters_are_ignored_next_to_other_modules() -> None:
     [
         ({"fsdp_version": 1}, "give fsdp_version=2"),
         ({"cpu_ram_efficient_loading": True}, "give cpu_ram_efficient_loading=False"),
+        ({"activation_checkpointing": True}, "gradient_checkpointing_enable"),
         ({"ignored_modules": [torch.nn.Linear(1, 1)]}, "regular expression"),
     ],
 )

@@ -224,6 +224,8 @@ class Handle(Combining):
             norm.train(self.model.training)
         self._in_eval_mode.clear()
         self._choose_fixed_norms()
+        if ranks() > 1:  # compiled code may look only once
+            self._follow_sharding()
 
     @property
     def trainable_parts(self) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ def leave_adapters_out(plugin: Any) -> None:
         plugin: A ``FullyShardedDataParallelPlugin``. Modules that it ignores already are ignored too.
 
     Raises:
-        AttachError: If it cannot: it is of the first version, ignores modules that are given as a list, or has
-            ``cpu_ram_efficient_loading``, with which accelerate shards every weight.
+        AttachError: If it cannot: it is of the first version, ignores modules that are given as a list, has
+            ``cpu_ram_efficient_loading``, with which accelerate shards every weight, or ``activation_checkpointing``.
     """
     if plugin.fsdp_version != 2:
         raise AttachError(
@@ -26,6 +26,11 @@ def leave_adapters_out(plugin: Any) -> None:
         raise AttachError(
             "with cpu_ram_efficient_loading accelerate shards every weight of the model, and adapters have to be whole on "
             "every rank; give cpu_ram_efficient_loading=False"
+        )
+    if plugin.activation_checkpointing:
+        raise AttachError(
+            "accelerate's activation_checkpointing runs layers again outside the model's forward, where adapters are not known; "
+            "call model.gradient_checkpointing_enable() and give activation_checkpointing=False"
         )
     before = plugin.ignored_modules
     if before is not None and not isinstance(before, str):
