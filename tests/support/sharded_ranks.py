@@ -1,12 +1,15 @@
 """What tests/training/test_sharded.py starts on two ranks: trainings on a sharded base, and what is refused there.
 
 python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/sharded_ranks.py FOLDER
+python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/sharded_ranks.py EXAMPLE.py FOLDER
 
-`trained` also runs in one process, on whole batches, for comparison.
+The second runs an example with a whole base on each rank, and on one that is sharded as the environment says. `trained` also
+runs in one process, on whole batches, for comparison.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,7 @@ import peft
 import torch
 import transformers as hf
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -99,8 +103,25 @@ def trained(kind: str, model: Any, adapters: gw.Adapters, rows: slice) -> dict[s
     return {"weights": weights(adapters), "outputs": outputs(kind, model, adapters)}
 
 
+def shard_by(accelerator: Accelerator, kind: str) -> FullyShardedDataParallelPlugin:
+    """Have an accelerator shard: it chooses FSDP on GPUs alone, though its code runs on CPUs too."""
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=[LAYERS[kind]],
+    )
+    accelerator.state.distributed_type, accelerator.state.fsdp_plugin = DistributedType.FSDP, plugin
+    return plugin
+
+
 class Sequential(AdapterTrainer):
-    """A trainer that takes the rows in their order."""
+    """A trainer that takes the rows in their order, and shards where there are several ranks, as `accelerator_for` does."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.accelerator.num_processes > 1:
+            self.is_fsdp_enabled = True
+            shard_by(self.accelerator, "bert")
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         return SequentialSampler(self.train_dataset)
@@ -129,17 +150,10 @@ def by_trainer(model: Any, adapters: gw.Adapters, folder: Path, rows: int, resum
 # ----------------------------------------------------------------------------------------------------------- on a rank
 
 
-def accelerator_for(kind: str, **options: Any) -> tuple[Accelerator, FullyShardedDataParallelPlugin]:
-    """An accelerator that shards: accelerate chooses FSDP on GPUs alone, though its code runs on CPUs too."""
-    plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2,
-        auto_wrap_policy="transformer_based_wrap",
-        transformer_cls_names_to_wrap=[LAYERS[kind]],
-        **options,
-    )
+def accelerator_for(kind: str) -> tuple[Accelerator, FullyShardedDataParallelPlugin]:
+    """An accelerator that shards, and its plugin."""
     accelerator = Accelerator(cpu=True)
-    accelerator.state.distributed_type, accelerator.state.fsdp_plugin = DistributedType.FSDP, plugin
-    return accelerator, plugin
+    return accelerator, shard_by(accelerator, kind)
 
 
 def sharded(kind: str, rank: int) -> tuple[Any, gw.Adapters]:
@@ -221,9 +235,13 @@ def main(folder: Path) -> None:
     fully_shard(model, ignored_params={p for n, p in model.named_parameters() if "graftwork" in n.split(".")})
     learn("bert", model, adapters, "a", rows)
     found["root"] = weights(adapters)
+    model, adapters = sharded("llama", rank)
+    model.compile(backend="eager")
+    for name in ("a", "ab"):
+        learn("llama", model, adapters, name, rows, steps=1)
+    found["compiled"] = weights(adapters)
     found["refused"] = refused(folder, rank)
 
-    accelerator_for("bert")
     for name, resume in (("trainer", None), ("resumed", str(folder / "trainer" / "checkpoint-2"))):
         model, adapters = with_adapters("bert", seed=10)
         found[name] = by_trainer(model, adapters, folder / name, rows=2, resume=resume)
@@ -232,5 +250,29 @@ def main(folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+class OnCpus(Accelerator):
+    """An accelerator with the plugin that `accelerate launch` describes, used on CPUs too."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.state.distributed_type = DistributedType.FSDP
+        self.state.fsdp_plugin = FullyShardedDataParallelPlugin()
+
+
+def run_example(file: Path, folder: Path) -> None:
+    sys.path.insert(0, str(file.parent))
+    example = importlib.import_module(file.stem)
+    for name, accelerator in (("whole", Accelerator), ("sharded", OnCpus)):
+        example.Accelerator = accelerator
+        sys.argv = [file.name, "--steps", "4", "--out", str(folder / name)]
+        example.main()
+    assert AcceleratorState().is_fsdp2
+    torch.distributed.destroy_process_group()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    given = [Path(arg) for arg in sys.argv[1:]]
+    if len(given) == 2:
+        run_example(*given)
+    else:
+        main(*given)

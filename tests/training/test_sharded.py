@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
+from safetensors.torch import load_file
 from torch import Tensor
 
 import graftwork as gw
@@ -25,30 +29,21 @@ EXACT = {"rtol": 1e-9, "atol": 1e-9}
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is built without distributed")
 
 
-def launch(script: Path, *args: str) -> str:
-    """What a script prints on two ranks that are on this machine."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(script),
-        *args,
-    ]
+def launch(*args: Path, **variables: str) -> None:
+    """Run the script with the cases on two ranks that are on this machine."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", case.__file__]
     path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    env = {**os.environ, **variables, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*start, *map(str, args)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """The folder of two ranks, and what each found."""
     folder = tmp_path_factory.mktemp("ranks")
-    launch(Path(case.__file__), str(folder))
+    launch(folder)
     return folder, [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 
@@ -61,7 +56,7 @@ def test_every_rank_has_the_same_bits(ranks: Any) -> None:
     for name in ("bert", "llama"):
         assert differ(first[name]["weights"], second[name]["weights"]) == []
         assert differ(first[name]["outputs"], second[name]["outputs"]) == []
-    for name in ("late", "again", "root", "trainer", "resumed"):
+    for name in ("late", "again", "root", "compiled", "trainer", "resumed"):
         assert first[name] and differ(first[name], second[name]) == []
 
 
@@ -85,6 +80,14 @@ def test_a_model_in_one_group_is_trained_too(ranks: Any) -> None:
     model, adapters = case.with_adapters("bert", seed=10)
     case.learn("bert", model, adapters, "a", slice(None))
     torch.testing.assert_close(found["root"], case.weights(adapters), **EXACT)
+
+
+def test_compiled_code_trains_the_same(ranks: Any) -> None:
+    _, (found, _) = ranks
+    model, adapters = case.with_adapters("llama", seed=10)
+    for name in ("a", "ab"):
+        case.learn("llama", model, adapters, name, slice(None), steps=1)
+    torch.testing.assert_close(found["compiled"], case.weights(adapters), **EXACT)
 
 
 @pytest.mark.parametrize("kind", case.LAYERS)
@@ -144,6 +147,23 @@ def test_what_needs_whole_weights_is_refused(ranks: Any, what: str) -> None:
         with pytest.raises(AssertionError, match=REFUSED[what]):
             raise AssertionError(found["refused"][what])
     assert ranks[1][0]["refused"][what] == ranks[1][1]["refused"][what]
+
+
+def test_the_command_of_the_page_trains_the_same_with_a_sharded_base(tmp_path: Path) -> None:
+    """The example as it is, by the file that the page names: adapters that are added after the base was sharded, an answer."""
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    found = re.search(
+        r"^    accelerate launch (--config_file (\S+) (examples/accelerate_loop.py))$", page, re.MULTILINE
+    )
+    assert found is not None
+    words = [str(ROOT / word) if "/" in word else word for word in found[1].split()]
+    parsed, *_ = _validate_launch_command(launch_command_parser().parse_args(words))
+    variables = {name: value for name, value in prepare_multi_gpu_env(parsed).items() if "FSDP" in name}
+    assert variables["FSDP_VERSION"] == "2"
+    launch(ROOT / found[3], tmp_path, ACCELERATE_USE_CPU="true", **variables)
+    for name in ("lora", "pfeiffer"):
+        whole, sharded = (load_file(tmp_path / base / name / "adapter.safetensors") for base in ("whole", "sharded"))
+        torch.testing.assert_close(whole, sharded, rtol=1e-4, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------- without other ranks

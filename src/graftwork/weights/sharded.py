@@ -134,8 +134,9 @@ def sharded_too(name: str) -> AttachError:
     if RESERVED in name.split("."):
         return AttachError(
             f"the adapters are sharded with the base ({name!r}), and have to be whole on every rank: call "
-            "graftwork.training.leave_adapters_out(plugin) before accelerator.prepare, or launch with --fsdp_ignored_modules "
-            f"'{ADAPTER_MODULES}'; without accelerate, give their weights to fully_shard as ignored_params"
+            "graftwork.training.leave_adapters_out(plugin) before accelerator.prepare, or have fsdp_ignored_modules: "
+            f"{ADAPTER_MODULES} in accelerate's configuration; without accelerate, give their weights to fully_shard as "
+            "ignored_params"
         )
     return AttachError(
         f"{name!r} is trained, and sharded: on a sharded base only adapters, fusions and their heads can be trained, without "
