@@ -19,7 +19,7 @@ import peft
 import torch
 import transformers as hf
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -28,7 +28,7 @@ from torch.utils.data import SequentialSampler
 import graftwork as gw
 from graftwork.training import AdapterTrainer, leave_adapters_out
 
-SIZES: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SIZES: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 LAYERS = {"bert": "BertLayer", "llama": "LlamaDecoderLayer"}
 FUSE = gw.Fuse("a", "b", name="ab")
 PARTS = ("a", "l", "ab")
@@ -36,19 +36,20 @@ STEPS = 3
 LR = 1e-2
 
 
-def base(kind: str) -> Any:
+def base(kind: str, layers: int = 2) -> Any:
     """A small model in float64 without dropout, the same on all ranks."""
     torch.manual_seed(0)
+    sizes = {**SIZES, "num_hidden_layers": layers}
     if kind == "llama":
-        config: Any = hf.LlamaConfig(**SIZES, vocab_size=40, num_key_value_heads=2)
+        config: Any = hf.LlamaConfig(**sizes, vocab_size=40, num_key_value_heads=2)
         return hf.LlamaForCausalLM(config).double().eval()
-    config = hf.BertConfig(**SIZES, vocab_size=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    config = hf.BertConfig(**sizes, vocab_size=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     return hf.BertForSequenceClassification(config).double().eval()
 
 
-def with_adapters(kind: str, seed: int) -> tuple[Any, gw.Adapters]:
+def with_adapters(kind: str, seed: int, layers: int = 2) -> tuple[Any, gw.Adapters]:
     """Such a model with adapters whose first weights depend on the seed."""
-    model = base(kind)
+    model = base(kind, layers)
     adapters = gw.attach(model)
     torch.manual_seed(seed)
     adapters.add("a", gw.Pfeiffer(reduction_factor=4, dtype="float64"))
@@ -103,14 +104,17 @@ def trained(kind: str, model: Any, adapters: gw.Adapters, rows: slice) -> dict[s
     return {"weights": weights(adapters), "outputs": outputs(kind, model, adapters)}
 
 
-def shard_by(accelerator: Accelerator, kind: str) -> FullyShardedDataParallelPlugin:
-    """Have an accelerator shard: it chooses FSDP on GPUs alone, though its code runs on CPUs too."""
-    plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2,
-        auto_wrap_policy="transformer_based_wrap",
-        transformer_cls_names_to_wrap=[LAYERS[kind]],
-    )
-    accelerator.state.distributed_type, accelerator.state.fsdp_plugin = DistributedType.FSDP, plugin
+def shard_by(accelerator: Accelerator, kind: str | None = None) -> FullyShardedDataParallelPlugin:
+    """Have an accelerator shard, by default as the environment says. It does so on GPUs alone; its code runs on CPUs too."""
+    plugin = FullyShardedDataParallelPlugin()
+    if kind is not None:
+        plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2,
+            auto_wrap_policy="transformer_based_wrap",
+            transformer_cls_names_to_wrap=[LAYERS[kind]],
+        )
+    accelerator.state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
+    accelerator.state.fsdp_plugin = plugin
     return plugin
 
 
@@ -156,10 +160,10 @@ def accelerator_for(kind: str) -> tuple[Accelerator, FullyShardedDataParallelPlu
     return accelerator, shard_by(accelerator, kind)
 
 
-def sharded(kind: str, rank: int) -> tuple[Any, gw.Adapters]:
+def sharded(kind: str, rank: int, layers: int = 2) -> tuple[Any, gw.Adapters]:
     """A model whose base accelerate has sharded, with adapters that are other ones on each rank."""
     accelerator, plugin = accelerator_for(kind)
-    model, adapters = with_adapters(kind, seed=10 + rank)
+    model, adapters = with_adapters(kind, 10 + rank, layers)
     leave_adapters_out(plugin)
     adapters.train_only("a")
     accelerator.prepare(model, torch.optim.AdamW(adapters.trainable_parameters()))
@@ -235,7 +239,7 @@ def main(folder: Path) -> None:
     fully_shard(model, ignored_params={p for n, p in model.named_parameters() if "graftwork" in n.split(".")})
     learn("bert", model, adapters, "a", rows)
     found["root"] = weights(adapters)
-    model, adapters = sharded("llama", rank)
+    model, adapters = sharded("llama", rank, layers=1)
     model.compile(backend="eager")
     for name in ("a", "ab"):
         learn("llama", model, adapters, name, rows, steps=1)
@@ -255,8 +259,7 @@ class OnCpus(Accelerator):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.state.distributed_type = DistributedType.FSDP
-        self.state.fsdp_plugin = FullyShardedDataParallelPlugin()
+        shard_by(self)
 
 
 def run_example(file: Path, folder: Path) -> None:
@@ -266,7 +269,7 @@ def run_example(file: Path, folder: Path) -> None:
         example.Accelerator = accelerator
         sys.argv = [file.name, "--steps", "4", "--out", str(folder / name)]
         example.main()
-    assert AcceleratorState().is_fsdp2
+    assert AcceleratorState().is_fsdp2  # to the end
     torch.distributed.destroy_process_group()
 
 
