@@ -1,15 +1,16 @@
 """What tests/training/test_sharded.py starts on two ranks: trainings on a sharded base, and what is refused there.
 
-python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/sharded_ranks.py FOLDER
-python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/sharded_ranks.py EXAMPLE.py FOLDER
+python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/sharded_ranks.py FOLDER EXAMPLE
 
-The second runs an example with a whole base on each rank, and on one that is sharded as the environment says. `trained` also
-runs in one process, on whole batches, for comparison.
+The example runs with a whole base on each rank, and with one that is sharded as the variables in ``FOLDER/variables.json`` say.
+`trained` also runs in one process, on whole batches, for comparison.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -215,7 +216,30 @@ def refused(folder: Path, rank: int) -> dict[str, str]:
     return found
 
 
-def main(folder: Path) -> None:
+class OnCpus(Accelerator):
+    """An accelerator with the plugin that `accelerate launch` describes, used on CPUs too."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        shard_by(self)
+
+
+def run_example(file: Path, folder: Path) -> None:
+    sys.path.insert(0, str(file.parent))
+    example = importlib.import_module(file.stem)
+    before = dict(os.environ)
+    for name, accelerator in (("whole", Accelerator), ("sharded", OnCpus)):
+        example.Accelerator = accelerator
+        sys.argv = [file.name, "--steps", "4", "--out", str(folder / name)]
+        example.main()
+        os.environ.update(json.loads((folder / "variables.json").read_text()))
+    assert AcceleratorState().is_fsdp2  # to the end
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def main(folder: Path, example: Path) -> None:
+    run_example(example, folder)
     accelerator, _ = accelerator_for("bert")
     rank = accelerator.process_index
     rows = slice(2 * rank, 2 * rank + 2)
@@ -254,28 +278,5 @@ def main(folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-class OnCpus(Accelerator):
-    """An accelerator with the plugin that `accelerate launch` describes, used on CPUs too."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        shard_by(self)
-
-
-def run_example(file: Path, folder: Path) -> None:
-    sys.path.insert(0, str(file.parent))
-    example = importlib.import_module(file.stem)
-    for name, accelerator in (("whole", Accelerator), ("sharded", OnCpus)):
-        example.Accelerator = accelerator
-        sys.argv = [file.name, "--steps", "4", "--out", str(folder / name)]
-        example.main()
-    assert AcceleratorState().is_fsdp2  # to the end
-    torch.distributed.destroy_process_group()
-
-
 if __name__ == "__main__":
-    given = [Path(arg) for arg in sys.argv[1:]]
-    if len(given) == 2:
-        run_example(*given)
-    else:
-        main(*given)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
+from filelock import FileLock
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,27 +26,50 @@ from graftwork.weights.sharded import Replicas
 from tests.support import sharded_ranks as case
 
 ROOT = Path(case.__file__).parents[2]
+PAGE = ROOT / "docs" / "scale.md"
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is built without distributed")
 
 
-def launch(*args: Path, **variables: str) -> None:
-    """Run the script with the cases on two ranks that are on this machine."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", case.__file__]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, **variables, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [*start, *map(str, args)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+def variables_of(launch: str) -> dict[str, str]:
+    """What accelerate sets for the processes of a command line."""
+    words = [str(ROOT / word) if "/" in word else word for word in launch.split()]
+    parsed, *_ = _validate_launch_command(launch_command_parser().parse_args(words))
+    return {name: value for name, value in prepare_multi_gpu_env(parsed).items() if "FSDP" in name}
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """The folder of two ranks, and what each found."""
-    folder = tmp_path_factory.mktemp("ranks")
-    launch(folder)
-    return folder, [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
+    """The folder of two ranks, and what each found; they run once for all workers of pytest-xdist."""
+    worker = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (tmp_path_factory.getbasetemp().parent if worker else tmp_path_factory.getbasetemp()) / "ranks"
+    folder.mkdir(exist_ok=True)
+    files = [folder / f"rank{rank}.pt" for rank in range(2)]
+    with FileLock(folder / "lock"):
+        if not all(file.exists() for file in files):
+            _run(folder)
+    return folder, [torch.load(file, weights_only=False) for file in files]
+
+
+def _run(folder: Path) -> None:
+    found = re.search(
+        r"^    accelerate launch (--config_file \S+ (examples/\S+))$", PAGE.read_text("utf-8"), re.MULTILINE
+    )
+    assert found is not None
+    (folder / "variables.json").write_text(json.dumps(variables_of(found[1])))
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    env = {
+        **os.environ,
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    command = [*start, case.__file__, str(folder), str(ROOT / found[2])]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def differ(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
@@ -149,20 +174,11 @@ def test_what_needs_whole_weights_is_refused(ranks: Any, what: str) -> None:
     assert ranks[1][0]["refused"][what] == ranks[1][1]["refused"][what]
 
 
-def test_the_command_of_the_page_trains_the_same_with_a_sharded_base(tmp_path: Path) -> None:
+def test_the_command_of_the_page_trains_the_same_with_a_sharded_base(ranks: Any) -> None:
     """The example as it is, by the file that the page names: adapters that are added after the base was sharded, an answer."""
-    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
-    found = re.search(
-        r"^    accelerate launch (--config_file (\S+) (examples/accelerate_loop.py))$", page, re.MULTILINE
-    )
-    assert found is not None
-    words = [str(ROOT / word) if "/" in word else word for word in found[1].split()]
-    parsed, *_ = _validate_launch_command(launch_command_parser().parse_args(words))
-    variables = {name: value for name, value in prepare_multi_gpu_env(parsed).items() if "FSDP" in name}
-    assert variables["FSDP_VERSION"] == "2"
-    launch(ROOT / found[3], tmp_path, ACCELERATE_USE_CPU="true", **variables)
+    folder, _ = ranks
     for name in ("lora", "pfeiffer"):
-        whole, sharded = (load_file(tmp_path / base / name / "adapter.safetensors") for base in ("whole", "sharded"))
+        whole, sharded = (load_file(folder / base / name / "adapter.safetensors") for base in ("whole", "sharded"))
         torch.testing.assert_close(whole, sharded, rtol=1e-4, atol=1e-6)
 
 
