@@ -17,6 +17,14 @@ def leave_adapters_out(plugin: Any) -> None:
     Raises:
         AttachError: If it cannot: it is of the first version, ignores modules that are given as a list, has
             ``cpu_ram_efficient_loading``, with which accelerate shards every weight, or ``activation_checkpointing``.
+
+    Example:
+        >>> from accelerate import FullyShardedDataParallelPlugin
+        >>> from graftwork.training import leave_adapters_out
+        >>> plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+        >>> leave_adapters_out(plugin)
+        >>> print(plugin.ignored_modules)
+        (.*\\.)?graftwork
     """
     if plugin.fsdp_version != 2:
         raise AttachError(
