@@ -21,6 +21,7 @@ from graftwork.methods import LoRA
 from graftwork.sites import Site, is_conv1d
 from graftwork.weights.holder import base_modules
 from graftwork.weights.samples import has_values
+from graftwork.weights.sharded import refuse_shards
 
 
 class Change(NamedTuple):
@@ -50,6 +51,7 @@ def changes_of(state: ModelState, composition: Composition) -> list[Change]:
         CompositionError: If a weight depends on the input or the row.
         AttachError: If a weight of the base is quantised, offloaded or tied.
     """
+    refuse_shards(state.model, "merge_into_base")
     weights = constant_weights(composition)
     for name in weights:
         state.require_adapter(name)
@@ -87,6 +89,7 @@ def merge_into_base(state: ModelState, composition: Composition) -> InBase:
 def unmerge(state: ModelState) -> None:
     """Put back what `merge_into_base` wrote over."""
     if state.in_base is not None:
+        refuse_shards(state.model, "unmerge")
         for path, original in state.in_base.originals.items():
             weight: Tensor = state.model.get_submodule(path).weight  # type: ignore[assignment]
             weight.copy_(original)

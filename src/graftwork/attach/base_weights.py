@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from graftwork.attach.state import BaseHistory, ModelState
 from graftwork.weights.holder import base_modules
 from graftwork.weights.offload import is_kept, resident
-from graftwork.weights.samples import Sample, has_values, sampled, samples
+from graftwork.weights.samples import Sample, has_values, is_sharded, sampled, samples
+from graftwork.weights.sharded import ranks_launched
 
 # The names that peft gives to modules that it wraps.
 WRAPPERS = ("base_layer", "original_module")
@@ -28,6 +29,7 @@ class Weight(NamedTuple):
     name: str
     tensor: Tensor
     is_parameter: bool
+    noted: Sample | None = None  # what `BaseHistory.samples` has of it
 
     @property
     def readable(self) -> bool:
@@ -38,6 +40,8 @@ class Weight(NamedTuple):
 
     def sample(self) -> Sample:
         """A few of its values."""
+        if self.noted is not None and is_sharded(self.tensor):
+            return self.noted  # no rank has the values alone
         return sampled(self.values())
 
     def values(self) -> Tensor:
@@ -47,10 +51,12 @@ class Weight(NamedTuple):
 
 def history_of(state: ModelState) -> BaseHistory:
     """What is known of the base of a model that is being attached: its parameters, and the buffers that are saved."""
-    everything, base = _stored(state.model), _stored(state.model, state.head_paths)
+    everything, base = list(_stored(state.model)), _stored(state.model, state.head_paths)
+    several = ranks_launched() > 1
     return BaseHistory(
         {plain_name(state, name): weight.tensor.shape for name, weight in everything if weight.is_parameter},
         frozenset(plain_name(state, name) for name, weight in base if not weight.is_parameter),
+        {plain_name(state, name): weight.sample() for name, weight in everything if weight.readable} if several else {},
     )
 
 
@@ -99,8 +105,19 @@ def base_weights(state: ModelState, without: Collection[str] = ()) -> dict[str, 
     for name, weight in _stored(state.model, without):
         plain = plain_name(state, name)
         if parameters.get(plain) == weight.tensor.shape if weight.is_parameter else plain in buffers:
-            found[plain] = weight
+            found[plain] = weight._replace(noted=state.base_history.samples.get(plain))
     return found
+
+
+def note_samples(state: ModelState) -> None:
+    """Note a few values of each weight of the base, so that a rank alone can save what is trained on its shards.
+
+    All ranks call it if the base is sharded already.
+    """
+    history = state.base_history
+    if not history.samples or history.changed:
+        found = base_weights(state).items()
+        history.samples = {name: sampled(weight.values()) for name, weight in found if weight.readable}
 
 
 def _stored(model: nn.Module, without: Collection[str] = ()) -> Iterator[tuple[str, Weight]]:

@@ -16,6 +16,7 @@ from graftwork.attach.combining import Combining
 from graftwork.attach.finding_heads import output_embeddings
 from graftwork.attach.parallel import refuse_replica
 from graftwork.attach.planning import bring, named_block, plan_of
+from graftwork.attach.sharded_base import follow_sharding
 from graftwork.attach.summary import Summary, summarize
 from graftwork.compose import Block, Composition, LearnedModule
 from graftwork.errors import AttachError, ConfigError
@@ -27,6 +28,8 @@ from graftwork.forward.shown_labels import show
 from graftwork.forward.using import using
 from graftwork.sites import SiteMap
 from graftwork.weights.holder import base_modules, reclaim
+from graftwork.weights.samples import is_sharded
+from graftwork.weights.sharded import Replicas, ranks
 
 
 class Handle(Combining):
@@ -42,6 +45,7 @@ class Handle(Combining):
         self.runtime.handle = self
         self._vocabulary = self._vocabulary_size()
         self._in_eval_mode: dict[int, nn.Module] = {}  # fixed norms, by identity, while the model is in training mode
+        self._replicas = Replicas()
         self.homes = wiring.wire(model, sites, self.head_paths, self.runtime)
         self.base_history = history_of(self)
         model.__dict__[HANDLE] = self
@@ -220,6 +224,8 @@ class Handle(Combining):
             norm.train(self.model.training)
         self._in_eval_mode.clear()
         self._choose_fixed_norms()
+        if ranks() > 1:  # compiled code may look only once
+            self._follow_sharding()
 
     @property
     def trainable_parts(self) -> tuple[str, ...]:
@@ -280,8 +286,11 @@ class Handle(Combining):
         self.peft_adapters.clear()
         for norm in self._in_eval_mode.values():
             norm.train(self.model.training)
-        for p, flag in self.original_flags:
-            p.requires_grad_(flag)
+        self._replicas.follow(self.model, {})
+        own = list(self.model.parameters())
+        replaced = any(map(is_sharded, own))  # by shards, in the same order
+        for p, (original, flag) in zip(own, self.original_flags, strict=False):
+            (p if replaced else original).requires_grad_(flag)
         self.model.__dict__.pop(HANDLE, None)
 
     # -- for the other parts of the library ------------------------------------------------------------------------
@@ -292,6 +301,8 @@ class Handle(Combining):
             if norm.training:
                 norm.training = False
                 self._in_eval_mode[id(norm)] = norm
+        if module.training and torch.is_grad_enabled() and ranks() > 1:
+            self._follow_sharding()
         if torch.compiler.is_compiling():
             return
         refuse_replica(self, module)
@@ -328,6 +339,11 @@ class Handle(Combining):
     def __str__(self) -> str:
         base = "nothing" if self.base_mode == "frozen" else f"the base ({self.base_mode})"
         return f"{self.summary()}\nactive: {self.active!r}\ntrained: {', '.join(self.trainable) or base}"
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch gives it no type
+    def _follow_sharding(self) -> None:
+        """Keep adapters equal on all ranks; while compiling, before the compiled code runs."""
+        follow_sharding(self, self._replicas)
 
     def _vocabulary_size(self) -> int | None:
         """The number of words of a head over the vocabulary, which may be resized at any time; ``None`` for another head."""

@@ -21,6 +21,7 @@ from graftwork.weights.holder import base_modules
 from graftwork.weights.names import RESERVED
 from graftwork.weights.offload import settled
 from graftwork.weights.quantised import unquantised
+from graftwork.weights.sharded import refuse_shards
 
 
 def shared_weights(model: nn.Module) -> dict[int, nn.Parameter]:
@@ -36,6 +37,7 @@ def shared_weights(model: nn.Module) -> dict[int, nn.Parameter]:
 
 def copied(head: nn.Module, shared: Mapping[int, nn.Parameter]) -> nn.Module:
     """A copy of a head module without hooks of graftwork; weights shared with the base are referred to, not registered."""
+    refuse_shards(head, f"each adapter owns a copy of the head {type(head).__name__}")
     if any(id(p) in shared and p.is_meta for p in head.parameters()) and settled(head) is not head:
         raise AttachError(
             f"the head {type(head).__name__} has weights in common with the base (its word embeddings), which accelerate "

@@ -12,6 +12,7 @@ from graftwork.methods import AdapterConfig, NormPlace
 from graftwork.sites import SiteMap
 from graftwork.weights.holder import Named, device_at, holder_at, holder_or_none, made_on
 from graftwork.weights.offload import settled
+from graftwork.weights.sharded import refuse_shards
 
 
 def build_norms(
@@ -31,6 +32,7 @@ def build_norms(
             made = config.norm_for(norm, place, shared)
         if made is None:
             continue
+        refuse_shards(made, f"{type(config).__name__} copies the norm {path!r}")
         for module in made.modules():
             uninstall(module)  # a copy has the hooks of the base's norm
         if any(p.dtype != config.torch_dtype for p in made.parameters()):

@@ -1,15 +1,18 @@
 """Refusals of models that are wrapped for several devices.
 
-Attach first, then wrap: DistributedDataParallel and `fully_shard` treat adapters like any weights. DataParallel does not: its
-replicas are shallow copies made for one call, whose hooks find the adapters of the first device.
+Attach first, then wrap: DistributedDataParallel treats adapters like any weights, and `fully_shard` leaves them out
+(`graftwork.attach.sharded_base`). DataParallel cannot be used: its replicas are shallow copies made for one call, whose hooks
+find the adapters of the first device.
 """
 
 from __future__ import annotations
 
 from torch import nn
 
+from graftwork.attach.sharded_base import refuse_empty_ranks, refuse_zero
 from graftwork.attach.state import ModelState
 from graftwork.errors import AttachError
+from graftwork.weights.samples import is_sharded
 
 _WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel", "DeepSpeedEngine")
 _INSTEAD = (
@@ -27,7 +30,9 @@ def refuse_parallel(model: nn.Module) -> None:
         )
     if name in _WRAPPERS:
         raise AttachError(f"the model is wrapped in {name}; attach to the model inside it first, then wrap")
-    sharded = next((path for path, p in model.named_parameters() if hasattr(p, "full_tensor")), None)
+    refuse_empty_ranks()
+    refuse_zero(dict(model.named_parameters()))
+    sharded = next((path for path, p in model.named_parameters() if is_sharded(p)), None)
     if sharded is not None:
         raise AttachError(
             f"the model is sharded already ({sharded!r} is a DTensor): its sites cannot be found, nor adapters made in it; "

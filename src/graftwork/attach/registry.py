@@ -23,6 +23,7 @@ from graftwork.methods import AdapterConfig, AdapterModule, Peft, config_from_te
 from graftwork.peft_bridge.native import native_config
 from graftwork.weights.holder import SiteAdapters, drop_empty, holder_at, holder_or_none
 from graftwork.weights.names import check_new, full_name
+from graftwork.weights.sharded import refuse_shards
 
 
 class Registry(ModelState):
@@ -76,6 +77,8 @@ class Registry(ModelState):
 
         `register` is called next, or `discard`, which removes it again. If peft refuses, the model stays unchanged.
         """
+        if config.injected:
+            refuse_shards(self.model, f"add({name!r}): peft changes modules of the base")
         self.peft_adapters.add(name, config.injected, self.head_paths)
         return self.peft_adapters.weights(name)
 

@@ -38,6 +38,7 @@ class BaseHistory:
         parameters: The shapes of its parameters then, by name, those of heads too. Names and shapes identify them:
             offloading, sharding and moves replace the tensors.
         buffers: The names of its buffers then; adapters of other libraries add more.
+        samples: A few values of each of its tensors where several ranks train, which may shard them; else empty.
         before: A few values of each of its original tensors; ``None`` until some of the base is trainable.
         changed: The names of the tensors that may have changed since.
         kept: The tensors that `load_base` replaced, with `before` and `changed` of that time; ``None`` if it was not asked
@@ -46,6 +47,7 @@ class BaseHistory:
 
     parameters: dict[str, torch.Size] = dataclasses.field(default_factory=dict)
     buffers: frozenset[str] = frozenset()
+    samples: dict[str, Sample] = dataclasses.field(default_factory=dict)
     before: dict[str, Sample] | None = None
     changed: frozenset[str] = frozenset()
     kept: tuple[dict[str, Tensor], dict[str, Sample] | None, frozenset[str]] | None = None

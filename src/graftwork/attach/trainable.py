@@ -15,6 +15,7 @@ from graftwork.weights.holder import reclaim
 from graftwork.weights.names import parted
 from graftwork.weights.offload import refuse_trained
 from graftwork.weights.quantised import refuse_without_gradients
+from graftwork.weights.sharded import refuse_shards
 
 BASES = ("frozen", "norms", "trained")
 
@@ -48,6 +49,7 @@ def refuse_untrainable(state: ModelState, what: object, names: Sequence[str], ba
     """Refuse to train weights of a base that is offloaded, and to train through quantised layers without gradients."""
     if base != "frozen" or (not names and state.head_paths):
         refuse_trained(state.model, f"train_only({what!r}, base={base!r})")
+        refuse_shards(state.model, f"train_only({what!r}, base={base!r})")
     if base != "frozen" or set(names) - set(state.lone_heads):
         refuse_without_gradients(state.model, f"train_only({what!r})")
 

@@ -27,6 +27,7 @@ from graftwork.checkpoint.tensors import Tensors, encode, read_tensors, require_
 from graftwork.errors import CheckpointError
 from graftwork.weights.offload import refuse_trained
 from graftwork.weights.samples import same, sampled, samples
+from graftwork.weights.sharded import refuse_shards
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class DifferenceFile:
 
 def save_base(handle: Handle, folder: Path, *, against: nn.Module | Mapping[str, Tensor] | None = None) -> Path:
     """Write the difference of a trained base; see `graftwork.Adapters.save_base`."""
+    refuse_shards(handle.model, "save_base")
     history, tensors = handle.base_history, base_tensors(handle)
     if against is not None:
         before = _originals(handle, tensors, against)
@@ -85,6 +87,7 @@ def save_base(handle: Handle, folder: Path, *, against: nn.Module | Mapping[str,
 def load_base(handle: Handle, folder: Path, *, keep: bool = False) -> None:
     """Apply the difference of a trained base to its original; see `graftwork.Adapters.load_base`."""
     refuse_trained(handle.model, "load_base")
+    refuse_shards(handle.model, "load_base")
     with refused_where_too_deep(folder):
         file = read_whole(folder, _read)
     history, tensors = handle.base_history, base_tensors(handle)

@@ -17,6 +17,7 @@ from graftwork.attach.base_weights import Weight, base_weights, plain_name
 from graftwork.checkpoint.renaming import Contents, Renaming, find, layer_of, stack_of, telling
 from graftwork.errors import CheckpointError
 from graftwork.weights.samples import Sample, same, sampled
+from graftwork.weights.sharded import class_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +47,10 @@ class Fingerprint:
             )
         base = getattr(handle.model, "base_model", None)
         base = base if isinstance(base, torch.nn.Module) else handle.model
-        kind = getattr(getattr(handle.model, "config", None), "model_type", None) or type(base).__name__
+        kind = getattr(getattr(handle.model, "config", None), "model_type", None) or class_name(base)
         weights, stacks = _telling_weights(handle) if sample else {}, _stacks(handle)
         rows = {n: len(w.tensor) for n, w in weights.items() if w.tensor.dim() == 2 and stack_of(n, stacks) is None}
-        return cls(str(kind), type(base).__name__, stacks, {n: w.sample() for n, w in weights.items()}, rows)
+        return cls(str(kind), class_name(base), stacks, {n: w.sample() for n, w in weights.items()}, rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The fingerprint as JSON values."""

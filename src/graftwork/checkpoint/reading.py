@@ -14,6 +14,7 @@ from graftwork.checkpoint.manifest import AdapterManifest, CompositionManifest, 
 from graftwork.checkpoint.renaming import Renaming, telling
 from graftwork.checkpoint.tensors import Tensors, read_tensors
 from graftwork.errors import CheckpointError
+from graftwork.weights.sharded import class_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +112,7 @@ def other_model(handle: Handle, file: File) -> str | None:
 
 def _other_sites(handle: Handle, file: File) -> str | None:
     """Which other model this one is by its sites, in a clause: they depend on the class of a model, not only on its size."""
-    base, here = file.part.base, type(handle.model).__name__
+    base, here = file.part.base, class_name(handle.model)
     widths = {handle.sites.key_of(site): site.width for site in handle.sites.places}
     lacking = [key for key in file.part.sites if key not in widths]
     wide = [

@@ -28,6 +28,7 @@ from graftwork.checkpoint.naming import members, tensors_of
 from graftwork.checkpoint.tensors import encode, has_weights
 from graftwork.compose import Block, Composition, Learned, fusions_in, names_in
 from graftwork.errors import CheckpointError
+from graftwork.weights.sharded import class_name
 
 
 def save(handle: Handle, what: Composition, folder: Path, *, members: bool = False) -> Path:
@@ -122,7 +123,7 @@ def _head_record(handle: Handle, name: str) -> HeadRecord | None:
         return None
     config = handle.head_config(name)
     return HeadRecord(
-        model_class=type(handle.model).__name__,
+        model_class=class_name(handle.model),
         labels=labels.names,
         problem_type=labels.problem_type,
         modules={path: type(module).__name__ for path, module in handle.head_of(name).items()},

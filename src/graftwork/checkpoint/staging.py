@@ -25,6 +25,7 @@ from graftwork.heads import HeadConfig, head_from_dict
 from graftwork.methods import AdapterConfig, config_from_dict
 from graftwork.methods.layers.peft_values import without_starts
 from graftwork.weights.names import full_name
+from graftwork.weights.sharded import class_name
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ def _heads(handle: Handle, file: File, take: bool | None) -> dict[str, OwnHead]:
 
 
 def _head(handle: Handle, file: File, member: str, record: HeadRecord, take: bool | None) -> OwnHead | None:
-    here = type(handle.model).__name__
+    here = class_name(handle.model)
     if record.config is not None and isinstance(handle.model, ModelWithHeads):
         return make_named_head(handle, head_from_dict(record.config))
     if take is None and (not handle.head_paths or record.model_class != here):

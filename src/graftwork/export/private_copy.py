@@ -17,6 +17,7 @@ from graftwork.attach.base_merge import changes_of
 from graftwork.compose import Composition, Stack, fusions_in, names_in
 from graftwork.errors import AttachError, CompositionError, ConfigError, ExportError
 from graftwork.forward.heads_in_use import SeveralHeads, heads_in_use
+from graftwork.weights.sharded import refuse_shards
 
 
 def private_copy(handle: Handle) -> Handle:
@@ -26,6 +27,7 @@ def private_copy(handle: Handle) -> Handle:
         ExportError: If weights are elsewhere (offloaded, or on the meta device), or the model cannot be copied.
     """
     model = handle.model
+    refuse_shards(model, "export")
     away = next((name for name, p in model.named_parameters() if p.is_meta), None)
     if away is not None:
         raise ExportError(

@@ -8,6 +8,7 @@ from graftwork.training.adapter_learner import Learner
 from graftwork.training.consistency import ConsistencyTrainer
 from graftwork.training.random_depth import RandomDepth, depth_at
 from graftwork.training.sampling import TaskBatch, TaskMixing, TaskSampler
+from graftwork.training.sharded import leave_adapters_out
 from graftwork.training.text_states import text_states
 from graftwork.training.together import train_together
 from graftwork.training.trainer import AdapterCallback, AdapterTrainer
@@ -22,6 +23,7 @@ __all__ = [
     "TaskMixing",
     "TaskSampler",
     "depth_at",
+    "leave_adapters_out",
     "text_states",
     "train_together",
 ]

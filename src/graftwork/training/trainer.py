@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from graftwork.attach import Handle, added_apart, handle_of
 from graftwork.checkpoint import has_progress, restore_progress, save_progress
 from graftwork.errors import AttachError
+from graftwork.training.sharded import leave_adapters_out
 
 
 class AdapterCallback(TrainerCallback):
@@ -37,22 +40,27 @@ class AdapterTrainer(Trainer):
     that was attached and given the same adapters and the same `train_only` as when the training began.
     ``load_best_model_at_end`` works. ``<checkpoint>/graftwork`` is a folder that `Adapters.load` reads.
 
+    Under FSDP (version 2) it shards the base alone; every rank has all adapters, and the first one writes them.
+
     A checkpoint of a plain Trainer, which holds the base, can be resumed too.
 
     As a mixin it does the same for another Trainer: ``class Both(AdapterTrainer, SentenceTransformerTrainer)`` loads the
     best adapters at the end. A SentenceTransformerTrainer alone cannot: it logs that, and keeps the last ones.
 
     Raises:
-        AttachError: If nothing is attached to the model, or its weights are sharded (FSDP, DeepSpeed).
+        AttachError: If nothing is attached to the model, or FSDP cannot leave the adapters out (its first version, or
+            ``cpu_ram_efficient_loading``), or DeepSpeed is on.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.adapters  # noqa: B018  # raises now, not at the first checkpoint, where nothing is attached
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_deepspeed_enabled:
             raise AttachError(
-                "AdapterTrainer does not gather sharded weights; use transformers.Trainer with FSDP or DeepSpeed"
+                "AdapterTrainer does not work with DeepSpeed; to shard the base over GPUs give fsdp=True in the TrainingArguments"
             )
+        if self.is_fsdp_enabled:
+            leave_adapters_out(self.accelerator.state.fsdp_plugin)
         if not any(isinstance(callback, AdapterCallback) for callback in self.callback_handler.callbacks):
             self.add_callback(AdapterCallback())
 
@@ -94,6 +102,28 @@ class AdapterTrainer(Trainer):
         if scaled is not None:
             return scaled
         return self.compute_loss_func is not None or (self.model_accepts_loss_kwargs and num_items_in_batch is not None)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write what is trained into a folder, on the first rank."""
+        with self._on_whole_weights():
+            super().save_model(output_dir, _internal_call)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        with self._on_whole_weights():
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with self._on_whole_weights():
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    @contextmanager
+    def _on_whole_weights(self) -> Iterator[None]:
+        """Inside, Trainer gathers no weights and no optimizer state: what is trained is whole on every rank."""
+        fsdp, self.is_fsdp_enabled = self.is_fsdp_enabled, False
+        try:
+            yield
+        finally:
+            self.is_fsdp_enabled = fsdp
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if not self.args.should_save:

@@ -51,13 +51,17 @@ def has_values(tensor: Tensor) -> bool:
 
 def is_quantised(tensor: Tensor) -> bool:
     """Whether a tensor keeps its values in other tensors, as those of torchao do; a sharded one (a DTensor) does not count."""
-    return is_traceable_wrapper_subclass(tensor) and not hasattr(tensor, "full_tensor")
+    return is_traceable_wrapper_subclass(tensor) and not is_sharded(tensor)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a tensor is a DTensor, of which each rank has a part."""
+    return hasattr(tensor, "full_tensor")  # importing its class takes a second
 
 
 def whole(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor, for which every process must call this; any other tensor itself."""
-    gather = getattr(tensor, "full_tensor", None)  # of a DTensor; importing its class takes a second
-    return tensor if gather is None else gather()
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[no-any-return, attr-defined]  # a DTensor's
 
 
 def _precision(values: Tensor) -> torch.dtype:

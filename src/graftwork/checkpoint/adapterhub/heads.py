@@ -25,6 +25,7 @@ from graftwork.heads import (
     Regression,
     TokenClassification,
 )
+from graftwork.weights.sharded import class_name
 
 logger = logging.getLogger(__name__)
 _ONE_A_ROW = ("classification", "multilabel_classification", "image_classification", "multiple_choice")
@@ -123,7 +124,7 @@ def labels_here(options: Mapping[str, Any]) -> Any:
 
 def _own(handle: Handle, part: Part, where: str) -> OwnHead:
     """The head of an AutoModelForX: on a model of the same class."""
-    trained, here = part.values.get("model_class"), type(handle.model).__name__
+    trained, here = part.values.get("model_class"), class_name(handle.model)
     if trained != here or not handle.head_paths:
         raise ConfigError(f"it is that of a {trained}, and this is a {here}")
     given = of_own_head(handle, part.tensors)
@@ -159,7 +160,7 @@ def head_there(handle: Handle, name: str) -> tuple[dict[str, Any], Tensors] | No
     if config is None:
         tensors = {f"{path}.{key}": t for path, module in modules.items() for key, t in module.state_dict().items()}
         values: dict[str, Any] = {"name": None, "config": None, "num_labels": len(labels.names), "label2id": numbers}
-        return {**values, "model_class": type(handle.model).__name__}, tensors
+        return {**values, "model_class": class_name(handle.model)}, tensors
     base: Any = handle.model.base  # a head with a configuration is on a ModelWithHeads
     try:
         options = _options_there(config, images=getattr(base, "main_input_name", "") == "pixel_values")

@@ -30,6 +30,7 @@ from graftwork.errors import CheckpointError, ConfigError
 from graftwork.methods import IA3, Bottleneck, LoRA, Peft
 from graftwork.methods.invertible import InvertibleModule
 from graftwork.weights.samples import whole
+from graftwork.weights.sharded import class_name
 
 VERSION = "adapters.1.3.0"
 _SIDES = ("t5", "mt5", "bart", "mbart", "plbart")  # whose invertible adapters belong to the encoder
@@ -156,7 +157,7 @@ def _of_model(handle: Handle) -> dict[str, Any]:
     config = getattr(model, "config", None)
     return {
         "model_type": getattr(config, "model_type", None),
-        "model_class": type(model).__name__,
+        "model_class": class_name(model),
         "model_name": getattr(config, "name_or_path", None) or None,
         "hidden_size": getattr(config, "hidden_size", None),
     }
