@@ -62,6 +62,11 @@ class Classification(LayeredConfig):
             )
         object.__setattr__(self, "class_weights", tuple(map(float, weights)))
 
+    def counted(self, labels: Tensor) -> float:
+        if self.class_weights is None:
+            return super().counted(labels)
+        return float(torch.tensor(self.class_weights, dtype=torch.float64)[labels.cpu()].sum())
+
     def build(self, base: Backbone) -> Head:
         return _Classifier(self, base, len(self.names))
 

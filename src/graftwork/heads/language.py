@@ -75,6 +75,9 @@ class CausalLM(_Language):
 
     kind: ClassVar[str] = "causal_lm"
 
+    def counted(self, labels: Tensor) -> float:
+        return super().counted(labels[:, 1:])
+
 
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graftwork.heads.contract import Backbone, Head, LayeredConfig, Layers, check_labels, register
-
-IGNORED = -100
+from graftwork.heads.contract import IGNORED, Backbone, Head, LayeredConfig, Layers, check_labels, register
 
 
 @register

@@ -18,6 +18,7 @@ from graftwork.tasks import Prediction, Rows
 from graftwork.training.encoding import Encoded, Feature
 from graftwork.training.outputs import predictions_of, scored
 from graftwork.training.packed_rows import check_packing
+from graftwork.training.ranks import Ranks
 from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
 from graftwork.training.sampling import TaskMixing, TaskSampler
 from graftwork.training.scores import mean_metric
@@ -55,8 +56,10 @@ class JointTrainer(RecipeTrainer):
         routes: Mapping[str, TaskRoute],
         batches: JointBatches,
         callbacks: Sequence[TrainerCallback] = (),
+        ranks: Ranks | None = None,
     ) -> None:
         self.encoded, self.routes, self.batches = dict(encoded), dict(routes), batches
+        self.ranks = ranks or Ranks()
         super().__init__(
             model=model,
             args=args,
@@ -82,7 +85,7 @@ class JointTrainer(RecipeTrainer):
         losses = []
         for task, share, batch in inputs["parts"]:
             with self.routes[task].on(self.adapters):
-                losses.append(share * model(**batch).loss)
+                losses.append(share * self._headed(**batch).loss)
         loss = torch.stack(losses).sum()
         return (loss, {}) if return_outputs else loss
 
@@ -90,10 +93,12 @@ class JointTrainer(RecipeTrainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """The main metric of every task on its dev rows, and their mean."""
-        of_tasks = {
-            f"{metric_key_prefix}_of_{task}": self.measured(task, encoded.task.dev)[0][encoded.task.metric]
-            for task, encoded in self.encoded.items()
-        }
+        of_tasks = self.ranks.same(
+            lambda: {
+                f"{metric_key_prefix}_of_{task}": self.measured(task, encoded.task.dev)[0][encoded.task.metric]
+                for task, encoded in self.encoded.items()
+            }
+        )
         mean, name = statistics.fmean(of_tasks.values()), mean_metric(one.task.metric for one in self.encoded.values())
         # the main metric comes first: a listener takes its name from there
         metrics = {f"{metric_key_prefix}_{name}": mean, **of_tasks, f"{metric_key_prefix}_score": mean}
@@ -121,7 +126,8 @@ class JointTrainer(RecipeTrainer):
             features = [feature for other, feature in rows if other == task]
             encoded = self.encoded[task]
             batch = encoded.task.collate(features, encoded.processor, for_model=self._headed.base)
-            parts.append((task, len(features) / len(rows), batch))
+            own, share = self.ranks.part(batch, len(features), encoded.task.head().counted)
+            parts.append((task, share * len(features) / len(rows), own))
         return {"parts": parts}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback, TrainingArguments
 
 from graftwork.attach import ModelWithHeads
@@ -15,13 +15,21 @@ from graftwork.tasks import Prediction, Rows
 from graftwork.training.encoding import Encoded
 from graftwork.training.outputs import predictions_of, scored
 from graftwork.training.packed_rows import check_packing
-from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
+from graftwork.training.ranks import Ranks
+from graftwork.training.recipe_trainer import SHARE, FreshEpochs, RecipeTrainer
 
 _CHUNK = 50  # batches whose rows are sorted by length together
 
 
 class TaskTrainer(RecipeTrainer):
     """A Trainer of the attached model on a task's rows; every evaluation scores its dev rows.
+
+    Args:
+        model: The model.
+        args: Trainer's arguments, with the rows of a batch that one rank computes.
+        encoded: The task.
+        callbacks: More callbacks.
+        ranks: The ranks that train it together.
 
     Raises:
         AttachError: If nothing is attached to the model.
@@ -34,8 +42,9 @@ class TaskTrainer(RecipeTrainer):
         args: TrainingArguments,
         encoded: Encoded,
         callbacks: Sequence[TrainerCallback] = (),
+        ranks: Ranks | None = None,
     ) -> None:
-        self._encoded = encoded
+        self._encoded, self.ranks = encoded, ranks or Ranks()
         self.task, self.processor, self.features = encoded.task, encoded.processor, encoded.features
         super().__init__(
             model=model,
@@ -55,7 +64,7 @@ class TaskTrainer(RecipeTrainer):
         Raises:
             TrainingError: If the loss or the score is not a number.
         """
-        scores, loss = self.measure(self.task.dev)
+        scores, loss = self.ranks.same(lambda: self.measure(self.task.dev))
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
         metrics[f"{metric_key_prefix}_score"] = scores[self.task.metric]
         if loss is not None:
@@ -78,13 +87,22 @@ class TaskTrainer(RecipeTrainer):
     def _predictions(self, rows: Rows) -> tuple[list[Prediction], float | None]:
         return predictions_of(self._headed, self._encoded, rows, self.args.eval_batch_size, self.autocast)
 
-    def _batch(self, features: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        model: Any = self.model
-        return self.task.collate(features, self.processor, for_model=model.base)
+    def get_train_dataloader(self) -> DataLoader:
+        """Trainer's batches; with several ranks every one goes through the same, and takes its rows of each."""
+        if self.ranks.size == 1:
+            return super().get_train_dataloader()
+        rows: Any = self.train_dataset
+        size = self.args.train_batch_size * self.ranks.size
+        return DataLoader(rows, batch_size=size, sampler=self._get_train_sampler(), collate_fn=self._batch)
+
+    def _batch(self, features: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        batch = self.task.collate(features, self.processor, for_model=self._headed.base)
+        own, share = self.ranks.part(batch, len(features), self.task.head().counted)
+        return own if share == 1.0 else {**own, SHARE: share}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         features = self.features(self.task.train, train=True)
-        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        size = self.args.train_batch_size * self.ranks.size * self.args.gradient_accumulation_steps
         # a function, because a resumed training replaces the state
         return ByLength(self.task.lengths(features), size, self.args.seed, lambda: self.state.epoch or 0.0)
 

@@ -18,6 +18,7 @@ from graftwork.experiments.running.run_files import RunFiles
 from graftwork.training.budget import StageBudget
 from graftwork.training.encoding import Encoded
 from graftwork.training.joint_trainer import JointBatches, JointTrainer, TaskRoute
+from graftwork.training.ranks import Ranks
 from graftwork.training.recipe_trainer import Patience, RecipeTrainer
 from graftwork.training.task_trainer import TaskTrainer
 
@@ -43,8 +44,9 @@ def make_trainer(
         folder: The folder of its checkpoints; by default one in the unit's folder.
     """
     model: Any = adapters.model
-    arguments = _arguments(budget, unit.seed, folder or files.folder(unit) / CHECKPOINTS)
-    trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.patience), *callbacks])
+    ranks = files.ranks
+    arguments = _arguments(budget, unit.seed, folder or files.folder(unit) / CHECKPOINTS, ranks)
+    trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.patience), *callbacks], ranks)
     batches = math.ceil(len(encoded.features(encoded.task.train, train=True)) / budget.batch_size)
     _settle(trainer, budget, batches, files.run / "tensorboard" / unit.id)
     return trainer
@@ -69,8 +71,9 @@ def make_joint_trainer(
         epochs=budget.epochs,
         seed=unit.seed,
     )
-    arguments = _arguments(budget, unit.seed, context.folder(unit) / CHECKPOINTS)
-    trainer = JointTrainer(model, arguments, encoded, routes, batches, [Patience(budget.patience), *callbacks])
+    arguments = _arguments(budget, unit.seed, context.folder(unit) / CHECKPOINTS, context.ranks)
+    callbacks = [Patience(budget.patience), *callbacks]
+    trainer = JointTrainer(model, arguments, encoded, routes, batches, callbacks, context.ranks)
     _settle(trainer, budget, len(batches), context.run / "tensorboard" / unit.id)
     return trainer
 
@@ -80,7 +83,7 @@ def _settle(trainer: RecipeTrainer, budget: StageBudget, batches: int, logs: Pat
     steps = math.ceil(batches / budget.accumulation)
     trainer.args.warmup_steps = round(steps * budget.epochs * budget.warmup)
     trainer.args.logging_steps = max(1, min(50, steps // 10))
-    if budget.tensorboard:
+    if budget.tensorboard and trainer.ranks.first:
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations.integration_utils import TensorBoardCallback
 
@@ -91,7 +94,7 @@ def _settle(trainer: RecipeTrainer, budget: StageBudget, batches: int, logs: Pat
         trainer.remove_callback(printing)
 
 
-def _arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArguments:
+def _arguments(budget: StageBudget, seed: int, folder: Path, ranks: Ranks) -> TrainingArguments:
     """The arguments of a Trainer, except for those that `_settle` sets."""
     checkpointing: dict[str, Any] = {}
     if (
@@ -104,7 +107,7 @@ def _arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArgument
         learning_rate=budget.learning_rate,
         weight_decay=budget.weight_decay,
         lr_scheduler_type=budget.schedule,
-        per_device_train_batch_size=budget.batch_size,
+        per_device_train_batch_size=budget.batch_size // ranks.size,
         per_device_eval_batch_size=budget.eval_batch_size,
         gradient_accumulation_steps=budget.accumulation,
         max_grad_norm=budget.max_grad_norm,
