@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -55,6 +56,15 @@ Root = Annotated[
     ),
 ]
 
+BatchSize = Annotated[int, typer.Option(min=1, help="How many rows are computed at once.")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where it is computed: cpu, cuda or cuda:NUMBER; by default the first GPU where there is one.",
+        show_default=False,
+    ),
+]
+
 # how answers are generated; by default as the task says
 Temperature = Annotated[
     float | None, typer.Option(help="Draw tokens with this temperature; by default the likeliest is taken.")
@@ -67,7 +77,7 @@ SamplingSeed = Annotated[int | None, typer.Option(help="The seed of what is draw
 
 
 @app.callback()
-def _root() -> None:
+def _root(context: typer.Context) -> None:
     """Composable adapters for frozen transformers.
 
     A recipe (a TOML file) names a pretrained model and some tasks. `run`
@@ -82,6 +92,11 @@ def _root() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may lack a character such as ±
+    if context.invoked_subcommand not in ("run", "work") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from graftwork.experiments.running.on_ranks import refuse_ranks
+
+        with one_line():
+            refuse_ranks(f"graftwork {context.invoked_subcommand}")
 
 
 @contextlib.contextmanager
@@ -126,6 +141,35 @@ def quiet() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.formatwarning = lambda message, *_: f"warning: {printable(str(message))}\n"
+
+
+def use_device(device: str | None) -> None:
+    """Let this process, and those that it starts, see one device alone; called before anything is computed."""
+    from graftwork.errors import ConfigError
+
+    if device is None:
+        return
+    name, _, number = device.partition(":")
+    if name not in ("cpu", "cuda") or (number and (name == "cpu" or not number.isdecimal())):
+        raise ConfigError(f"--device {device!r} is not known; give cpu, cuda or cuda:NUMBER")
+    if name == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    import torch
+
+    count = torch.cuda.device_count()  # which does not begin to use a GPU: the variable is still read then
+    if int(number or 0) >= count:
+        raise ConfigError(f"--device {device}: torch sees {count} GPUs here, numbered from 0; give another, or cpu")
+    given = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
+    os.environ["CUDA_VISIBLE_DEVICES"] = given[int(number or 0)] if given else number or "0"
+
+
+def refuse_folder(path: Path | None, option: str) -> None:
+    """Refuse a folder where a file is to be written, before anything is computed."""
+    from graftwork.errors import ConfigError
+
+    if path is not None and path.is_dir():
+        raise ConfigError(f"{option} {path} is a folder; give the name of a file")
 
 
 def on_meta(name: str, auto: str) -> PreTrainedModel:

@@ -177,6 +177,11 @@ def own_dtype(layers: nn.Module, values: Tensor) -> Tensor:
     return values if weight is None else values.to(weight.dtype)
 
 
+def precise(logits: Tensor) -> Tensor:
+    """Logits in float32, or in float64 where they are that: no loss is computed in less."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 def check_labels(config: HeadConfig, least: int) -> None:
     """Refuse labels that are too few, or two alike; a number of them becomes names.
 

@@ -19,7 +19,7 @@ from graftwork.report.formatting import printable
 from graftwork.report.pictures import pictures
 from graftwork.report.plots import can_plot, png
 from graftwork.report.run_data import Gathered, gather
-from graftwork.report.table import Table, as_markdown, print_text
+from graftwork.report.table import Table, as_markdown, print_table, print_text
 from graftwork.report.tables import tables
 from graftwork.tasks import kinds
 
@@ -91,11 +91,7 @@ def print_all(run: Path, console: Console) -> None:
 def print_tables(found: Gathered, console: Console) -> None:
     """Print every table for a terminal or a pipe, and how far the run is."""
     for table in _tables(found):
-        if console.is_terminal:
-            console.print()
-            console.print(table.rich())
-        else:
-            print_text(table.text(), console)
+        print_table(table, console)
     print_text(state(found), console)
 
 

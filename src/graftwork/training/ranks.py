@@ -152,7 +152,22 @@ class Ranks:
         if "labels" not in batch:
             return own, (end - begin) / rows
         whole = count(batch["labels"])
-        return own, count(own["labels"]) / whole if whole else 0.0
+        return own, count(own["labels"]) / whole if whole else (end - begin) / rows
+
+    @contextmanager
+    def own_draws(self, seed: int, device: torch.device) -> Iterator[None]:
+        """A block whose random numbers (dropout) differ by rank; those of all others, by which rows are drawn, stay the same.
+
+        Args:
+            seed: The seed, which is the same on all ranks.
+            device: Where the block computes.
+        """
+        if self.size == 1:
+            yield
+            return
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed((seed * self.size + self.number) % 2**63)
+            yield
 
     def sum_of(self, value: Tensor) -> Tensor:
         """The sum of a tensor over all ranks."""

@@ -16,7 +16,6 @@ from graftwork.errors import GraftworkError, TrainingError
 from graftwork.training.ranks import Ranks, add_gradients
 from graftwork.training.trainer import AdapterTrainer
 
-
 SHARE = "share_of_loss"  # in a batch: what the loss of its rows is of that of the rows of all ranks
 
 
@@ -28,12 +27,14 @@ class RecipeTrainer(AdapterTrainer):
     """
 
     ranks = Ranks()
+    share = 1.0  # of the batch that is computed now
+    _passes = 0  # of the step so far
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The loss of `AdapterTrainer`, times the share that this rank's rows have in the loss of the batch."""
-        share = inputs.pop(SHARE, 1.0)
+        self.share = share = inputs.pop(SHARE, 1.0)
         model = model if self.ranks.size == 1 else self._headed
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if share == 1.0:
@@ -46,7 +47,12 @@ class RecipeTrainer(AdapterTrainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Make one step; refuse a loss that is not a number, which would destroy the weights."""
-        loss = self.ranks.sum_of(super().training_step(*args, **kwargs))
+        seed = (
+            self.args.seed * 100_003 + self.state.global_step
+        ) * self.args.gradient_accumulation_steps + self._passes
+        with self.ranks.own_draws(seed, self.args.device):
+            loss = self.ranks.sum_of(super().training_step(*args, **kwargs))
+        self._passes = 0 if self.accelerator.sync_gradients else self._passes + 1
         if self.ranks.size > 1 and self.accelerator.sync_gradients:
             add_gradients([p for p in self._headed.parameters() if p.requires_grad])
         if self.state.global_step % max(int(self.args.logging_steps), 1) == 0 or loss.device.type == "cpu":
@@ -114,7 +120,7 @@ class Patience(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Stop if there was no better score for too long."""
-        if run_out(scores_of(state), self.patience):
+        if run_out(choices_of(state), self.patience):
             control.should_training_stop = True
 
 
@@ -123,12 +129,17 @@ def scores_of(state: TrainerState) -> list[float]:
     return [entry["eval_score"] for entry in state.log_history if "eval_score" in entry]
 
 
+def choices_of(state: TrainerState) -> list[float]:
+    """What the best epoch is chosen by, of every epoch so far: the score, or where a budget says another metric, that."""
+    return [entry.get("eval_choice", entry["eval_score"]) for entry in state.log_history if "eval_score" in entry]
+
+
 def learnt(state: TrainerState) -> dict[str, Any]:
     """The facts of a training that has ended: its epochs and steps, the best epoch, and the curves of loss and score."""
-    curve = scores_of(state)
+    curve, choices = scores_of(state), choices_of(state)
     return {
         "epochs": len(curve),
-        "best_epoch": curve.index(max(curve)) + 1,
+        "best_epoch": choices.index(max(choices)) + 1,
         "steps": state.global_step,
         "curves": {
             "loss": [[entry["step"], entry["loss"]] for entry in state.log_history if "loss" in entry],

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback, TrainingArguments
 
 from graftwork.attach import ModelWithHeads
 from graftwork.tasks import Prediction, Rows
 from graftwork.training.encoding import Encoded
-from graftwork.training.outputs import predictions_of, scored
+from graftwork.training.outputs import chosen, predictions_of, scored
 from graftwork.training.packed_rows import check_packing
 from graftwork.training.ranks import Ranks
 from graftwork.training.recipe_trainer import SHARE, FreshEpochs, RecipeTrainer
@@ -24,12 +23,9 @@ _CHUNK = 50  # batches whose rows are sorted by length together
 class TaskTrainer(RecipeTrainer):
     """A Trainer of the attached model on a task's rows; every evaluation scores its dev rows.
 
-    Args:
-        model: The model.
-        args: Trainer's arguments, with the rows of a batch that one rank computes.
-        encoded: The task.
-        callbacks: More callbacks.
-        ranks: The ranks that train it together.
+    The best epoch is the one with the best main metric of the task, or the best ``chosen_by``: another metric of its kind, or
+    ``"loss"``; then ``metric_for_best_model`` is ``"choice"``. With several ``ranks`` each computes a part
+    of every batch.
 
     Raises:
         AttachError: If nothing is attached to the model.
@@ -42,9 +38,10 @@ class TaskTrainer(RecipeTrainer):
         args: TrainingArguments,
         encoded: Encoded,
         callbacks: Sequence[TrainerCallback] = (),
+        chosen_by: str | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        self._encoded, self.ranks = encoded, ranks or Ranks()
+        self._encoded, self.chosen_by, self.ranks = encoded, chosen_by, ranks or Ranks()
         self.task, self.processor, self.features = encoded.task, encoded.processor, encoded.features
         super().__init__(
             model=model,
@@ -56,6 +53,25 @@ class TaskTrainer(RecipeTrainer):
         )
         check_packing(self._headed, encoded)
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the batches of a step, and note the sum of their rows' weights."""
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        own = sum(self._weight_of(batch) for batch in batches if batch.get(SHARE, 1.0))
+        self._weight_of_step = float(self.ranks.sum_of(torch.tensor(own, dtype=torch.float64, device=self.args.device)))
+        return batches, items
+
+    def part_of_step(self, inputs: dict[str, Any]) -> float:
+        """The part of a step's weights that a micro-batch has, as Trainer divides the losses of a step by their number."""
+        if self.task.class_weights is None or self.args.gradient_accumulation_steps == 1:
+            return 1.0
+        steps = int(self.current_gradient_accumulation_steps)
+        whole = self._weight_of(inputs) / self.share if self.share else 0.0  # of the rows of all ranks
+        return whole / self._weight_of_step * steps
+
+    def _weight_of(self, batch: dict[str, Any]) -> float:
+        weights = self.task.class_weights
+        return 0.0 if weights is None else sum(weights[label] for label in batch["labels"].tolist())
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
@@ -64,9 +80,12 @@ class TaskTrainer(RecipeTrainer):
         Raises:
             TrainingError: If the loss or the score is not a number.
         """
-        scores, loss = self.ranks.same(lambda: self.measure(self.task.dev))
+        predictions, loss = self.ranks.same(lambda: self._predictions(self.task.dev))
+        scores = scored(self.task, predictions, self.task.dev)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
         metrics[f"{metric_key_prefix}_score"] = scores[self.task.metric]
+        if self.chosen_by is not None:
+            metrics[f"{metric_key_prefix}_choice"] = chosen(self.chosen_by, self.task, predictions, loss)
         if loss is not None:
             self.require_finite(torch.tensor(loss), "the loss on the dev rows")
             metrics[f"{metric_key_prefix}_loss"] = loss
@@ -92,7 +111,7 @@ class TaskTrainer(RecipeTrainer):
         if self.ranks.size == 1:
             return super().get_train_dataloader()
         rows: Any = self.train_dataset
-        size = self.args.train_batch_size * self.ranks.size
+        size = self.args.train_batch_size
         return DataLoader(rows, batch_size=size, sampler=self._get_train_sampler(), collate_fn=self._batch)
 
     def _batch(self, features: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -102,7 +121,7 @@ class TaskTrainer(RecipeTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         features = self.features(self.task.train, train=True)
-        size = self.args.train_batch_size * self.ranks.size * self.args.gradient_accumulation_steps
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
         # a function, because a resumed training replaces the state
         return ByLength(self.task.lengths(features), size, self.args.seed, lambda: self.state.epoch or 0.0)
 

@@ -8,7 +8,6 @@ import traceback
 
 from graftwork.errors import LostRankError, RecipeError
 from graftwork.experiments.kinds import Unit
-from graftwork.experiments.planning.plan import plan
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.folder import ERROR, write_error
 from graftwork.experiments.running.listeners import Watcher
@@ -16,8 +15,6 @@ from graftwork.experiments.running.measuring import Result
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.experiments.running.unit import run_unit
 from graftwork.training.ranks import ranks_started
-
-_APART = "start `graftwork work` once for each GPU instead (docs/scale.md)"
 
 
 def refuse_ranks(what: str) -> None:
@@ -50,15 +47,9 @@ def check_ranks(recipe: Recipe) -> None:
     if recipe.together > 1:
         raise RecipeError(
             f"together = {recipe.together} trains several adapters in one pass of one process, and there are {size} processes "
-            f"that train each adapter together; leave it out, or {_APART}"
+            f"that train each adapter together; leave it out, or start `graftwork "
+            "work` once for each GPU instead (docs/scale.md)"
         )
-    for kind, method in {(unit.kind, unit.method): None for unit in plan(recipe)}:
-        batch = recipe.budget(kind, method).batch_size
-        if batch % size:
-            raise RecipeError(
-                f"training.batch_size of {method or kind} is {batch}, which {size} processes cannot share equally; give a "
-                f"multiple of {size}, or {_APART}"
-            )
 
 
 def lead(unit: Unit, context: RunContext, watcher: Watcher) -> Result:

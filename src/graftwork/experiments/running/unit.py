@@ -15,6 +15,7 @@ from graftwork.experiments.running.measuring import Measured, Result, measured, 
 from graftwork.experiments.running.provenance import clean, note_begun, note_made
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.experiments.running.sequence import go_through
+from graftwork.experiments.running.tracking import tracked, tracker_callbacks
 from graftwork.training.joint_trainer import JointTrainer
 from graftwork.training.task_trainer import TaskTrainer
 
@@ -28,11 +29,12 @@ def run_unit(unit: Unit, context: RunContext, watcher: Watcher) -> Result:
     Raises:
         TrainingError: If the loss is not a number.
     """
-    clock = Clock(context.folder(unit) / CLOCK)
     if context.ranks.first:
         note_begun(unit, context)
     train = go_through if UNIT_KINDS[unit.kind].trained_on == "sequence" else _train
-    result, predictions = train(unit, context, watcher, clock)
+    with tracked(context, unit.id):
+        clock = Clock(context.folder(unit) / CLOCK)
+        result, predictions = train(unit, context, watcher, clock)
     if context.ranks.first:
         result["timings"]["train_seconds"] = round(clock.seconds, 1)
         write_down(unit, context, result, predictions)
@@ -48,7 +50,7 @@ def _train(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> M
     with context.ranks.together():
         adapters, stage = context.set_up(unit)
         budget = context.recipe.budget(unit.kind, unit.method)
-        callbacks = [Finished(), clock, TrainerListener(watcher, unit)]
+        callbacks = [Finished(), clock, TrainerListener(watcher, unit), *tracker_callbacks(context, unit.id)]
         if isinstance(kind, JointKind):
             trainer = make_joint_trainer(unit, context, adapters, kind.routes(unit, context), callbacks)
         else:
