@@ -47,8 +47,7 @@ def check_ranks(recipe: Recipe) -> None:
     if recipe.together > 1:
         raise RecipeError(
             f"together = {recipe.together} trains several adapters in one pass of one process, and there are {size} processes "
-            f"that train each adapter together; leave it out, or start `graftwork "
-            "work` once for each GPU instead (docs/scale.md)"
+            "that train each adapter together; leave it out, or start `graftwork work` once for each GPU instead (docs/scale.md)"
         )
 
 
