@@ -3,6 +3,7 @@
 python -m torch.distributed.run --nproc-per-node 2 tests/experiments/rank_faults.py raise|kill STEP recipe.toml runs/here
 """
 
+import itertools
 import os
 import signal
 import sys
@@ -14,14 +15,12 @@ from graftwork.training.recipe_trainer import RecipeTrainer
 
 fault, at, recipe, out = sys.argv[1:]
 plain = RecipeTrainer.training_step
-steps = 0
+steps = itertools.count(1)
 
 
 def fail(self: RecipeTrainer, *args: Any, **kwargs: Any) -> Any:
     """Make a step; at the one that was asked for, fail instead."""
-    global steps
-    steps += 1
-    if steps == int(at) and os.environ["RANK"] != "0":
+    if next(steps) == int(at) and os.environ["RANK"] != "0":
         if fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         raise ValueError("only this rank has it")

@@ -224,7 +224,7 @@ def test_a_recipe_that_ranks_cannot_train_is_refused_before_anything(ranks: pyte
     with pytest.raises(RecipeError, match=r"^together = 2 trains .* leave it out, or start `graftwork work`"):
         run(Recipe.read(path), tmp_path / "run", root=tmp_path)
     ranks.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(RecipeError, match="configured for FSDP.*distributed_type: MULTI_GPU"):
+    with pytest.raises(RecipeError, match=r"configured for FSDP.*distributed_type: MULTI_GPU"):
         check_ranks(Recipe.read(path))
     assert not (tmp_path / "run").exists()
 

@@ -61,7 +61,7 @@ class JointTrainer(RecipeTrainer):
     ) -> None:
         self.chosen_by = chosen_by
         self.encoded, self.routes, self.batches = dict(encoded), dict(routes), batches
-        self.ranks = ranks or Ranks()
+        self.ranks, self._heads = ranks or Ranks(), {task: one.task.head() for task, one in encoded.items()}
         super().__init__(
             model=model,
             args=args,
@@ -84,10 +84,10 @@ class JointTrainer(RecipeTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The sum of the losses of the tasks in a batch, each weighted by its share of the rows."""
-        losses = []
+        losses, model = [], model if self.ranks.size == 1 else self._headed
         for task, share, batch in inputs["parts"]:
             with self.routes[task].on(self.adapters):
-                losses.append(share * self._headed(**batch).loss)
+                losses.append(share * model(**batch).loss)
         loss = torch.stack(losses).sum()
         return (loss, {}) if return_outputs else loss
 
@@ -139,7 +139,7 @@ class JointTrainer(RecipeTrainer):
             features = [feature for other, feature in rows if other == task]
             encoded = self.encoded[task]
             batch = encoded.task.collate(features, encoded.processor, for_model=self._headed.base)
-            own, share = self.ranks.part(batch, len(features), encoded.task.head().counted)
+            own, share = self.ranks.part(batch, len(features), self._heads[task].counted)
             parts.append((task, share * len(features) / len(rows), own))
         return {"parts": parts}
 

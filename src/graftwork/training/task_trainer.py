@@ -43,6 +43,7 @@ class TaskTrainer(RecipeTrainer):
     ) -> None:
         self._encoded, self.chosen_by, self.ranks = encoded, chosen_by, ranks or Ranks()
         self.task, self.processor, self.features = encoded.task, encoded.processor, encoded.features
+        self._head = encoded.task.head()
         super().__init__(
             model=model,
             args=args,
@@ -57,7 +58,9 @@ class TaskTrainer(RecipeTrainer):
         """Take the batches of a step, and note the sum of their rows' weights."""
         batches, items = super().get_batch_samples(*args, **kwargs)
         own = sum(self._weight_of(batch) for batch in batches if batch.get(SHARE, 1.0))
-        self._weight_of_step = float(self.ranks.sum_of(torch.tensor(own, dtype=torch.float64, device=self.args.device)))
+        if self.ranks.size > 1 and self.task.class_weights is not None:
+            own = float(self.ranks.sum_of(torch.tensor(own, dtype=torch.float64, device=self.args.device)))
+        self._weight_of_step = own
         return batches, items
 
     def part_of_step(self, inputs: dict[str, Any]) -> float:
@@ -116,8 +119,10 @@ class TaskTrainer(RecipeTrainer):
 
     def _batch(self, features: Sequence[dict[str, Any]]) -> dict[str, Any]:
         batch = self.task.collate(features, self.processor, for_model=self._headed.base)
-        own, share = self.ranks.part(batch, len(features), self.task.head().counted)
-        return own if share == 1.0 else {**own, SHARE: share}
+        if self.ranks.size == 1:
+            return batch
+        own, share = self.ranks.part(batch, len(features), self._head.counted)
+        return {**own, SHARE: share}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         features = self.features(self.task.train, train=True)
