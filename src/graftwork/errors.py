@@ -127,6 +127,10 @@ class TrainingError(GraftworkError, RuntimeError):
     """A training cannot go on: the message names it and the step, and says what is kept."""
 
 
+class LostRankError(TrainingError):
+    """The processes that train one model together can no longer agree, because one has failed; all of them have to end."""
+
+
 class TaskError(GraftworkError, ValueError):
     """Data, or a task made of it, cannot be used: the message names the value, its place, and the way out.
 

@@ -77,7 +77,7 @@ SamplingSeed = Annotated[int | None, typer.Option(help="The seed of what is draw
 
 
 @app.callback()
-def _root() -> None:
+def _root(context: typer.Context) -> None:
     """Composable adapters for frozen transformers.
 
     A recipe (a TOML file) names a pretrained model and some tasks. `run`
@@ -92,6 +92,11 @@ def _root() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may lack a character such as ±
+    if context.invoked_subcommand not in ("run", "work") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from graftwork.experiments.running.on_ranks import refuse_ranks
+
+        with one_line():
+            refuse_ranks(f"graftwork {context.invoked_subcommand}")
 
 
 @contextlib.contextmanager

@@ -13,8 +13,7 @@ from rich.console import Console
 from graftwork.cli.shared import Command, Device, Root, RunFolder, app, one_line, put, quiet, use_device
 
 if TYPE_CHECKING:
-    from graftwork.experiments import Recipe
-    from graftwork.report import Live
+    from graftwork.experiments import Recipe, Watcher
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")]
 DryRun = Annotated[
@@ -76,6 +75,8 @@ def run(
         graftwork run recipe.toml --seeds 5
 
         graftwork run recipe.toml --on ray --workers 8 --gpus-per-unit 0.25
+
+        torchrun --standalone --nproc-per-node 4 -m graftwork run recipe.toml
     """
     with one_line():
         use_device(device)
@@ -89,7 +90,7 @@ def run(
         if on is not None and redo:
             raise ConfigError("--redo is for one worker; start it without --on first, and end it when it trains")
 
-        def train(live: Live) -> None:
+        def train(live: Watcher) -> None:
             if on is None:
                 run(read, folder, root=root, watcher=live, redo=redo)
             else:
@@ -172,7 +173,7 @@ def compare(
         names = None if methods is None else methods.split(",")
         folder = Path("runs") / f"{recipe.stem}-compare" if out is None else out
 
-        def train(live: Live) -> None:
+        def train(live: Watcher) -> None:
             compare(read, names, run=folder, root=root, watcher=live, costs=costs, redo=redo)
 
         _train(comparison(read, names), folder, root, plain, dry_run, train)
@@ -191,14 +192,24 @@ def with_seeds(recipe: Recipe, seeds: Iterable[int]) -> Recipe:
 
 
 def _train(
-    recipe: Recipe, run: Path, root: Path | None, plain: bool, dry_run: bool, train: Callable[[Live], object]
+    recipe: Recipe, run: Path, root: Path | None, plain: bool, dry_run: bool, train: Callable[[Watcher], object]
 ) -> None:
     """Train with a live view and show the results; in a dry run print only what would be trained."""
-    from graftwork.errors import GraftworkError, TrainingError
-    from graftwork.experiments import estimate
+    from graftwork.errors import GraftworkError, LostRankError, TrainingError
+    from graftwork.experiments import Watcher, estimate
     from graftwork.report import Live, gather, print_all, print_tables
+    from graftwork.training.ranks import first_started
 
     quiet()
+    if not first_started():  # of several processes the first one shows what all have done, and what went wrong
+        try:
+            if not dry_run:
+                train(Watcher())
+        except LostRankError:
+            raise
+        except TrainingError:
+            pass
+        return
     if dry_run:
         put(str(estimate(recipe, root=root or Path(), run=run, watcher=Live(recipe, plain=plain))))
         return

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graftwork.errors import ConfigError
-from graftwork.heads.contract import Backbone, Head, LayeredConfig, Layers, check_labels, register
+from graftwork.heads.contract import Backbone, Head, LayeredConfig, Layers, check_labels, precise, register
 from graftwork.heads.pooling import pool
 from graftwork.options import flags, is_number, within
 
@@ -61,6 +61,11 @@ class Classification(LayeredConfig):
                 "labels, of which one holds (multi_label=False)"
             )
         object.__setattr__(self, "class_weights", tuple(map(float, weights)))
+
+    def counted(self, labels: Tensor) -> float:
+        if self.class_weights is None:
+            return super().counted(labels)
+        return float(torch.tensor(self.class_weights, dtype=torch.float64)[labels.cpu()].sum())
 
     def build(self, base: Backbone) -> Head:
         return _Classifier(self, base, len(self.names))
@@ -151,7 +156,7 @@ class _Classifier(_Pooled):
     config: Classification | Regression
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = precise(logits)
         if isinstance(self.config, Regression):
             return F.mse_loss(logits, labels.to(logits.dtype).view_as(logits))
         if self.config.multi_label:
@@ -175,4 +180,4 @@ class _Chooser(_Pooled):
         return super().forward(states, inputs).view(-1, choices)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float(), labels)
+        return F.cross_entropy(precise(logits), labels)

@@ -19,6 +19,7 @@ from graftwork.heads.pooling import POOLINGS
 from graftwork.named_configs import NamedConfigs
 from graftwork.options import Options, one_of, within
 
+IGNORED = -100  # the label that losses ignore
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "gelu": nn.GELU, "relu": nn.ReLU}
 
 
@@ -72,6 +73,18 @@ class HeadConfig(Options):
             ConfigError: If the head does not fit the base.
         """
         raise NotImplementedError
+
+    def counted(self, labels: Tensor) -> float:
+        """Return how many labels the loss of some rows is the mean over; their weights, where it is a weighted mean.
+
+        Args:
+            labels: Labels as the head's loss takes them.
+
+        Example:
+            >>> gw.heads.TokenClassification(labels=3).counted(torch.tensor([[1, 2, -100], [0, -100, -100]]))
+            3.0
+        """
+        return float(labels.numel() if labels.is_floating_point() else (labels != IGNORED).sum())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON values, with the head's kind under ``"head"``."""
@@ -162,6 +175,11 @@ def own_dtype(layers: nn.Module, values: Tensor) -> Tensor:
         return values
     weight = next((p for p in layers.parameters() if p.is_floating_point()), None)
     return values if weight is None else values.to(weight.dtype)
+
+
+def precise(logits: Tensor) -> Tensor:
+    """Logits in float32, or in float64 where they are that: no loss is computed in less."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def check_labels(config: HeadConfig, least: int) -> None:

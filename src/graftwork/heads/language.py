@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graftwork.errors import ConfigError
-from graftwork.heads.contract import Backbone, Head, HeadConfig, linear, own_dtype, register
+from graftwork.heads.contract import Backbone, Head, HeadConfig, linear, own_dtype, precise, register
 from graftwork.heads.tokens import mean_cross_entropy
 from graftwork.options import is_number
 
@@ -75,6 +75,9 @@ class CausalLM(_Language):
 
     kind: ClassVar[str] = "causal_lm"
 
+    def counted(self, labels: Tensor) -> float:
+        return super().counted(labels[:, 1:])
+
 
 @register
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,4 +130,4 @@ class _Words(Head):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         if isinstance(self.config, CausalLM):
             logits, labels = logits[:, :-1], labels[:, 1:]
-        return mean_cross_entropy(logits.float(), labels)
+        return mean_cross_entropy(precise(logits), labels)

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graftwork.heads.contract import Backbone, Head, LayeredConfig, Layers, check_labels, register
-
-IGNORED = -100
+from graftwork.heads.contract import IGNORED, Backbone, Head, LayeredConfig, Layers, check_labels, precise, register
 
 
 @register
@@ -88,7 +86,7 @@ class _Tagger(Head):
         return logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = logits.float()
+        logits = precise(logits)
         return mean_cross_entropy(logits.mT if isinstance(self.config, QuestionAnswering) else logits, labels)
 
 

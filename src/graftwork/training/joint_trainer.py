@@ -18,6 +18,7 @@ from graftwork.tasks import Prediction, Rows
 from graftwork.training.encoding import Encoded, Feature
 from graftwork.training.outputs import chosen, predictions_of, scored
 from graftwork.training.packed_rows import check_packing
+from graftwork.training.ranks import Ranks
 from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
 from graftwork.training.sampling import TaskMixing, TaskSampler
 from graftwork.training.scores import mean_metric
@@ -56,9 +57,11 @@ class JointTrainer(RecipeTrainer):
         batches: JointBatches,
         callbacks: Sequence[TrainerCallback] = (),
         chosen_by: str | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.chosen_by = chosen_by
         self.encoded, self.routes, self.batches = dict(encoded), dict(routes), batches
+        self.ranks, self._heads = ranks or Ranks(), {task: one.task.head() for task, one in encoded.items()}
         super().__init__(
             model=model,
             args=args,
@@ -81,7 +84,7 @@ class JointTrainer(RecipeTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The sum of the losses of the tasks in a batch, each weighted by its share of the rows."""
-        losses = []
+        losses, model = [], model if self.ranks.size == 1 else self._headed
         for task, share, batch in inputs["parts"]:
             with self.routes[task].on(self.adapters):
                 losses.append(share * model(**batch).loss)
@@ -92,14 +95,7 @@ class JointTrainer(RecipeTrainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """The main metric of every task on its dev rows, and their mean."""
-        of_tasks, choices = {}, []
-        for task, encoded in self.encoded.items():
-            predictions, loss = self._predictions(task, encoded.task.dev)
-            of_tasks[f"{metric_key_prefix}_of_{task}"] = scored(encoded.task, predictions, encoded.task.dev)[
-                encoded.task.metric
-            ]
-            if self.chosen_by is not None:
-                choices.append(chosen(self.chosen_by, encoded.task, predictions, loss))
+        of_tasks, choices = self.ranks.same(lambda: self._dev_scores(metric_key_prefix))
         mean, name = statistics.fmean(of_tasks.values()), mean_metric(one.task.metric for one in self.encoded.values())
         # the main metric comes first: a listener takes its name from there
         metrics = {f"{metric_key_prefix}_{name}": mean, **of_tasks, f"{metric_key_prefix}_score": mean}
@@ -108,6 +104,16 @@ class JointTrainer(RecipeTrainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _dev_scores(self, prefix: str) -> tuple[dict[str, float], list[float]]:
+        """The main metric of every task on its dev rows, and what the best epoch is chosen by, where a budget says another."""
+        of_tasks, choices = {}, []
+        for task, encoded in self.encoded.items():
+            predictions, loss = self._predictions(task, encoded.task.dev)
+            of_tasks[f"{prefix}_of_{task}"] = scored(encoded.task, predictions, encoded.task.dev)[encoded.task.metric]
+            if self.chosen_by is not None:
+                choices.append(chosen(self.chosen_by, encoded.task, predictions, loss))
+        return of_tasks, choices
 
     def measured(self, task: str, rows: Rows) -> tuple[dict[str, float], list[Prediction]]:
         """A task's metrics on some rows of it, and the prediction of each row.
@@ -133,7 +139,8 @@ class JointTrainer(RecipeTrainer):
             features = [feature for other, feature in rows if other == task]
             encoded = self.encoded[task]
             batch = encoded.task.collate(features, encoded.processor, for_model=self._headed.base)
-            parts.append((task, len(features) / len(rows), batch))
+            own, share = self.ranks.part(batch, len(features), self._heads[task].counted)
+            parts.append((task, share * len(features) / len(rows), own))
         return {"parts": parts}
 
 

@@ -13,11 +13,34 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from graftwork.attach import ModelWithHeads
 from graftwork.errors import GraftworkError, TrainingError
+from graftwork.training.ranks import Ranks
 from graftwork.training.trainer import AdapterTrainer
+from graftwork.weights.sharded import add_gradients
+
+SHARE = "share_of_loss"  # in a batch: what the loss of its rows is of that of the rows of all ranks
 
 
 class RecipeTrainer(AdapterTrainer):
-    """A Trainer that saves checkpoints at the ends of epochs; it needs `FreshEpochs` among its callbacks."""
+    """A Trainer that saves checkpoints at the ends of epochs; it needs `FreshEpochs` among its callbacks.
+
+    With several ranks each computes its rows of every batch. accelerate wraps the model, so that all begin with the first
+    rank's weights; the gradients are added up here, once a step, whichever weights had some: a step may be several passes.
+    """
+
+    ranks = Ranks()
+    share = 1.0  # of the batch that is computed now
+    _passes = 0  # of the step so far
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of `AdapterTrainer`, times the share that this rank's rows have in the loss of the batch."""
+        self.share = share = inputs.pop(SHARE, 1.0)
+        model = model if self.ranks.size == 1 else self._headed
+        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if share == 1.0:
+            return result
+        return (result[0] * share, result[1]) if return_outputs else result * share
 
     def autocast(self) -> Any:
         """The context of the precision that the model is trained in, for what accelerate does not wrap: generating."""
@@ -25,7 +48,14 @@ class RecipeTrainer(AdapterTrainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Make one step; refuse a loss that is not a number, which would destroy the weights."""
-        loss = super().training_step(*args, **kwargs)
+        seed = (
+            self.args.seed * 100_003 + self.state.global_step
+        ) * self.args.gradient_accumulation_steps + self._passes
+        with self.ranks.own_draws(seed, self.args.device):
+            loss = self.ranks.sum_of(super().training_step(*args, **kwargs))
+        self._passes = 0 if self.accelerator.sync_gradients else self._passes + 1
+        if self.ranks.size > 1 and self.accelerator.sync_gradients:
+            add_gradients([p for p in self._headed.parameters() if p.requires_grad])
         if self.state.global_step % max(int(self.args.logging_steps), 1) == 0 or loss.device.type == "cpu":
             self.require_finite(loss, "the loss")
         return loss
@@ -51,6 +81,9 @@ class RecipeTrainer(AdapterTrainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Do nothing: checkpoints are at the ends of epochs, and `FreshEpochs` seeds every epoch."""
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Do nothing, for the same reason: every rank would write a file."""
 
     @property
     def _headed(self) -> ModelWithHeads:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback, TrainingArguments
 
 from graftwork.attach import ModelWithHeads
@@ -15,7 +14,8 @@ from graftwork.tasks import Prediction, Rows
 from graftwork.training.encoding import Encoded
 from graftwork.training.outputs import chosen, predictions_of, scored
 from graftwork.training.packed_rows import check_packing
-from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
+from graftwork.training.ranks import Ranks
+from graftwork.training.recipe_trainer import SHARE, FreshEpochs, RecipeTrainer
 
 _CHUNK = 50  # batches whose rows are sorted by length together
 
@@ -24,7 +24,8 @@ class TaskTrainer(RecipeTrainer):
     """A Trainer of the attached model on a task's rows; every evaluation scores its dev rows.
 
     The best epoch is the one with the best main metric of the task, or the best ``chosen_by``: another metric of its kind, or
-    ``"loss"``; then ``metric_for_best_model`` is ``"choice"``.
+    ``"loss"``; then ``metric_for_best_model`` is ``"choice"``. With several ``ranks`` each computes a part
+    of every batch.
 
     Raises:
         AttachError: If nothing is attached to the model.
@@ -38,9 +39,11 @@ class TaskTrainer(RecipeTrainer):
         encoded: Encoded,
         callbacks: Sequence[TrainerCallback] = (),
         chosen_by: str | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        self._encoded, self.chosen_by = encoded, chosen_by
+        self._encoded, self.chosen_by, self.ranks = encoded, chosen_by, ranks or Ranks()
         self.task, self.processor, self.features = encoded.task, encoded.processor, encoded.features
+        self._head = encoded.task.head()
         super().__init__(
             model=model,
             args=args,
@@ -54,7 +57,10 @@ class TaskTrainer(RecipeTrainer):
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Take the batches of a step, and note the sum of their rows' weights."""
         batches, items = super().get_batch_samples(*args, **kwargs)
-        self._weight_of_step = sum(self._weight_of(batch) for batch in batches)
+        own = sum(self._weight_of(batch) for batch in batches if batch.get(SHARE, 1.0))
+        if self.ranks.size > 1 and self.task.class_weights is not None:
+            own = float(self.ranks.sum_of(torch.tensor(own, dtype=torch.float64, device=self.args.device)))
+        self._weight_of_step = own
         return batches, items
 
     def part_of_step(self, inputs: dict[str, Any]) -> float:
@@ -62,7 +68,8 @@ class TaskTrainer(RecipeTrainer):
         if self.task.class_weights is None or self.args.gradient_accumulation_steps == 1:
             return 1.0
         steps = int(self.current_gradient_accumulation_steps)
-        return self._weight_of(inputs) / self._weight_of_step * steps
+        whole = self._weight_of(inputs) / self.share if self.share else 0.0  # of the rows of all ranks
+        return whole / self._weight_of_step * steps
 
     def _weight_of(self, batch: dict[str, Any]) -> float:
         weights = self.task.class_weights
@@ -76,7 +83,7 @@ class TaskTrainer(RecipeTrainer):
         Raises:
             TrainingError: If the loss or the score is not a number.
         """
-        predictions, loss = self._predictions(self.task.dev)
+        predictions, loss = self.ranks.same(lambda: self._predictions(self.task.dev))
         scores = scored(self.task, predictions, self.task.dev)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
         metrics[f"{metric_key_prefix}_score"] = scores[self.task.metric]
@@ -102,9 +109,20 @@ class TaskTrainer(RecipeTrainer):
     def _predictions(self, rows: Rows) -> tuple[list[Prediction], float | None]:
         return predictions_of(self._headed, self._encoded, rows, self.args.eval_batch_size, self.autocast)
 
-    def _batch(self, features: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        model: Any = self.model
-        return self.task.collate(features, self.processor, for_model=model.base)
+    def get_train_dataloader(self) -> DataLoader:
+        """Trainer's batches; with several ranks every one goes through the same, and takes its rows of each."""
+        if self.ranks.size == 1:
+            return super().get_train_dataloader()
+        rows: Any = self.train_dataset
+        size = self.args.train_batch_size
+        return DataLoader(rows, batch_size=size, sampler=self._get_train_sampler(), collate_fn=self._batch)
+
+    def _batch(self, features: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        batch = self.task.collate(features, self.processor, for_model=self._headed.base)
+        if self.ranks.size == 1:
+            return batch
+        own, share = self.ranks.part(batch, len(features), self._head.counted)
+        return {**own, SHARE: share}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         features = self.features(self.task.train, train=True)

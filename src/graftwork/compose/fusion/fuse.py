@@ -137,7 +137,8 @@ class FusionModule(LearnedModule):
         """The loss term that holds V at the identity, a scalar."""
         if self.value_delta is None or not self.config.regularization:
             return None
-        return self.config.regularization * self.value_delta.float().square().sum()
+        wide = self.value_delta.to(torch.promote_types(self.value_delta.dtype, torch.float32))
+        return self.config.regularization * wide.square().sum()
 
     @torch.no_grad()
     def on_optimizer_step(self) -> None:

@@ -20,6 +20,7 @@ from graftwork.experiments.planning.plan import plan
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.folder import COMPARISON, RESULTS, claimed, read_predictions, write_json
 from graftwork.experiments.running.listeners import Watcher
+from graftwork.experiments.running.on_ranks import refuse_ranks
 from graftwork.experiments.running.records import Comparison, read_record
 from graftwork.experiments.running.results import read_results
 from graftwork.experiments.running.run import read_tasks
@@ -63,6 +64,7 @@ def compare(
         TaskError: If a task's data cannot be used.
         TrainingError: If trainings failed, when the others are compared; or at once where nothing can be written.
     """
+    refuse_ranks("compare")
     folder, at = Path(run), Path(root)
     recipe, failed = grown(comparison(recipe, names), folder), None
     try:

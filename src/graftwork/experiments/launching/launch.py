@@ -12,6 +12,7 @@ from graftwork.experiments.planning.plan import plan
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.folder import RESULTS, is_done
 from graftwork.experiments.running.listeners import Watcher
+from graftwork.experiments.running.on_ranks import refuse_ranks
 from graftwork.experiments.running.results import read_results
 from graftwork.experiments.running.run import begin, work
 from graftwork.experiments.running.worker import errors
@@ -66,6 +67,7 @@ def launch(
         TaskError: As for `run`.
         TrainingError: If trainings failed, or the workers ended before all was done; the same call goes on.
     """
+    refuse_ranks(f"on = {on!r}")
     name, _, where = on.partition(":")
     if name not in ENGINES:
         raise ConfigError(f"on is {on!r}; it begins with {' or '.join(ENGINES)}. {hint(name, ENGINES)}".strip())

@@ -38,7 +38,7 @@ class BaseTable(Table):
 
     model: str
     revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     max_length: Length = 128
     tokenizer: str | None = None
 

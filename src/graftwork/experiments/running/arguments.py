@@ -45,7 +45,8 @@ def make_trainer(
     """
     model: Any = adapters.model
     arguments = plain_arguments(budget, unit.seed, folder or files.folder(unit) / CHECKPOINTS, model.device)
-    trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.stops_after), *callbacks], budget.stops_by)
+    every = [Patience(budget.stops_after), *callbacks]
+    trainer = TaskTrainer(model, arguments, encoded, every, budget.stops_by, files.ranks)
     batches = math.ceil(len(encoded.features(encoded.task.train, train=True)) / budget.batch_size)
     _settle(trainer, budget, batches)
     return trainer
@@ -71,9 +72,8 @@ def make_joint_trainer(
         seed=unit.seed,
     )
     arguments = plain_arguments(budget, unit.seed, context.folder(unit) / CHECKPOINTS, model.device)
-    trainer = JointTrainer(
-        model, arguments, encoded, routes, batches, [Patience(budget.stops_after), *callbacks], budget.stops_by
-    )
+    every = [Patience(budget.stops_after), *callbacks]
+    trainer = JointTrainer(model, arguments, encoded, routes, batches, every, budget.stops_by, context.ranks)
     _settle(trainer, budget, len(batches))
     return trainer
 

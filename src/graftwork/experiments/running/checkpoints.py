@@ -28,7 +28,7 @@ class Finished(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the mark, the hash of every file, into the checkpoint that was just written."""
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        if folder.is_dir():
+        if state.is_world_process_zero and folder.is_dir():
             write_json(folder / _MARK, hash_files(folder))
 
     def on_train_begin(
@@ -52,7 +52,8 @@ class Clock(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write down the seconds so far."""
-        self.keep()
+        if state.is_world_process_zero:
+            self.keep()
 
     def keep(self) -> None:
         """Write down the seconds so far."""

@@ -29,6 +29,7 @@ from graftwork.experiments.running.folder import (
 )
 from graftwork.experiments.running.joint_pass import discard_passes
 from graftwork.experiments.running.listeners import Watcher
+from graftwork.experiments.running.on_ranks import check_ranks, follow, lead
 from graftwork.experiments.running.results import read_results, summarize
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.experiments.running.stale_units import settle_units
@@ -37,6 +38,7 @@ from graftwork.experiments.running.worker import Worker, errors, pauses
 from graftwork.tasks import Task, survey
 from graftwork.tasks.knowledge import read_knowledge
 from graftwork.tasks.languages import language_task
+from graftwork.training.ranks import Ranks, first_started
 
 _RESULTS = "results"  # the claim of the results and the finder
 _WAIT = 60.0  # seconds to wait for another process that begins the same run
@@ -48,7 +50,8 @@ def run(
     """Train everything in a recipe; what a run's folder has already is not done again.
 
     A training that fails is written down, and those that depend on it are left out; the others go on. Other workers may train
-    in the same folder, on this machine or on others (`work`): each training is one worker's.
+    in the same folder, on this machine or on others (`work`): each training is one worker's. Processes that ``torchrun`` or
+    ``accelerate launch`` has started are one worker: each calls this, and all train each unit together.
 
     Args:
         recipe: The recipe.
@@ -98,6 +101,7 @@ def work(
     folder = Path(run)
     recipe, at = recipe_of(folder), root_of(folder, root)
     check_before(recipe, find_model(recipe.base.model, at))
+    check_ranks(recipe)
     return _work(recipe, folder, at, read_tasks(recipe, at), watcher, tried=tried)
 
 
@@ -111,9 +115,11 @@ def begin(recipe: Recipe, run: str | Path, *, root: str | Path = ".") -> dict[st
     """
     folder = Path(run)
     check_before(recipe, find_model(recipe.base.model, Path(root)))
+    check_ranks(recipe)
     tasks = read_tasks(recipe, Path(root))
-    with _nothing_lost(folder), claimed(folder, _WAIT):
-        settle_recipe(folder, recipe, Path(root))
+    if first_started():
+        with _nothing_lost(folder), claimed(folder, _WAIT):
+            settle_recipe(folder, recipe, Path(root))
     return tasks
 
 
@@ -129,18 +135,37 @@ def _work(
 ) -> dict[str, Any]:
     """What every worker does: it takes units until none is left, and then sees to the results."""
     watcher = Watcher() if watcher is None else watcher
+    ranks = Ranks.join()
+    with ranks.together():
+        context = RunContext(recipe, root, run, tasks, ranks=ranks)
+    if not ranks.first:
+        why = follow(context)
+        if why is not None:
+            raise TrainingError(why)
+        return read_results(run)
     units, before = plan(recipe), _state(run / RESULTS)
-    with _nothing_lost(run), Claims(run) as claims:
-        context = RunContext(recipe, root, run, tasks)
+    with _ended(ranks), _nothing_lost(run), Claims(run) as claims:
         watcher.surveyed([survey(task, context.processor, recipe.base.max_length) for task in tasks.values()])
         tried = errors(units, run) if tried is None else tried
         done = settle_units(units, context, claims, redo=redo)
         watcher.planned(units, done)
-        failed = Worker(units, done, context, claims, watcher, tried).train()
+        failed = Worker(units, done, context, claims, watcher, tried, None if ranks.size == 1 else lead).train()
         results = _finished(units, context, claims, failed, before)
-    if failed:
-        raise TrainingError(_message(failed, run))
+        if failed:
+            raise TrainingError(_message(failed, run))
     return results
+
+
+@contextlib.contextmanager
+def _ended(ranks: Ranks) -> Iterator[None]:
+    """Let the other ranks end when this one does, with the same error."""
+    try:
+        yield
+    except Exception as error:
+        if not ranks.lost:
+            ranks.tell("end", str(error))
+        raise
+    ranks.tell("end")
 
 
 def _finished(

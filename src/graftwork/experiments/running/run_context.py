@@ -16,6 +16,7 @@ from graftwork.experiments.running.hashes import hash_base, hash_rows, hash_toke
 from graftwork.experiments.running.run_files import RunFiles
 from graftwork.tasks import Task
 from graftwork.training.encoding import Encoded
+from graftwork.training.ranks import Ranks
 
 
 class RunContext(RunFiles):
@@ -27,12 +28,20 @@ class RunContext(RunFiles):
         run: The run's folder.
         tasks: The recipe's tasks, read.
         from_files: Whether what a unit needs of others is read from their files; else it is made anew, to measure times.
+        ranks: The processes that train each unit together.
     """
 
     def __init__(
-        self, recipe: Recipe, root: Path, run: Path, tasks: Mapping[str, Task], *, from_files: bool = True
+        self,
+        recipe: Recipe,
+        root: Path,
+        run: Path,
+        tasks: Mapping[str, Task],
+        *,
+        from_files: bool = True,
+        ranks: Ranks | None = None,
     ) -> None:
-        super().__init__(recipe, root, run)
+        super().__init__(recipe, root, run, ranks=ranks or Ranks())
         self.tasks, self.from_files = tasks, from_files
         self.fusion_config, self.scalearn_config = recipe.fusion_config, recipe.scalearn_config
         self.route_config = recipe.route_config

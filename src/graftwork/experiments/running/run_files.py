@@ -8,6 +8,7 @@ from pathlib import Path
 from graftwork.experiments.kinds import Unit
 from graftwork.experiments.planning.recipe import Recipe
 from graftwork.methods import AdapterConfig
+from graftwork.training.ranks import Ranks
 
 
 @dataclasses.dataclass
@@ -19,12 +20,14 @@ class RunFiles:
         root: The folder that its paths are relative to.
         run: The run's folder.
         held: The folders of those units that this worker trains now, by id (see `graftwork.experiments.running.claims`).
+        ranks: The processes that this worker is.
     """
 
     recipe: Recipe
     root: Path
     run: Path
     held: dict[str, Path] = dataclasses.field(default_factory=dict)
+    ranks: Ranks = dataclasses.field(default_factory=Ranks)
 
     def folder(self, unit: Unit) -> Path:
         """The folder of a unit."""

@@ -51,7 +51,7 @@ class _Saved(Shape):
 def go_through(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> Measured:
     """Train on a sequence of tasks, from the last step that was finished; returns the predictions at the end."""
     folder = context.folder(unit)
-    state = _read(folder)
+    state = context.ranks.same(lambda: _read(folder))
     watcher.begun(unit, bool(state["rows"]) or (folder / CHECKPOINTS).is_dir())
     predictions: dict[str, list[Any]] = {}
     tasks: dict[str, Result] = {}
@@ -60,6 +60,8 @@ def go_through(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) 
     )  # every task is needed again in each later step
     steps = _fine_tuned if unit.kind == "sequential" else _adapted
     for adapters, facts in steps(unit, context, encoded, len(state["rows"]), [clock, TrainerListener(watcher, unit)]):
+        if not context.ranks.first:
+            continue
         so_far = unit.tasks[: len(state["rows"]) + 1]
         began = time.perf_counter()
         for task in so_far:
@@ -70,7 +72,7 @@ def go_through(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) 
         state["tasks"], state["predictions"] = tasks, predictions
         clock.stop()
         _write(folder, state)
-    return _result(unit, state), state["predictions"]
+    return (_result(unit, state), state["predictions"]) if context.ranks.first else ({}, {})
 
 
 def _write(folder: Path, state: Result) -> None:
@@ -101,21 +103,25 @@ def _fine_tuned(
     unit: Unit, context: RunContext, encoded: Encode, done: int, callbacks: Sequence[TrainerCallback]
 ) -> Iterator[Step]:
     """The base fine-tuned on a task, from where the task before left it."""
-    folder, budget = context.folder(unit), context.recipe.budget(unit.kind)
+    folder, budget, ranks = context.folder(unit), context.recipe.budget(unit.kind), context.ranks
     for number, task in enumerate(unit.tasks):
         if number < done:
             continue
-        single = unit.step(task)
-        adapters, _ = context.set_up(single)
-        if number:
-            adapters.load_base(folder / STEPS / str(number - 1) / "base")
-            for earlier in unit.tasks[:number]:
-                adapters.load(folder / STEPS / "heads" / earlier, earlier, other_base=True)  # the base has gone on
-            adapters.train_only(task, base="trained")
-        at = folder / CHECKPOINTS / task
-        every = [Finished(), *callbacks, *tracker_callbacks(context, f"{unit.id}/{task}")]
-        trainer = make_trainer(single, context, budget, adapters, encoded(task), every, at)
-        go_on(trainer, last_finished(at), budget)
+        single, at = unit.step(task), folder / CHECKPOINTS / task
+        checkpoint = ranks.same(functools.partial(last_finished, at))
+        with ranks.together():
+            adapters, _ = context.set_up(single)
+            if number:
+                adapters.load_base(folder / STEPS / str(number - 1) / "base")
+                for earlier in unit.tasks[:number]:
+                    adapters.load(folder / STEPS / "heads" / earlier, earlier, other_base=True)  # the base has gone on
+                adapters.train_only(task, base="trained")
+            every = [Finished(), *callbacks, *tracker_callbacks(context, f"{unit.id}/{task}")]
+            trainer = make_trainer(single, context, budget, adapters, encoded(task), every, at)
+            go_on(trainer, checkpoint, budget)
+        if not ranks.first:
+            yield adapters, {}
+            continue
         adapters.save(task, folder / STEPS / "heads" / task)
         adapters.save_base(folder / STEPS / str(number) / "base")
         training = learnt(trainer.state)
@@ -134,7 +140,7 @@ def _adapted(
     for number, member in enumerate(unit.members):
         at = context.adapter_folder(member)
         adapters.load(at, member.task, head=True)
-        if number >= done:
+        if number >= done and context.ranks.first:
             result = read_result(member, context.run)
             assert result is not None  # members are trained first
             facts = {"steps": 0, "epochs": 0, "trained_weights": result["trained_weights"], "file_bytes": size_of(at)}

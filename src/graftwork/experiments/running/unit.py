@@ -21,18 +21,23 @@ from graftwork.training.task_trainer import TaskTrainer
 
 
 def run_unit(unit: Unit, context: RunContext, watcher: Watcher) -> Result:
-    """Train a unit, or go on with it, and write its result.
+    """Train a unit, or go on with it, and write its result; with several ranks, all call this and the first one writes.
+
+    Returns:
+        The result; on a rank that is not the first, nothing.
 
     Raises:
         TrainingError: If the loss is not a number.
     """
-    note_begun(unit, context)
+    if context.ranks.first:
+        note_begun(unit, context)
     train = go_through if UNIT_KINDS[unit.kind].trained_on == "sequence" else _train
     with tracked(context, unit.id):
         clock = Clock(context.folder(unit) / CLOCK)
         result, predictions = train(unit, context, watcher, clock)
-    result["timings"]["train_seconds"] = round(clock.seconds, 1)
-    write_down(unit, context, result, predictions)
+    if context.ranks.first:
+        result["timings"]["train_seconds"] = round(clock.seconds, 1)
+        write_down(unit, context, result, predictions)
     gc.collect()  # a model and its Trainer refer to one another: the memory of an accelerator too
     return result
 
@@ -40,20 +45,23 @@ def run_unit(unit: Unit, context: RunContext, watcher: Watcher) -> Result:
 def _train(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> Measured:
     """Train a unit on one task, or on all tasks at once; measure and keep it."""
     folder, kind = context.folder(unit), UNIT_KINDS[unit.kind]
-    checkpoint = last_finished(folder / CHECKPOINTS)
-    adapters, stage = context.set_up(unit)
-    budget = context.recipe.budget(unit.kind, unit.method)
-    callbacks = [Finished(), clock, TrainerListener(watcher, unit), *tracker_callbacks(context, unit.id)]
+    checkpoint = context.ranks.same(lambda: last_finished(folder / CHECKPOINTS))
     trainer: JointTrainer | TaskTrainer
-    if isinstance(kind, JointKind):
-        trainer = make_joint_trainer(unit, context, adapters, kind.routes(unit, context), callbacks)
-    else:
-        encoded = context.encoded(unit.task, unit.seed, few_shot=kind.few_shot)
-        trainer = make_trainer(unit, context, budget, adapters, encoded, callbacks)
-    watcher.begun(unit, checkpoint is not None)
-    if trained_weights(adapters):
-        go_on(trainer, checkpoint, budget)
+    with context.ranks.together():
+        adapters, stage = context.set_up(unit)
+        budget = context.recipe.budget(unit.kind, unit.method)
+        callbacks = [Finished(), clock, TrainerListener(watcher, unit), *tracker_callbacks(context, unit.id)]
+        if isinstance(kind, JointKind):
+            trainer = make_joint_trainer(unit, context, adapters, kind.routes(unit, context), callbacks)
+        else:
+            encoded = context.encoded(unit.task, unit.seed, few_shot=kind.few_shot)
+            trainer = make_trainer(unit, context, budget, adapters, encoded, callbacks)
+        watcher.begun(unit, checkpoint is not None)
+        if trained_weights(adapters):
+            go_on(trainer, checkpoint, budget)
     clock.stop()
+    if not context.ranks.first:
+        return {}, {}
     if isinstance(trainer, JointTrainer):
         result, predictions = measured_joint(unit, trainer, adapters)
     else:

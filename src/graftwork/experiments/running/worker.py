@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graftwork.errors import RecipeError
+from graftwork.errors import LostRankError, RecipeError
 from graftwork.experiments.kinds import Unit
 from graftwork.experiments.running import folder as files
 from graftwork.experiments.running.claims import Claim, ClaimLostError, Claims
@@ -154,6 +154,10 @@ class Worker:
                 return True
             except Exception as error:
                 lost = [claim for claim in claims.values() if self._is_lost(claim)]
+                if isinstance(error, LostRankError):
+                    if not lost:
+                        self._note_failure(joined, claims, error)
+                    raise
                 if lost:
                     self.watcher.message(f"{lost[0].name} was taken over by {self.claims.holder(lost[0].name)}")
                 elif isinstance(error, (OSError, RecipeError)):
@@ -228,8 +232,9 @@ class Worker:
             claims[_pass_name(units)].release(keep=False)
             return
         claim = claims[units[0].id]
-        told = "".join(traceback.format_exception(error))
-        write_error(claim.folder, why, f"{told}\nin {claim.claims.worker}, claim {claim.token}\n")
+        if not (claim.folder / files.ERROR).exists():  # another rank of this worker may have failed first
+            told = "".join(traceback.format_exception(error))
+            write_error(claim.folder, why, f"{told}\nin {claim.claims.worker}, claim {claim.token}\n")
         claim.release(f"failed: {why.splitlines()[0]}")
         self._fail(units[0], why)
 

@@ -18,6 +18,7 @@ from graftwork.experiments.running.base import find_model
 from graftwork.experiments.running.claims import ClaimLostError, Claims
 from graftwork.experiments.running.folder import CHECKPOINTS, RECIPE, claimed, remove, write_json
 from graftwork.experiments.running.listeners import Watcher
+from graftwork.experiments.running.on_ranks import refuse_ranks
 from graftwork.experiments.running.records import Number, Shape, read_record
 from graftwork.experiments.running.run import read_tasks, run
 from graftwork.experiments.running.worker import pauses
@@ -94,6 +95,7 @@ def sweep(
         >>> sweep(recipe, {"adapter.reduction_factor": [4, 16]}, "runs/sweep", root=folder)["best"]  # doctest: +SKIP
         '0001'
     """
+    refuse_ranks("sweep")
     at, folder, watch = Path(root), Path(out), watch or (lambda recipe: Watcher())
     ranges = read_ranges(over)
     aim = Aim.of(recipe, ranges, kind)
