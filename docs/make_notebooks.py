@@ -61,24 +61,15 @@ def executed(path: Path) -> NotebookNode:
     """
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as settings:
-        before, os.environ["IPYTHONDIR"] = os.environ.get("IPYTHONDIR"), settings  # not those of whoever runs this
-        try:
-            where = {"metadata": {"path": str(path.parent)}}
-            quiet = ["--log-level=ERROR"]
-            client = NotebookClient(
-                notebook,
-                timeout=600,
-                kernel_name="python3",
-                resources=where,
-                record_timing=False,
-                extra_arguments=quiet,
-            )
-            client.execute()
-        finally:
-            if before is None:
-                del os.environ["IPYTHONDIR"]
-            else:
-                os.environ["IPYTHONDIR"] = before
+        client = NotebookClient(
+            notebook,
+            timeout=600,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(path.parent)}},
+            record_timing=False,
+            extra_arguments=["--log-level=ERROR"],
+        )
+        client.execute(env={**os.environ, "IPYTHONDIR": settings})  # not the settings of whoever runs this
     return cleaned(notebook)
 
 

@@ -87,12 +87,14 @@ def _written(folder: Path, *cells: str) -> Path:
     return folder / "made.ipynb"
 
 
+@pytest.mark.slow
 def test_a_notebook_is_executed_in_its_folder(tmp_path: Path) -> None:
     made = executed(_written(tmp_path, "from pathlib import Path\nn = 6", "print('a')\nprint(Path.cwd().name, 7 * n)"))
     assert made.cells[1].outputs[0].text == f"a\n{tmp_path.name} 42\n"
     assert list(faults(made)) == [f"{made.cells[0].id}: shows nothing"]
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_ends_it(tmp_path: Path) -> None:
     with pytest.raises(CellExecutionError, match="not so"):
         executed(_written(tmp_path, "print(1)", "assert 1 > 2, 'not so'"))
