@@ -33,7 +33,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-_PATH = re.compile(r"(?<![\w.:/])/(?:[\w.-]+/)+[\w.-]+|[A-Z]:\\\\?\w")
+_PATH = re.compile(r"(?<![\w.:/])/(?!v1/)(?:[\w.-]+/)+[\w.-]+|[A-Z]:\\\\?\w")  # /v1/ begins the paths of a server
 HEADER = """# Notebooks
 
 `make test-notebooks` executes each of them from its first cell to its last, on a CPU and without the network; `make notebooks`
