@@ -147,11 +147,11 @@ def page(folder: Path = FOLDER) -> dict[str, bytes]:
         notebook = nbformat.read(path, as_version=4)
         title, _, about = notebook.cells[0].source.partition("\n")
         shown = next(cell for cell in notebook.cells if "picture" in cell.metadata.get("tags", []))
-        files[f"{path.stem}.png"] = pictures(shown)[0]
         name = title.removeprefix("# ")
-        parts.append(
-            f"## {name}\n\n{about.strip()} [{path.name}](../../examples/notebooks/{path.name})\n\n![{name}]({path.stem}.png)\n"
-        )
+        parts.append(f"## {name}\n\n{about.strip()} [{path.name}](../../examples/notebooks/{path.name})\n")
+        for picture in pictures(shown)[:1]:  # none before it is executed
+            files[f"{path.stem}.png"] = picture
+            parts.append(f"![{name}]({path.stem}.png)\n")
     files["README.md"] = "\n".join(parts).encode()
     return files
 
