@@ -109,7 +109,7 @@ def test_what_a_reader_should_not_find_is_found() -> None:
         return output(output_type="stream", name=name, text=text)
 
     assert not list(faults(stream("1 / 2, 3/4, GET /v1/tasks of http://127.0.0.1/v1/tasks\n")))
-    assert "a path of a machine: /home/me/model" in next(faults(stream("from /home/me/model\n")))
+    assert "a path of a machine: /models/mine/base" in next(faults(stream("from /models/mine/base\n")))
     assert "writes to stderr" in next(faults(stream("a warning", "stderr")))
     assert "failed with ValueError" in next(
         faults(output(output_type="error", ename="ValueError", evalue="", traceback=[]))
