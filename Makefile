@@ -38,7 +38,7 @@ help:  ## this list
 
 # ------------------------------------------------------------------------------------ environments
 comma := ,
-everything := dev,demo,tasks,reports,trl,serve,export,ray,slurm,sweep,trackers,docs
+everything := dev,demo,tasks,reports,trl,serve,export,ray,slurm,sweep,trackers,docs,notebooks
 # $(call make_env,FOLDER,CONSTRAINTS,EXTRAS,MORE PACKAGES): torch first, so that the build the
 # constraints name is there before anything else asks for "some torch".
 define make_env
@@ -79,6 +79,10 @@ docs: .venv/.stamp  ## the site of the documentation in site/: generated pages m
 	$(offline) NO_MKDOCS_2_WARNING=1 $(bin)/python -m mkdocs build --strict --quiet
 	@echo "open site/index.html, or for the search: $(bin)/python -m http.server --directory site"
 
+.PHONY: notebooks
+notebooks: .venv/.stamp  ## executes examples/notebooks in place, and writes docs/notebooks; ARGS=fusion for some
+	$(offline) $(bin)/python -m docs.make_notebooks $(ARGS)
+
 # ------------------------------------------------------------------------------------------- checks
 .PHONY: test
 test: .venv/.stamp  ## every test but the tour of all architectures
@@ -99,6 +103,10 @@ test-browser: .venv/.stamp  ## pages of reports, of a server and of the site in 
 .PHONY: test-docs
 test-docs: .venv/.stamp  ## the code and the links of the documentation, and its site
 	$(test_env) $(bin)/python -m pytest -n $(JOBS) tests/docs tests/test_readme.py tests/test_getting_started.py tests/browser/test_site.py $(ARGS)
+
+.PHONY: test-notebooks
+test-notebooks: .venv/.stamp  ## executes every notebook into build/notebooks, and checks what each says; 15 minutes
+	$(offline) $(bin)/python -m docs.make_notebooks --to build/notebooks $(ARGS)
 
 .PHONY: test-oldest
 test-oldest: .venv-oldest/.stamp  ## the tests on the oldest transformers that is supported, in .venv-oldest
