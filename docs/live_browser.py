@@ -7,13 +7,19 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from docs.make_screenshot import find_browser
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def find_browser() -> str | None:
+    """Where a Chromium is: what CHROMIUM says, else the first that is found."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class LiveBrowser:
@@ -35,14 +41,22 @@ class LiveBrowser:
         """The result of a command of the page's."""
         return self._call(method, self._session, **parameters)
 
-    def open(self, address: str, *, width: int = 1000, height: int = 900, dark: bool = False) -> None:
-        """Open a page in a window of some size, and wait until it says that it is ready."""
+    def open(
+        self,
+        address: str,
+        *,
+        width: int = 1000,
+        height: int = 900,
+        dark: bool = False,
+        ready: str = "document.body?.dataset.ready",
+    ) -> None:
+        """Open a page in a window of some size, and wait until it says that it is ready, or a script does."""
         mobile = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=address)
-        self.wait_for("document.body?.dataset.ready")
+        self.wait_for(f"location.href !== 'about:blank' && ({ready})")
 
     def run(self, script: str) -> Any:
         """The value of a script, awaited where it is a promise."""

@@ -116,7 +116,7 @@ def compared(recipe: Recipe, results: Mapping[str, Any], run: Path, tasks: Mappi
     for number, target in enumerate(recipe.targets):
         rows = [dict(row) for row in results["targets"] if row["task"] == target]
         scored = splits_of(tasks[target])[rows[0]["scored_on"]]
-        draws.append(_draws(rows, units, run, Resampling(tasks[target], scored, seed=number)))
+        draws.append(draws_of(rows, units, run, Resampling(tasks[target], scored, seed=number)))
         targets.append(_target(target, rows, draws[-1], units, scored))
     return {
         "format": 1,
@@ -128,11 +128,11 @@ def compared(recipe: Recipe, results: Mapping[str, Any], run: Path, tasks: Mappi
     }
 
 
-def _draws(rows: Sequence[Row], units: Mapping[Any, Unit], run: Path, resample: Resampling) -> Draws:
+def draws_of(rows: Sequence[Mapping[str, Any]], units: Mapping[Any, Unit], run: Path, resample: Resampling) -> Draws:
     """Every line's scores, on the rows and on every draw of them; without those that predictions alone do not give."""
     found: dict[str, dict[int, Drawn]] = {}
     for row in rows:
-        of_line = found.setdefault(_line(row), {})
+        of_line = found.setdefault(line_of(row), {})
         for seed, score in zip(row["seeds"], row["scores"], strict=True):
             unit = units[row["kind"], row.get("method", ""), row["task"], seed]
             drawn = resample(read_predictions(unit.folder(run)).get(row["task"], []))
@@ -145,14 +145,14 @@ def _draws(rows: Sequence[Row], units: Mapping[Any, Unit], run: Path, resample: 
 
 def _target(target: str, rows: list[Row], draws: Draws, units: Mapping[Any, Unit], scored: Rows) -> dict[str, Any]:
     full = next(row for row in rows if row["kind"] == REFERENCE)
-    means = {_line(row): row["mean"] for row in rows}
+    means = {line_of(row): row["mean"] for row in rows}
     for row in rows:
         unit = units[row["kind"], row.get("method", ""), target, row["seeds"][0]]
         row |= {
-            "line": _line(row),
+            "line": line_of(row),
             "weights_a_task": round(row["trained_weights"] / max(len(unit.tasks), 1)),
             "share": row["trained_weights"] / full["trained_weights"],
-            **_differences(_line(row), means, [draws]),
+            **_differences(line_of(row), means, [draws]),
         }
     facts = {"task": target, "metric": full["metric"], "scored_on": full["scored_on"], "rows_scored": len(scored)}
     drawn = [len(one.draws) for of_line in draws.values() for one in of_line.values()]
@@ -198,6 +198,6 @@ def _differences(line: str, means: Mapping[str, float], draws: Sequence[Draws]) 
     return {"against_full": against(REFERENCE), "best_other": best, "against_best": against(best)}
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def line_of(row: Mapping[str, Any]) -> str:
     """The name of a line in the folder, as `Unit.label` gives it."""
     return f"{row['kind']}-{row['method']}" if row.get("method") else str(row["kind"])
