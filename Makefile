@@ -72,8 +72,12 @@ demo: .venv/.stamp  ## adapters on a real pretrained model, end to end (examples
 	$(offline) $(bin)/python examples/quickstart.py $(ARGS)
 
 .PHONY: docs
-docs: .venv/.stamp  ## the pages of docs/methods, made anew from the code
+docs: .venv/.stamp  ## the site of the documentation in site/: generated pages made anew, every link checked
 	$(offline) $(bin)/python -m docs.make_methods
+	$(offline) $(bin)/python -m docs.make_reference
+	$(offline) $(bin)/python -m docs.make_peer_table > /dev/null
+	$(offline) NO_MKDOCS_2_WARNING=1 $(bin)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html, or for the search: $(bin)/python -m http.server --directory site"
 
 # ------------------------------------------------------------------------------------------- checks
 .PHONY: test
@@ -89,8 +93,12 @@ test-architectures: .venv/.stamp  ## finding sites and attaching in every archit
 	$(test_env) $(bin)/python -m pytest -n $(JOBS) -m architectures $(ARGS)
 
 .PHONY: test-browser
-test-browser: .venv/.stamp  ## the pages of reports in a headless Chromium, which must be installed
+test-browser: .venv/.stamp  ## pages of reports, of a server and of the site in a headless Chromium, which must be installed
 	$(test_env) NEEDS_BROWSER=1 $(bin)/python -m pytest tests/browser $(ARGS)
+
+.PHONY: test-docs
+test-docs: .venv/.stamp  ## the code and the links of the documentation, and its site
+	$(test_env) $(bin)/python -m pytest -n $(JOBS) tests/docs tests/test_readme.py tests/test_getting_started.py tests/browser/test_site.py $(ARGS)
 
 .PHONY: test-oldest
 test-oldest: .venv-oldest/.stamp  ## the tests on the oldest transformers that is supported, in .venv-oldest
@@ -128,12 +136,16 @@ format: .venv/.stamp  ## format everything, repair what ruff can
 	$(bin)/ruff format .
 
 # --------------------------------------------------------------------------------------- benchmarks
+.PHONY: bench-peers
+bench-peers: .venv-peer/.stamp  ## speed beside AdapterHub's library and peft, in .venv-peer; renews docs/results/speed.md; 12 minutes
+	$(offline) $(peer)/python -m benchmarks.peers --write $(ARGS)
+
 .PHONY: bench
-bench: .venv/.stamp  ## the benchmarks; each prints a table
-	$(offline) $(bin)/python -m benchmarks.run $(ARGS)
+bench: .venv/.stamp  ## the same on the newest transformers, without AdapterHub's library; only prints
+	$(offline) $(bin)/python -m benchmarks.peers $(ARGS)
 
 .PHONY: bench-lora
-bench-lora: .venv/.stamp  ## LoRA and a decoder beside peft; prints tables
+bench-lora: .venv/.stamp  ## a decoder, and the operators of LoRAs, beside peft; prints tables
 	$(offline) $(bin)/python -m benchmarks.lora $(ARGS)
 
 .PHONY: bench-serve
@@ -152,14 +164,10 @@ bench-export: .venv/.stamp  ## exported models in onnxruntime beside the bare on
 bench-workers: .venv/.stamp  ## 2,000 units by 64 workers on one folder; prints the overhead
 	$(offline) $(bin)/python -m benchmarks.workers $(ARGS)
 
-.PHONY: bench-peer
-bench-peer: .venv-peer/.stamp  ## the same beside the AdapterHub library, in .venv-peer
-	$(offline) $(peer)/python -m benchmarks.run --peer $(ARGS)
-
 # --------------------------------------------------------------------------------------- cleaning up
 .PHONY: clean
 clean:  ## remove caches and build products; the environments stay
-	rm -rf build dist htmlcov .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist site htmlcov .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: clean-env

@@ -1,8 +1,8 @@
-"""LoRA and its compositions against the bare model, beside peft: ``python -m benchmarks.lora``.
+"""LoRA and other adapters in a decoder, beside peft: ``python -m benchmarks.lora``.
 
 Prints ratios to the bare forward pass (the median of paired rounds, with its quartiles), tokens a second of a decoder, and how
-many operators of torch a forward pass runs for more and more adapters. Results are compared with the plain form before anything
-is timed: adapters multiplied into the weights, rows one by one, a fusion by its formula, and decoding without a cache.
+many operators of torch a forward pass of BERT runs for more and more LoRAs. Results are compared with the plain form before
+anything is timed: adapters multiplied into the weights, a fusion by its formula, and decoding without a cache.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 import graftwork as gw
 from benchmarks import decoder, models
-from benchmarks.lora_cases import RANK, Ours, Peers, agree, by_outputs, lora, plain
-from benchmarks.operators import operators
-from benchmarks.steps import training
+from benchmarks.counting import operators
+from benchmarks.libraries import RANK, Ours, agree, by_outputs, lora, plain, with_loras
+from benchmarks.steps import forward
 from benchmarks.timing import Step, Timing, paired
 
 BERT, LLAMA = ("query", "value"), ("q_proj", "v_proj")
@@ -30,7 +29,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=7, help="paired rounds (default 7)")
     arguments.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
-    parts = {"bert": bert, "decoder": decoders, "operators": counts}
+    parts = {"decoder": decoders, "operators": counts}
     arguments.add_argument("--only", choices=list(parts), help="one of the tables")
     given = arguments.parse_args()
     torch.set_num_threads(given.threads)
@@ -41,29 +40,6 @@ def main() -> None:
     for name, part in parts.items():
         if given.only in (None, name):
             part(given.rounds)
-
-
-def bert(rounds: int) -> None:
-    """The table of BERT: ratios to the bare forward pass of as many rows and positions."""
-    base = models.bare()
-    print(f"\n{models.described()}\n\n| case | graftwork | peft |\n|---|---|---|")
-    for rows, positions in ((8, 128), (64, 16)):
-        ids = models.batch().reshape(rows, positions)
-        ours, peers = with_loras(base, rows, BERT)
-        alone = [run(plain(base, ours, {name: 1}), ids[n : n + 1])() for n, name in enumerate(ours.names)]
-        name = f"MixedBatch, {rows} rows x {rows} LoRAs, {positions} positions"
-        steps = {name: checked(name, torch.cat(alone), ours.active(gw.MixedBatch(ours.names)), peers.mixed(rows), ids)}
-        if rows == 8:
-            one, peer = with_loras(base, 1, BERT)
-            expected = run(plain(base, one, {"a0": 1}), ids)()
-            steps["one LoRA"] = checked("one LoRA", expected, one.active("a0"), peer.one(), ids)
-            name = f"Average, {rows} LoRAs (peft: one LoRA of rank {rows * RANK}, made of them)"
-            several, peer = with_loras(base, rows, BERT)
-            expected = run(plain(base, several, dict.fromkeys(several.names, 1 / rows)), ids)()
-            steps[name] = checked(name, expected, several.active(gw.Average(*several.names)), peer.weighted(), ids)
-            one, peer = with_loras(base, 1, BERT)
-            steps["training step, one LoRA"] = training(one.trained()), training(peer.trained())
-        show(timed(run(base, ids), steps, rounds))
 
 
 def decoders(rounds: int) -> None:
@@ -110,39 +86,14 @@ def decoders(rounds: int) -> None:
 def counts(rounds: int) -> None:
     """The table of operators run in one forward pass of BERT."""
     base, ids = models.bare(), models.batch().reshape(64, 16)
-    print(f"\nOperators in one forward pass of BERT: {operators(run(base, ids))} of the bare model\n")
+    print(f"\nOperators in one forward pass of BERT: {operators(forward(base, ids))} of the bare model\n")
     print("| LoRAs | Average | Average of peft | MixedBatch | mixed batch of peft |\n|---:|---:|---:|---:|---:|")
     for count in (1, 8, 64):
         ours, peers = with_loras(base, count, BERT)
         mixed = gw.MixedBatch([ours.names[n % count] for n in range(64)])
-        cells = [operators(run(ours.active(c), ids)) for c in (gw.Average(*ours.names), mixed)]
-        peer = [operators(run(peers.mixed(64), ids)), operators(run(peers.weighted(), ids))]
+        cells = [operators(forward(ours.active(c), ids)) for c in (gw.Average(*ours.names), mixed)]
+        peer = [operators(forward(peers.mixed(64), ids)), operators(forward(peers.weighted(), ids))]
         print(f"| {count} | {cells[0]} | {peer[1]} | {cells[1]} | {peer[0]} |")
-
-
-def with_loras(base: nn.Module, count: int, targets: tuple[str, ...]) -> tuple[Ours, Peers]:
-    """Copies of a model with the same LoRAs, ours and peft's."""
-    ours = Ours(base, [lora(targets)] * count)
-    return ours, Peers(base, ours, targets)
-
-
-def run(model: Any, ids: Tensor) -> Step:
-    """A forward pass of BERT without gradients; returns the hidden states."""
-
-    @torch.no_grad()
-    def step() -> Tensor:
-        states: Tensor = model(input_ids=ids).last_hidden_state
-        return states
-
-    return step
-
-
-def checked(name: str, expected: Tensor, ours: Any, peer: Any, ids: Tensor) -> tuple[Step, Step]:
-    """The forward passes of both, after a comparison with what they shall return."""
-    steps = run(ours, ids), run(peer, ids)
-    for step, library in zip(steps, ("graftwork", "peft"), strict=True):
-        agree(f"{name}, {library}", step(), expected)
-    return steps
 
 
 def timed(yardstick: Step, steps: Steps, rounds: int) -> dict[str, tuple[Timing | None, Timing | None]]:

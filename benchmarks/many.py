@@ -1,15 +1,13 @@
 """A thousand adapters on one model: ``python -m benchmarks.many``.
 
-Prints what a batch of 64 rows costs whose 64 adapters are others in every batch, planning included, beside one adapter for all
-rows; what it takes to load one that is not in memory; and the memory of a process that has used all of a thousand adapters and
-keeps 256, beside one that has used 256. A mixed batch is compared with its rows one by one before anything is timed.
+Prints what it takes to load one that is not in memory, and the memory of a process that has used all of a thousand adapters and
+keeps 256, beside one that has used 256.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -20,16 +18,14 @@ import torch
 
 import graftwork as gw
 from benchmarks.models import bare, described
-from benchmarks.timing import paired
 
-ROWS, POSITIONS, RESIDENT = 64, 16, 256
+RESIDENT = 256
 
 
 def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--adapters", type=int, default=1000, help="how many there are (default 1000)")
-    arguments.add_argument("--rounds", type=int, default=15, help="paired rounds (default 15)")
     arguments.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
     arguments.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)  # in a process of its own
     arguments.add_argument("--folder", help=argparse.SUPPRESS)
@@ -40,10 +36,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder), given.adapters)
-        print(
-            f"{described()}; {ROWS} rows of {POSITIONS} positions; median of {given.rounds} paired rounds (quartiles)\n"
-        )
-        mixes(Path(folder), given.adapters, given.rounds)
+        print(f"{described()}\n\nloading one that is not in memory: {loading(Path(folder)):.1f} ms of a processor")
         few, all_of_them = (child(folder, n) for n in (RESIDENT, given.adapters))
     print(f"\n| memory of a process that keeps {RESIDENT} adapters | MiB |\n|---|---:|")
     print(f"| {RESIDENT} used | {few / 2**20:.0f} |\n| {given.adapters:,d} used | {all_of_them / 2**20:.0f} |")
@@ -65,44 +58,14 @@ def save(folder: Path, count: int) -> None:
             os.link(file, folder / f"t{n}" / file.name)
 
 
-@torch.inference_mode()
-def mixes(folder: Path, count: int, rounds: int) -> None:
-    """Print what a batch costs."""
-    model = bare()
-    adapters = gw.attach(model)
-    catalogue = adapters.catalogue(folder, max_resident=count)
-    catalogue.pin(*catalogue.names)
-    tokens = torch.randint(0, 1000, (ROWS, POSITIONS), generator=torch.Generator().manual_seed(1))
-    draw = random.Random(0)
-
-    def with_mix(names: list[str]) -> torch.Tensor:
-        with adapters.using(gw.MixedBatch(names)):
-            return model(tokens).last_hidden_state
-
-    some = draw.sample(catalogue.names, ROWS)
-    found = with_mix(some)
-    for row in (0, ROWS - 1):
-        with adapters.using(some[row]):
-            torch.testing.assert_close(
-                found[row], model(tokens[row : row + 1]).last_hidden_state[0], atol=1e-4, rtol=1e-4
-            )
-    adapters.active = "t0"
-    cases = {
-        "one adapter, against itself (the noise)": lambda: model(tokens),
-        "the same 64 adapters": lambda: with_mix(some),
-        "64 others in every batch": lambda: with_mix(draw.sample(catalogue.names, ROWS)),
-    }
-    timings = paired(lambda: model(tokens), cases, rounds)
-    print("| a batch, beside one adapter for all its rows | ratio |\n|---|---|")
-    for name, one in timings.items():
-        print(f"| {name} | {one.ratio:.3f} ({one.low:.2f} to {one.high:.2f}) |", flush=True)
-    adapters.active = None
-    catalogue.unpin(*catalogue.names)
+def loading(folder: Path) -> float:
+    """The milliseconds of a processor that loading an adapter takes, among ten that stay."""
+    adapters = gw.attach(bare())
     catalogue = adapters.catalogue({f"new{n}": folder / f"t{n}" for n in range(30)}, max_resident=10)
     start = time.process_time()
     for name in catalogue.names:
         catalogue.bring([name])
-    print(f"\nloading one that is not in memory: {1e3 * (time.process_time() - start) / 30:.1f} ms of a processor")
+    return 1e3 * (time.process_time() - start) / 30
 
 
 def child(folder: str, used: int) -> int:

@@ -8,16 +8,16 @@ from torch import Tensor, nn
 HIDDEN, LAYERS, SEQUENCE, BATCH, REDUCTION, VOCABULARY = 768, 4, 128, 8, 16, 1000
 
 
-def bare() -> nn.Module:
-    """The bare model, in eval mode."""
+def bare(width: int = HIDDEN) -> nn.Module:
+    """The bare model, in eval mode; of another width where calls of Python are measured, and no products."""
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
     config = BertConfig(
-        hidden_size=HIDDEN,
+        hidden_size=width,
         num_hidden_layers=LAYERS,
-        num_attention_heads=12,
-        intermediate_size=4 * HIDDEN,
+        num_attention_heads=width // 64,
+        intermediate_size=4 * width,
         vocab_size=VOCABULARY,
     )
     return BertModel(config, add_pooling_layer=False).eval()

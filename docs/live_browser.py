@@ -50,13 +50,13 @@ class LiveBrowser:
         dark: bool = False,
         ready: str = "document.body?.dataset.ready",
     ) -> None:
-        """Open a page in a window of some size, and wait until it says that it is ready, or a script does."""
+        """Open a page in a window of some size, and wait until a script says that it is ready."""
         mobile = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=address)
-        self.wait_for(f"location.href !== 'about:blank' && ({ready})")
+        self.wait_for(f"location.href === {json.dumps(address)} && ({ready})")
 
     def run(self, script: str) -> Any:
         """The value of a script, awaited where it is a promise."""

@@ -1,4 +1,4 @@
-"""Writes docs/methods/: a page for every method and every block that learns, and the table of all. `make docs`."""
+"""Writes docs/methods/ and docs/blocks/: a page for every method and every block, and tables of all. `make docs`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from torch import Tensor, nn
 
 import graftwork as gw
 from graftwork import inference, training
-from graftwork.report import all_blocks, all_facts, block_pages, block_table, method_pages
+from graftwork.report import all_blocks, all_facts, block_pages, method_pages
 from graftwork.report.method_docs.docstrings import cell, paper_links, papers_in, papers_of, summary_of
 
-FOLDER = Path(__file__).parent / "methods"
+DOCS = Path(__file__).parent
+FOLDERS = ("methods", "blocks")
+# Below the table of methods.
+MORE = """
+`Bottleneck` is the general form of the bottlenecks, with every choice an option: where it stands, what it reads, a skip past the
+non-linearity, a norm in front or behind, a learned scale, a gate, dropout, sizes that differ by layer, layers left out. Any
+configuration of peft is a method too: `adapters.add("x", peft.LoraConfig(r=8))` is a `LoRA` where that is the same function, and
+peft's own modules otherwise. `gw.Union(peft.LoraConfig(r=8), gw.Parallel())` is one adapter made of several methods, as `MAM` and
+`UniPELT` are. What adapters are combined by is in [the blocks](../blocks/README.md).
+"""
 # What is neither a method with a page nor a block: how it is written, and what says what it is.
 BESIDE = {
     'adapters.add("x", peft.LoraConfig(r=8))': gw.Peft,
@@ -42,7 +51,7 @@ class Generator(nn.Sequential):
 
 
 def pages() -> dict[str, str]:
-    """What the folder holds: file name to text."""
+    """What the folders hold: path in docs/ to text."""
     with torch.device("meta"):
         models = {
             "BERT-base": transformers.BertModel(transformers.BertConfig()),
@@ -54,10 +63,10 @@ def pages() -> dict[str, str]:
     found = {name: all_facts(adapters) for name, adapters in attached.items()}
     found["a DCGAN's generator"] = all_facts(gw.attach(generator, sites=()))
     ours = {name: [f for f in facts if f.config.__module__.startswith("graftwork.")] for name, facts in found.items()}
-    blocks = all_blocks(attached["BERT-base"])
-    made = {**method_pages(ours), **block_pages("BERT-base", blocks)}
-    made["README.md"] += f"\n{block_table('BERT-base', blocks)}\n{beside()}"
-    return made
+    methods, blocks = method_pages(ours), block_pages("BERT-base", all_blocks(attached["BERT-base"]))
+    methods["README.md"] += f"{MORE}\n{beside()}"
+    made = zip(FOLDERS, (methods, blocks), strict=True)
+    return {f"{folder}/{name}": text for folder, texts in made for name, text in texts.items()}
 
 
 def beside() -> str:
@@ -70,14 +79,15 @@ def beside() -> str:
 
 
 def main() -> None:
-    FOLDER.mkdir(exist_ok=True)
     written = pages()
-    for old in FOLDER.glob("*.md"):
-        if old.name not in written:
-            old.unlink()
+    for folder in FOLDERS:
+        (DOCS / folder).mkdir(exist_ok=True)
+        for old in (DOCS / folder).glob("*.md"):
+            if f"{folder}/{old.name}" not in written:
+                old.unlink()
     for name, text in written.items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
-    print(f"{len(written) - 1} methods and blocks in {FOLDER}")
+        (DOCS / name).write_text(text, encoding="utf-8")
+    print(f"{len(written) - len(FOLDERS)} methods and blocks in {', '.join(f'docs/{folder}' for folder in FOLDERS)}")
 
 
 if __name__ == "__main__":

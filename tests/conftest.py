@@ -23,6 +23,7 @@ __all__ = ["pytest_terminal_summary"]
 _ROOMS = "architectures browser examples experiments fuzz inference report serving training".split()
 _FILES = "attach/test_parallel forward/test_compile test_cli_run test_cli_files test_command".split()
 _FILES += "docs/test_method_pages docs/test_serving_page docs/test_export_page".split()
+_FILES += "docs/test_site docs/test_guides docs/test_migrating docs/test_troubleshooting".split()
 _LONG = (*(f"tests/{room}/" for room in _ROOMS), *(f"tests/{file}.py" for file in _FILES))
 
 torch.set_num_threads(1)

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from graftwork.cli import app
+from graftwork.experiments import Recipe
 from graftwork.report import Live
 from tests.support.command import call, refused
 from tests.support.tiny_run import RECIPE, make_tiny
@@ -131,6 +132,25 @@ def test_by_default_a_run_is_in_the_current_folder(
     assert stopped.stderr.strip() == "interrupted; the same command goes on where this one stopped"
 
 
+def test_seeds_by_number_take_the_place_of_those_of_the_recipe(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def stop(read: Any, *_: Any, **__: Any) -> None:
+        seen.append(read)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("graftwork.experiments.run", stop)
+    call("run", recipe, "--seeds", 3)
+    (read,) = seen
+    assert read.seeds == (0, 1, 2) and read.targets == ("a",) and "seeds" in read.model_fields_set
+    assert read.model_fields_set - {"seeds"} == Recipe.read(recipe).model_fields_set
+
+
+def test_seeds_without_a_target_are_refused(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(recipe.read_text().replace('targets = ["a"]', ""))
+    assert "the recipe has none; give it targets" in refused(call("run", tmp_path / "recipe.toml", "--seeds", 2))
+
+
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
     said = refused(call("run", tmp_path / "none.toml"))
     assert said == f"the recipe {tmp_path / 'none.toml'} cannot be read: No such file or directory"
@@ -177,11 +197,14 @@ def test_show_of_another_folder(tmp_path: Path) -> None:
 
 
 COMMANDS = [
+    "init",
     "run",
     "work",
     "compare",
+    "sweep",
     "show",
     "report",
+    "evaluate",
     "predict",
     "serve",
     "export",

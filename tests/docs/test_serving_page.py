@@ -16,12 +16,12 @@ from graftwork.cli import app
 from tests.support.tiny_serving import save_adapters, serving
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
-STARTING, ASKING, CHANGING = (block.splitlines() for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL))
+STARTING, ASKING, CHANGING, ON_RAY = (block.splitlines() for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL))
 
 
 def test_its_commands_are_such() -> None:
     command = typer.main.get_command(app)
-    for line in STARTING:
+    for line in (*STARTING, *ON_RAY[1:]):  # the first of the latter installs it
         program, name, *words = shlex.split(line)
         assert program == "graftwork"
         command.commands[name].make_context(name, words)  # type: ignore[attr-defined]  # it is a group

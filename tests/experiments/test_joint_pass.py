@@ -141,7 +141,6 @@ def test_no_pass_has_more_units_than_asked_for(tmp_path: Path) -> None:
     [
         ("accumulation = 2", "training.accumulation is 2"),
         ("gradient_checkpointing = true", "training.gradient_checkpointing is True"),
-        ("tensorboard = true", "training.tensorboard is True"),
     ],
 )
 def test_what_a_pass_cannot_give_is_refused_before_anything_is_read(tmp_path: Path, line: str, said: str) -> None:

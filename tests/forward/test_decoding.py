@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import graftwork as gw
-from benchmarks.operators import operators
+from benchmarks.counting import operators
 from graftwork.attach import planning
 from graftwork.compose.bank import Bank
 from graftwork.compose.fusion.fuse_forms import Folded

@@ -111,9 +111,11 @@ def test_blocks_are_counted_over_four_adapters_and_leave_nothing() -> None:
     assert found["concat"].weights == 12 * (4 * 768**2 + 768)
     assert (found["drop"].papers, found["drop"].config, found["drop"].weights) == (("2010.11918",), None, 0)
     assert found["scalearn"].papers == ("2310.01217",) and found["scalearn"].config is gw.ScaLearnConfig
-    page = block_pages("BERT-base", [*found.values()])["scalearn.md"]
-    assert "36,864" in page and "| `uniform` | `False` | One number a child" in page
-    assert "drop.md" not in block_pages("BERT-base", [*found.values()])
+    pages = block_pages("BERT-base", [*found.values()])
+    assert "36,864" in pages["scalearn.md"] and "| `uniform` | `False` | One number a child" in pages["scalearn.md"]
+    assert "| `layers` | The number of layers that are left out" in pages["drop.md"]
+    assert '>>> adapters.active = gw.Drop("a", layers=1)' in pages["drop.md"] and "## Options" not in pages["drop.md"]
+    assert pages["README.md"].count("\n| [`") == len(found) == len(pages) - 1
 
 
 def test_blocks_of_a_model_in_which_no_adapter_of_the_pool_stands() -> None:

@@ -18,7 +18,7 @@ from graftwork.inference import Predictor
 from graftwork.serving.server import Sources, read_sources
 from graftwork.serving.service import Limits, Service
 from tests.support.tiny_generation_run import generation_recipe
-from tests.support.tiny_serving import KINDS, Running, every_kind_run, kinds_run, serving
+from tests.support.tiny_serving import KINDS, Running, alike, every_kind_run, kinds_run, serving
 from tests.support.tiny_tasks import ROWS, t5, vit
 
 
@@ -36,23 +36,6 @@ def server(done: Path) -> Iterator[Running]:
 def unanswered(kind: str) -> list[dict[str, Any]]:
     """The rows of a kind, without their answers."""
     return [{key: value for key, value in row.items() if key not in ("label", "tags", "answers")} for row in ROWS[kind]]
-
-
-def alike(one: Any, other: Any) -> None:
-    """Equal, numbers to 1e-5."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert list(one) == list(other)
-        for key in one:
-            alike(one[key], other[key])
-    elif isinstance(one, list):
-        assert len(one) == len(other)
-        for n, value in enumerate(one):
-            alike(value, other[n])
-    elif isinstance(one, float):
-        assert one == pytest.approx(other, abs=1e-5)
-    else:
-        assert one == other
 
 
 @pytest.mark.parametrize("kind", KINDS)

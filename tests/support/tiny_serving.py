@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import uvicorn
 from torch import nn
@@ -87,6 +88,23 @@ def alone(base: Path, adapter: Path, texts: Sequence[str]) -> list[dict[str, flo
     with torch.no_grad():
         logits = [adapters.model(**words([text], return_tensors="pt")).logits[0] for text in texts]
     return [dict(zip(("neg", "pos"), one.softmax(-1).tolist(), strict=True)) for one in logits]
+
+
+def alike(one: Any, other: Any) -> None:
+    """Equal, numbers to 1e-5."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert list(one) == list(other)
+        for key in one:
+            alike(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for n, value in enumerate(one):
+            alike(value, other[n])
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, abs=1e-5)
+    else:
+        assert one == other
 
 
 class Running:

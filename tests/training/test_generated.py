@@ -33,7 +33,7 @@ def ready(config: Any, **spec: Any) -> tuple[Any, Task]:
 @pytest.mark.parametrize("beams", [1, 2])
 def test_in_a_batch_as_one_by_one(config: Any, beams: int) -> None:
     model, task = ready(config(), num_beams=beams)
-    encoded, plain = Encoded(task, byte_tokenizer(), 200), autocast_as(model, False)
+    encoded, plain = Encoded(task, byte_tokenizer(), 200), autocast_as(model)
     together, loss = predictions_of(model, encoded, task.dev, 4, plain)
     alone, same = predictions_of(model, encoded, task.dev, 1, plain)
     assert [one.value for one in together] == [one.value for one in alone]
@@ -69,7 +69,7 @@ def test_what_is_drawn_depends_on_the_tasks_seed_alone() -> None:
 
 def test_a_base_that_draws_by_itself_is_greedy_here() -> None:
     model, task = ready(llama())
-    encoded, plain = Encoded(task, byte_tokenizer(), 200), autocast_as(model, False)
+    encoded, plain = Encoded(task, byte_tokenizer(), 200), autocast_as(model)
     greedy, _ = predictions_of(model, encoded, task.dev, 4, plain)
     model.base.generation_config.update(do_sample=True, temperature=3.0, top_p=0.9)
     assert predictions_of(model, encoded, task.dev, 4, plain)[0] == greedy

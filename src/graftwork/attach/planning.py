@@ -11,13 +11,14 @@ from graftwork.attach import building
 from graftwork.attach.base_merge import refuse_twice
 from graftwork.attach.norms import norm_finders
 from graftwork.attach.state import ModelState
-from graftwork.attach.wiring import hook
+from graftwork.attach.wiring import hook, ports_of
 from graftwork.compose import Block, Composition, Learned, LearnedConfig, LearnedModule, fusions_in, names_in
 from graftwork.compose.tree import refuse_unweighable
 from graftwork.errors import CompositionError
 from graftwork.forward.heads_in_use import OWN, SeveralHeads, heads_in_use, labelled
 from graftwork.forward.model_with_heads import ModelWithHeads
 from graftwork.forward.plan import Plan, make_plan, refuse_rows
+from graftwork.forward.shared_trunk import trunk_of
 from graftwork.forward.stand_ins import StandIns
 from graftwork.methods import AdapterModule
 from graftwork.weights.names import check_new, unknown
@@ -80,7 +81,8 @@ def _plan_of(state: ModelState, composition: Composition, head: str | Sequence[s
         plan.named_heads = chosen
     else:
         _put_own_heads(state, plan, chosen)
-    hook(state.homes, plan)
+    plan.trunk = trunk_of(plan, state.sites, ports_of(state.model, state.homes))
+    hook(state.model, state.homes, plan, state.runtime)
     return plan
 
 

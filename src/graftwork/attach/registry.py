@@ -252,7 +252,7 @@ class Registry(ModelState):
             site = self.sites.places[index]
             holder_at(self.model, site.block).sites[str(index)] = made
             if site.kind == "projection":
-                wire_projection(self.model, site, index, self.runtime, self.homes)
+                wire_projection(self.model, self.sites, index, self.runtime, self.homes)
             self.site_modules = {**self.site_modules, index: made}
         return self.site_modules[index]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,8 +17,9 @@ from graftwork.forward.frame_hooks import enter, leave
 from graftwork.forward.hooks import after, before
 from graftwork.forward.model_with_heads import ModelWithHeads
 from graftwork.forward.plan import Plan
-from graftwork.forward.ports import ENTRY, PORTS, Entry, Ports, add_port, uninstall
+from graftwork.forward.ports import ENTRY, PORTS, TRUNK, Entry, Ports, TrunkBlock, add_port, uninstall
 from graftwork.forward.runtime import Runtime
+from graftwork.forward.shared_trunk import narrow, widen
 from graftwork.forward.work import work_of
 from graftwork.methods.layers.contract import HIDDEN
 from graftwork.sites import Site, SiteMap, Tap
@@ -24,6 +27,7 @@ from graftwork.weights.holder import Holder
 from graftwork.weights.names import RESERVED
 
 Homes = list[tuple[nn.Module, str, nn.Module]]
+Hook = Callable[..., Any]
 
 
 def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runtime) -> Homes:
@@ -36,7 +40,8 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
 
     def at(path: str, site: Site | None = None) -> Ports:
         if path not in ports:
-            ports[path] = Ports(runtime, len(ports), path, parameter_names(_module(model, path, site)))
+            block = next((n for n, block in enumerate(sites.blocks) if f"{path}.".startswith(f"{block}.")), -1)
+            ports[path] = Ports(runtime, len(ports), path, parameter_names(_module(model, path, site)), block)
         return ports[path]
 
     for index, site in enumerate(sites):
@@ -85,23 +90,25 @@ def wire(model: nn.Module, sites: SiteMap, heads: tuple[str, ...], runtime: Runt
     return homes
 
 
-def wire_projection(model: nn.Module, site: Site, index: int, runtime: Runtime, homes: Homes) -> None:
+def wire_projection(model: nn.Module, sites: SiteMap, index: int, runtime: Runtime, homes: Homes) -> None:
     """Put hooks on a projection, which has none until an adapter is put there; they act in every call of it.
 
     Args:
         model: The model.
-        site: The projection.
-        index: Its place in the map.
+        sites: The map of sites.
+        index: The place of the projection there.
         runtime: The state that the model's hooks share.
         homes: Where modules with hooks are at home; those that get hooks here are added.
     """
+    site = sites.places[index]
+    block = sites.blocks.index(site.block) if site.block in sites.blocks else -1
 
     def at(path: str) -> Ports:
         module = _module(model, path, site)
         found: Ports | None = module.__dict__.get(PORTS)
         if found is not None:
             return found
-        ports = Ports(runtime, -1, path, parameter_names(module))  # its calls are never counted
+        ports = Ports(runtime, -1, path, parameter_names(module), block)  # its calls are never counted
         module.__dict__[PORTS] = ports
         parent, _, name = path.rpartition(".")
         homes.append((model.get_submodule(parent), name, module))
@@ -149,14 +156,25 @@ def wire_copy(original: nn.Module, like: nn.Module) -> None:
             install(like.get_submodule(path), copied)
 
 
-def hook(homes: Homes, plan: Plan) -> None:
+def ports_of(model: nn.Module, homes: Homes) -> list[Ports]:
+    """Return the ports of all modules that have some."""
+    found = [module.__dict__.get(PORTS) for module in (model, *(module for _, _, module in homes))]
+    return [ports for ports in found if ports is not None]
+
+
+def hook(model: nn.Module, homes: Homes, plan: Plan, runtime: Runtime) -> None:
     """Put hooks on the modules that have work under a plan, where they have none yet: idle ones cost time in every call."""
     new = False
     for _, _, module in homes:
         ports: Ports | None = module.__dict__.get(PORTS)
         work = None if ports is None else work_of(ports, plan)
         if work is not None:
-            new |= _put_hooks(module, work.before, work.after)
+            new |= _put_hooks(module, before if work.before else None, after if work.after else None)
+    for path in plan.trunk:
+        module = model.get_submodule(path)
+        if TRUNK not in module.__dict__:
+            module.__dict__[TRUNK] = TrunkBlock(runtime, path)
+            new |= _put_hooks(module, narrow, widen)
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
     if new and dynamo is not None and getattr(dynamo, "cached_backends", True):  # something is compiled already,
         torch.compiler.reset()  # and compiled code does not look for hooks that come later
@@ -165,29 +183,28 @@ def hook(homes: Homes, plan: Plan) -> None:
 def install(module: nn.Module, ports: Ports) -> None:
     """Put ports and both hooks on a module."""
     module.__dict__[PORTS] = ports
-    _put_hooks(module, True, True)
+    _put_hooks(module, before, after)
 
 
-def _put_hooks(module: nn.Module, pre: bool, post: bool) -> bool:
-    """Put the hooks on a module that it has not got; ours sees the output first, so that others see what adapters added.
+def _put_hooks(module: nn.Module, pre: Hook | None, post: Hook | None) -> bool:
+    """Put hooks on a module that it has not got; ours sees the output first, so that others see what adapters added.
 
     Done as torch does, but in an order in which another thread may run the module meanwhile: a hook is there last.
 
     Returns:
         Whether there was one to put.
     """
-    pre = pre and before not in module._forward_pre_hooks.values()
-    post = post and after not in module._forward_hooks.values()
-    if pre:
-        key = RemovableHandle(module._forward_pre_hooks).id
+    new = False
+    if pre is not None and pre not in module._forward_pre_hooks.values():
+        new, key = True, RemovableHandle(module._forward_pre_hooks).id
         module._forward_pre_hooks_with_kwargs[key] = True
-        module._forward_pre_hooks[key] = before
-    if post:
-        key = RemovableHandle(module._forward_hooks).id
+        module._forward_pre_hooks[key] = pre
+    if post is not None and post not in module._forward_hooks.values():
+        new, key = True, RemovableHandle(module._forward_hooks).id
         module._forward_hooks_with_kwargs[key] = True
-        module._forward_hooks[key] = after
+        module._forward_hooks[key] = post
         module._forward_hooks.move_to_end(key, last=False)  # type: ignore[attr-defined]
-    return pre or post
+    return new
 
 
 def stream_tap(site: Site) -> Tap:
@@ -258,7 +275,7 @@ def rehome(model: nn.Module, homes: Homes) -> bool:
 def unwire(model: nn.Module) -> None:
     """Remove every hook and every module of graftwork from a model."""
     for module in list(model.modules()):
-        if PORTS in module.__dict__ or ENTRY in module.__dict__:
+        if any(name in module.__dict__ for name in (PORTS, ENTRY, TRUNK)):
             uninstall(module)
         if isinstance(module._modules.get(RESERVED), Holder):
             del module._modules[RESERVED]

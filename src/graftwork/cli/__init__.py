@@ -1,13 +1,18 @@
 """The command line, thin: every command calls one function of the library."""
 
 # In this order the help lists them.
-from graftwork.cli import training, looking, predicting, serving, exporting, chatting, sharing  # isort: skip
+# isort: off
+from graftwork.cli import starting, training, sweeping, looking, evaluating, predicting, serving
+from graftwork.cli import exporting, chatting, sharing
+
+# isort: on
 from graftwork.cli import models, recommending, files, searching  # isort: skip
 from graftwork.cli.shared import app
 
 __all__ = [
     "app",
     "chatting",
+    "evaluating",
     "exporting",
     "files",
     "looking",
@@ -17,5 +22,7 @@ __all__ = [
     "searching",
     "serving",
     "sharing",
+    "starting",
+    "sweeping",
     "training",
 ]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from graftwork.cli.shared import (
+    BatchSize,
     Command,
+    Device,
     Language,
     MaxNewTokens,
     NumBeams,
@@ -24,7 +30,9 @@ from graftwork.cli.shared import (
     one_line,
     put,
     quiet,
+    refuse_folder,
     say,
+    use_device,
 )
 
 
@@ -59,6 +67,12 @@ def predict(
     max_new_tokens: MaxNewTokens = None,
     num_beams: NumBeams = None,
     sampling_seed: SamplingSeed = None,
+    batch_size: BatchSize = 32,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the predictions into this file instead: .jsonl, or .csv.")
+    ] = None,
+    progress: Annotated[bool, typer.Option("--progress", help="Show on stderr how many rows are done.")] = False,
+    device: Device = None,
     root: Root = None,
 ) -> None:
     """Predict with what a run has trained; one line of JSON for each row.
@@ -72,15 +86,21 @@ def predict(
 
         graftwork predict runs/recipe --task rte --file rows.jsonl
 
+        graftwork predict runs/recipe --task rte --file rows.csv --output predicted.csv --batch-size 64 --progress
+
         graftwork predict runs/recipe "Ada was glad."
 
         graftwork predict runs/recipe --tasks sentiment,names "Ada was glad."
     """
     with one_line():
+        use_device(device)
+        _check_output(output)
         import json
 
+        from graftwork.checkpoint.folders import replace_file
         from graftwork.errors import RecipeError
         from graftwork.inference import Predictor, Several, answers, predictor_for
+        from graftwork.inference.requests import as_csv
 
         quiet()
         predictor: Predictor | Several
@@ -110,5 +130,39 @@ def predict(
             raise RecipeError(
                 "--tasks predicts tasks whose answers are not generated; leave the options of generation out"
             )
-        for answer in answers(predictor, texts or (), file):
-            put(json.dumps(answer, ensure_ascii=False))
+        with _shown(progress) as on_rows:
+            answered = answers(predictor, texts or (), file, batch_size=batch_size, on_rows=on_rows)
+            if output is None:
+                for answer in answered:
+                    put(json.dumps(answer, ensure_ascii=False))
+                return
+            kept = [*answered]
+        if output.suffix == ".csv":
+            text = as_csv(kept)
+        else:
+            text = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in kept)
+        replace_file(output, text.encode("utf-8", "backslashreplace"))
+        say(f"{len(kept)} predictions are in {output}")
+
+
+def _check_output(output: Path | None) -> None:
+    """Refuse a file that cannot be written, before anything is computed."""
+    from graftwork.errors import ConfigError
+
+    refuse_folder(output, "--output")
+    if output is not None and output.suffix not in (".csv", ".jsonl"):
+        raise ConfigError(f"--output {output}: its ending says what is written; give one that ends in .csv or .jsonl")
+
+
+@contextlib.contextmanager
+def _shown(wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """What shows how many rows of a file are done; nothing where that is not wanted."""
+    if not wanted:
+        yield None
+        return
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.completed} of {task.total} rows"), BarColumn(), TimeRemainingColumn(), console=console
+    ) as bar:
+        shown = bar.add_task("rows", total=None)
+        yield lambda done, every: bar.update(shown, completed=done, total=every)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,6 +52,17 @@ def serve(
             help="Who has this token may add and remove tasks; without it nobody may.", envvar="GRAFTWORK_ADMIN_TOKEN"
         ),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ray[:ADDRESS]",
+            help="Serve on Ray: on this machine, or on the cluster at an address; see --replicas.",
+        ),
+    ] = None,
+    replicas: Annotated[
+        int,
+        typer.Option(help="With --on: how many processes have the base; a task's requests go to one of them.", min=1),
+    ] = 1,
     seed: UnitSeed = None,
     root: Root = None,
 ) -> None:
@@ -70,20 +81,33 @@ def serve(
 
         graftwork serve runs/recipe --store more/ --admin-token SECRET
 
+        graftwork serve runs/recipe --on ray --replicas 2
+
         curl localhost:8080/v1/predict --json '{"task": "rte", "texts": ["A cat sleeps.", "An animal rests."]}'
     """
     with one_line():
+        from graftwork.errors import ConfigError
         from graftwork.serving.server import Sources, serve
         from graftwork.serving.service import Limits
 
         quiet()
         sources = Sources(tuple(folders or ()), base, store, seed, root, margin, max_length, max_resident)
         limits = Limits(max_batch, max_wait_ms, max_queue, max_rows, max_bytes, deadline_ms)
-        serve(
-            sources,
-            host=host,
-            port=port,
-            limits=limits,
-            admin_token=admin_token,
-            ready=lambda address: put(f"serving on {address}"),
-        )
+        where: dict[str, Any] = {"host": host, "port": port, "limits": limits}
+
+        def ready(address: str) -> None:
+            put(f"serving on {address}")
+
+        if on is None:
+            serve(sources, **where, admin_token=admin_token, ready=ready)
+            return
+        engine, _, address = on.partition(":")
+        if engine != "ray":
+            raise ConfigError(f"--on is {on!r}; it begins with ray")
+        if admin_token is not None:
+            raise ConfigError("on Ray tasks cannot be changed while the server runs; leave --admin-token out")
+        try:
+            from graftwork.serving.on_ray import serve_on_ray
+        except ImportError as error:
+            raise ConfigError(f"graftwork serve needs {error.name}: pip install 'graftwork[serve]'") from error
+        serve_on_ray(sources, address=address, replicas=replicas, **where, ready=ready)

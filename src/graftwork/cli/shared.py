@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -51,6 +52,15 @@ Root = Annotated[
     Path | None,
     typer.Option(
         help="The folder that the recipe's paths are relative to, where the run or its base was moved.",
+        show_default=False,
+    ),
+]
+
+BatchSize = Annotated[int, typer.Option(min=1, help="How many rows are computed at once.")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where it is computed: cpu, cuda or cuda:NUMBER; by default the first GPU where there is one.",
         show_default=False,
     ),
 ]
@@ -126,6 +136,35 @@ def quiet() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.formatwarning = lambda message, *_: f"warning: {printable(str(message))}\n"
+
+
+def use_device(device: str | None) -> None:
+    """Let this process, and those that it starts, see one device alone; called before anything is computed."""
+    from graftwork.errors import ConfigError
+
+    if device is None:
+        return
+    name, _, number = device.partition(":")
+    if name not in ("cpu", "cuda") or (number and (name == "cpu" or not number.isdecimal())):
+        raise ConfigError(f"--device {device!r} is not known; give cpu, cuda or cuda:NUMBER")
+    if name == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    import torch
+
+    count = torch.cuda.device_count()  # which does not begin to use a GPU: the variable is still read then
+    if int(number or 0) >= count:
+        raise ConfigError(f"--device {device}: torch sees {count} GPUs here, numbered from 0; give another, or cpu")
+    given = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
+    os.environ["CUDA_VISIBLE_DEVICES"] = given[int(number or 0)] if given else number or "0"
+
+
+def refuse_folder(path: Path | None, option: str) -> None:
+    """Refuse a folder where a file is to be written, before anything is computed."""
+    from graftwork.errors import ConfigError
+
+    if path is not None and path.is_dir():
+        raise ConfigError(f"{option} {path} is a folder; give the name of a file")
 
 
 def on_meta(name: str, auto: str) -> PreTrainedModel:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from graftwork.cli.shared import Command, Root, RunFolder, app, one_line, put, quiet
+from graftwork.cli.shared import Command, Device, Root, RunFolder, app, one_line, put, quiet, use_device
 
 if TYPE_CHECKING:
     from graftwork.experiments import Recipe
@@ -39,6 +39,15 @@ def run(
     dry_run: DryRun = False,
     plain: Plain = False,
     redo: Redo = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Repeat every training for a target with this many seeds, 0, 1, 2, ..., in place of the recipe's.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Device = None,
     on: Annotated[
         str | None,
         typer.Option(
@@ -64,14 +73,19 @@ def run(
 
         graftwork run recipe.toml --out runs/first
 
+        graftwork run recipe.toml --seeds 5
+
         graftwork run recipe.toml --on ray --workers 8 --gpus-per-unit 0.25
     """
     with one_line():
+        use_device(device)
         from graftwork.errors import ConfigError
         from graftwork.experiments import Recipe, launch, run
 
         read, root = Recipe.read(recipe), recipe.absolute().parent
         folder = Path("runs") / recipe.stem if out is None else out
+        if seeds is not None:
+            read = with_seeds(read, range(seeds))
         if on is not None and redo:
             raise ConfigError("--redo is for one worker; start it without --on first, and end it when it trains")
 
@@ -162,6 +176,18 @@ def compare(
             compare(read, names, run=folder, root=root, watcher=live, costs=costs, redo=redo)
 
         _train(comparison(read, names), folder, root, plain, dry_run, train)
+
+
+def with_seeds(recipe: Recipe, seeds: Iterable[int]) -> Recipe:
+    """The recipe with other seeds; refuse one without targets, where seeds change nothing."""
+    from graftwork.errors import ConfigError
+    from graftwork.experiments import Recipe
+
+    if not recipe.targets:
+        raise ConfigError(
+            '--seeds repeats what is trained for a target, and the recipe has none; give it targets = ["TASK"]'
+        )
+    return Recipe.make({**recipe.model_dump(mode="json", exclude_unset=True), "seeds": [*seeds]})
 
 
 def _train(

@@ -89,7 +89,8 @@ class Split(Block):
 class Replicate(Block):
     """Every row for every child: the inputs are repeated at the model's outermost forward, child after child.
 
-    The output has ``len(children)`` times the rows: all rows with the first child, then all with the second.
+    The output has ``len(children)`` times the rows: all rows with the first child, then all with the second. When predicting,
+    blocks of the model below the first adapter compute each row once.
 
     Example:
         >>> adapters.active = gw.Replicate("a", "b")

@@ -1,4 +1,4 @@
-"""Recipes: a whole experiment in one file, planned, run, resumed, compared, and its cost estimated."""
+"""Recipes: a whole experiment in one file, planned, run, resumed, compared, swept over, and its cost estimated."""
 
 from graftwork.experiments.comparing.compare import compare, read_comparison
 from graftwork.experiments.comparing.selection import comparison
@@ -10,6 +10,7 @@ from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.listeners import Watcher
 from graftwork.experiments.running.results import read_results
 from graftwork.experiments.running.run import run, work
+from graftwork.experiments.sweeping.sweep import read_sweep, sweep
 
 __all__ = [
     "Estimate",
@@ -23,6 +24,8 @@ __all__ = [
     "plan",
     "read_comparison",
     "read_results",
+    "read_sweep",
     "run",
+    "sweep",
     "work",
 ]

@@ -85,6 +85,14 @@ class Call:
         """
         return None if self._main is None else self._main.shape[0]
 
+    @property
+    def token_ids(self) -> Tensor | None:
+        """The numbers of the tokens ``(batch, positions)``, where the inputs are such and can be looked at."""
+        main = self._main
+        if type(main) is not Tensor or main.dim() != 2 or main.is_floating_point() or main.is_meta:
+            return None
+        return main
+
     def mask_at(self, stack: str) -> Tensor | None:
         """Return the attention mask for a stack of layers: a decoder has its own, and a text's mask is not an image's."""
         if "vision" in stack or "visual" in stack or "image" in stack:

@@ -42,6 +42,7 @@ class Frame:
         self.computed: dict[int, Any] = {}  # of several adapters of peft, the layers that ran, by identity
         self.memo: dict[Any, Any] = {}  # what sites of this pass have in common, such as a gate for a whole layer
         self.gates: dict[int, Tensor] = {}  # the values of gates in peft's layers, by identity
+        self.repeats: Any = None  # the rows that have the same inputs, see `shared_trunk`
         self.settings: Any = None  # the pass that the configuration's labels are set for, see `shown_labels`
 
     def norm(self, index: int) -> Override | None:

@@ -15,6 +15,7 @@ from graftwork.forward.gradient_checkpointing import bind_checkpointing
 from graftwork.forward.ports import ENTRY, Entry
 from graftwork.forward.refused_calls import refuse_caller, refuse_inputs
 from graftwork.forward.runtime import Runtime
+from graftwork.forward.shared_trunk import repeats_in
 from graftwork.forward.shown_labels import begin, end, runs_in
 
 
@@ -55,6 +56,7 @@ def enter(
     if plan.prompt is not None:
         plan.prompt.require_whole(handle.model, module)
     frame = Frame(plan, module, call, runtime.record)
+    frame.repeats = repeats_in(plan, call, handle.model)
     if handle.head_paths and call.named.get("labels") is not None:
         begin(frame, handle, plan.labels)
     runtime.local.frame = frame

@@ -70,6 +70,9 @@ class Plan:
         self.injected: tuple[str, ...] = ()  # the adapters that another library's modules compute
         self.crossing = False  # whether an adapter reads hidden states of other layers than its own
         self.prompt: VirtualTokens | None = None
+        self.trunk: frozenset[str] = (
+            frozenset()
+        )  # the blocks before all adapters, if rows may repeat, see `shared_trunk`
         self.work: dict[Any, Any] = {}  # for each `Ports` that was met what it does under this plan, see `work_of`
 
     @property

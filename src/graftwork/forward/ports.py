@@ -12,6 +12,7 @@ from graftwork.sites import Site, Tap
 
 PORTS = "_graftwork_ports"
 ENTRY = "_graftwork_entry"
+TRUNK = "_graftwork_trunk"
 
 
 @dataclasses.dataclass(eq=False)
@@ -23,6 +24,21 @@ class Entry:
 
 
 @dataclasses.dataclass(eq=False)
+class TrunkBlock:
+    """What a block below the first adapter has to know, see `graftwork.forward.shared_trunk`.
+
+    Attributes:
+        runtime: The shared state.
+        path: The path of the block.
+        refuses: Whether it was found to return what cannot be repeated for rows with the same inputs.
+    """
+
+    runtime: Runtime
+    path: str
+    refuses: bool = False
+
+
+@dataclasses.dataclass(eq=False)
 class Ports:
     """What one module does for the adapters; sites and norms are numbered by their place in the map of sites."""
 
@@ -30,6 +46,7 @@ class Ports:
     number: int  # of the module, to count its calls by
     path: str
     parameters: tuple[str, ...]  # the names of the positional parameters of the module's forward
+    block: int = -1  # the number of the block that the module is in, in order of execution; -1 outside of all
     counted: bool = False  # whether calls of this module are counted: some work is for a certain call only
     # The number of the module whose calls tell which work is to be done, itself or its block; None where all is for every call.
     counter: int | None = None
@@ -57,10 +74,10 @@ class Ports:
 
 
 def uninstall(module: nn.Module) -> None:
-    """Take the hooks of `hooks` and `frame_hooks`, and the ports, off a module."""
-    remove_hooks(module, ("graftwork.forward.hooks", "graftwork.forward.frame_hooks"))
-    module.__dict__.pop(PORTS, None)
-    module.__dict__.pop(ENTRY, None)
+    """Take our hooks, and what they need to know, off a module."""
+    remove_hooks(module, [f"graftwork.forward.{name}" for name in ("hooks", "frame_hooks", "shared_trunk")])
+    for name in (PORTS, ENTRY, TRUNK):
+        module.__dict__.pop(name, None)
 
 
 def remove_hooks(module: nn.Module, files: Collection[str]) -> None:

@@ -38,6 +38,11 @@ class Work:
         return bool(self.writes or self.entries) or self.norm is not None or self.head is not None
 
     @property
+    def acts(self) -> bool:
+        """Whether anything is carried or changed; counting calls alone is neither."""
+        return self.changes or bool(self.inputs or self.own_inputs or self.outputs)
+
+    @property
     def before(self) -> bool:
         """Whether there is something to do before the module runs."""
         return self.counts or bool(self.inputs or self.entries)

@@ -24,6 +24,7 @@ from graftwork.experiments.running.hashes import hash_tokenizer
 from graftwork.experiments.running.provenance import read_made_with
 from graftwork.experiments.running.run_files import RunFiles
 from graftwork.tasks import Kind, Prediction, Rows, TaskSpec, kinds
+from graftwork.tasks.decisions import Decision
 from graftwork.training.outputs import Autocast, autocast_as, outputs_of
 
 PREFERRED = ("fusion", "adapter")  # the kinds of units that predict by default
@@ -71,7 +72,7 @@ class Predictor:
         self.root = root_of(self.run, root)
         self.task = _task(self.recipe, task)
         self.unit = unit_of(self.recipe, self.run, self.task, kind, seed)
-        self.kind = kind_of(self.run, self.recipe, self.task)
+        self.kind = kind_of(self.run, self.recipe, self.task, self.unit)
         warn_of_other_tokenizer(self.unit, self.recipe, self.root, self.run)
         self.processor = load_processor(self.recipe.base, self.recipe.kinds, self.root)
         self.adapters: Adapters = attached_base(self.recipe, self.root) if adapters is None else adapters
@@ -145,7 +146,8 @@ class Predictor:
     @property
     def autocast(self) -> Autocast:
         """The context of the precision that it was trained and scored in."""
-        return autocast_as(self.model, self.recipe.budget(self.unit.kind, self.unit.method).bf16)
+        budget = self.recipe.budget(self.unit.kind, self.unit.method)
+        return autocast_as(self.model, budget.precision_on(self.model.device))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -163,13 +165,15 @@ def attached_base(recipe: Recipe, root: Path) -> Adapters:
     return attach(load_base(recipe.base, auto_class(recipe.kinds), root).eval())
 
 
-def kind_of(run: Path, recipe: Recipe, task: str) -> Kind:
-    """Return a task's kind with the labels that it was trained with; its data is not read."""
-    for unit in plan(recipe):
-        result = read_result(unit, run) if task in (unit.task, *unit.tasks) else None
+def kind_of(run: Path, recipe: Recipe, task: str, unit: Unit) -> Kind:
+    """Return a task's kind with the labels that it was trained with, and a unit's threshold and temperature; no data is read."""
+    for other in (unit, *plan(recipe)):
+        result = read_result(other, run) if task in (other.task, *other.tasks) else None
         if result is not None:
-            spec, labels = recipe.tasks[task], (result.get("tasks") or {}).get(task, result)["labels"]
-            return kinds[spec.kind].variant(spec)(spec, tuple(labels), task)
+            spec, scores = recipe.tasks[task], (result.get("tasks") or {}).get(task, result)
+            kind = kinds[spec.kind].variant(spec)(spec, tuple(scores["labels"]), task)
+            fitted = scores.get("decision")
+            return kind if fitted is None or other != unit else kind.with_decision(Decision(**fitted))
     raise RecipeError(f"nothing of the task {task!r} is done in {run}; go on with `graftwork run`")
 
 

@@ -20,6 +20,7 @@ from graftwork.tasks import Prediction, Rows, kinds
 from graftwork.training.concatenated_batches import merged, padding_of
 from graftwork.training.encoding import batch_of
 from graftwork.training.outputs import autocast_as, evaluating
+from graftwork.training.precision import Precision
 
 
 class Several:
@@ -42,8 +43,8 @@ class Several:
         self.recipe = recipe_of(self.run)
         root = root_of(self.run, root)
         self._check_tasks()
-        self.kinds = {task: kind_of(self.run, self.recipe, task) for task in self.tasks}
         self.units = {task: unit_of(self.recipe, self.run, task, None, seed) for task in self.tasks}
+        self.kinds = {task: kind_of(self.run, self.recipe, task, unit) for task, unit in self.units.items()}
         for unit in self.units.values():
             warn_of_other_tokenizer(unit, self.recipe, root, self.run)
         check_units(self.units)
@@ -116,9 +117,15 @@ class Several:
         batches = {task: batch_of(model, self.kinds[task], some, self.processor) for task, some in features.items()}
         inputs, labels = merged(batches, padding_of(self.processor))
         sizes = [len(some) for some in features.values()]
-        bf16 = any(self.recipe.budget(unit.kind).bf16 for unit in self.units.values())
+        wanted = [self.recipe.budget(unit.kind).precision_on(model.device) for unit in self.units.values()]
+        lower: list[Precision] = [one for one in wanted if one != "float32"]
         composition = BatchSplit(*self._parts, batch_sizes=sizes)
-        with evaluating(model), torch.no_grad(), autocast_as(model, bf16)(), self.adapters.using(composition):
+        with (
+            evaluating(model),
+            torch.no_grad(),
+            autocast_as(model, lower[0] if lower else "float32")(),
+            self.adapters.using(composition),
+        ):
             by_head = model(**inputs).by_head
         return {
             task: list(self.kinds[task].reduce(by_head[head].logits, labels.get(task)).float().cpu())

@@ -8,12 +8,13 @@ from graftwork.report.live import Live
 from graftwork.report.method_docs.block_facts import BlockFacts, all_blocks
 from graftwork.report.method_docs.method_facts import MethodFacts, all_facts
 from graftwork.report.method_docs.method_list import methods_as_json, print_methods
-from graftwork.report.method_docs.pages import block_pages, block_table, method_pages
+from graftwork.report.method_docs.pages import block_pages, method_pages
 from graftwork.report.page import write_page
 from graftwork.report.plots import can_plot
 from graftwork.report.publishing import prepare_run
 from graftwork.report.run_data import Gathered, gather
-from graftwork.report.table import Table, print_text
+from graftwork.report.sweeps import print_sweep, sweep_picture, sweep_table
+from graftwork.report.table import Table, print_table, print_text
 from graftwork.report.tables import tables
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "all_blocks",
     "all_facts",
     "block_pages",
-    "block_table",
     "can_plot",
     "comparison_tables",
     "gather",
@@ -38,10 +38,14 @@ __all__ = [
     "print_folders",
     "print_methods",
     "print_next",
+    "print_sweep",
+    "print_table",
     "print_tables",
     "print_text",
     "printable",
     "state",
+    "sweep_picture",
+    "sweep_table",
     "tables",
     "write_page",
     "write_report",

@@ -20,7 +20,7 @@ from graftwork.report.labels import label_table
 from graftwork.report.pictures import pictures
 from graftwork.report.plots import can_plot, png
 from graftwork.report.run_data import Gathered, gather
-from graftwork.report.table import Table, as_markdown, print_text
+from graftwork.report.table import Table, as_markdown, print_table, print_text
 from graftwork.report.tables import tables
 from graftwork.report.verdict import verdicts
 from graftwork.tasks import kinds
@@ -101,11 +101,7 @@ def print_tables(found: Gathered, console: Console) -> None:
     for one in verdicts(found):
         print_text(one.text(), console)
     for table in _tables(found):
-        if console.is_terminal:
-            console.print()
-            console.print(table.rich())
-        else:
-            print_text(table.text(), console)
+        print_table(table, console)
     print_text(state(found), console)
 
 

@@ -74,6 +74,15 @@ def as_markdown(text: str) -> str:
     return _MARKUP.sub(lambda found: f"\\{found[0]}", plain)
 
 
+def print_table(table: Table, console: Console) -> None:
+    """Print a table for a terminal, or for a pipe."""
+    if console.is_terminal:
+        console.print()
+        console.print(table.rich())
+    else:
+        print_text(table.text(), console)
+
+
 def print_text(text: str, console: Console, style: str = "") -> None:
     """Print a text, not cut to the terminal's width, with nothing in it that a terminal obeys."""
     console.print(Text(printable(text, keep="\n"), style), soft_wrap=True)

@@ -40,12 +40,16 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_app(service: Service, *, admin_token: str | None = None) -> FastAPI:
+UNCHANGED = "tasks cannot be changed while the server runs; start it with --admin-token and --store"
+
+
+def make_app(service: Service, *, admin_token: str | None = None, unchanged: str = UNCHANGED) -> FastAPI:
     """Return the application of a service, which is closed when the application ends.
 
     Args:
         service: What is served.
         admin_token: The token of those who may add and remove tasks; without it nobody may.
+        unchanged: What is answered where nobody may.
     """
 
     @contextlib.asynccontextmanager
@@ -58,7 +62,7 @@ def make_app(service: Service, *, admin_token: str | None = None) -> FastAPI:
     app.add_middleware(Guard, max_bytes=service.limits.max_bytes, count=service.metrics.request)
     _add_refusals(app)
     _add_answers(app, service)
-    _add_changes(app, service, admin_token)
+    _add_changes(app, service, admin_token, unchanged)
     add_page(app, service)
     return app
 
@@ -105,12 +109,10 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _add_changes(app: FastAPI, service: Service, admin_token: str | None) -> None:
+def _add_changes(app: FastAPI, service: Service, admin_token: str | None, unchanged: str) -> None:
     def allowed(request: Request) -> None:
         if admin_token is None or service.table.store is None:
-            raise ForbiddenError(
-                "tasks cannot be changed while the server runs; start it with --admin-token and --store"
-            )
+            raise ForbiddenError(unchanged)
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {admin_token}".encode()):
             raise UnauthorizedError("give the server's admin token: Authorization: Bearer TOKEN")

@@ -27,6 +27,7 @@ from graftwork.tasks import Kind, Prediction, Rows
 from graftwork.training.concatenated_batches import merged, padding_of
 from graftwork.training.encoding import Feature, batch_of
 from graftwork.training.outputs import autocast_as, generated
+from graftwork.training.precision import Precision
 
 
 @dataclasses.dataclass(eq=False)
@@ -41,7 +42,7 @@ class ServedTask:
         head: The head in use.
         source: What it was read from, for people.
         folder: The folder of its adapter, where it is one that was saved by itself.
-        bf16: Whether it is computed in bfloat16.
+        precision: What it is computed in.
         mixes: Whether it can be computed in one pass with other tasks; found when its adapter is there.
         form: What its head's logits need to be those of one pass with others'; found when its adapter is there.
         waiting: How many requests wait for it.
@@ -55,7 +56,7 @@ class ServedTask:
     head: str
     source: str
     folder: Path | None = None
-    bf16: bool = False
+    precision: Precision = "float32"
     mixes: bool = False
     form: Hashable = None
     waiting: int = 0
@@ -67,8 +68,8 @@ class ServedTask:
         if not self.mixes or self.drawn:
             return id(self)
         if self.kind.generates:
-            return "tokens", self.bf16, tuple(sorted(self.kind.generation().items()))
-        return "logits", self.bf16, self.form
+            return "tokens", self.precision, tuple(sorted(self.kind.generation().items()))
+        return "logits", self.precision, self.form
 
     @property
     def drawn(self) -> bool:
@@ -182,7 +183,7 @@ class Base:
             return self._found([one.text for one in asked])
         tasks = list({id(one.task): one.task for one in asked}.values())
         try:
-            with torch.no_grad(), autocast_as(self._model, tasks[0].bf16)():
+            with torch.no_grad(), autocast_as(self._model, tasks[0].precision)():
                 if isinstance(asked[0], Looked):
                     return [self._attention(one) for one in asked]
                 if asked[0].show is not None:

@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -87,9 +88,14 @@ def read_run(
     for task, unit in units.items():
         warn_of_other_tokenizer(unit, recipe, base_root, run)
         route = load_unit(adapters, unit, task, files)
-        bf16 = recipe.budget(unit.kind, unit.method).bf16
+        model: Any = adapters.model
+        precision = recipe.budget(unit.kind, unit.method).precision_on(model.device)
         title_ = UNIT_KINDS[unit.kind].title
-        tasks.append(ServedTask(task, kind_of(run, recipe, task), base, *route, f"{base.name}: {title_}", bf16=bf16))
+        tasks.append(
+            ServedTask(
+                task, kind_of(run, recipe, task, unit), base, *route, f"{base.name}: {title_}", precision=precision
+            )
+        )
     adapters.model.eval()
     if len(units) > 1:
         with contextlib.suppress(RecipeError):  # no finder and no descriptions: a request says its task, or is refused

@@ -198,6 +198,7 @@ class SiteMap:
             it out, so that an adapter fits the base model with and without a task head around it.
         norms: Dotted paths of every norm module of the base, in order (also of those at no site: an adapter's norms can
             replace them too).
+        blocks: The paths of the blocks, in order of execution.
         numbers: Every stack with the numbers of its layers, in rising order; they need not start at 0, nor be consecutive.
 
     Example:
@@ -235,6 +236,7 @@ class SiteMap:
             if site.kind not in (*_IN_NO_LAYER, "projection"):
                 layers.setdefault(site.stack, set()).add(site.layer)
         self.numbers = {stack: tuple(sorted(found)) for stack, found in layers.items()}
+        self.blocks = tuple(dict.fromkeys(site.block for site in self._sites if site.kind not in _IN_NO_LAYER))
         self.place_of = {key: place for place, key in enumerate(self._by_key)}
 
     def key_of(self, site: Site) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -80,6 +81,19 @@ def missing(value: Any) -> bool:
     if value is None or (isinstance(value, str) and value == ""):
         return True
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == -1
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """The names that differ by blanks, capitals or the encoding of characters alone, those of one name together."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(folded(name), []).append(name)
+    return [written for written in found.values() if len(written) > 1]
+
+
+def folded(text: str) -> str:
+    """A text without what hardly anybody sees: how wide blanks are, capitals, and the encoding of characters."""
+    return unicodedata.normalize("NFKC", " ".join(text.split())).casefold()
 
 
 def enough(names: tuple[str, ...], least: int, where: str) -> tuple[str, ...]:

@@ -74,6 +74,10 @@ class TaskSpec(BaseModel):
         class_weights: The weight of a row of each label in the training loss: ``"balanced"`` (every label counts as much as
             any other, however many rows it has), a table of weights by label (the others 1), or a list in the order of
             ``labels``. Scores do not change by it.
+        threshold: The probability from which the positive one of two labels is predicted, or where a row has several labels
+            each of them: a number, or ``"dev"`` for the one with the best F1 on the dev rows. By default the likeliest label,
+            or one half.
+        calibrate: Whether a temperature is fitted on the dev rows, by which probabilities become reliable and predictions stay.
         rows: The most training rows; more are left out by one fixed draw.
         scored_rows: The most dev rows and the most test rows, drawn likewise: scores are faster and less certain.
         max_length: The most tokens of a text; by default the recipe's. For generation, of the prompt and the answer together:
@@ -133,6 +137,8 @@ class TaskSpec(BaseModel):
     labels: tuple[str, ...] | None = None
     positive: str | None = None
     class_weights: Literal["balanced"] | dict[str, Weight] | tuple[Weight, ...] | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["dev"] | None = None
+    calibrate: bool = False
     rows: Positive | None = None
     scored_rows: Positive | None = None
     max_length: Length | None = None
@@ -174,6 +180,14 @@ class TaskSpec(BaseModel):
         except ValidationError:  # it would say what is wrong for each of the three forms
             form = 'give "balanced", a table {label = weight} or a list of weights, numbers above 0'
             raise ValueError(form) from None
+
+    @field_validator("threshold", mode="wrap")
+    @classmethod
+    def _number_or_dev(cls, value: Any, handler: Callable[[Any], Any]) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError('give a number between 0 and 1, or "dev"') from None
 
     @field_validator("labels", "choices")
     @classmethod

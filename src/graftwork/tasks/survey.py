@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from graftwork.tasks.label_names import alike
 from graftwork.tasks.reading import draw
 from graftwork.tasks.rows import Place, Row, Rows, is_index
 from graftwork.tasks.scoring import find_metric
@@ -80,12 +80,8 @@ class Survey:
         return f"labels: {', '.join(labels[:_SHOWN])}{more}{positive}"
 
     def _about_labels(self) -> Iterator[str]:
-        alike: dict[str, list[str]] = {}
-        for label in self.counts:
-            alike.setdefault(unicodedata.normalize("NFKC", " ".join(label.split())).casefold(), []).append(label)
-        for labels in alike.values():
-            if len(labels) > 1:
-                yield f"the labels {_listed(labels)} differ by blanks, capitals or encoding alone; write one label alike"
+        for labels in alike(self.counts):
+            yield f"the labels {_listed(labels)} differ by blanks, capitals or encoding alone; write one label alike"
         unseen = [label for label, count in self.counts.items() if not count]
         if unseen:
             yield f"no train row has {_listed(unseen)}"

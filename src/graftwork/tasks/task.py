@@ -133,19 +133,8 @@ class Task:
         return dataclasses.replace(self, kind=self.kind.with_examples(examples))
 
     def score(self, predictions: Sequence[Prediction], rows: Rows) -> dict[str, float]:
-        """Every metric of the task, the main one first; higher is better for each.
-
-        Raises:
-            TaskError: If a row has no right answer.
-        """
-        where = f"task {self.name!r}"
-        if len(predictions) != len(rows):
-            raise TaskError(f"{where}: {len(predictions)} predictions for {len(rows)} rows; give one for each")
-        predicted, gold = self.kind.pairs(predictions, rows)
-        return {
-            name: find_metric(name, self.kind.form, where)(predicted, gold, self.kind.scored_labels)
-            for name in self.metrics
-        }
+        """Every metric of the task (see `Kind.score`)."""
+        return self.kind.score(predictions, rows)
 
     def lengths(self, features: Sequence[Feature]) -> list[int]:
         """How long each feature is, so that those of a similar length can share a batch."""

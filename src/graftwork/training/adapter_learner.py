@@ -92,7 +92,7 @@ class Learner:
     @property
     def ended(self) -> bool:
         """Whether all epochs are over, or there was no better score for too long."""
-        return len(self.scores) >= self.budget.epochs or run_out(self.scores, self.budget.patience)
+        return len(self.scores) >= self.budget.epochs or run_out(self.scores, self.budget.stops_after)
 
     def next_batch(self) -> list[Feature]:
         """The features of the next batch, which depends on the seed and the step alone."""

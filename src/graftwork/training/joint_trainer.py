@@ -16,7 +16,7 @@ from graftwork.attach import Handle, ModelWithHeads
 from graftwork.compose import Composition
 from graftwork.tasks import Prediction, Rows
 from graftwork.training.encoding import Encoded, Feature
-from graftwork.training.outputs import predictions_of, scored
+from graftwork.training.outputs import chosen, predictions_of, scored
 from graftwork.training.packed_rows import check_packing
 from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
 from graftwork.training.sampling import TaskMixing, TaskSampler
@@ -40,7 +40,7 @@ class JointTrainer(RecipeTrainer):
     """A Trainer of the attached model on the rows of several tasks, which are given by name.
 
     The loss of a batch is the mean over its rows, each by its task's head. The best epoch is the one with the best mean of
-    the tasks' main metrics.
+    the tasks' main metrics, or of ``chosen_by`` (see `TaskTrainer`).
 
     Raises:
         AttachError: If nothing is attached to the model.
@@ -55,7 +55,9 @@ class JointTrainer(RecipeTrainer):
         routes: Mapping[str, TaskRoute],
         batches: JointBatches,
         callbacks: Sequence[TrainerCallback] = (),
+        chosen_by: str | None = None,
     ) -> None:
+        self.chosen_by = chosen_by
         self.encoded, self.routes, self.batches = dict(encoded), dict(routes), batches
         super().__init__(
             model=model,
@@ -90,13 +92,19 @@ class JointTrainer(RecipeTrainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """The main metric of every task on its dev rows, and their mean."""
-        of_tasks = {
-            f"{metric_key_prefix}_of_{task}": self.measured(task, encoded.task.dev)[0][encoded.task.metric]
-            for task, encoded in self.encoded.items()
-        }
+        of_tasks, choices = {}, []
+        for task, encoded in self.encoded.items():
+            predictions, loss = self._predictions(task, encoded.task.dev)
+            of_tasks[f"{metric_key_prefix}_of_{task}"] = scored(encoded.task, predictions, encoded.task.dev)[
+                encoded.task.metric
+            ]
+            if self.chosen_by is not None:
+                choices.append(chosen(self.chosen_by, encoded.task, predictions, loss))
         mean, name = statistics.fmean(of_tasks.values()), mean_metric(one.task.metric for one in self.encoded.values())
         # the main metric comes first: a listener takes its name from there
         metrics = {f"{metric_key_prefix}_{name}": mean, **of_tasks, f"{metric_key_prefix}_score": mean}
+        if choices:
+            metrics[f"{metric_key_prefix}_choice"] = statistics.fmean(choices)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -107,12 +115,16 @@ class JointTrainer(RecipeTrainer):
         Raises:
             TrainingError: If the loss is not a number.
         """
+        predictions, _ = self._predictions(task, rows)
+        return scored(self.encoded[task].task, predictions, rows), predictions
+
+    def _predictions(self, task: str, rows: Rows) -> tuple[list[Prediction], float | None]:
         encoded = self.encoded[task]
         with self.routes[task].on(self.adapters):
             predictions, loss = predictions_of(self._headed, encoded, rows, self.args.eval_batch_size, self.autocast)
         if loss is not None:
             self.require_finite(torch.tensor(loss), f"the loss on rows of {task}")
-        return scored(encoded.task, predictions, rows), predictions
+        return predictions, loss
 
     def _parts(self, rows: Sequence[tuple[str, Feature]]) -> dict[str, Any]:
         """A batch as one part a task: its name, its share of the rows, its batch."""

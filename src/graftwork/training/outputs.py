@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from graftwork.attach import ModelWithHeads
+from graftwork.errors import TrainingError
 from graftwork.tasks import Kind, Prediction, Rows, Task
+from graftwork.tasks.scoring import find_metric
 from graftwork.training.encoding import Encoded, Feature, batch_of
+from graftwork.training.precision import DTYPES, Precision
 
 Autocast = Callable[[], Any]  # makes the context that a model runs in
 
@@ -55,6 +58,28 @@ def scored(task: Task, predictions: Sequence[Prediction], rows: Rows) -> dict[st
     return {name: number(value) for name, value in task.score(predictions, rows).items()}
 
 
+def chosen(metric: str, task: Task, predictions: Sequence[Prediction], loss: float | None) -> float:
+    """What the best epoch is chosen by on the dev rows; higher is better.
+
+    Args:
+        metric: A metric of the task's kind, or ``"loss"``.
+        task: The task.
+        predictions: The predictions for its dev rows.
+        loss: The mean loss there.
+
+    Raises:
+        TrainingError: If it is the loss, and there is none.
+    """
+    if metric == "loss":
+        if loss is None:
+            raise TrainingError(
+                f"early_stopping.metric is loss, and {task.name!r} has none on its dev rows; give a metric"
+            )
+        return -loss
+    predicted, gold = task.kind.pairs(predictions, task.dev)
+    return number(find_metric(metric, task.kind.form, f"task {task.name!r}")(predicted, gold, task.kind.scored_labels))
+
+
 def number(score: float) -> float:
     """A score; -1, the worst, for a correlation of constants, which is not a number."""
     return score if math.isfinite(score) else -1.0
@@ -71,11 +96,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def autocast_as(model: ModelWithHeads, bf16: bool) -> Autocast:
-    """The context of bfloat16 on a model's device, or of nothing."""
-    if not bf16:
+def autocast_as(model: ModelWithHeads, precision: Precision = "float32") -> Autocast:
+    """The context of a precision on a model's device; of nothing for float32."""
+    if precision == "float32":
         return contextlib.nullcontext
-    return functools.partial(torch.autocast, model.device.type, dtype=torch.bfloat16)
+    return functools.partial(torch.autocast, model.device.type, dtype=DTYPES[precision])
 
 
 def _run(

@@ -88,7 +88,7 @@ class Patience(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Stop if there was no better score for too long."""
-        if run_out(scores_of(state), self.patience):
+        if run_out(choices_of(state), self.patience):
             control.should_training_stop = True
 
 
@@ -97,12 +97,17 @@ def scores_of(state: TrainerState) -> list[float]:
     return [entry["eval_score"] for entry in state.log_history if "eval_score" in entry]
 
 
+def choices_of(state: TrainerState) -> list[float]:
+    """What the best epoch is chosen by, of every epoch so far: the score, or where a budget says another metric, that."""
+    return [entry.get("eval_choice", entry["eval_score"]) for entry in state.log_history if "eval_score" in entry]
+
+
 def learnt(state: TrainerState) -> dict[str, Any]:
     """The facts of a training that has ended: its epochs and steps, the best epoch, and the curves of loss and score."""
-    curve = scores_of(state)
+    curve, choices = scores_of(state), choices_of(state)
     return {
         "epochs": len(curve),
-        "best_epoch": curve.index(max(curve)) + 1,
+        "best_epoch": choices.index(max(choices)) + 1,
         "steps": state.global_step,
         "curves": {
             "loss": [[entry["step"], entry["loss"]] for entry in state.log_history if "loss" in entry],

@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainingArguments
 from graftwork.attach import ModelWithHeads
 from graftwork.tasks import Prediction, Rows
 from graftwork.training.encoding import Encoded
-from graftwork.training.outputs import predictions_of, scored
+from graftwork.training.outputs import chosen, predictions_of, scored
 from graftwork.training.packed_rows import check_packing
 from graftwork.training.recipe_trainer import FreshEpochs, RecipeTrainer
 
@@ -22,6 +22,9 @@ _CHUNK = 50  # batches whose rows are sorted by length together
 
 class TaskTrainer(RecipeTrainer):
     """A Trainer of the attached model on a task's rows; every evaluation scores its dev rows.
+
+    The best epoch is the one with the best main metric of the task, or the best ``chosen_by``: another metric of its kind, or
+    ``"loss"``; then ``metric_for_best_model`` is ``"choice"``.
 
     Raises:
         AttachError: If nothing is attached to the model.
@@ -34,8 +37,9 @@ class TaskTrainer(RecipeTrainer):
         args: TrainingArguments,
         encoded: Encoded,
         callbacks: Sequence[TrainerCallback] = (),
+        chosen_by: str | None = None,
     ) -> None:
-        self._encoded = encoded
+        self._encoded, self.chosen_by = encoded, chosen_by
         self.task, self.processor, self.features = encoded.task, encoded.processor, encoded.features
         super().__init__(
             model=model,
@@ -47,6 +51,23 @@ class TaskTrainer(RecipeTrainer):
         )
         check_packing(self._headed, encoded)
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the batches of a step, and note the sum of their rows' weights."""
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        self._weight_of_step = sum(self._weight_of(batch) for batch in batches)
+        return batches, items
+
+    def part_of_step(self, inputs: dict[str, Any]) -> float:
+        """The part of a step's weights that a micro-batch has, as Trainer divides the losses of a step by their number."""
+        if self.task.class_weights is None or self.args.gradient_accumulation_steps == 1:
+            return 1.0
+        steps = int(self.current_gradient_accumulation_steps)
+        return self._weight_of(inputs) / self._weight_of_step * steps
+
+    def _weight_of(self, batch: dict[str, Any]) -> float:
+        weights = self.task.class_weights
+        return 0.0 if weights is None else sum(weights[label] for label in batch["labels"].tolist())
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
@@ -55,9 +76,12 @@ class TaskTrainer(RecipeTrainer):
         Raises:
             TrainingError: If the loss or the score is not a number.
         """
-        scores, loss = self.measure(self.task.dev)
+        predictions, loss = self._predictions(self.task.dev)
+        scores = scored(self.task, predictions, self.task.dev)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
         metrics[f"{metric_key_prefix}_score"] = scores[self.task.metric]
+        if self.chosen_by is not None:
+            metrics[f"{metric_key_prefix}_choice"] = chosen(self.chosen_by, self.task, predictions, loss)
         if loss is not None:
             self.require_finite(torch.tensor(loss), "the loss on the dev rows")
             metrics[f"{metric_key_prefix}_loss"] = loss

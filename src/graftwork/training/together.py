@@ -82,7 +82,8 @@ def learn_together(
         weights = [tensor for tensor in tensors_of(adapters, learner.name).values() if tensor.requires_grad]
         learner.begin(adapters.model, weights)
     rounds = _resume(learners, folder)
-    autocast = autocast_as(adapters.model, learners[0].budget.bf16)  # type: ignore[arg-type]
+    model: Any = adapters.model
+    autocast = autocast_as(model, learners[0].budget.precision_on(model.device, scales=False))
     adapters.model.train()
     while live := [learner for learner in learners if not learner.ended]:
         set_seed((seed * 100_003 + rounds + 1) % 2**31)
@@ -126,8 +127,13 @@ def _refuse(adapters: Adapters, learners: Sequence[Learner]) -> None:
             "several tasks at once need a head for each: attach to gw.ModelWithHeads(base), not to a "
             f"{type(adapters.model).__name__}"
         )
-    if len({learner.budget.bf16 for learner in learners}) > 1:
+    precisions = {learner.budget.precision_on(adapters.model.device, scales=False) for learner in learners}
+    if len(precisions) > 1:
         raise TrainingError("bf16 differs between the adapters; they are computed in one pass, so give all the same")
+    if "float16" in precisions:
+        raise TrainingError(
+            "precision is float16, which several adapters in one pass are not trained in; say bfloat16 or auto"
+        )
 
 
 def _losses(adapters: Adapters, live: Sequence[Learner]) -> list[Tensor]:
@@ -148,7 +154,7 @@ def _scores(adapters: Adapters, learner: Learner) -> dict[str, float]:
     """The metrics of a learner's adapter on its dev rows."""
     model: Any = adapters.model
     encoded, budget = learner.encoded, learner.budget
-    autocast = autocast_as(model, budget.bf16)
+    autocast = autocast_as(model, budget.precision_on(model.device, scales=False))
     with adapters.using(learner.name):
         predictions, _ = predictions_of(model, encoded, encoded.task.dev, budget.eval_batch_size, autocast)
     return scored(encoded.task, predictions, encoded.task.dev)

@@ -70,11 +70,18 @@ class AdapterTrainer(Trainer):
         with added_apart(adapters.runtime):
             result: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         extra = adapters.auxiliary_loss_or_none() if model.training else None
-        if extra is None:
+        part = self.part_of_step(inputs)
+        if extra is None and part == 1.0:
             return result
         loss, outputs = result if return_outputs else (result, None)
-        loss = loss + self.share_of_step(extra, num_items_in_batch).to(loss.device)
+        loss = loss * part
+        if extra is not None:
+            loss = loss + self.share_of_step(extra, num_items_in_batch).to(loss.device)
         return (loss, outputs) if return_outputs else loss
+
+    def part_of_step(self, inputs: dict[str, Any]) -> float:
+        """Return what a micro-batch's loss is multiplied by, so that accumulation gives the loss of one large batch."""
+        return 1.0
 
     def share_of_step(self, extra: Tensor, num_items_in_batch: Any) -> Tensor:
         """Return what to add to a micro-batch's loss for an extra loss that is to count once a step."""

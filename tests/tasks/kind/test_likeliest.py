@@ -49,7 +49,7 @@ def test_scores_are_those_of_a_plain_loop(config: Any, normalized: bool, choices
     task = made(choices=choices, **({"length_normalized": True} if normalized else {}))
     adapters.add_head("t", task.head())
     adapters.activate(None, head="t")
-    found, loss = predictions_of(model, Encoded(task, tokenizer, 256), task.dev, 2, autocast_as(model, False))
+    found, loss = predictions_of(model, Encoded(task, tokenizer, 256), task.dev, 2, autocast_as(model))
     assert loss is None  # a loss over all choices says nothing
     for row, prediction in zip(ROWS, found, strict=True):
         words = row["own"] if choices == "own" else choices

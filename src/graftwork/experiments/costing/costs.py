@@ -83,7 +83,8 @@ def work_of(part: Part, features: list[Feature], processor: Any, budget: StageBu
     """The calls that are measured: ``"train"``, one step that changes no weight, and ``"inference"``, one forward pass."""
     task, adapters, active = part
     model: Any = adapters.model
-    batch, autocast = batch_of(model, task.kind, features, processor), autocast_as(model, budget.bf16)
+    batch = batch_of(model, task.kind, features, processor)
+    autocast = autocast_as(model, budget.precision_on(model.device))
     weights = list(adapters.trainable_parameters())
     optimizer = torch.optim.AdamW(weights, lr=0.0) if weights else None
 
@@ -118,7 +119,9 @@ def measure_costs(
     task, features = tasks[target], context.encoded(target).features(tasks[target].train, train=True)
     chosen = middling(features, task.lengths(features), budget.batch_size)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    batch = {"task": target, "rows": len(chosen), "length": max(task.lengths(chosen)), "bf16": budget.bf16}
+    batch = {"task": target, "rows": len(chosen), "length": max(task.lengths(chosen))}
+    where_to = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batch["bf16"] = budget.precision_on(where_to) == "bfloat16"
     batch |= {"gradient_checkpointing": budget.gradient_checkpointing, "device": device, "rounds": _ROUNDS}
     none = Rows(())
     bare = {name: dataclasses.replace(t, train=none, dev=none, test=None, elsewhere={}) for name, t in tasks.items()}
@@ -287,7 +290,7 @@ def _row(units: list[Unit], context: RunContext, run: Path | None) -> Row:
         chosen = middling(features, task.lengths(features), budget.batch_size)
         train = work_of(part, chosen, context.processor, budget)["train"]
         scored = features[: budget.eval_batch_size], context.processor, budget.eval_batch_size
-        score = partial(outputs_of, model, task.kind, *scored, autocast_as(model, budget.bf16))
+        score = partial(outputs_of, model, task.kind, *scored, autocast_as(model, budget.precision_on(model.device)))
         a_batch = min(repeat(train, number=1, repeat=_STEPS)[1:])
         with active():
             a_row = timeit(score, number=1) / len(scored[0])

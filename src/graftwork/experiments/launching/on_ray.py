@@ -23,6 +23,26 @@ def check(address: str, gpus: float) -> None:
         raise ConfigError(f"gpus_per_unit is {gpus}; Ray gives a part of one GPU, or whole ones")
 
 
+def connect(address: str, workers: int) -> Any:
+    """Return Ray, connected with the cluster at an address, or without one with a new one on this machine.
+
+    Raises:
+        ConfigError: If Ray is not installed, or no cluster is there.
+    """
+    check(address, 0)
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    local: dict[str, Any] = (
+        {} if address else {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+    )
+    try:
+        ray.init(address=address or "local", log_to_driver=False, **local)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"--on ray:{address}: no cluster is there: {str(error).splitlines()[0]}") from error
+    return ray
+
+
 def start(
     work: Callable[..., str | None],
     arguments: Sequence[Any],
@@ -37,15 +57,7 @@ def start(
     Raises:
         ConfigError: If there is no cluster at the address.
     """
-    import ray
-
-    local: dict[str, Any] = (
-        {} if address else {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
-    )
-    try:
-        ray.init(address=address or "local", log_to_driver=False, **local)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"--on ray:{address}: no cluster is there: {str(error).splitlines()[0]}") from error
+    ray = connect(address, workers)
     task = ray.remote(num_cpus=1, num_gpus=gpus)(work)
     return RayTasks(ray, [task.remote(*arguments) for _ in range(workers)])
 

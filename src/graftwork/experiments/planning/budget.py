@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from graftwork.experiments.kinds import UNIT_KINDS
-from graftwork.training.budget import Count, Decay, Rate, Share, StageBudget
+from graftwork.training.budget import Count, Decay, EarlyStopping, Rate, Share, StageBudget
+from graftwork.training.precision import Precision
 
 # The defaults of a kind whose own table does not say; [training] does not change them.
 _DEFAULTS = {"fusion": {"learning_rate": 5e-5}, "full": {"learning_rate": 2e-5}, "scalearn": {"learning_rate": 6e-3}}
@@ -20,6 +21,7 @@ class Changes(BaseModel):
 
     epochs: Count | None = None
     patience: Count | None = None
+    early_stopping: EarlyStopping | None = None
     learning_rate: Rate | None = None
     weight_decay: Decay | None = None
     warmup: Share | None = None
@@ -28,8 +30,29 @@ class Changes(BaseModel):
     accumulation: Count | None = None
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None
     bf16: bool | None = None
+    precision: Precision | Literal["auto"] | None = None
     gradient_checkpointing: bool | None = None
     eval_batch_size: Count | None = None
+
+    def changed(self) -> dict[str, Any]:
+        """The values that are changed."""
+        found = self.model_dump(exclude_none=True)
+        return {"precision": None, **found} if "bf16" in found else found
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> Changes:
+        refuse_both(self)
+        return self
+
+
+def refuse_both(table: BaseModel) -> None:
+    """Refuse ``bf16`` and ``precision`` in one table.
+
+    Raises:
+        ValueError: If both are there.
+    """
+    if {"bf16", "precision"} <= table.model_fields_set:
+        raise ValueError("bf16 and precision both say what is computed in; leave bf16 out")
 
 
 class Budget(StageBudget):
@@ -81,6 +104,11 @@ class Budget(StageBudget):
     language: Changes = Changes()
     knowledge: Changes = Changes()
 
+    @model_validator(mode="after")
+    def _one_precision(self) -> Budget:
+        refuse_both(self)
+        return self
+
     def of(self, kind: str, changes: Changes | None = None) -> StageBudget:
         """The budget of a kind of training.
 
@@ -93,7 +121,10 @@ class Budget(StageBudget):
             values |= _DEFAULTS.get(table, {})
             if table == "longer":  # as many steps as both stages together, without early stopping
                 values |= {"epochs": values["epochs"] + self.of("fusion").epochs, "patience": None}
-            values |= getattr(self, table).model_dump(exclude_none=True)
+                if values["early_stopping"] is not None:
+                    chosen = EarlyStopping.model_validate(values["early_stopping"])
+                    values["early_stopping"] = chosen.model_copy(update={"patience": None})
+            values |= getattr(self, table).changed()
             if number == 0 and changes is not None:
-                values |= changes.model_dump(exclude_none=True)
+                values |= changes.changed()
         return StageBudget(**values)

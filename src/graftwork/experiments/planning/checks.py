@@ -39,13 +39,8 @@ def check_before(recipe: Recipe, where: str) -> None:
     Raises:
         RecipeError: Naming the key; also if a library is not installed.
     """
-    if recipe.training.tensorboard:
-        try:
-            importlib.import_module("torch.utils.tensorboard")
-        except ImportError as error:
-            raise RecipeError(
-                "training.tensorboard needs TensorBoard: pip install 'graftwork[reports]', or say tensorboard = false"
-            ) from error
+    for tracker in recipe.trackers:
+        _check_installed(recipe, tracker)
     try:
         config = transformers.AutoConfig.from_pretrained(where, revision=recipe.base.revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError):
@@ -54,6 +49,20 @@ def check_before(recipe: Recipe, where: str) -> None:
     _check_room(recipe)
     if any(kind.processor == "tokenizer" for kind in recipe.kinds):
         _check_positions(recipe, config)
+
+
+def _check_installed(recipe: Recipe, tracker: str) -> None:
+    """Refuse a tracker whose package is not installed."""
+    try:
+        importlib.import_module("torch.utils.tensorboard" if tracker == "tensorboard" else tracker)
+    except ImportError as error:
+        if tracker in recipe.tracking.active:
+            raise RecipeError(
+                f"tracking.to: {tracker!r} is not installed ({error}): pip install 'graftwork[trackers]', or leave it out"
+            ) from error
+        raise RecipeError(
+            "training.tensorboard needs TensorBoard: pip install 'graftwork[reports]', or say tensorboard = false"
+        ) from error
 
 
 def _check_modality(recipe: Recipe, config: Any) -> None:

@@ -12,7 +12,7 @@ from graftwork.errors import RecipeError
 from graftwork.experiments.planning.budget import Budget
 from graftwork.experiments.planning.recipe_checks import check_recipe
 from graftwork.experiments.planning.recipe_tables import RecipeTables
-from graftwork.experiments.planning.tables import BaseTable
+from graftwork.experiments.planning.tables import BaseTable, TrackingTable
 from graftwork.experiments.planning.validation_messages import key_of, message_of
 from graftwork.tasks import TaskSpec
 
@@ -22,7 +22,12 @@ else:
     import tomli as tomllib
 
 # The tables that a key in the wrong place of a recipe may belong to.
-_TABLES: dict[str, type[BaseModel]] = {"base": BaseTable, "tasks.NAME": TaskSpec, "training": Budget}
+_TABLES: dict[str, type[BaseModel]] = {
+    "base": BaseTable,
+    "tasks.NAME": TaskSpec,
+    "training": Budget,
+    "tracking": TrackingTable,
+}
 
 
 class Recipe(RecipeTables):
@@ -44,12 +49,21 @@ class Recipe(RecipeTables):
             raise RecipeError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
         except ValueError as error:  # a path that no system has
             raise RecipeError(f"the recipe {str(path)!r} cannot be read: {error}") from error
+        return cls.parse(text, str(path))
+
+    @classmethod
+    def parse(cls, text: str, where: str = "the recipe") -> Recipe:
+        """A recipe from the text of its file.
+
+        Raises:
+            RecipeError: Naming the key that is wrong, and what it may be.
+        """
         try:
-            return cls.make(tomllib.loads(text), str(path))
+            return cls.make(tomllib.loads(text), where)
         except (ValueError, RecursionError) as error:
             if isinstance(error, RecipeError):
                 raise
-            raise RecipeError(f"{path} is no TOML: {error}") from error
+            raise RecipeError(f"{where} is no TOML: {error}") from error
 
     @classmethod
     def make(cls, data: Any, where: str = "the recipe") -> Recipe:

@@ -12,7 +12,10 @@ from graftwork.experiments.planning.recipe_tables import RecipeTables, table_of
 from graftwork.experiments.planning.tables import check_name
 from graftwork.methods import LoRA
 from graftwork.options import hint
-from graftwork.tasks import kinds
+from graftwork.tasks import TaskError, kinds
+from graftwork.tasks.scoring import find_metric
+
+_TABLES = {"language": "languages", "knowledge": "knowledge"}
 
 
 def check_recipe(recipe: RecipeTables) -> None:
@@ -22,6 +25,7 @@ def check_recipe(recipe: RecipeTables) -> None:
     _refuse_sources_and_orders(recipe)
     _refuse_unservable(recipe)
     _refuse_one_pass(recipe)
+    _refuse_metrics(recipe)
     _refuse_names(recipe)
     _refuse_prompts(recipe)
     _refuse_adapters_below(recipe)
@@ -151,12 +155,13 @@ def _refuse_one_pass(recipe: RecipeTables) -> None:
     for key, wanted in (
         ("accumulation", budget.accumulation > 1),
         ("gradient_checkpointing", budget.gradient_checkpointing),
-        ("tensorboard", budget.tensorboard),
+        ("early_stopping", budget.stops_by is not None),
+        ("precision", budget.precision == "float16"),
     ):
         if wanted:
             raise ValueError(
                 f"together is {recipe.together} and training.{key} is {getattr(budget, key)}: a pass of several adapters has one "
-                "batch of each a step, and no checkpointing or TensorBoard of its own; leave one of the two out"
+                "batch of each a step, and no checkpointing of its own; leave one of the two out"
             )
     packed = next((name for name, task in recipe.tasks.items() if task.packing), None)
     if packed is not None:
@@ -169,6 +174,26 @@ def _refuse_one_pass(recipe: RecipeTables) -> None:
             f"together is {recipe.together} and the adapter is one of peft's, which is the same for all rows of a pass; leave "
             "together out, or take a method of graftwork"
         )
+
+
+def _refuse_metrics(recipe: RecipeTables) -> None:
+    """Refuse a metric of ``early_stopping`` that some task of the recipe does not have."""
+    forms = {
+        (kind, f"tasks.{name}"): spec.kind
+        for name, spec in recipe.tasks.items()
+        for kind in ("adapter", *recipe.wanted)
+    }
+    forms |= {
+        (kind, f"the {kind}"): "masked_lm" for kind in ("language", "knowledge") if getattr(recipe, _TABLES[kind])
+    }
+    for (unit_kind, where), kind in forms.items():
+        metric = recipe.budget(unit_kind).stops_by
+        if metric in (None, "loss") or kind not in kinds:
+            continue
+        try:
+            find_metric(str(metric), kinds[kind].form, f"training.early_stopping.metric, for {where}")
+        except TaskError as error:
+            raise ValueError(f'{error}; or "loss"') from error
 
 
 def _refuse_names(recipe: RecipeTables) -> None:

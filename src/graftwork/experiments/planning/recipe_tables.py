@@ -11,7 +11,14 @@ from graftwork.compose import FusionConfig, RouteConfig, ScaLearnConfig
 from graftwork.errors import GraftworkError
 from graftwork.experiments.kinds import UNIT_KINDS
 from graftwork.experiments.planning.budget import Budget, Changes
-from graftwork.experiments.planning.tables import BaseTable, MixingTable, budget_of, check_name, method_of
+from graftwork.experiments.planning.tables import (
+    BaseTable,
+    MixingTable,
+    TrackingTable,
+    budget_of,
+    check_name,
+    method_of,
+)
 from graftwork.experiments.planning.validation_messages import key_of, message_of
 from graftwork.methods import AdapterConfig, config_from_dict
 from graftwork.tasks import Kind, TaskSpec, kinds
@@ -80,6 +87,7 @@ class RecipeTables(BaseModel):
         scalearn: Options of ``scalearn`` (`graftwork.ScaLearnConfig`).
         route: Options of ``route`` and ``arrow`` (`graftwork.RouteConfig`).
         training: The budget of every training; tables inside it change that for one kind, such as ``[training.fusion]``.
+        tracking: Where curves are also written: ``{to = ["tensorboard", "wandb", "mlflow"]}``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -106,6 +114,7 @@ class RecipeTables(BaseModel):
     scalearn: dict[str, Any] = {}
     route: dict[str, Any] = {}
     training: Budget = Budget()
+    tracking: TrackingTable = TrackingTable()
 
     def adapter_config(self, kind: str = "adapter", method: str = "") -> AdapterConfig:
         """The configuration of the adapters of ``"language"``, of ``"knowledge"``, and of every other kind of unit.
@@ -142,6 +151,11 @@ class RecipeTables(BaseModel):
         """The kinds of units that every target gets, in addition to its methods."""
         both = ("adapter", "fusion") if self.fuse else ()
         return tuple(dict.fromkeys([*both, *self.controls]))
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """Where curves are also written, by ``[tracking]`` and ``training.tensorboard``."""
+        return tuple(dict.fromkeys([*["tensorboard"] * self.training.tensorboard, *self.tracking.active]))
 
     @property
     def sequence(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -12,6 +13,8 @@ from graftwork.experiments.planning.budget import Changes
 from graftwork.methods import AdapterConfig, config_from_dict
 from graftwork.tasks.spec import Length
 
+# The variables that turn a tracker off, those of the trackers' own documentation.
+_SWITCHES = {"wandb": "WANDB_DISABLED", "mlflow": "DISABLE_MLFLOW_INTEGRATION"}
 LONGEST = 100  # bytes: files have more around it, and no name of a file may have more than 255
 
 
@@ -54,6 +57,30 @@ class MixingTable(Table):
     temperature: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 10.0
     fall: Annotated[float, Field(ge=0, le=1)] = 0.8
     batches: Literal["one", "mixed"] = "one"
+
+
+class TrackingTable(Table):
+    """``[tracking]``: where the curves of every training are also written; nowhere by default.
+
+    ``WANDB_DISABLED=true`` and ``DISABLE_MLFLOW_INTEGRATION=true`` in the environment turn one off.
+
+    Attributes:
+        to: ``"tensorboard"`` (into the run's folder), ``"wandb"`` (Weights & Biases) and ``"mlflow"``: each training is a run of
+            theirs, and the table of results is one more.
+        project: The project of Weights & Biases, and the experiment of MLflow; by default ``WANDB_PROJECT`` and
+            ``MLFLOW_EXPERIMENT_NAME``, else ``graftwork``.
+        name: What the names of those runs begin with; by default the name of the run's folder.
+    """
+
+    to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    project: Annotated[str, Field(min_length=1)] | None = None
+    name: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """Those that the environment does not turn off."""
+        off = {name for name, key in _SWITCHES.items() if os.environ.get(key, "").upper() in ("1", "ON", "YES", "TRUE")}
+        return tuple(name for name in dict.fromkeys(self.to) if name not in off)
 
 
 def method_of(name: str, table: Mapping[str, Any]) -> AdapterConfig:

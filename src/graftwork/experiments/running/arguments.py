@@ -11,6 +11,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 
 from graftwork.api import Adapters
+from graftwork.errors import TrainingError
 from graftwork.experiments.kinds import Unit
 from graftwork.experiments.running.folder import CHECKPOINTS
 from graftwork.experiments.running.run_context import RunContext
@@ -43,10 +44,10 @@ def make_trainer(
         folder: The folder of its checkpoints; by default one in the unit's folder.
     """
     model: Any = adapters.model
-    arguments = _arguments(budget, unit.seed, folder or files.folder(unit) / CHECKPOINTS)
-    trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.patience), *callbacks])
+    arguments = plain_arguments(budget, unit.seed, folder or files.folder(unit) / CHECKPOINTS, model.device)
+    trainer = TaskTrainer(model, arguments, encoded, [Patience(budget.stops_after), *callbacks], budget.stops_by)
     batches = math.ceil(len(encoded.features(encoded.task.train, train=True)) / budget.batch_size)
-    _settle(trainer, budget, batches, files.run / "tensorboard" / unit.id)
+    _settle(trainer, budget, batches)
     return trainer
 
 
@@ -69,30 +70,28 @@ def make_joint_trainer(
         epochs=budget.epochs,
         seed=unit.seed,
     )
-    arguments = _arguments(budget, unit.seed, context.folder(unit) / CHECKPOINTS)
-    trainer = JointTrainer(model, arguments, encoded, routes, batches, [Patience(budget.patience), *callbacks])
-    _settle(trainer, budget, len(batches), context.run / "tensorboard" / unit.id)
+    arguments = plain_arguments(budget, unit.seed, context.folder(unit) / CHECKPOINTS, model.device)
+    trainer = JointTrainer(
+        model, arguments, encoded, routes, batches, [Patience(budget.stops_after), *callbacks], budget.stops_by
+    )
+    _settle(trainer, budget, len(batches))
     return trainer
 
 
-def _settle(trainer: RecipeTrainer, budget: StageBudget, batches: int, logs: Path) -> None:
-    """Set what depends on the number of batches of an epoch, and the callbacks that show the training."""
+def _settle(trainer: RecipeTrainer, budget: StageBudget, batches: int) -> None:
+    """Set what depends on the number of batches of an epoch, and remove the callbacks that print."""
     steps = math.ceil(batches / budget.accumulation)
     trainer.args.warmup_steps = round(steps * budget.epochs * budget.warmup)
     trainer.args.logging_steps = max(1, min(50, steps // 10))
-    if budget.tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
-        from transformers.integrations.integration_utils import TensorBoardCallback
-
-        trainer.add_callback(
-            TensorBoardCallback(SummaryWriter(log_dir=str(logs)))
-        )  # its folder outlives the checkpoints
     for printing in (PrinterCallback, ProgressCallback):  # the watcher shows what they would print
         trainer.remove_callback(printing)
 
 
-def _arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArguments:
+def plain_arguments(budget: StageBudget, seed: int, folder: Path, device: torch.device) -> TrainingArguments:
     """The arguments of a Trainer, except for those that `_settle` sets."""
+    precision = budget.precision_on(device)
+    if precision == "float16" and device.type == "cpu":
+        raise TrainingError('precision is "float16", which is trained in on a GPU alone; say "auto", or "float32"')
     checkpointing: dict[str, Any] = {}
     if (
         budget.gradient_checkpointing
@@ -108,17 +107,18 @@ def _arguments(budget: StageBudget, seed: int, folder: Path) -> TrainingArgument
         per_device_eval_batch_size=budget.eval_batch_size,
         gradient_accumulation_steps=budget.accumulation,
         max_grad_norm=budget.max_grad_norm,
-        bf16=budget.bf16,
+        bf16=precision == "bfloat16",
+        fp16=precision == "float16",
         **checkpointing,
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
         load_best_model_at_end=True,
-        metric_for_best_model="score",
+        metric_for_best_model="score" if budget.stops_by is None else "choice",
         greater_is_better=True,
         logging_steps=10,
         logging_nan_inf_filter=False,
-        report_to=[],
+        report_to=[],  # `graftwork.experiments.running.tracking` gives the callbacks: nothing is on by being installed
         remove_unused_columns=False,
         disable_tqdm=True,
         dataloader_pin_memory=False,

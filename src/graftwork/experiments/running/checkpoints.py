@@ -17,7 +17,7 @@ from graftwork.experiments.running.folder import write_json
 from graftwork.experiments.running.hashes import hash_file, hash_files
 from graftwork.experiments.running.records import read_record
 from graftwork.training.budget import StageBudget
-from graftwork.training.recipe_trainer import RecipeTrainer, run_out, scores_of
+from graftwork.training.recipe_trainer import RecipeTrainer, choices_of, run_out
 
 _MARK = "finished"
 
@@ -68,9 +68,9 @@ def go_on(trainer: RecipeTrainer, checkpoint: Path | None, budget: StageBudget) 
     """Train from a checkpoint, or from the start, and load the weights of the best epoch."""
     if checkpoint is not None:
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        scores = scores_of(state)
+        choices = choices_of(state)
         # interrupted between the last epoch and the result
-        if run_out(scores, budget.patience) or len(scores) >= budget.epochs:
+        if run_out(choices, budget.stops_after) or len(choices) >= budget.epochs:
             state.best_model_checkpoint = str(_best_of(checkpoint.parent, state))
             trainer.state = state
             trainer._load_best_model()

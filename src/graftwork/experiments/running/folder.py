@@ -229,6 +229,8 @@ def _differences(one: Any, other: Any, at: tuple[str, ...] = ()) -> list[tuple[s
 def _grown(at: tuple[str, ...], before: Any, now: Any) -> bool:
     """Whether a list has new entries at its end, or a table a new key."""
     key, *names = at
+    if key == "tracking":
+        return True  # no result depends on it
     if key == "tasks" and names[1:] in (["description"], ["prompts"]):
         return True  # only the finder uses them, and it is fitted anew
     if key not in _GROWING:

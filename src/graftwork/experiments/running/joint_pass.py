@@ -18,7 +18,7 @@ from transformers import TrainerState, set_seed
 from graftwork.api import Adapters
 from graftwork.errors import RecipeError
 from graftwork.experiments.kinds import UNIT_KINDS, Stage, Unit
-from graftwork.experiments.running.arguments import make_trainer
+from graftwork.experiments.running.arguments import make_trainer, plain_arguments
 from graftwork.experiments.running.checkpoints import Clock
 from graftwork.experiments.running.claims import Claims
 from graftwork.experiments.running.folder import CLOCK, is_done, remove, write_json
@@ -27,6 +27,7 @@ from graftwork.experiments.running.measuring import Measured, Result, measured
 from graftwork.experiments.running.provenance import note_begun
 from graftwork.experiments.running.records import Shape, read_record
 from graftwork.experiments.running.run_context import RunContext
+from graftwork.experiments.running.tracking import end_log, log, tracked, tracker_callbacks
 from graftwork.experiments.running.unit import write_down
 from graftwork.training.adapter_learner import Learner
 from graftwork.training.together import CHECKPOINT, learn_together
@@ -149,8 +150,10 @@ def train_in_one_pass(
         if unit.id not in done:
             note_begun(unit, context)
             watcher.begun(unit, resumed)
-    clock = Clock(folder / CLOCK)
-    _train(units, adapters, learners, folder, clock, watcher)
+    name = str(pass_folder(units, context.run).relative_to(context.run))
+    with tracked(context, name):
+        clock = Clock(folder / CLOCK)
+        _train(units, context, name, adapters, learners, folder, clock, watcher)
     steps = sum(learner.steps for learner in learners)
     for unit, stage, learner in zip(units, stages, learners, strict=True):
         if unit.id in done:
@@ -166,9 +169,19 @@ def train_in_one_pass(
 
 
 def _train(
-    units: Sequence[Unit], adapters: Adapters, learners: list[Learner], folder: Path, clock: Clock, watcher: Watcher
+    units: Sequence[Unit],
+    context: RunContext,
+    name: str,
+    adapters: Adapters,
+    learners: list[Learner],
+    folder: Path,
+    clock: Clock,
+    watcher: Watcher,
 ) -> None:
     named = {unit.task: unit for unit in units}
+    model: Any = adapters.model
+    arguments = plain_arguments(learners[0].budget, units[0].seed, folder, model.device)
+    trackers = tracker_callbacks(context, name)
 
     def on_step(learner: Learner) -> None:
         watcher.stepped(named[learner.name], learner.steps, learner.steps_an_epoch * learner.budget.epochs)
@@ -178,8 +191,11 @@ def _train(
         metric = learner.encoded.task.metric
         values = {"loss": learner.losses[-1][1], f"eval_{metric}": score, "eval_score": score}
         watcher.logged(named[learner.name], epoch, values)
+        of_task = {f"eval_{learner.name}/{key.removeprefix('eval_')}": value for key, value in values.items()}
+        log(trackers, arguments, model, learner.steps, of_task)
 
     learn_together(adapters, learners, seed=units[0].seed, folder=folder, on_epoch=on_epoch, on_step=on_step)
+    end_log(trackers, arguments)
     clock.stop()
 
 

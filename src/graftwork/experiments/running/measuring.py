@@ -16,11 +16,12 @@ from graftwork.experiments.kinds.contract import trained_weights
 from graftwork.experiments.running.attention import attention
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.tasks import Rows
+from graftwork.tasks.decisions import Decision
 from graftwork.tasks.knowledge import cloze_ranks, commonest, read_knowledge, scores_of_ranks
 from graftwork.tasks.reading import draw
 from graftwork.training.joint_trainer import JointTrainer
 from graftwork.training.recipe_trainer import learnt
-from graftwork.training.scores import mean_metric, scored_task, splits_of
+from graftwork.training.scores import decided, mean_metric, scored_task, splits_of
 from graftwork.training.task_trainer import TaskTrainer
 
 Result = dict[str, Any]
@@ -57,7 +58,8 @@ def measured(unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Ad
         result["cloze"] = _cloze(unit, context, trainer, adapters)
     if task.elsewhere:
         result["language"] = task.spec.language
-        result["elsewhere"] = _elsewhere(unit, context, trainer, adapters, stage)
+        fitted = Decision(**scores["decision"]) if "decision" in scores else None
+        result["elsewhere"] = _elsewhere(unit, context, trainer, adapters, stage, fitted)
     return result, {task.name: predictions}
 
 
@@ -113,7 +115,12 @@ def _which(unit: Unit) -> Result:
 
 
 def _elsewhere(
-    unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Adapters, stage: Stage
+    unit: Unit,
+    context: RunContext,
+    trainer: TaskTrainer,
+    adapters: Adapters,
+    stage: Stage,
+    fitted: Decision | None,
 ) -> dict[str, dict[str, float]]:
     """The task's metrics on its other rows; the adapter of their language replaces that of the unit's language."""
     found, own = {}, unit.language
@@ -124,7 +131,8 @@ def _elsewhere(
                 adapters.load(context.adapter_folder(dataclasses.replace(own, task=place)), place, head=False)
             active = adapters.using(unit.stack(stage.top, place), head=stage.head)
         with active:
-            found[place] = trainer.measure(rows)[0]
+            scores, predictions = trainer.measured(rows)
+        found[place] = scores if fitted is None else decided(trainer.task, fitted, predictions, rows)[0]
     return found
 
 

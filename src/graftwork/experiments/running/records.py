@@ -55,10 +55,18 @@ class Timings(Shape):
     milliseconds_a_row: Number
 
 
+class Decided(Shape):
+    """How probabilities become predictions, as it was fitted on the dev rows."""
+
+    temperature: Annotated[float, Field(gt=0, le=1000)]
+    threshold: Share | None
+
+
 class TaskScores(Shape):
     """A task's part of a result."""
 
     labels: list[str]
+    decision: Decided | None = None
     metric: str
     score: Number
     scored_on: str
@@ -152,6 +160,7 @@ class UnitResult(_OfAKind):
     file_bytes: Count
     timings: Timings
     together: list[str] = []
+    decision: Decided | None = None
     attention: Attention | None = None
     cloze: Clozes = {}
     language: str | None = None

@@ -32,6 +32,7 @@ from graftwork.experiments.running.listeners import Watcher
 from graftwork.experiments.running.results import read_results, summarize
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.experiments.running.stale_units import settle_units
+from graftwork.experiments.running.tracking import log_results
 from graftwork.experiments.running.worker import Worker, errors, pauses
 from graftwork.tasks import Task, survey
 from graftwork.tasks.knowledge import read_knowledge
@@ -170,7 +171,7 @@ def _finished(
             raise TrainingError(f"the recipe of {run} has grown meanwhile; `graftwork work {run}` trains the rest")
         for left in run.glob(f".{RESULTS}.graftwork.*.new"):
             remove(left)
-        results = summarize(units, done, context.recipe, failed)
+        results, earlier = summarize(units, done, context.recipe, failed), _content(run / RESULTS)
         write_json(run / RESULTS, results)
         try:
             keep_finder(context)
@@ -178,6 +179,8 @@ def _finished(
             raise
         except Exception as error:
             failed["finder"] = f"{type(error).__name__}: {error}"
+        if _content(run / RESULTS) != earlier:  # the same command again has nothing new to tell
+            log_results(context, results)
     finally:
         with contextlib.suppress(ClaimLostError):
             claim.release()
@@ -185,6 +188,10 @@ def _finished(
         discard_passes(run)
         discard_claims(run, _RESULTS)
     return results
+
+
+def _content(file: Path) -> bytes | None:
+    return file.read_bytes() if file.is_file() else None
 
 
 def _state(file: Path) -> tuple[int, int] | None:

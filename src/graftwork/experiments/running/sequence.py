@@ -30,6 +30,7 @@ from graftwork.experiments.running.measuring import Measured, Result, facts_of, 
 from graftwork.experiments.running.provenance import clean
 from graftwork.experiments.running.records import Shape, read_record
 from graftwork.experiments.running.run_context import RunContext
+from graftwork.experiments.running.tracking import tracker_callbacks
 from graftwork.training.encoding import Encoded
 from graftwork.training.outputs import autocast_as, predictions_of, scored
 from graftwork.training.recipe_trainer import learnt
@@ -110,7 +111,8 @@ def _fine_tuned(
                 adapters.load(folder / STEPS / "heads" / earlier, earlier, other_base=True)  # the base has gone on
             adapters.train_only(task, base="trained")
         at = folder / CHECKPOINTS / task
-        trainer = make_trainer(single, context, budget, adapters, encoded(task), [Finished(), *callbacks], at)
+        every = [Finished(), *callbacks, *tracker_callbacks(context, f"{unit.id}/{task}")]
+        trainer = make_trainer(single, context, budget, adapters, encoded(task), every, at)
         go_on(trainer, last_finished(at), budget)
         adapters.save(task, folder / STEPS / "heads" / task)
         adapters.save_base(folder / STEPS / str(number) / "base")
@@ -143,7 +145,7 @@ def _scored(unit: Unit, context: RunContext, adapters: Adapters, encoded: Encode
     budget, task = context.recipe.budget(unit.kind), encoded.task.name
 
     def measure(rows: Any) -> tuple[dict[str, float], list[Any]]:
-        autocast = autocast_as(model, budget.bf16)
+        autocast = autocast_as(model, budget.precision_on(model.device))
         found, _ = predictions_of(model, encoded, rows, budget.eval_batch_size, autocast)
         return scored(encoded.task, found, rows), found
 

@@ -15,6 +15,7 @@ from graftwork.experiments.running.measuring import Measured, Result, measured, 
 from graftwork.experiments.running.provenance import clean, note_begun, note_made
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.experiments.running.sequence import go_through
+from graftwork.experiments.running.tracking import tracked, tracker_callbacks
 from graftwork.training.joint_trainer import JointTrainer
 from graftwork.training.task_trainer import TaskTrainer
 
@@ -25,10 +26,11 @@ def run_unit(unit: Unit, context: RunContext, watcher: Watcher) -> Result:
     Raises:
         TrainingError: If the loss is not a number.
     """
-    clock = Clock(context.folder(unit) / CLOCK)
     note_begun(unit, context)
     train = go_through if UNIT_KINDS[unit.kind].trained_on == "sequence" else _train
-    result, predictions = train(unit, context, watcher, clock)
+    with tracked(context, unit.id):
+        clock = Clock(context.folder(unit) / CLOCK)
+        result, predictions = train(unit, context, watcher, clock)
     result["timings"]["train_seconds"] = round(clock.seconds, 1)
     write_down(unit, context, result, predictions)
     gc.collect()  # a model and its Trainer refer to one another: the memory of an accelerator too
@@ -41,7 +43,7 @@ def _train(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> M
     checkpoint = last_finished(folder / CHECKPOINTS)
     adapters, stage = context.set_up(unit)
     budget = context.recipe.budget(unit.kind, unit.method)
-    callbacks = [Finished(), clock, TrainerListener(watcher, unit)]
+    callbacks = [Finished(), clock, TrainerListener(watcher, unit), *tracker_callbacks(context, unit.id)]
     trainer: JointTrainer | TaskTrainer
     if isinstance(kind, JointKind):
         trainer = make_joint_trainer(unit, context, adapters, kind.routes(unit, context), callbacks)

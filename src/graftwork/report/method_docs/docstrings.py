@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_ENTRY = re.compile(r"^    (\w+): (.*)$")
+_ENTRY = re.compile(r"^    \*?(\w+): (.*)$")
 
 
 def papers_in(text: str) -> tuple[str, ...]:
@@ -55,8 +55,15 @@ def table(heading: str, columns: str, rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([heading, "", columns, ruler, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def sections(doc: str) -> tuple[str, dict[str, str]]:
-    """A docstring's text without its sections, and the text of each attribute in its section of attributes."""
+def example_of(thing: Any) -> str:
+    """The example in a docstring as a section, or an empty text."""
+    lines = (inspect.getdoc(thing) or "").partition("\nExample:\n")[2].splitlines()
+    written = [re.sub(r"  # doctest: .*", "", line.strip()) for line in lines if line.startswith("    ")]
+    return "\n".join(["## Example", "", "```pycon", *written, "```"]) if written else ""
+
+
+def sections(doc: str, of: str = "Attributes") -> tuple[str, dict[str, str]]:
+    """A docstring's text without its sections, and the text of each entry in one of them: attributes, or ``"Args"``."""
     text: list[str] = []
     entries: dict[str, str] = {}
     section = name = None
@@ -68,7 +75,7 @@ def sections(doc: str) -> tuple[str, dict[str, str]]:
         elif line and not line.startswith(" "):
             section = None
             text.append(line)
-        elif section == "Attributes":
+        elif section == of:
             entry = _ENTRY.match(line)
             if entry:
                 name = entry[1]

@@ -1,4 +1,4 @@
-"""Pages of documentation from docstrings, options and counts: one a method or trainable block, and tables of all."""
+"""Pages of documentation from docstrings, options and counts: one a method, one a block, and tables of all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graftwork.report.method_docs.block_facts import POOL, BlockFacts
-from graftwork.report.method_docs.docstrings import cell, options_table, paper_links, sections, table
+from graftwork.report.method_docs.docstrings import cell, example_of, options_table, paper_links, sections, table
 from graftwork.report.method_docs.method_facts import MethodFacts
 
 
@@ -30,19 +30,11 @@ def method_pages(by_model: Mapping[str, Sequence[MethodFacts]]) -> dict[str, str
 
 
 def block_pages(model: str, every: Sequence[BlockFacts]) -> dict[str, str]:
-    """The pages by file name of the blocks that have weights, which are counted on the model of that name."""
-    return {f"{facts.name}.md": _block_page(model, facts) for facts in every if facts.config is not None}
-
-
-def block_table(model: str, every: Sequence[BlockFacts]) -> str:
-    """The table of all blocks, as a section of a page."""
-    rows = []
-    for facts in every:
-        name = f"[`{facts.block.__name__}`]({facts.name}.md)" if facts.config else f"`{facts.block.__name__}`"
-        weights = f"{facts.weights:,d} ({facts.share:.3%}) on {model}" if facts.weights else ""
-        rows.append((name, cell(facts.summary), paper_links(facts.papers), weights))
-    text = f"What adapters are combined by; weights are those over {len(POOL)} Pfeiffer adapters."
-    return table(f"## Blocks\n\n{text}", "| block | | paper | weights |", rows) + "\n"
+    """The pages of blocks by file name; ``README.md`` is the table of all. Weights are counted on the model of that name."""
+    return {
+        "README.md": _block_table(model, every),
+        **{f"{facts.name}.md": _block_page(model, facts) for facts in every},
+    }
 
 
 def _method_page(model: str, facts: MethodFacts) -> str:
@@ -66,22 +58,37 @@ def _method_page(model: str, facts: MethodFacts) -> str:
 
 
 def _block_page(model: str, facts: BlockFacts) -> str:
-    assert facts.config is not None
-    rows = [
-        ("in files", f"`{facts.name}`"),
-        ("papers", paper_links(facts.papers)),
-        ("options", f"`{facts.config.__name__}`"),
-        (f"weights over {len(POOL)} Pfeiffer adapters on {model}", f"{facts.weights:,d} ({facts.share:.3%})"),
-    ]
+    rows = [("in files", f"`{facts.name}`"), ("papers", paper_links(facts.papers))]
+    if facts.config is not None:
+        rows += [
+            ("configuration", f"`{facts.config.__name__}`"),
+            (f"weights over {len(POOL)} Pfeiffer adapters on {model}", f"{facts.weights:,d} ({facts.share:.3%})"),
+        ]
     return _page(facts.block, facts.config, rows)
 
 
-def _page(documented: type[Any], config: type[Any], rows: Sequence[tuple[str, str]]) -> str:
-    """A page: the docstring of a class, the head of its configuration's file, a table of facts, and the options."""
-    text = sections(inspect.getdoc(documented) or "")[0]
-    head = (sys.modules[config.__module__].__doc__ or "").strip()
-    parts = [f"# `{documented.__name__}`", text, head, table("## At a glance", "| | |", rows), options_table(config)]
+def _page(documented: type[Any], config: type[Any] | None, rows: Sequence[tuple[str, str]]) -> str:
+    """A page: the docstring of a class, the head of its configuration's file, an example, a table of facts, the options."""
+    text, arguments = sections(inspect.getdoc(documented) or "", "Args")
+    head = "" if config is None else (sys.modules[config.__module__].__doc__ or "").strip()
+    parts = [f"# `{documented.__name__}`", text, head, example_of(documented)]
+    parts.append(table("## At a glance", "| | |", [row for row in rows if row[1]]))
+    if arguments:
+        parts.append(
+            table("## Arguments", "| argument | |", [(f"`{name}`", cell(of)) for name, of in arguments.items()])
+        )
+    parts.append("" if config is None else options_table(config))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _block_table(model: str, every: Sequence[BlockFacts]) -> str:
+    rows = []
+    for facts in every:
+        weights = f"{facts.weights:,d} ({facts.share:.3%}) on {model}" if facts.weights else ""
+        link = f"[`{facts.block.__name__}`]({facts.name}.md)"
+        rows.append((link, cell(facts.summary), paper_links(facts.papers), weights))
+    text = f"What adapters are combined by; weights are those over {len(POOL)} Pfeiffer adapters."
+    return table(f"# The blocks\n\n{text}", "| block | | paper | weights |", rows) + "\n"
 
 
 def _method_table(shown: Mapping[str, tuple[str, MethodFacts]]) -> str:
@@ -90,9 +97,13 @@ def _method_table(shown: Mapping[str, tuple[str, MethodFacts]]) -> str:
         link, sites = f"[`{facts.config.__name__}`]({name}.md)", ", ".join((*facts.kinds, *facts.by_peft))
         weights, form = f"{facts.weights:,d} ({facts.share:.3%}) on {model}", facts.form
         counted = ("", "") if facts.refused else (weights, form)
-        rows.append((link, cell(facts.summary), paper_links(facts.papers), sites, *counted))
+        flow = ", ".join(facts.reads), ", ".join(facts.writes)
+        rows.append((link, cell(facts.summary), paper_links(facts.papers), sites, *flow, *counted))
     text = (
         "Printed by `make docs` from the code: docstrings, options, and counts on full-size models without memory.\n"
         "`graftwork methods --model PATH` prints the table for another model."
     )
-    return table(f"# The methods\n\n{text}", "| method | | paper | sites | weights | composes |", rows) + "\n"
+    return (
+        table(f"# The methods\n\n{text}", "| method | | paper | sites | reads | writes | weights | composes |", rows)
+        + "\n"
+    )

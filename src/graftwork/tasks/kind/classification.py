@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from graftwork.heads import Classification, HeadConfig
 from graftwork.options import nearest
 from graftwork.tasks.batches import softmax
 from graftwork.tasks.cells import Cells
+from graftwork.tasks.decisions import Decision, fit_temperature, fit_threshold, tempered
 from graftwork.tasks.kind.contract import Kind, register
 from graftwork.tasks.kind.texts import TextKind
 from graftwork.tasks.label_names import enough, missing, names_in, number_of, resolve
@@ -26,7 +28,9 @@ class OneLabel(Kind):
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     form: ClassVar[str] = LABEL
     answers: ClassVar[tuple[str, ...]] = ("label",)
-    options: ClassVar[frozenset[str]] = frozenset({"labels", "positive", "class_weights", "pooling"})
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"labels", "positive", "class_weights", "threshold", "calibrate", "pooling"}
+    )
 
     @classmethod
     def find_labels(
@@ -34,8 +38,13 @@ class OneLabel(Kind):
     ) -> tuple[str, ...]:
         ordered = spec.labels or data_labels
         names = ordered or names_in(train, spec, "label", lambda cells: [cells.value("label")])
-        f1 = "f1" in (spec.metrics or cls.metrics)
+        f1 = "f1" in (spec.metrics or cls.metrics) or spec.threshold is not None
         check_positive(f"task {name!r}", spec, f1, enough(names, 2, f"task {name!r}"), bool(ordered))
+        if spec.threshold is not None and len(names) != 2:
+            raise TaskError(
+                f"task {name!r}: threshold is that of one of two labels, and here are {len(names)}; leave it out, and "
+                "the likeliest is predicted"
+            )
         return names
 
     def target(self, cells: Cells) -> int | None:
@@ -55,7 +64,8 @@ class OneLabel(Kind):
 
     @property
     def positive(self) -> str | None:
-        if "f1" not in self.metric_names() or len(self.labels) != 2:
+        asked = "f1" in self.metric_names() or self.spec.threshold is not None
+        if not asked or len(self.labels) != 2:
             return None
         return self.spec.positive or self.labels[1]
 
@@ -89,7 +99,21 @@ class OneLabel(Kind):
     def predict(self, logits: np.ndarray) -> Prediction:
         chances = softmax(logits)
         named = dict(zip(self.labels, chances.tolist(), strict=True))
-        return Prediction(self.labels[int(chances.argmax())], named)
+        return self.decided(Prediction(self.labels[int(chances.argmax())], named))
+
+    def decided(self, prediction: Prediction) -> Prediction:
+        return self.decision.of_one(prediction, self.positive)
+
+    def fit_decision(self, predictions: Sequence[Prediction], rows: Rows) -> Decision | None:
+        if not (self.spec.calibrate or self.spec.threshold == "dev"):
+            return None
+        chances = np.array([[*(one.probabilities or {}).values()] for one in predictions])
+        right = np.array([self.labels.index(label) for label in self.gold(rows)])
+        temperature = fit_temperature(chances, right) if self.spec.calibrate else 1.0
+        if self.spec.threshold != "dev":
+            return Decision(temperature, self.decision.threshold)
+        number = self.labels.index(str(self.positive))
+        return Decision(temperature, fit_threshold(tempered(chances, temperature)[:, number], right == number))
 
 
 def check_positive(where: str, spec: TaskSpec, f1: bool, labels: tuple[str, ...], ordered: bool) -> None:
@@ -98,8 +122,8 @@ def check_positive(where: str, spec: TaskSpec, f1: bool, labels: tuple[str, ...]
     either = " or ".join(f'positive = "{label}"' for label in labels[:2])
     if given is not None and (not f1 or len(labels) != 2):
         raise TaskError(
-            f"{where}: positive is {given!r}, the one of two labels that the metric f1 is of, and here are {len(labels)} labels "
-            f"and {'f1' if f1 else 'no f1 in metrics'}; leave it out"
+            f"{where}: positive is {given!r}, the one of two labels that the metric f1 is of, or a threshold, and here are "
+            f"{len(labels)} labels and {'f1' if f1 else 'no f1 in metrics'}; leave it out"
         )
     if given is not None and given not in labels:
         raise TaskError(f"{where}: positive is {given!r}, which is no label; give {either}")
@@ -107,6 +131,7 @@ def check_positive(where: str, spec: TaskSpec, f1: bool, labels: tuple[str, ...]
     if f1 and len(labels) == 2 and given is None and not ordered:
         raise TaskError(
             f'{where}: f1 is that of one of two labels, and nobody has said of which; give {either}, or metrics = ["macro_f1"]'
+            + " and no threshold" * (spec.threshold is not None)
         )
 
 

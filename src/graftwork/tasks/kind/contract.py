@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -14,7 +15,9 @@ from graftwork.heads import HeadConfig
 from graftwork.options import nearest
 from graftwork.tasks.batches import array, finished, pad_tokens, same_count
 from graftwork.tasks.cells import Cells
+from graftwork.tasks.decisions import Decision
 from graftwork.tasks.rows import Prediction, Row, Rows
+from graftwork.tasks.scoring import find_metric
 from graftwork.tasks.spec import TaskSpec
 
 Feature = dict[str, Any]
@@ -54,6 +57,7 @@ class Kind(ABC):
         pads_labels: Whether labels are lists of several lengths, which `collate` pads.
         has_weights: Whether its head has weights of its own; else the base answers by itself.
         has_loss: Whether the labels of a feature that is not for training are those that a loss is of.
+        decision: How probabilities become a prediction, where the kind has any.
     """
 
     name: ClassVar[str] = ""
@@ -73,6 +77,7 @@ class Kind(ABC):
 
     def __init__(self, spec: TaskSpec, labels: tuple[str, ...] = (), name: str = "", *, numbered: bool = True) -> None:
         self.spec, self.labels, self.task, self.numbered = spec, labels, name, numbered
+        self.decision = Decision(threshold=spec.threshold if isinstance(spec.threshold, float) else None)
 
     # ------------------------------------------------------------------------------------------- data
 
@@ -273,10 +278,37 @@ class Kind(ABC):
         """The prediction for the logits ``(outputs,)`` of one row, for kinds that do not override `decode`."""
         raise NotImplementedError
 
+    def decided(self, prediction: Prediction) -> Prediction:
+        """A prediction at the temperature 1, as the kind's ``decision`` makes it; itself where the kind has none."""
+        return prediction
+
+    def fit_decision(self, predictions: Sequence[Prediction], rows: Rows) -> Decision | None:
+        """The decision that dev rows suggest, from predictions at the temperature 1; ``None`` where the task asks for none."""
+        return None
+
+    def with_decision(self, decision: Decision) -> Kind:
+        """The kind with another decision."""
+        other = copy.copy(self)
+        other.decision = decision
+        return other
+
     def pairs(self, predictions: Sequence[Prediction], rows: Rows) -> tuple[list[Any], list[Any]]:
         """The predicted and the right values, as the metrics take them."""
         gold = self.gold(rows)
         return [prediction.value for prediction in predictions], gold
+
+    def score(self, predictions: Sequence[Prediction], rows: Rows) -> dict[str, float]:
+        """Every metric of the task, the main one first; higher is better for each.
+
+        Raises:
+            TaskError: If a row has no right answer, or there is not a prediction for each row.
+        """
+        where = f"task {self.task!r}"
+        if len(predictions) != len(rows):
+            raise TaskError(f"{where}: {len(predictions)} predictions for {len(rows)} rows; give one for each")
+        predicted, gold = self.pairs(predictions, rows)
+        metrics = {name: find_metric(name, self.form, where) for name in self.metric_names()}
+        return {name: metric(predicted, gold, self.scored_labels) for name, metric in metrics.items()}
 
     def lengths(self, features: Sequence[Feature]) -> list[int]:
         """How long each feature is, so that those of a similar length can share a batch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from graftwork.heads import Classification, HeadConfig
 from graftwork.tasks.cells import Cells
+from graftwork.tasks.decisions import Decision, each_tempered, fit_temperature, fit_threshold
 from graftwork.tasks.kind.contract import register
 from graftwork.tasks.kind.texts import TextKind
 from graftwork.tasks.label_names import enough, names_in, resolve
@@ -25,6 +26,7 @@ class MultiLabel(TextKind):
     name: ClassVar[str] = "multi_label"
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
     form: ClassVar[str] = LABEL_SET
+    options: ClassVar[frozenset[str]] = TextKind.options | {"threshold", "calibrate"}
 
     @classmethod
     def find_labels(
@@ -53,7 +55,20 @@ class MultiLabel(TextKind):
     def predict(self, logits: np.ndarray) -> Prediction:
         chances = torch.from_numpy(logits).double().sigmoid().tolist()
         named = dict(zip(self.labels, chances, strict=True))
-        return Prediction([name for name, chance in named.items() if chance > 0.5], named)
+        return self.decided(Prediction([name for name, chance in named.items() if chance > 0.5], named))
+
+    def decided(self, prediction: Prediction) -> Prediction:
+        return self.decision.of_several(prediction)
+
+    def fit_decision(self, predictions: Sequence[Prediction], rows: Rows) -> Decision | None:
+        if not (self.spec.calibrate or self.spec.threshold == "dev"):
+            return None
+        chances = np.array([[*(one.probabilities or {}).values()] for one in predictions])
+        right = np.array([[float(name in labels) for name in self.labels] for labels in self.gold(rows)])
+        temperature = fit_temperature(chances, right, several=True) if self.spec.calibrate else 1.0
+        if self.spec.threshold != "dev":
+            return Decision(temperature, self.decision.threshold)
+        return Decision(temperature, fit_threshold(each_tempered(chances, temperature), right))
 
     def head(self) -> HeadConfig:
         return Classification(labels=self.labels, multi_label=True, pooling=self.spec.pooling)
