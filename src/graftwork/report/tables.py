@@ -104,6 +104,10 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
     if any(row["scored_on"] == "dev" for row in rows):
         notes.append("The best epoch was chosen on the same dev rows, so the scores on them are a little too good.")
+    for folds in sorted({row["folds"] for row in rows if "folds" in row}):
+        notes.append(
+            f"Each seed is trained on {folds - 1} of {folds} folds and scored on the other: the mean is over all rows."
+        )
     if any(row["members"] or row.get("under") for row in rows):
         notes.append("Weights trained, file and seconds are a row's own, without the adapters that it uses.")
     if any(UNIT_KINDS[row["kind"]].of_all for row in rows):

@@ -38,6 +38,9 @@ class TaskSpec(BaseModel):
         dev: A file of rows that decide which epoch is the best. Where there is none, a share of ``train`` is held out.
         test: A file of rows that nothing is decided by; they may be without answers.
         dev_share: The share of ``train`` that is held out where there is no ``dev``, the same for each label.
+        folds: Cross-validation: the rows of ``train`` and ``dev`` are dealt into so many parts, each with the same share of each
+            label. A training with the seed n has part ``n % folds`` as its dev rows and trains on the others, so that after
+            as many seeds every row was scored once. For targets; their tables are of these rows even where there is a ``test``.
         language: The language of its rows, a ``[languages.NAME]`` of the recipe: the task's adapter is stacked on that
             language's.
         evaluate_in: More data that the task is only scored on, by name: a file, or a folder of which the ``test`` rows are
@@ -109,6 +112,7 @@ class TaskSpec(BaseModel):
     dev: str | None = None
     test: str | None = None
     dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
 
     language: str | None = None
     evaluate_in: dict[str, str] = {}

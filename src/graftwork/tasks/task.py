@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from graftwork.errors import TaskError
 from graftwork.heads import HeadConfig
 from graftwork.tasks.kind import Feature, Kind, find_kind
-from graftwork.tasks.reading import Splits, draw, hold_out, read_elsewhere, read_splits
+from graftwork.tasks.reading import Splits, deal, draw, hold_out, read_elsewhere, read_splits
 from graftwork.tasks.rows import Prediction, Rows
 from graftwork.tasks.scoring import find_metric
 from graftwork.tasks.spec import TaskSpec
@@ -35,6 +35,7 @@ class Task:
         elsewhere: More rows that it is only scored on, by name, such as those of other languages.
         held_out: Whether ``dev`` is a share of ``train``, held out.
         class_weights: The weight of a row of each label in the loss; ``None`` where all count the same.
+        folds: The parts of its rows for cross-validation, of which ``dev`` is one and ``train`` the others; empty without.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Task:
     elsewhere: Mapping[str, Rows] = dataclasses.field(default_factory=dict)
     held_out: bool = False
     class_weights: tuple[float, ...] | None = None
+    folds: tuple[Rows, ...] = ()
 
     @classmethod
     def read(cls, name: str, spec: TaskSpec, root: str | Path = ".") -> Task:
@@ -127,6 +129,15 @@ class Task:
         """One prediction a row (see `Kind.decode`)."""
         return self.kind.decode(outputs, features, rows, processor)
 
+    def of_seed(self, seed: int) -> Task:
+        """The task as a training with this seed has it: itself, or with ``folds`` another one of them as its dev rows."""
+        if not self.folds:
+            return self
+        number, spec = seed % len(self.folds), self.spec
+        others = (pair for n, part in enumerate(self.folds) if n != number for pair in part.placed())
+        train, dev = draw(Rows.from_pairs(others), spec.rows), draw(self.folds[number], spec.scored_rows)
+        return dataclasses.replace(self, train=train, dev=dev, class_weights=self.kind.class_weights(train))
+
     def few_shot(self) -> Task:
         """The task with ``shots`` of its training rows before each prompt, except in training."""
         examples = draw(self.train, self.spec.shots)
@@ -158,17 +169,25 @@ def _made(name: str, spec: TaskSpec, kind_type: type[Kind], splits: Splits) -> T
     labels = kind_type.find_labels(name, spec, train, splits.labels)
     kind = kind_type(spec, labels, name, numbered=bool(spec.labels or splits.labels))
     kind.check(train, answered=True)
-    if dev is None:
-        group = getattr(spec, kind.group) if kind.group else None
-        train, dev = hold_out(train, spec.dev_share, group, [kind.labels_of(cells) for cells in kind.cells(train)])
-    else:
+    if dev is not None:
         kind.check(dev, answered=True)
     if test is not None:
         kind.check(test, answered=False)
         test = draw(test, spec.scored_rows)
+    if spec.folds is not None:
+        whole = train if dev is None else Rows.from_pairs([*train.placed(), *dev.placed()])
+        folds = deal(whole, spec.folds, *_group_and_labels(kind, whole))
+        return Task(name, spec, kind, labels, whole, folds[0], test, held_out=True, folds=folds).of_seed(0)
+    if dev is None:
+        train, dev = hold_out(train, spec.dev_share, *_group_and_labels(kind, train))
     train, dev = draw(train, spec.rows), draw(dev, spec.scored_rows)
     held_out, weights = splits.dev is None, kind.class_weights(train)
     return Task(name, spec, kind, labels, train, dev, test, held_out=held_out, class_weights=weights)
+
+
+def _group_and_labels(kind: Kind, rows: Rows) -> tuple[str | None, list[Collection[str]]]:
+    """The column whose equal values stay in one part of the rows, and the labels whose shares are kept."""
+    return getattr(kind.spec, kind.group) if kind.group else None, [kind.labels_of(cells) for cells in kind.cells(rows)]
 
 
 def _rows(given: GivenRows, source: str) -> Rows:

@@ -26,20 +26,22 @@ def metrics_in(metric: str) -> list[str]:
 
 
 def scored_task(task: Task, measure: Measure) -> tuple[Result, list[Any]]:
-    """A task's scores on every split, and its predictions on the last: test, or dev where test has no answers.
+    """A task's scores on every split, and its predictions on test, or on dev where test has no answers.
 
-    Where the task asks for it, a threshold and a temperature are fitted on the dev rows, and kept with the scores.
+    With ``folds`` it is dev, where every row comes once. Where the task asks for it, a threshold and a temperature are fitted on
+    the dev rows, and kept with the scores.
     """
     splits = splits_of(task)
     found = {split: measure(rows) for split, rows in splits.items()}
     decision = task.kind.fit_decision(found["dev"][1], task.dev)
     if decision is not None:
         found = {split: decided(task, decision, found[split][1], rows) for split, rows in splits.items()}
-    on = "test" if "test" in found else "dev"
+    on = "test" if "test" in found and not task.folds else "dev"
     scores = {split: metrics for split, (metrics, _) in found.items()}
     result = {
         "labels": list(task.labels),
         **({} if task.kind.positive is None else {"positive": task.kind.positive}),
+        **({"folds": len(task.folds)} if task.folds else {}),
         **({} if decision is None else {"decision": dataclasses.asdict(decision)}),
         "metric": task.metric,
         "score": scores[on][task.metric],

@@ -1,4 +1,4 @@
-"""What is held out: of each label the same share, no text on both sides, the same rows each time."""
+"""What is held out, or dealt into folds: of each label the same share, no text on both sides, the same rows each time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from graftwork.errors import TaskError
 from graftwork.tasks import Rows, Task, TaskSpec
-from graftwork.tasks.reading import hold_out
+from graftwork.tasks.reading import deal, hold_out
 
 
 def labels_in(rows: Rows) -> Counter[str]:
@@ -71,3 +72,45 @@ def test_images_are_held_out_by_label_too() -> None:
     rows = [{"image": [[n]], "label": n % 5 == 0} for n in range(20)]
     task = Task.from_rows("t", TaskSpec(kind="image_classification"), rows)
     assert labels_in(task.dev) == {"False": 2, "True": 1}
+
+
+@given(
+    labels=st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=60),
+    texts=st.integers(2, 60),
+    folds=st.integers(2, 6),
+)
+@settings(deadline=None, max_examples=200)
+def test_folds_have_every_row_once_and_the_same_share_of_each_label(labels: list[str], texts: int, folds: int) -> None:
+    rows = Rows([{"text": f"text {n % texts}", "label": label} for n, label in enumerate(labels)])
+    different = {row["text"] for row in rows}
+    if len(different) < folds:
+        with pytest.raises(TaskError, match=rf"cannot be dealt into {folds} folds; give fewer folds"):
+            deal(rows, folds, "text", [(label,) for label in labels])
+        return
+    parts = deal(rows, folds, "text", [(label,) for label in labels])
+    assert sorted(str(place) for part in parts for _, place in part.placed()) == sorted(
+        str(p) for _, p in rows.placed()
+    )
+    assert all(parts)
+    for n, part in enumerate(parts):
+        others = {row["text"] for m, other in enumerate(parts) if m != n for row in other}
+        assert others.isdisjoint(row["text"] for row in part)
+    if len(different) == len(rows):
+        for label in labels_in(rows):
+            counts = [labels_in(part)[label] for part in parts]
+            assert max(counts) - min(counts) <= 1
+        assert max(map(len, parts)) - min(map(len, parts)) <= len(labels_in(rows))
+
+
+@pytest.mark.parametrize("dev", [False, True])
+def test_the_folds_of_a_task_are_of_its_train_and_dev_rows(dev: bool) -> None:
+    rows = [{"text": f"line {n}", "label": "yes" if n % 4 == 0 else "no"} for n in range(40)]
+    spec = TaskSpec(folds=5, class_weights="balanced", rows=25)
+    task = Task.from_rows("t", spec, rows[:30] if dev else rows, rows[30:] if dev else None)
+    every = [task.of_seed(seed) for seed in range(5)]
+    assert sorted(row["text"] for one in every for row in one.dev) == sorted(row["text"] for row in rows)
+    for one in every:
+        assert labels_in(one.dev) == {"yes": 2, "no": 6} and len(one.train) == 25
+        assert {row["text"] for row in one.train}.isdisjoint(row["text"] for row in one.dev)
+        assert one.class_weights == one.kind.class_weights(one.train)
+    assert list(task.of_seed(7).dev) == list(every[2].dev) and list(task.dev) == list(every[0].dev)

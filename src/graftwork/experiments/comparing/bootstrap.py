@@ -6,7 +6,7 @@
 
 with m the task's metric (Efron & Tibshirani 1993; for systems of language processing Koehn 2004, Berg-Kirkpatrick et al.
 2012). The rows that were scored are drawn, so that the interval has their noise; that of training is in it as far as there are
-seeds to average over.
+seeds to average over. With folds each seed has scored other rows, and rows_b is drawn anew for each fold.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class Resampling:
         rows: The rows, with answers.
         draws: The number of draws; by default 10,000 for a metric that is a mean over rows or computed from counts of labels,
             1,000 for one that is computed anew for each draw.
-        seed: The seed of the draws.
+        seed: The seed of the draws, or several numbers that make it.
     """
 
-    def __init__(self, task: Task, rows: Rows, *, draws: int | None = None, seed: int = 0) -> None:
+    def __init__(self, task: Task, rows: Rows, *, draws: int | None = None, seed: int | Sequence[int] = 0) -> None:
         self.task, self.rows, self.seed = task, rows, seed
         self.metric = find_metric(task.metric, task.kind.form, f"task {task.name!r}")
         counted = self.metric.of_counts is not None and task.kind.form == LABEL

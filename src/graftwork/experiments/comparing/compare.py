@@ -24,7 +24,7 @@ from graftwork.experiments.running.records import Comparison, read_record
 from graftwork.experiments.running.results import read_results
 from graftwork.experiments.running.run import read_tasks
 from graftwork.experiments.running.run import run as train
-from graftwork.tasks import Rows, Task
+from graftwork.tasks import Task
 from graftwork.training.scores import splits_of
 
 Row = dict[str, Any]
@@ -115,9 +115,9 @@ def compared(recipe: Recipe, results: Mapping[str, Any], run: Path, tasks: Mappi
     targets, draws = [], []
     for number, target in enumerate(recipe.targets):
         rows = [dict(row) for row in results["targets"] if row["task"] == target]
-        scored = splits_of(tasks[target])[rows[0]["scored_on"]]
-        draws.append(draws_of(rows, units, run, Resampling(tasks[target], scored, seed=number)))
-        targets.append(_target(target, rows, draws[-1], units, scored))
+        resample = resamplings(tasks[target], recipe.seeds, rows[0]["scored_on"], number)
+        draws.append(draws_of(rows, units, run, resample))
+        targets.append(_target(target, rows, draws[-1], units, rows_in(resample)))
     return {
         "format": 1,
         "reference": REFERENCE,
@@ -128,14 +128,30 @@ def compared(recipe: Recipe, results: Mapping[str, Any], run: Path, tasks: Mappi
     }
 
 
-def draws_of(rows: Sequence[Mapping[str, Any]], units: Mapping[Any, Unit], run: Path, resample: Resampling) -> Draws:
+def resamplings(task: Task, seeds: Sequence[int], scored_on: str, number: int) -> dict[int, Resampling]:
+    """The draws for each seed: the same for all, or with folds those of the seed's own fold."""
+    if not task.folds:
+        return dict.fromkeys(seeds, Resampling(task, splits_of(task)[scored_on], seed=number))
+    folds = [task.of_seed(fold) for fold in range(len(task.folds))]
+    of_fold = [Resampling(one, one.dev, seed=(number, fold)) for fold, one in enumerate(folds)]
+    return {seed: of_fold[seed % len(of_fold)] for seed in seeds}
+
+
+def rows_in(resample: Mapping[int, Resampling]) -> int:
+    """How many rows are drawn from, each counted once."""
+    return sum(len(rows) for rows in {id(one.rows): one.rows for one in resample.values()}.values())
+
+
+def draws_of(
+    rows: Sequence[Mapping[str, Any]], units: Mapping[Any, Unit], run: Path, resample: Mapping[int, Resampling]
+) -> Draws:
     """Every line's scores, on the rows and on every draw of them; without those that predictions alone do not give."""
     found: dict[str, dict[int, Drawn]] = {}
     for row in rows:
         of_line = found.setdefault(line_of(row), {})
         for seed, score in zip(row["seeds"], row["scores"], strict=True):
             unit = units[row["kind"], row.get("method", ""), row["task"], seed]
-            drawn = resample(read_predictions(unit.folder(run)).get(row["task"], []))
+            drawn = resample[seed](read_predictions(unit.folder(run)).get(row["task"], []))
             if (
                 drawn is not None and abs(drawn.score - score) < 1e-6
             ):  # else other predictions were kept than were scored
@@ -143,7 +159,7 @@ def draws_of(rows: Sequence[Mapping[str, Any]], units: Mapping[Any, Unit], run: 
     return found
 
 
-def _target(target: str, rows: list[Row], draws: Draws, units: Mapping[Any, Unit], scored: Rows) -> dict[str, Any]:
+def _target(target: str, rows: list[Row], draws: Draws, units: Mapping[Any, Unit], count: int) -> dict[str, Any]:
     full = next(row for row in rows if row["kind"] == REFERENCE)
     means = {line_of(row): row["mean"] for row in rows}
     for row in rows:
@@ -154,7 +170,7 @@ def _target(target: str, rows: list[Row], draws: Draws, units: Mapping[Any, Unit
             "share": row["trained_weights"] / full["trained_weights"],
             **_differences(line_of(row), means, [draws]),
         }
-    facts = {"task": target, "metric": full["metric"], "scored_on": full["scored_on"], "rows_scored": len(scored)}
+    facts = {"task": target, "metric": full["metric"], "scored_on": full["scored_on"], "rows_scored": count}
     drawn = [len(one.draws) for of_line in draws.values() for one in of_line.values()]
     return {**facts, "draws": min(drawn, default=0), "rows": rows}
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from graftwork.errors import GraftworkError
 from graftwork.experiments.comparing.bootstrap import FEWER, Resampling, mean_difference
-from graftwork.experiments.comparing.compare import draws_of, line_of
+from graftwork.experiments.comparing.compare import draws_of, line_of, resamplings, rows_in
 from graftwork.experiments.comparing.evidence_record import MOST_CHANGED, MOST_LABELS, MOST_TEXT, Evidence
 from graftwork.experiments.kinds import Unit
 from graftwork.experiments.planning.plan import plan
@@ -24,11 +24,10 @@ from graftwork.experiments.planning.recipe import Recipe
 from graftwork.experiments.running.folder import read_predictions, root_of, write_json
 from graftwork.experiments.running.records import read_record
 from graftwork.experiments.running.run import read_tasks
-from graftwork.tasks import Prediction, Rows, Task
+from graftwork.tasks import Prediction, Task
 from graftwork.tasks.scoring import find_metric
 from graftwork.tasks.scoring.labels import LABEL
 from graftwork.tasks.scoring.registry import metrics
-from graftwork.training.scores import splits_of
 
 FILE = "evidence.json"
 _FEW = 300  # draws of a metric that is computed anew for each: a report does not take minutes
@@ -36,6 +35,9 @@ _FEW = 300  # draws of a metric that is computed anew for each: a report does no
 _SUBJECTS = ("fusion", "fusion_mt", "scalearn", "route", "arrow")
 _REFERENCES = ("adapter", "full", "head")  # the first of these, else the best of all others
 _LEVEL = (0.025, 0.975)
+# What was answered and what is right for each row, by seed; and that by line.
+OfSeeds = dict[int, list[tuple[Any, Any]]]
+Answers = dict[str, OfSeeds]
 
 
 def read_evidence(run: Path, results: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -90,12 +92,11 @@ def evidence(run: Path, recipe: Recipe, results: Mapping[str, Any], tasks: Mappi
 
 
 def _target(
-    task: Task, rows: Sequence[Mapping[str, Any]], units: Mapping[Any, Unit], run: Path, seed: int
+    task: Task, rows: Sequence[Mapping[str, Any]], units: Mapping[Any, Unit], run: Path, number: int
 ) -> dict[str, Any]:
-    scored = splits_of(task)[rows[0]["scored_on"]]
-    resample = Resampling(task, scored, seed=seed)
-    if resample.draws == FEWER:
-        resample.draws = _FEW
+    resample = resamplings(task, sorted({seed for row in rows for seed in row["seeds"]}), rows[0]["scored_on"], number)
+    for one in resample.values():
+        one.draws = _FEW if one.draws == FEWER else one.draws
     draws = draws_of(rows, units, run, resample)
     subject, control = _chosen(rows)
     lines = []
@@ -105,28 +106,28 @@ def _target(
         gap = None if line == subject else mean_difference([(draws[subject], draws[line])])
         lines.append({"line": line, "low": low, "high": high, "against": gap and gap.to_dict()})
     seeds = [seed for seed in draws[subject] if control is None or seed in draws[control]]
-    values: dict[str, list[list[Any]]] = {}
-    gold: list[Any] = []
+    answers: Answers = {}
     for row in rows:
         if (line := line_of(row)) in (subject, control):
-            found = [
-                read_predictions(units[row["kind"], row.get("method", ""), task.name, s].folder(run))[task.name]
-                for s in seeds
-            ]
-            pairs = [task.kind.pairs([Prediction(value) for value in one], scored) for one in found]
-            values[line], gold = [predicted for predicted, _ in pairs], pairs[0][1] if pairs else []
+            for seed in seeds:
+                unit = units[row["kind"], row.get("method", ""), task.name, seed]
+                kept = read_predictions(unit.folder(run))[task.name]
+                pairs = task.kind.pairs([Prediction(value) for value in kept], resample[seed].rows)
+                answers.setdefault(line, {})[seed] = list(zip(*pairs, strict=True))
     return {
         "task": task.name,
         "metric": task.metric,
         "scored_on": rows[0]["scored_on"],
-        "rows_scored": len(scored),
-        "draws": resample.draws,
+        "rows_scored": rows_in(resample),
+        "folds": len(task.folds),
+        "draws": min((one.draws for one in resample.values()), default=0),
         "subject": subject,
         "control": control,
         "seeds": seeds,
+        "by_seed": [draws[subject][seed].score - draws[control][seed].score for seed in seeds] if control else [],
         "lines": lines,
-        **_confusion(task, values, gold),
-        **(_changes(task, values[subject], values[control], gold, scored) if control and gold else {}),
+        **_confusion(task, answers),
+        **(_changes(task, answers[subject], answers[control], resample) if control and seeds else {}),
     }
 
 
@@ -140,44 +141,40 @@ def _chosen(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
     return subject, next((line for line in _REFERENCES if line in rest), best)
 
 
-def _confusion(task: Task, values: Mapping[str, list[list[Any]]], gold: Sequence[Any]) -> dict[str, Any]:
+def _confusion(task: Task, answers: Answers) -> dict[str, Any]:
     """How often each label (row) was answered by each (column), over all seeds; none without labels."""
     labels = list(task.labels)
-    if task.kind.form != LABEL or not gold or len(labels) > MOST_LABELS:
+    if task.kind.form != LABEL or not answers or len(labels) > MOST_LABELS:
         return {}
     confusion = {}
-    for line, seeds in values.items():
-        counts = Counter(pair for predicted in seeds for pair in zip(gold, predicted, strict=True))
-        confusion[line] = [[counts[right, answer] for answer in labels] for right in labels]
+    for line, of_seeds in answers.items():
+        counts = Counter(pair for pairs in of_seeds.values() for pair in pairs)
+        confusion[line] = [[counts[answer, right] for answer in labels] for right in labels]
     return {"labels": labels, "confusion": confusion}
 
 
-def _changes(
-    task: Task, after: list[list[Any]], before: list[list[Any]], gold: Sequence[Any], rows: Rows
-) -> dict[str, Any]:
-    """How many rows became right and wrong from one training to another, in most of the seeds; and the first of each."""
+def _changes(task: Task, after: OfSeeds, before: OfSeeds, resample: Mapping[int, Resampling]) -> dict[str, Any]:
+    """How many rows became right and wrong from one training to another, in most of the seeds; and the first of each.
+
+    Seeds that have scored the same rows, which with folds are those of a fold, are counted together.
+    """
     right = _right(task)
     if right is None:
         return {}
-    half, found = len(after) / 2, []
-    for n, answer in enumerate(gold):
-        was, now = (sum(right(one[n], answer) for one in seeds) for seeds in (before, after))
-        if (was > half) != (now > half):
-            found.append((now > half, n))
-    changed = [
-        {
-            "row": n,
-            "text": _text(task, rows[n]),
-            "gold": _shown(gold[n]),
-            "before": _commonest([one[n] for one in before]),
-            "after": _commonest([one[n] for one in after]),
-            "better": better,
-        }
-        for side in (True, False)
-        for better, n in [one for one in found if one[0] is side][:MOST_CHANGED]
-    ]
-    gained = sum(better for better, _ in found)
-    return {"gained": gained, "lost": len(found) - gained, "changed": changed}
+    parts = {id(resample[seed].rows): resample[seed].rows for seed in after}
+    found, start = [], 0
+    for part, rows in parts.items():
+        seeds = [seed for seed in after if id(resample[seed].rows) == part]
+        for n, row in enumerate(rows):
+            pairs = [[side[seed][n] for seed in seeds] for side in (before, after)]
+            was, now = (2 * sum(right(*pair) for pair in side) > len(seeds) for side in pairs)
+            if was != now:
+                shown = [_commonest([value for value, _ in side]) for side in pairs]
+                what = {"text": _text(task, row), "gold": _shown(pairs[0][0][1]), "before": shown[0], "after": shown[1]}
+                found.append({"row": start + n, **what, "better": now})
+        start += len(rows)
+    gained, lost = ([one for one in found if one["better"] is side] for side in (True, False))
+    return {"gained": len(gained), "lost": len(lost), "changed": [*gained[:MOST_CHANGED], *lost[:MOST_CHANGED]]}
 
 
 def _right(task: Task) -> Callable[[Any, Any], bool] | None:

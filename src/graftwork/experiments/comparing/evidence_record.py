@@ -34,16 +34,21 @@ class Change(Shape):
 
 
 class TargetEvidence(Shape):
-    """What the predictions for a target say of ``subject``, the line that a report is about, and ``control``, by their seeds."""
+    """What the predictions for a target say of ``subject``, the line that a report is about, and ``control``.
+
+    ``by_seed`` has the difference of their scores for each of the ``seeds`` that both were scored with.
+    """
 
     task: str
     metric: str
     scored_on: str
     rows_scored: Count
+    folds: Count
     draws: Count
     subject: str
     control: str | None
     seeds: list[Seed]
+    by_seed: list[Number]
     lines: list[LineEvidence]
     labels: list[str] = Field(default_factory=list, max_length=MOST_LABELS)
     confusion: dict[str, list[list[Count]]] = Field(default_factory=dict)
@@ -53,6 +58,8 @@ class TargetEvidence(Shape):
 
     @model_validator(mode="after")
     def _square(self) -> TargetEvidence:
+        if self.control is not None and len(self.by_seed) != len(self.seeds):
+            raise ValueError("a seed has a difference")
         size = len(self.labels)
         if any([len(row) for row in rows] != [size] * size for rows in self.confusion.values()):
             raise ValueError("a confusion has a row and a column for each label")

@@ -76,7 +76,11 @@ def parts_of(unit: Unit, tasks: Iterable[str], context: RunContext) -> Iterator[
     for task in tasks:
         adapters = shared or context.set_up(unit.step(task))[0]
         route = kind.route(unit, task, context) if isinstance(kind, JointKind) else None
-        yield context.tasks[task], adapters, partial(route.on, adapters) if route else contextlib.nullcontext
+        yield (
+            context.tasks[task].of_seed(unit.seed),
+            adapters,
+            partial(route.on, adapters) if route else contextlib.nullcontext,
+        )
 
 
 def work_of(part: Part, features: list[Feature], processor: Any, budget: StageBudget) -> Work:
@@ -116,7 +120,8 @@ def measure_costs(
     """
     target, budget = recipe.targets[0], recipe.training
     context = RunContext(recipe, root, run, tasks, from_files=False)
-    task, features = tasks[target], context.encoded(target).features(tasks[target].train, train=True)
+    encoded = context.encoded(target, recipe.seeds[0])
+    task, features = encoded.task, encoded.features(encoded.task.train, train=True)
     chosen = middling(features, task.lengths(features), budget.batch_size)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     batch = {"task": target, "rows": len(chosen), "length": max(task.lengths(chosen))}
@@ -284,7 +289,10 @@ def _row(units: list[Unit], context: RunContext, run: Path | None) -> Row:
     for part in parts_of(unit, (unit.task,) if trained_on == "task" else unit.tasks, context):
         task, adapters, active = part
         model: Any = adapters.model
-        features, weights = context.encoded(task.name).features(task.train, train=True), trained_weights(adapters)
+        features, weights = (
+            context.encoded(task.name, unit.seed).features(task.train, train=True),
+            trained_weights(adapters),
+        )
         # a sequence of trained adapters is only scored, and so is a base as it is
         trains = weights > 0 and (trained_on != "sequence" or not unit.members)
         chosen = middling(features, task.lengths(features), budget.batch_size)

@@ -18,10 +18,10 @@ class FrozenBaseKind(HeadKind):
     """The base with a head that has no weights."""
 
     def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
-        """One of the first seed, since nothing depends on it; with examples only where the task says how many."""
+        """One of the first seed, since only folds depend on it; with examples only where the task says how many."""
         spec = plans.tasks[target]
         fits = not kinds[spec.kind].has_weights and (spec.shots > 0 or not self.few_shot)
-        return (Unit(self.name, target, plans.first_seed),) if fits else ()
+        return (Unit(self.name, target, seed if spec.folds else plans.first_seed),) if fits else ()
 
 
 ZERO_SHOT = FrozenBaseKind("zero_shot", "base, zero-shot", budget=("head",), control=True)

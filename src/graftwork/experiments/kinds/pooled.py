@@ -124,6 +124,10 @@ class OwnKind(FusionKind):
 class CopiesKind(FusionKind):
     """A control: the fusion of copies of the target's adapter, trained with other seeds."""
 
+    def units(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
+        """One unit; none with folds, where the copies would be trained on the rows that it is scored on."""
+        return () if plans.tasks[target].folds else super().units(target, seed, plans)
+
     def pool(self, target: str, seed: int, plans: Plans) -> tuple[Unit, ...]:
         """The copies."""
         return tuple(plans.adapter(target, other) for other in plans.copies(seed))

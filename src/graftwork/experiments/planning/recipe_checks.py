@@ -6,6 +6,7 @@ Each function raises a `ValueError` that names the key, and what can be asked fo
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from graftwork.experiments.kinds import ALL, SHARED, UNIT_KINDS
 from graftwork.experiments.planning.recipe_tables import RecipeTables, table_of
@@ -21,6 +22,7 @@ _TABLES = {"language": "languages", "knowledge": "knowledge"}
 def check_recipe(recipe: RecipeTables) -> None:
     """Refuse what does not go together."""
     _refuse_targets(recipe)
+    _refuse_folds(recipe)
     _refuse_base_rows(recipe)
     _refuse_sources_and_orders(recipe)
     _refuse_unservable(recipe)
@@ -53,6 +55,31 @@ def _refuse_targets(recipe: RecipeTables) -> None:
             f'controls: arrow chooses among LoRAs, and [adapter] is {recipe.adapter["method"]}; say method = "lora" there, or '
             "leave arrow out (route trains a gate for any adapters)"
         )
+
+
+def _refuse_folds(recipe: RecipeTables) -> None:
+    """Refuse folds that would not each be scored as often as any other, or that would be trained on and scored."""
+    for name, task in recipe.tasks.items():
+        if task.folds is None:
+            continue
+        where = f"tasks.{name}.folds is {task.folds}"
+        if name not in recipe.targets:
+            raise ValueError(
+                f"{where}, and only a target is trained with every seed, each on another fold; give targets = [{name!r}], or "
+                "leave folds out"
+            )
+        times = Counter(seed % task.folds for seed in recipe.seeds)
+        if len(times) < task.folds or len({*times.values()}) > 1:
+            raise ValueError(
+                f"{where}, and a training with the seed n is scored on fold n % {task.folds}: with the seeds "
+                f"{', '.join(map(str, recipe.seeds))} some folds are scored more often than others; give "
+                f"seeds = {[*range(task.folds)]}"
+            )
+        if "copies" in recipe.controls and "controls" in recipe.model_fields_set:
+            raise ValueError(
+                f"{where}, and copies fuses adapters of other seeds, which are trained on the rows that it is scored on; "
+                "leave one of the two out"
+            )
 
 
 def _refuse_base_rows(recipe: RecipeTables) -> None:

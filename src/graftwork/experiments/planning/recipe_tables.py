@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from graftwork.compose import FusionConfig, RouteConfig, ScaLearnConfig
 from graftwork.errors import GraftworkError
@@ -184,6 +184,15 @@ class RecipeTables(BaseModel):
         if "kind" not in table.model_fields_set and self.served(method):
             return TaskMixing(kind="temperature", temperature=table.temperature)
         return TaskMixing(kind=table.kind, temperature=table.temperature, fall=table.fall)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_seed_for_each_fold(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "seeds" in data or not isinstance(data.get("tasks"), dict):
+            return data
+        folds = {task.get("folds") for task in data["tasks"].values() if isinstance(task, dict)} - {None}
+        count = folds.pop() if len(folds) == 1 else None
+        return {**data, "seeds": [*range(count)]} if isinstance(count, int) and 2 <= count <= 100 else data
 
     @field_validator("adapter", "language_adapter", "knowledge_adapter")
     @classmethod

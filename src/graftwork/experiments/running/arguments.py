@@ -61,7 +61,7 @@ def make_joint_trainer(
     """The Trainer of a unit of all tasks; ``routes`` gives the adapter and the head of each."""
     model: Any = adapters.model
     recipe, budget = context.recipe, context.recipe.budget(unit.kind, unit.method)
-    encoded = {task: context.encoded(task) for task in unit.tasks}
+    encoded = {task: context.encoded(task, unit.seed) for task in unit.tasks}
     batches = JointBatches(
         {task: len(one.features(one.task.train, train=True)) for task, one in encoded.items()},
         budget.batch_size,

@@ -144,7 +144,8 @@ def train_in_one_pass(
     for unit in units:  # each adapter and head as it would begin alone
         set_seed(unit.seed)
         stages.append(context.put(unit, adapters))
-        learners.append(Learner(unit.task, context.encoded(unit.task), context.recipe.budget(unit.kind), unit.seed))
+        encoded = context.encoded(unit.task, unit.seed)
+        learners.append(Learner(unit.task, encoded, context.recipe.budget(unit.kind), unit.seed))
     resumed = (folder / CHECKPOINT).is_file()
     for unit in units:
         if unit.id not in done:

@@ -15,7 +15,7 @@ from graftwork.experiments.kinds import UNIT_KINDS, Stage, Unit
 from graftwork.experiments.kinds.contract import trained_weights
 from graftwork.experiments.running.attention import attention
 from graftwork.experiments.running.run_context import RunContext
-from graftwork.tasks import Rows
+from graftwork.tasks import Rows, Task
 from graftwork.tasks.decisions import Decision
 from graftwork.tasks.knowledge import cloze_ranks, commonest, read_knowledge, scores_of_ranks
 from graftwork.tasks.reading import draw
@@ -39,10 +39,10 @@ def measured(unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Ad
         adapters: The handle of its model.
         stage: What was put on the model.
     """
-    task = context.tasks[unit.task]
+    task = trainer.task
     began = time.perf_counter()
     scores, predictions = scored_task(task, trainer.measured)
-    milliseconds = milliseconds_a_row(began, [unit.task], context)
+    milliseconds = milliseconds_a_row(began, [task])
     if not trained_weights(adapters):  # no epoch has ended with a score
         trainer.state.log_history.append({"eval_score": scores["scores"]["dev"][task.metric]})
     result: Result = {
@@ -63,13 +63,13 @@ def measured(unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Ad
     return result, {task.name: predictions}
 
 
-def measured_joint(unit: Unit, context: RunContext, trainer: JointTrainer, adapters: Adapters) -> Measured:
+def measured_joint(unit: Unit, trainer: JointTrainer, adapters: Adapters) -> Measured:
     """The same of a unit of all tasks."""
     began = time.perf_counter()
     tasks, predictions = {}, {}
-    for name in unit.tasks:
-        tasks[name], predictions[name] = scored_task(context.tasks[name], functools.partial(trainer.measured, name))
-    milliseconds = milliseconds_a_row(began, unit.tasks, context)
+    for name, encoded in trainer.encoded.items():
+        tasks[name], predictions[name] = scored_task(encoded.task, functools.partial(trainer.measured, name))
+    milliseconds = milliseconds_a_row(began, (encoded.task for encoded in trainer.encoded.values()))
     training = learnt(trainer.state)
     epochs = [entry for entry in trainer.state.log_history if "eval_score" in entry]
     training["curves"]["tasks"] = {
@@ -84,10 +84,10 @@ def measured_joint(unit: Unit, context: RunContext, trainer: JointTrainer, adapt
     return result, predictions
 
 
-def milliseconds_a_row(began: float, tasks: Iterable[str], context: RunContext) -> float:
+def milliseconds_a_row(began: float, tasks: Iterable[Task]) -> float:
     """The milliseconds since ``began`` for each row that some tasks are scored on."""
     milliseconds = 1000 * (time.perf_counter() - began)
-    return milliseconds / sum(len(rows) for task in tasks for rows in splits_of(context.tasks[task]).values())
+    return milliseconds / sum(len(rows) for task in tasks for rows in splits_of(task).values())
 
 
 def facts_of(unit: Unit, tasks: Mapping[str, Result]) -> Result:

@@ -134,7 +134,7 @@ def read_results(run: str | Path) -> dict[str, Any]:
 
 def _row(results: Sequence[Result]) -> dict[str, Any]:
     first, scores = results[0], [r["score"] for r in results]
-    more: dict[str, Any] = {key: first[key] for key in ("cloze", "language", "method") if key in first}
+    more: dict[str, Any] = {key: first[key] for key in ("cloze", "language", "method", "folds") if key in first}
     if "elsewhere" in first:
         places = [place for place in first["elsewhere"] if all(place in (r.get("elsewhere") or {}) for r in results)]
         values = {place: [r["elsewhere"][place][r["metric"]] for r in results] for place in places}

@@ -38,7 +38,7 @@ class RunContext(RunFiles):
         self.route_config = recipe.route_config
         self.auto = auto_class(recipe.kinds)
         self.processor = load_processor(recipe.base, recipe.kinds, root)
-        self._encoded: Encoded | None = None
+        self._encoded: tuple[tuple[str, int | None], Encoded] | None = None
         self.rows_hash = functools.cache(lambda task: hash_rows(self.tasks[task]))
 
     @functools.cached_property
@@ -60,13 +60,15 @@ class RunContext(RunFiles):
         """The base anew, with nothing on it."""
         return attach(load_base(self.recipe.base, self.auto, self.root))
 
-    def encoded(self, task: str, *, few_shot: bool = False) -> Encoded:
-        """A task's features; the last task's are kept, since the units of a target follow one another."""
+    def encoded(self, name: str, seed: int, *, few_shot: bool = False) -> Encoded:
+        """A task's features with a seed; the last task's are kept, since the units of a target follow one another."""
+        task = self.tasks[name].of_seed(seed)
         if few_shot:
-            return Encoded(self.tasks[task].few_shot(), self.processor, self.recipe.base.max_length)
-        if self._encoded is None or self._encoded.task.name != task:
-            self._encoded = Encoded(self.tasks[task], self.processor, self.recipe.base.max_length)
-        return self._encoded
+            return Encoded(task.few_shot(), self.processor, self.recipe.base.max_length)
+        kept = (name, seed if task.folds else None)
+        if self._encoded is None or self._encoded[0] != kept:
+            self._encoded = kept, Encoded(task, self.processor, self.recipe.base.max_length)
+        return self._encoded[1]
 
     def set_up(self, unit: Unit) -> tuple[Adapters, Stage]:
         """A fresh base with what a unit trains."""

@@ -55,14 +55,16 @@ def go_through(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) 
     watcher.begun(unit, bool(state["rows"]) or (folder / CHECKPOINTS).is_dir())
     predictions: dict[str, list[Any]] = {}
     tasks: dict[str, Result] = {}
-    encoded = functools.cache(context.encoded)  # every task is needed again in each later step
+    encoded = functools.cache(
+        functools.partial(context.encoded, seed=unit.seed)
+    )  # every task is needed again in each later step
     steps = _fine_tuned if unit.kind == "sequential" else _adapted
     for adapters, facts in steps(unit, context, encoded, len(state["rows"]), [clock, TrainerListener(watcher, unit)]):
         so_far = unit.tasks[: len(state["rows"]) + 1]
         began = time.perf_counter()
         for task in so_far:
             tasks[task], predictions[task] = _scored(unit, context, adapters, encoded(task))
-        facts["milliseconds"] = milliseconds_a_row(began, so_far, context)
+        facts["milliseconds"] = milliseconds_a_row(began, (encoded(task).task for task in so_far))
         state["rows"].append([tasks[task]["score"] for task in so_far])
         state["learnt"].append(facts)
         state["tasks"], state["predictions"] = tasks, predictions

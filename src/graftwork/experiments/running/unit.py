@@ -48,14 +48,14 @@ def _train(unit: Unit, context: RunContext, watcher: Watcher, clock: Clock) -> M
     if isinstance(kind, JointKind):
         trainer = make_joint_trainer(unit, context, adapters, kind.routes(unit, context), callbacks)
     else:
-        encoded = context.encoded(unit.task, few_shot=kind.few_shot)
+        encoded = context.encoded(unit.task, unit.seed, few_shot=kind.few_shot)
         trainer = make_trainer(unit, context, budget, adapters, encoded, callbacks)
     watcher.begun(unit, checkpoint is not None)
     if trained_weights(adapters):
         go_on(trainer, checkpoint, budget)
     clock.stop()
     if isinstance(trainer, JointTrainer):
-        result, predictions = measured_joint(unit, context, trainer, adapters)
+        result, predictions = measured_joint(unit, trainer, adapters)
     else:
         result, predictions = measured(unit, context, trainer, adapters, stage)
     result["file_bytes"] = kind.keep(unit, adapters, stage, folder)

@@ -24,7 +24,7 @@ Feature = dict[str, Any]
 
 # The options that every kind takes; each kind adds its own.
 _COMMON = frozenset(
-    "kind data train dev test dev_share rows scored_rows metrics language evaluate_in knowledge beside base adapters".split()
+    "kind data train dev test dev_share folds rows scored_rows metrics language evaluate_in knowledge beside base adapters".split()
 )
 _OF_TEXTS = {"description", "prompts"}  # of the kinds that read texts: other texts are compared with them
 

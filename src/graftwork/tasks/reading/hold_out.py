@@ -23,17 +23,51 @@ def hold_out(
     easy. The same share of each label is held out, rounded up to whole groups, and at least one row of a label that has rows in
     two groups. Where rows have several labels, rare labels raise the share to no more than twice itself.
     """
-    groups: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        groups.setdefault(_key(row.get(column), index) if column else str(index), []).append(index)
+    groups = _groups(rows, column)
     if len(groups) < 2:
         what = f"all have the same {column!r}" if len(rows) > 1 else "are one"
         raise TaskError(f"{rows.place(0)}: the {len(rows)} train rows {what}, so none can be held out; give dev = FILE")
-    keys = sorted(groups)
-    random.Random(_SEED).shuffle(keys)
-    of_row = [set(labels[n]) if labels and labels[n] else {""} for n in range(len(rows))]
-    held_out = _held_out({key: groups[key] for key in reversed(keys)}, of_row, share)
+    held_out = _held_out(groups, _labels_of(rows, labels), share)
     return rows.take(i for i in range(len(rows)) if i not in held_out), rows.take(sorted(held_out))
+
+
+def deal(
+    rows: Rows, folds: int, column: str | None, labels: Sequence[Collection[str]] | None = None
+) -> tuple[Rows, ...]:
+    """The rows in so many parts, each with about the same number of rows of each label; groups stay together as in `hold_out`.
+
+    The rarest label is dealt first, each group to the part that has the fewest rows of it (iterative stratification,
+    Sechidis, Tsoumakas & Vlahavas 2011).
+    """
+    groups = _groups(rows, column)
+    if len(groups) < folds:
+        what = f"{len(groups)} different {column!r}" if column and len(groups) < len(rows) else f"{len(rows)} rows"
+        raise TaskError(f"{rows.place(0)}: {what} cannot be dealt into {folds} folds; give fewer folds, or more rows")
+    of_row, parts = _labels_of(rows, labels), [set[int]() for _ in range(folds)]
+    counts = [Counter[str]() for _ in range(folds)]
+    left = {key: Counter(one for i in group for one in of_row[i]) for key, group in groups.items()}
+    while left:
+        having = Counter(one for of_group in left.values() for one in of_group)
+        label = min(having, key=lambda one: (having[one], one))
+        for key in [key for key, of_group in left.items() if label in of_group]:
+            fewest = min(range(folds), key=lambda n: (counts[n][label], len(parts[n]), n))
+            parts[fewest].update(groups[key])
+            counts[fewest].update(left.pop(key))
+    return tuple(rows.take(sorted(part)) for part in parts)
+
+
+def _groups(rows: Rows, column: str | None) -> dict[str, list[int]]:
+    """The numbers of the rows with one value in a column, by value, in an order that is drawn once and for all."""
+    found: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        found.setdefault(_key(row.get(column), index) if column else str(index), []).append(index)
+    keys = sorted(found)
+    random.Random(_SEED).shuffle(keys)
+    return {key: found[key] for key in reversed(keys)}
+
+
+def _labels_of(rows: Rows, labels: Sequence[Collection[str]] | None) -> list[set[str]]:
+    return [set(labels[n]) if labels and labels[n] else {""} for n in range(len(rows))]
 
 
 def _held_out(groups: Mapping[str, Sequence[int]], labels: Sequence[set[str]], share: float) -> set[int]:
