@@ -37,7 +37,9 @@ def test_it_says_by_how_much_and_how_sure() -> None:
     rte, _ = verdicts(of(0.05, 0.03))
     assert rte.reasons == [
         "accuracy 71.0 against 71.0: +5.0 [+2.0, +8.0] points (95 % interval), p < 0.001.",
-        "Paired bootstrap, 10,000 draws of 277 dev rows, 2 seeds. The dev rows also chose the best epoch.",
+        "By seed: +6.0, +4.0; above 0 in 2 of 2 seeds.",
+        "Paired bootstrap: 10,000 draws of 277 dev rows, the same for both, of the mean over 2 seeds; the noise of training is "
+        "in it only as far as they average it out. The dev rows also chose the best epoch.",
     ]
     assert rte.table is not None
     others = [row["kind"] for row in RESULTS["targets"] if row["task"] == "rte" and row["kind"] != "fusion"]
@@ -47,11 +49,18 @@ def test_it_says_by_how_much_and_how_sure() -> None:
 def test_one_seed_is_said() -> None:
     found = of(0.02, 0.03)
     assert found.evidence is not None
-    found.evidence["targets"][0]["seeds"] = [0]
-    assert (
-        "1 seed. One seed: the interval has the noise of the rows, not that of training."
-        in verdicts(found)[0].reasons[1]
-    )
+    found.evidence["targets"][0] |= {"seeds": [0], "by_seed": [0.02]}
+    reasons = verdicts(found)[0].reasons
+    assert reasons[0].startswith("accuracy 70.0 against 70.0: ")  # of that seed alone
+    assert reasons[1] == "One seed: the interval has the noise of the rows, not that of training. Give two seeds or more."
+    assert "seeds" not in reasons[2]
+
+
+def test_folds_are_said() -> None:
+    found = of(0.02, 0.03)
+    assert found.evidence is not None
+    found.evidence["targets"][0]["folds"] = 5
+    assert "Cross-validation in 5 folds" in verdicts(found)[0].reasons[2]
 
 
 def test_a_target_that_is_not_known_says_why() -> None:

@@ -12,6 +12,7 @@ from graftwork.report.table import Table
 Row = Mapping[str, Any]
 _RATIOS = {"train_ratio": "train", "inference_ratio": "infer", "train_memory_ratio": "memory"}
 _UNKNOWN = "–"
+UNCORRECTED = "Cannot be told apart: the interval holds 0. p: two-sided. No interval is widened for their number."
 
 
 def comparison_tables(comparison: Mapping[str, Any] | None) -> list[Table]:
@@ -93,8 +94,7 @@ class Part(Scores):
             for row in self.rows
         ]
         columns = ["", "than full", "p", "best other", "to it [95 %]", "than it", "p"]
-        notes = ["Cannot be told apart: the interval holds 0. p: two-sided. No interval is widened for their number."]
-        return Table(f"{self.title.split(':')[0]}: what can be told apart", columns, lines, notes)
+        return Table(f"{self.title.split(':')[0]}: what can be told apart", columns, lines, [UNCORRECTED])
 
 
 def parts(comparison: Mapping[str, Any]) -> list[Part]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graftwork.experiments.comparing.compare import line_of
-from graftwork.report.comparison import Part, interval, parts, verdict_of
-from graftwork.report.formatting import column_label, line_label, points, score
+from graftwork.report.comparison import UNCORRECTED, Part, interval, parts, verdict_of
+from graftwork.report.formatting import change, column_label, line_label, points, score
 from graftwork.report.run_data import Gathered
 from graftwork.report.table import Table
 
+_MOST_SEEDS = 10  # whose differences are said
 BETTER, WORSE, EQUAL, OPEN = "better", "worse", "cannot be told apart", "not known"
 
 
@@ -74,10 +76,12 @@ def _of_target(
         )
     word = verdict_of(gap)[0]
     phrase = f"{word} from" if word == EQUAL else f"is {word} than"
+    means = [score(_mean(row, evidence["seeds"]), metric) for row in (subject, control)]
     reasons = [
-        f"{metric} {score(subject['mean'], metric)} against {score(control['mean'], metric)}: "
+        f"{metric} {' against '.join(means)}: "
         f"{interval(gap, metric)}{points(metric)} (95 % interval), {_p(gap)}.",
-        _basis(evidence, len(evidence["seeds"])),
+        _of_seeds(evidence),
+        _basis(evidence),
     ]
     others = [
         [line_label(lines[line]), interval(one, metric), *verdict_of(one)]
@@ -85,8 +89,13 @@ def _of_target(
         if one is not None and line in lines
     ]
     columns = ["", f"{name} less it [95 %]", "it is", "p"]
-    table = Table(f"{task}: {name} against every control", columns, others, []) if len(others) > 1 else None
+    table = Table(f"{task}: {name} against every control", columns, others, [UNCORRECTED]) if len(others) > 1 else None
     return Verdict(task, word, f"{task}: {name} {phrase} {against}.", reasons, table)
+
+
+def _mean(row: Mapping[str, Any], seeds: Sequence[int]) -> float:
+    """The mean score of a line over the seeds that are compared, which may be fewer than it was trained with."""
+    return statistics.fmean(one for seed, one in zip(row["seeds"], row["scores"], strict=True) if seed in seeds)
 
 
 def _p(gap: Mapping[str, Any]) -> str:
@@ -94,14 +103,28 @@ def _p(gap: Mapping[str, Any]) -> str:
     return f"p {p}" if p.startswith("<") else f"p = {p}"
 
 
-def _basis(evidence: Mapping[str, Any], seeds: int) -> str:
-    """What a verdict rests on, and what it does not have."""
+def _of_seeds(evidence: Mapping[str, Any]) -> str:
+    """The difference for each seed, or that there is only one."""
+    by_seed, metric = evidence["by_seed"], evidence["metric"]
+    if len(by_seed) == 1:
+        return "One seed: the interval has the noise of the rows, not that of training. Give two seeds or more."
+    shown = ", ".join(change(one, metric) for one in by_seed[:_MOST_SEEDS])
+    more = ", …" if len(by_seed) > _MOST_SEEDS else ""
+    return f"By seed: {shown}{more}; above 0 in {sum(one > 0 for one in by_seed)} of {len(by_seed)} seeds."
+
+
+def _basis(evidence: Mapping[str, Any]) -> str:
+    """What the interval rests on, and what it does not have."""
+    seeds = len(evidence["seeds"])
     text = (
-        f"Paired bootstrap, {evidence['draws']:,} draws of {evidence['rows_scored']:,} {evidence['scored_on']} rows, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}."
+        f"Paired bootstrap: {evidence['draws']:,} draws of {evidence['rows_scored']:,} {evidence['scored_on']} rows, "
+        "the same for both"
     )
-    if seeds == 1:
-        text += " One seed: the interval has the noise of the rows, not that of training."
+    if seeds > 1:
+        text += f", of the mean over {seeds} seeds; the noise of training is in it only as far as they average it out"
+    text += "."
+    if evidence["folds"]:
+        text += f" Cross-validation in {evidence['folds']} folds: each seed was scored on rows that it was not trained on."
     if evidence["scored_on"] == "dev":
         text += " The dev rows also chose the best epoch."
     return text
