@@ -191,6 +191,25 @@ const boxed = wide.every((one) => {
    bars: [...document.querySelectorAll("svg[aria-label$='scores'] path")].map((one) => getComputedStyle(one).fill) })
 """
 
+# The least contrast of any shown text with what is behind it: both are painted on a canvas, which knows every colour.
+CONTRAST = """
+const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+const paint = (colours) => {
+  for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+  const parts = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((one) => one / 255);
+  const [r, g, b] = parts.map((one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const behind = (one) => (one ? [...behind(one.parentElement), getComputedStyle(one).backgroundColor] : ["white"]);
+const texts = [...document.querySelectorAll("h1, h2, p, th button, td, summary, figcaption, pre, a, .tokens span")]
+  .filter((one) => one.checkVisibility() && one.textContent.trim());
+const found = texts.map((one) => {
+  const back = behind(one), [a, b] = [paint(back), paint([...back, getComputedStyle(one).color])];
+  return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), one.tagName, one.textContent.slice(0, 40)];
+});
+({ count: found.length, least: found.sort((a, b) => a[0] - b[0])[0] })
+"""
+
 
 @pytest.fixture
 def judged(gathered: Gathered) -> str:
@@ -206,7 +225,7 @@ def judged(gathered: Gathered) -> str:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [375, 1100])
+@pytest.mark.parametrize("width", [390, 1100])
 def test_it_fits_a_phone_and_is_read_in_dark_colours(
     judged: str, shown: Callable[..., LiveBrowser], width: int, dark: bool
 ) -> None:
@@ -218,6 +237,9 @@ def test_it_fits_a_phone_and_is_read_in_dark_colours(
     assert seen["ink"] == seen["text"] == (light if dark else black)
     assert seen["paper"] == ("rgb(27, 27, 26)" if dark else "rgb(255, 255, 255)")
     assert seen["ink"] in seen["bars"]  # what is black on white
+    contrast = browser.run(CONTRAST)
+    assert contrast["count"] > 100 and contrast["least"][0] >= 4.5, contrast["least"]
+    assert browser.run("performance.getEntriesByType('resource').map((one) => one.name)") == []
     assert not browser.said
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.stats
+from sklearn.metrics import precision_recall_fscore_support
 
 from graftwork.errors import RecipeError
 from graftwork.experiments import Recipe, run
 from graftwork.experiments.comparing.evidence import FILE
 from graftwork.experiments.running.folder import read_predictions
 from graftwork.report import gather, write_page
+from graftwork.report.formatting import line_label
 from tests.support.tiny_run import RECIPE, make_tiny
 
 SHORT = RECIPE.replace("copies = 2", 'controls = ["head"]\nseeds = [0, 1]').replace("epochs = 3", "epochs = 1")
@@ -46,11 +52,8 @@ def test_it_is_of_the_fusion_against_the_single_adapter(folder: Path) -> None:
 def test_counts_are_those_of_the_predictions(folder: Path) -> None:
     found = gather(folder / "run", evidence=True)
     (target,) = found.known
-    gold = [json.loads(line)["label"] for line in (folder / "a" / "dev.jsonl").read_text().splitlines()]
-    answers = {
-        kind: [read_predictions(folder / "run" / "units" / kind / "a" / str(seed))["a"] for seed in (0, 1)]
-        for kind in ("fusion", "adapter")
-    }
+    answers = {kind: answers_of(folder, kind)[0] for kind in ("fusion", "adapter")}
+    gold = answers_of(folder, "fusion")[1]
     for kind, seeds in answers.items():
         hits = sum(p == g for values in seeds for p, g in zip(values, gold, strict=True))
         counts = target["confusion"][kind]
@@ -58,6 +61,74 @@ def test_counts_are_those_of_the_predictions(folder: Path) -> None:
     right = {kind: [all(v[n] == g for v in seeds) for n, g in enumerate(gold)] for kind, seeds in answers.items()}
     gained = [n for n in range(len(gold)) if right["fusion"][n] and not right["adapter"][n]]
     assert [one["row"] for one in target["changed"] if one["better"]] == gained[:12] and target["gained"] == len(gained)
+
+
+def answers_of(folder: Path, kind: str) -> tuple[list[list[str]], list[str]]:
+    """What each seed answered, and what is right."""
+    gold = [json.loads(line)["label"] for line in (folder / "a" / "dev.jsonl").read_text().splitlines()]
+    units = folder / "run" / "units" / kind / "a"
+    return [read_predictions(units / str(seed))["a"] for seed in (0, 1)], gold
+
+
+def test_the_interval_of_a_mean_is_that_of_scipy(folder: Path) -> None:
+    (target,) = gather(folder / "run", evidence=True).known
+    for one in target["lines"]:
+        seeds, gold = answers_of(folder, one["line"])
+        rows = np.mean([[p == g for p, g in zip(values, gold, strict=True)] for values in seeds], axis=0)
+        if rows.std():
+            made = scipy.stats.bootstrap((rows,), np.mean, n_resamples=10_000, method="percentile", rng=1)
+            theirs = made.confidence_interval
+            step = 1 / len(gold) + 1e-9  # scores of few rows have steps, and a quantile may be on either side of one
+            assert (one["low"], one["high"]) == pytest.approx((theirs.low, theirs.high), abs=step)
+
+
+def test_every_figure_of_the_page_is_one_of_the_files(folder: Path) -> None:
+    found = gather(folder / "run", evidence=True)
+    (target,) = found.known
+    text = html.unescape(write_page(folder / "run").read_text())
+    means = {row["kind"]: 100 * row["mean"] for row in found.results["targets"]}
+    gap = next(one["against"] for one in target["lines"] if one["line"] == "adapter")
+    value, low, high = (
+        f"{100 * gap[key]:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0") for key in ("value", "low", "high")
+    )
+    assert f"accuracy {means['fusion']:.1f} against {means['adapter']:.1f}: {value} [{low}, {high}] points" in text
+    assert "20 dev rows" in text and "of the mean over 2 seeds" in text
+    for row in found.results["targets"]:
+        assert f"{100 * row['mean']:.1f} ± {100 * row['sd']:.1f}</td>" in text
+        assert f"<title>{line_label(row)}: {100 * row['mean']:.4g}</title>" in text  # of its bar
+    for kind in ("fusion", "adapter"):
+        seeds, gold = answers_of(folder, kind)
+        values, right = [one for of_seed in seeds for one in of_seed], gold * len(seeds)
+        scores = precision_recall_fscore_support(right, values, labels=target["labels"], zero_division=0)
+        name = found.names("a")[kind]
+        for n, label in enumerate(target["labels"]):
+            cells = [
+                label,
+                name,
+                f"{100 * right.count(label) / len(right):.1f}",
+                *(f"{100 * s[n]:.1f}" for s in scores[:3]),
+            ]
+            assert re.search("".join(rf"<td[^>]*>{re.escape(cell)}</td>" for cell in cells), text)
+    (fusion,) = (one for one in found.results["units"] if one["unit"] == "fusion/a/0")
+    first = fusion["attention"]["examples"][0]
+    for token, weights in zip(first["tokens"], first["weights"], strict=True):
+        assert re.search(
+            rf"<td[^>]*>{re.escape(token)}</td>" + "".join(rf"<td[^>]*>{w:.2f}</td>" for w in weights), text
+        )
+
+
+def test_with_folds_each_seed_is_of_its_own_rows(tmp_path: Path) -> None:
+    path = make_tiny(tmp_path, SHORT.replace('data = "a"\n', 'data = "a"\nfolds = 2\n', 1))
+    run(Recipe.read(path), tmp_path / "run", root=tmp_path)
+    found = gather(tmp_path / "run", evidence=True)
+    (target,) = found.known
+    assert target["folds"] == 2 and target["rows_scored"] == 68 and target["seeds"] == [0, 1]  # 48 + 20
+    for kind in ("fusion", "adapter"):
+        assert sum(map(sum, target["confusion"][kind])) == 68
+    means = {row["kind"]: row["mean"] for row in found.results["targets"]}
+    assert np.mean(target["by_seed"]) == pytest.approx(means["fusion"] - means["adapter"])
+    assert all(0 <= one["row"] < 68 for one in target["changed"])
+    assert "Cross-validation in 2 folds" in write_page(tmp_path / "run").read_text()
 
 
 def test_it_is_kept_for_a_report_without_the_data(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import graftwork.report.sections
 from graftwork.report.changed_rows import changed_tables
 from graftwork.report.labels import label_table
 from graftwork.report.page import page
@@ -39,15 +40,19 @@ def known(found: Gathered) -> dict[str, Any]:
 def test_scores_by_label_are_those_of_the_counts(found: Gathered) -> None:
     table = label_table(known(found), NAMES)
     # of 50 rows answered "no" 30 are right, of 40 that are "no" 30 were found
-    assert table.rows[0] == ["no", "40.0", "60.0", "75.0", "66.7", "100.0", "50.0", "66.7"]
-    assert table.rows[1] == ["yes", "60.0", "80.0", "66.7", "72.7", "75.0", "100.0", "85.7"]
-    assert table.columns[2:6] == ["precision", "recall", "F1", "precision, single adapter"]
+    assert table.columns == ["label", "trained", "% of rows", "precision", "recall", "F1"]
+    assert table.rows == [
+        ["no", "fusion of all 3", "40.0", "60.0", "75.0", "66.7"],
+        ["no", "single adapter", "40.0", "100.0", "50.0", "66.7"],
+        ["yes", "fusion of all 3", "60.0", "80.0", "66.7", "72.7"],
+        ["yes", "single adapter", "60.0", "75.0", "100.0", "85.7"],
+    ]
 
 
 def test_rows_that_became_right_and_wrong(found: Gathered) -> None:
     better, worse = changed_tables(known(found), NAMES)
     assert better.title == "rte, from wrong to right: 1 of 277 rows"
-    assert better.rows == [["7", "a <b>long</b> text", "yes", "no", "yes"]]
+    assert better.rows == [["7", "a <b>long</b> text", "yes", "no"]]
     assert worse.title == "rte, from right to wrong: 0 of 277 rows" and worse.notes == ["There is none."]
 
 
@@ -98,3 +103,14 @@ def test_bars_have_a_dot_for_each_seed_and_an_interval(found: Gathered) -> None:
     assert list(lines[0].get_xdata()) == [pytest.approx(60), pytest.approx(80)]
     (bare,) = score_bars(rte.rows, rte.metric, None, "scores").axes
     assert len(bare.lines) == len(rte.rows)
+
+
+def test_a_page_of_a_large_run_has_so_many_pictures(found: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    whole = page(found)
+    monkeypatch.setattr(graftwork.report.sections, "MOST_PICTURES", 3)
+    text = page(found)
+    count = whole.count("<svg ")
+    assert text.count("<svg ") == 3 < count and f"{count - 3} more are not on this page" in text
+    assert "Where the fusion for rte looks" in text and "rte: scores by label" in text  # as numbers
+    assert "not on this page" not in whole

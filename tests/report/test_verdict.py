@@ -52,7 +52,9 @@ def test_one_seed_is_said() -> None:
     found.evidence["targets"][0] |= {"seeds": [0], "by_seed": [0.02]}
     reasons = verdicts(found)[0].reasons
     assert reasons[0].startswith("accuracy 70.0 against 70.0: ")  # of that seed alone
-    assert reasons[1] == "One seed: the interval has the noise of the rows, not that of training. Give two seeds or more."
+    assert (
+        reasons[1] == "One seed: the interval has the noise of the rows, not that of training. Give two seeds or more."
+    )
     assert "seeds" not in reasons[2]
 
 

@@ -19,16 +19,14 @@ def changed_tables(evidence: Mapping[str, Any], names: Mapping[str, str]) -> lis
         return []
     before, after = (names[evidence[side]] for side in ("control", "subject"))
     found = []
-    for better, words, count in (
-        (True, "wrong to right", evidence["gained"]),
-        (False, "right to wrong", evidence["lost"]),
+    for better, words, count, wrong in (
+        (True, "wrong to right", evidence["gained"], "before"),
+        (False, "right to wrong", evidence["lost"], "after"),
     ):
         shown = [one for one in evidence["changed"] if one["better"] is better]
-        lines = [[str(one["row"] + 1), one["text"] or "–", one["gold"], one["before"], one["after"]] for one in shown]
-        rows = f"{count:,} of {evidence['rows_scored']:,} rows" + (
-            f", the first {len(shown)}" if len(shown) < count else ""
-        )
+        lines = [[str(one["row"] + 1), one["text"] or "–", one["gold"], one[wrong]] for one in shown]
+        first = f", the first {len(shown)}" if len(shown) < count else ""
+        title = f"{evidence['task']}, from {words}: {count:,} of {evidence['rows_scored']:,} rows{first}"
         notes = [f"From {before} to {after}, by what most seeds answer."] if lines else ["There is none."]
-        columns = ["row", "text", "right", "before", "after"]
-        found.append(Table(f"{evidence['task']}, from {words}: {rows}", columns, lines, notes))
+        found.append(Table(title, ["row", "text", "right", f"wrong, {wrong}"], lines, notes))
     return found

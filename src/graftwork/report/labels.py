@@ -22,21 +22,19 @@ def label_table(evidence: Mapping[str, Any], names: Mapping[str, str]) -> Table:
         evidence: What the predictions for a target say, with a confusion.
         names: The names of the lines.
     """
-    lines = [line for line in (evidence["subject"], evidence["control"]) if line in evidence["confusion"]]
-    scores = {line: _scores(np.array(evidence["confusion"][line])) for line in lines}
-    seeds_rows = np.array(evidence["confusion"][lines[0]]).sum(1)
-    share = seeds_rows / max(seeds_rows.sum(), 1)
-    rows = [
-        [label, f"{100 * share[n]:.1f}", *(f"{100 * value:.1f}" for line in lines for value in scores[line][:, n])]
-        for n, label in enumerate(evidence["labels"])
-    ]
-    heads = [
-        f"{what}{f', {names[line]}' if n else ''}"
-        for n, line in enumerate(lines)
-        for what in ("precision", "recall", "F1")
-    ]
-    note = f"In percent, over all seeds; the first three columns are of {names[lines[0]]}. % of rows: how common a label is."
-    return Table(f"{evidence['task']}: scores by label", ["label", "% of rows", *heads], rows, [note])
+    rows = []
+    for line in _lines(evidence):
+        counts = np.array(evidence["confusion"][line])
+        share = counts.sum(1) / max(counts.sum(), 1)
+        shown = 100 * np.array([share, *_scores(counts)]).T
+        rows += [
+            [label, names[line], *(f"{value:.1f}" for value in values)]
+            for label, values in zip(evidence["labels"], shown, strict=True)
+        ]
+    columns = ["label", "trained", "% of rows", "precision", "recall", "F1"]
+    rows.sort(key=lambda row: evidence["labels"].index(row[0]))  # what is compared stands together
+    note = "In percent, over all seeds. % of rows: how common a label is."
+    return Table(f"{evidence['task']}: scores by label", columns, rows, [note])
 
 
 def confusion_picture(evidence: Mapping[str, Any], names: Mapping[str, str]) -> Picture:
@@ -49,7 +47,7 @@ def confusion_picture(evidence: Mapping[str, Any], names: Mapping[str, str]) -> 
 
 
 def _figure(evidence: Mapping[str, Any], names: Mapping[str, str], title: str) -> Any:
-    lines = [line for line in (evidence["subject"], evidence["control"]) if line in evidence["confusion"]]
+    lines = _lines(evidence)
     labels = [label if len(label) <= _MOST else f"{label[: _MOST - 1]}…" for label in evidence["labels"]]
     side = max(0.5 * len(labels) + 1.6, 3.0)
     figure, axes = panels(len(lines), side, side - 0.4, title, columns=2)
@@ -60,6 +58,11 @@ def _figure(evidence: Mapping[str, Any], names: Mapping[str, str], title: str) -
         ax.set_title(names[line], fontsize="medium")
         ax.set(xlabel="answered", ylabel="right")
     return figure
+
+
+def _lines(evidence: Mapping[str, Any]) -> list[str]:
+    """What a report is about and its control, as far as their answers were counted."""
+    return [line for line in (evidence["subject"], evidence["control"]) if line in evidence["confusion"]]
 
 
 def _scores(counts: np.ndarray) -> np.ndarray:

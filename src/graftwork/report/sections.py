@@ -28,6 +28,7 @@ from graftwork.report.tokens import TokenAttention, token_attention
 
 Block = Table | Picture | TokenAttention | str
 _PACKAGES = ("graftwork", "torch", "transformers", "accelerate", "safetensors")
+MOST_PICTURES = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +49,24 @@ class Section:
 
 
 def sections(found: Gathered) -> Iterator[Section]:
-    """The sections of a page; without matplotlib none has a picture, unless its numbers are in no other table."""
+    """The sections of a page; a picture that is not drawn is its numbers, if they are in no other table.
+
+    Without matplotlib none is drawn, and of a large run no more than the first `MOST_PICTURES`: a page can be sent.
+    """
+    drawn = left = 0
     for section in _all(found):
-        blocks = [one for one in section.blocks if can_plot() or not isinstance(one, Picture) or one.table is not None]
+        blocks: list[Block] = []
+        for one in section.blocks:
+            if isinstance(one, Picture) and (drawn >= MOST_PICTURES or not can_plot()):
+                left += 1
+                blocks += [one.table] if one.table is not None else []
+            else:
+                drawn += isinstance(one, Picture)
+                blocks.append(one)
         if blocks:
             yield dataclasses.replace(section, title=printable(section.title), blocks=blocks)
+    if left and can_plot():
+        yield Section("Pictures", [f"{left:,} more are not on this page. graftwork show writes all of them as files."])
 
 
 def _all(found: Gathered) -> Iterator[Section]:

@@ -78,8 +78,7 @@ def _of_target(
     phrase = f"{word} from" if word == EQUAL else f"is {word} than"
     means = [score(_mean(row, evidence["seeds"]), metric) for row in (subject, control)]
     reasons = [
-        f"{metric} {' against '.join(means)}: "
-        f"{interval(gap, metric)}{points(metric)} (95 % interval), {_p(gap)}.",
+        f"{metric} {' against '.join(means)}: {interval(gap, metric)}{points(metric)} (95 % interval), {_p(gap)}.",
         _of_seeds(evidence),
         _basis(evidence),
     ]
@@ -88,7 +87,7 @@ def _of_target(
         for line, one in gaps.items()
         if one is not None and line in lines
     ]
-    columns = ["", f"{name} less it [95 %]", "it is", "p"]
+    columns = ["", f"{name} less it [95 %]", f"{name} is", "p"]
     table = Table(f"{task}: {name} against every control", columns, others, [UNCORRECTED]) if len(others) > 1 else None
     return Verdict(task, word, f"{task}: {name} {phrase} {against}.", reasons, table)
 
@@ -124,7 +123,9 @@ def _basis(evidence: Mapping[str, Any]) -> str:
         text += f", of the mean over {seeds} seeds; the noise of training is in it only as far as they average it out"
     text += "."
     if evidence["folds"]:
-        text += f" Cross-validation in {evidence['folds']} folds: each seed was scored on rows that it was not trained on."
+        text += (
+            f" Cross-validation in {evidence['folds']} folds: each seed was scored on rows that it was not trained on."
+        )
     if evidence["scored_on"] == "dev":
         text += " The dev rows also chose the best epoch."
     return text
