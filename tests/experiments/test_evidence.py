@@ -141,6 +141,19 @@ def test_it_is_kept_for_a_report_without_the_data(folder: Path) -> None:
     assert "is not known" in write_page(folder / "run").read_text()
 
 
+def test_an_old_run_without_predictions_and_tokens_has_a_page(folder: Path) -> None:
+    for path in (folder / "run" / "units").rglob("predictions.json"):
+        path.unlink()
+    for path in (folder / "run" / "units").rglob("result.json"):
+        result = json.loads(path.read_text())
+        result.get("attention", {}).pop("examples", None)
+        path.write_text(json.dumps(result))
+    text = write_page(folder / "run").read_text()
+    assert "predictions.json cannot be read" in text and "Where the fusion for a looks" in text
+    assert "scores by label" not in text and "from wrong to right" not in text and 'class="tokens"' not in text
+    assert not (folder / "run" / FILE).exists()
+
+
 def test_an_older_one_of_other_results_is_made_anew(folder: Path) -> None:
     gather(folder / "run", evidence=True)
     path = folder / "run" / FILE
