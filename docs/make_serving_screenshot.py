@@ -12,8 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs.live_browser import live_browser
-from docs.make_screenshot import NAMES, find_browser
+from docs.live_browser import NAMES, find_browser, live_browser
 
 
 def shoot(address: str, to: Path, task: str, texts: list[str], *, width: int, dark: bool) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from docs.live_browser import LiveBrowser, live_browser
-from docs.make_screenshot import NAMES, find_browser
+from docs.live_browser import NAMES, LiveBrowser, find_browser, live_browser
 from tests.support.tiny_serving import Running, every_kind_run, serving
 
 pytestmark = pytest.mark.skipif(

@@ -213,3 +213,37 @@ def comparison_of(costs: bool = True, seeds: int = 2) -> dict[str, Any]:
         "mean": mean,
         "costs": {"batch": {**batch, "device": "CPU, 2 threads", "rounds": 7}, "lines": measured} if costs else None,
     }
+
+
+def evidence_of(value: float, half: float, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What evidence.json says of rte, where the fusion is better than the single adapter by a value, give or take a half."""
+    lines = [row["kind"] for row in rows if row["task"] == "rte"]
+    against = {
+        line: {"line": line, "low": 0.6, "high": 0.8, "against": None if line == "fusion" else difference(value, half)}
+        for line in lines
+    }
+    change = {"row": 6, "text": "a <b>long</b> text", "gold": "yes", "before": "no", "after": "yes", "better": True}
+    return {
+        "format": 1,
+        "units": {},
+        "targets": [
+            {
+                "task": "rte",
+                "metric": "accuracy",
+                "scored_on": "dev",
+                "rows_scored": 277,
+                "folds": 0,
+                "draws": 10_000,
+                "subject": "fusion",
+                "control": "adapter",
+                "seeds": [0, 1],
+                "by_seed": [value + 0.01, value - 0.01],
+                "lines": [*against.values()],
+                "labels": ["no", "yes"],
+                "confusion": {"fusion": [[30, 10], [20, 40]], "adapter": [[20, 20], [0, 60]]},
+                "gained": 1,
+                "lost": 0,
+                "changed": [change],
+            }
+        ],
+    }

@@ -104,7 +104,9 @@ def test_the_page_shows_it_first_and_holds_any_name(tmp_path: Path) -> None:
     assert found.heads[1].startswith("all targets: mean accuracy and f1")
     assert "<b>" not in text and "a &lt;b&gt;" in text
     drawn = re.findall(r'<svg[^>]*aria-label="([^"]*)"', text)
-    assert drawn[:3] == [f"{y} by trained weights a task" for y in ("mean, %", "accuracy, %", "f1, %")]
+    by_weights = [f"{y} by trained weights a task" for y in ("mean, %", "accuracy, %", "f1, %")]
+    bars = [f"{task}: scores" for task in ("all targets", "rte", "mrpc")]
+    assert drawn[:6] == [one for pair in zip(bars, by_weights, strict=True) for one in pair]
 
 
 def test_a_folder_that_compared_is_shown_so(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def test_a_report_of_a_whole_run_in_place_of_an_older_one(copy: Path) -> None:
     for name in ("results.md", "plots/curves-a.png"):
         (copy / name).write_text("old")
     written = write_report(copy)
-    names = ["results.md", "results.txt", "attention-a.png", "curves-a.png", "curves-b.png"]
+    plots = ["scores-a", "weights-a", "attention-a", "confusion-a", "curves-a", "curves-b"]
+    names = ["results.md", "results.txt", *(f"{plot}.png" for plot in plots)]
     assert [path.name for path in written] == names and all(path.stat().st_size for path in written)
     page, text = (path.read_text() for path in written[:2])
     row = next(row for row in gather(copy).results["targets"] if row["kind"] == "fusion")
@@ -72,7 +73,8 @@ def test_a_report_of_a_run_that_is_not_done(copy: Path) -> None:
     shutil.rmtree(copy / "units" / "fusion")
     (copy / "results.json").unlink()  # a run that was killed is known by its units
     names = [path.name for path in write_report(copy)]
-    assert names == ["results.md", "results.txt", "curves-a.png", "curves-b.png"]
+    plots = ["scores-a", "confusion-a", "curves-a", "curves-b"]
+    assert names == ["results.md", "results.txt", *(f"{plot}.png" for plot in plots)]
     page = (copy / "results.md").read_text()
     assert "2 of 3 trainings are done." in page
     assert "| fusion of all 2 | not done yet | 0 of 1 |  |  |  |  |" in page
@@ -87,10 +89,11 @@ def test_a_report_of_a_run_that_has_only_begun(copy: Path) -> None:
 
 def test_a_report_of_many_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Gathered(tmp_path, MANY, plan(MANY), many_results())
-    monkeypatch.setattr(graftwork.report.files, "gather", lambda run: found)
+    monkeypatch.setattr(graftwork.report.files, "gather", lambda run, evidence: found)
     names = [path.stem for path in write_report(tmp_path)[2:]]
     targets = ["rte", "mrpc", "cola"]
     assert names == [
+        *(f"{what}-{target}" for target in targets for what in ("scores", "weights")),
         *(f"attention_fusion_mt-{target}" for target in targets),
         "attention_fusion_mt",
         "forgetting-sequential",
@@ -120,6 +123,9 @@ def test_a_real_run_on_all_tasks_is_shown(tmp_path: Path) -> None:
     assert f"  mt_shared/all-tasks/0 epoch 1 of 1: {said}" in lines.getvalue()  # while it learns, and when it is done
     assert f"ended mt_shared/all-tasks/0: {said} on dev" in lines.getvalue()
     assert [path.stem for path in write_report(tmp_path / "run")[2:]] == [
+        *(f"{what}-{task}" for task in "ab" for what in ("scores", "weights")),
+        "confusion-a",
+        "confusion-b",
         "forgetting-sequential_adapters",
         "tasks-mt_shared",
         "tasks-sequential_adapters",

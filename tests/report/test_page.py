@@ -72,7 +72,9 @@ def test_everything_that_is_known_of_a_run_is_on_it(gathered: Gathered) -> None:
     assert f"{100 * row['mean']:.1f} ± {100 * row['sd']:.1f}" in text
     assert f'<td data-sort="{row["trained_weights"]}">{row["trained_weights"]:,}</td>' in text
     assert '<th scope="col"><button type="button">rte (own)</button></th>' in text and ">rte (own)</text>" in text
-    assert text.count('<svg viewBox="') == text.count('role="img" aria-label="') == 4 + 3  # attention, and curves
+    assert (
+        text.count('<svg viewBox="') == text.count('role="img" aria-label="') == 4 + 4 + 3
+    )  # scores, attention, curves
     assert re.search(r"torch \d", text) and re.search(r"graftwork \d", text)
 
 
@@ -109,11 +111,11 @@ def test_a_run_of_many_tasks_has_their_matrices_and_their_curves(gathered: Gathe
     found = Outline(text)
     assert not found.open
     begins = [
+        "Where the fusion for rte looks: fusion of all, jointly trained",
         "Together against alone",
         "What is forgotten: full fine-tuning, in sequence",
         "What is forgotten: adapters, in sequence",
         "What is forgotten, task after task",
-        "Where the fusion for rte looks: fusion of all, jointly trained",
         "rte: its trainings",
         "All tasks: full fine-tuning, in sequence",
         "All tasks: shared adapter, all tasks",

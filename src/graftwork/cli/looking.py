@@ -20,7 +20,7 @@ def show(
         typer.Option(help="Write tables and plots into the run's folder; by default plots only where matplotlib is."),
     ] = None,
 ) -> None:
-    """Show the results of a run, also while it is trained.
+    """Show the verdict and the results of a run, also while it is trained.
 
     For example:
 
@@ -29,7 +29,7 @@ def show(
     with one_line():
         from graftwork.report import gather, print_files, print_tables, write_report
 
-        found, console = gather(run), Console()
+        found, console = gather(run, evidence=not json), Console()
         if json:
             import json as writer
 
@@ -47,16 +47,28 @@ def report(
     to: Annotated[
         Path | None, typer.Option(help="The file; by default report.html in the run's folder.", show_default=False)
     ] = None,
+    texts: Annotated[
+        bool,
+        typer.Option(
+            "--texts/--no-texts", help="Whether texts of the data's rows are on the page, or only their numbers."
+        ),
+    ] = True,
 ) -> None:
-    """Write a run as one page of HTML: tables that sort, heat maps, curves.
+    """Write a run as one page of HTML, to be sent as it is.
 
-    The file needs no other files and no network: it can be sent as it is.
+    At the top stands whether the fusion helps on each target, against which
+    control, and how sure that is; then the scores, what the fusion looks at,
+    labels, the rows that became right and wrong, curves, costs and the
+    recipe. The file needs no other files and no network, is made for screens
+    of any size, bright or dark, and prints.
 
     For example:
 
         graftwork report runs/recipe --to rte.html
+
+        graftwork report runs/recipe --to rte.html --no-texts
     """
     with one_line():
         from graftwork.report import write_page
 
-        put(str(write_page(run, to)))
+        put(str(write_page(run, to, texts=texts)))

@@ -12,6 +12,7 @@ from graftwork.report.table import Table
 Row = Mapping[str, Any]
 _RATIOS = {"train_ratio": "train", "inference_ratio": "infer", "train_memory_ratio": "memory"}
 _UNKNOWN = "–"
+UNCORRECTED = "Cannot be told apart: the interval holds 0. p: two-sided. No interval is widened for their number."
 
 
 def comparison_tables(comparison: Mapping[str, Any] | None) -> list[Table]:
@@ -22,13 +23,20 @@ def comparison_tables(comparison: Mapping[str, Any] | None) -> list[Table]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """A target of a comparison, or the mean of all: its title, the metric of its scores and how that is shown, and notes."""
+class Scores:
+    """The scores of a target: its task (empty for the mean of all), a title, the metric and how it is shown, and the rows."""
 
+    task: str
     title: str
     metric: str
     label: str
     rows: Sequence[Row]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part(Scores):
+    """A target of a comparison, or the mean of all, with the comparison and notes."""
+
     comparison: Mapping[str, Any]
     notes: Sequence[str]
 
@@ -78,16 +86,15 @@ class Part:
         lines = [
             [
                 column_label(row),
-                *_verdict(row["against_full"]),
+                *verdict_of(row["against_full"]),
                 names.get(row["best_other"], _UNKNOWN),
                 interval(row["against_best"], self.metric),
-                *_verdict(row["against_best"]),
+                *verdict_of(row["against_best"]),
             ]
             for row in self.rows
         ]
         columns = ["", "than full", "p", "best other", "to it [95 %]", "than it", "p"]
-        notes = ["Cannot be told apart: the interval holds 0. p: two-sided. No interval is widened for their number."]
-        return Table(f"{self.title.split(':')[0]}: what can be told apart", columns, lines, notes)
+        return Table(f"{self.title.split(':')[0]}: what can be told apart", columns, lines, [UNCORRECTED])
 
 
 def parts(comparison: Mapping[str, Any]) -> list[Part]:
@@ -103,13 +110,13 @@ def parts(comparison: Mapping[str, Any]) -> list[Part]:
             notes.append(f"Of different metrics: {', '.join(metrics)}.")
         title = f"all targets: mean {' and '.join(metrics)}"
         label = "mean, %" if is_share(metric) else "mean"
-        found.append(Part(title, metric, label, comparison["mean"], comparison, notes))
+        found.append(Part("", title, metric, label, comparison["mean"], comparison, notes))
     for target in targets:
         rows = f"{target['rows_scored']:,} rows of {target['scored_on']}"
         notes = [f"Intervals: paired bootstrap over {rows}, {target['draws']:,} draws."] if target["draws"] else []
         title = f"{target['task']}: {target['metric']} on {target['scored_on']}"
         label = metric_label(target["metric"])
-        found.append(Part(title, target["metric"], label, target["rows"], comparison, notes))
+        found.append(Part(target["task"], title, target["metric"], label, target["rows"], comparison, notes))
     return found
 
 
@@ -154,7 +161,7 @@ def _signed(value: float, metric: str) -> str:
     return text if float(text) else text[1:]  # zero has no sign
 
 
-def _verdict(difference: Mapping[str, Any] | None) -> tuple[str, str]:
+def verdict_of(difference: Mapping[str, Any] | None) -> tuple[str, str]:
     """A difference in words, and its p value."""
     if difference is None:
         return "", ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graftwork.report.comparison import Part
+from graftwork.report.comparison import Scores
 from graftwork.report.curves import colour, methods_in
 from graftwork.report.formatting import column_label, is_share
 from graftwork.report.plots import keep_text, panels
@@ -18,8 +18,8 @@ _GAP = 7.0  # typographic points between a data point and its name
 _TRIES = 8  # half lines up and down
 
 
-def comparison_plot(parts: Sequence[Part]) -> Any:
-    """A figure with a panel for each of one part or more of a comparison."""
+def comparison_plot(parts: Sequence[Scores]) -> Any:
+    """A figure with a panel for each of the scores of one target or more."""
     y = parts[0].label if len(parts) == 1 else "score"
     figure, axes = panels(len(parts), 5.5, 3.6, f"{y} by {_WEIGHTS}")
     drawn = [_draw(ax, part) for ax, part in zip(axes, parts, strict=True)]
@@ -36,7 +36,7 @@ def decades(counts: Sequence[float]) -> tuple[float, float]:
     return 10.0**low, 10.0 ** max(high, low + 1)
 
 
-def _draw(ax: Any, part: Part) -> list[tuple[Any, Any]]:
+def _draw(ax: Any, part: Scores) -> list[tuple[Any, Any]]:
     """Draw a part; return each name, which is still at its point, with the point."""
     from matplotlib.ticker import EngFormatter
 

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 from graftwork.experiments.kinds import KINDS, UNIT_KINDS
 from graftwork.report.formatting import column_label, metric_label, scale
-from graftwork.report.plots import panels
+from graftwork.report.plots import BLACK, panels
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-_BLACK, _GREY, _BLUE, _SKY, _GREEN, _YELLOW, _ORANGE, _RED, _PURPLE = (
-    "#000000 #999999 #0072B2 #56B4E9 #009E73 #F0E442 #E69F00 #D55E00 #CC79A7".split()
+_GREY, _BLUE, _SKY, _GREEN, _YELLOW, _ORANGE, _RED, _PURPLE = (
+    "#999999 #0072B2 #56B4E9 #009E73 #F0E442 #E69F00 #D55E00 #CC79A7".split()
 )
 # Similar kinds share a colour: the names tell their lines apart.
 _OF_KINDS = {
-    **dict.fromkeys(("full", "trunk", "intermediate_full", "sequential", "multitask", "tuned"), _BLACK),
+    **dict.fromkeys(("full", "trunk", "intermediate_full", "sequential", "multitask", "tuned"), BLACK),
     **dict.fromkeys(("adapter", "longer", "intermediate", "mt_shared", "new_task", "sequential_adapters"), _BLUE),
     **dict.fromkeys(("language", "knowledge", "mt_joint"), _GREEN),
     **dict.fromkeys(("zero_shot", "few_shot", "head"), _GREY),
@@ -25,7 +25,7 @@ _OF_KINDS = {
     "scalearn": _YELLOW,
     **dict.fromkeys(("fusion", "fusion_mt", "route", "arrow"), _RED),
 }
-_OF_METHODS = (_GREEN, _PURPLE, _ORANGE, _SKY, _YELLOW, _RED)
+OF_NAMES = (_GREEN, _PURPLE, _ORANGE, _SKY, _YELLOW, _RED)
 _NAMES = 2  # names of a legend on one line below a panel
 
 
@@ -99,12 +99,12 @@ def curves_of(unit: Mapping[str, Any]) -> list[Curve]:
     if len(set(map(scale, metrics.values()))) > 1:  # a mean of percentages and other scores has no scale
         return found
     mean = _scaled(unit["curves"]["score"], unit["metric"])
-    return [*found, Curve("mean", f"mean, seed {unit['seed']}", _BLACK, mean, best)]
+    return [*found, Curve("mean", f"mean, seed {unit['seed']}", BLACK, mean, best)]
 
 
 def by_task_figure(units: Sequence[Mapping[str, Any]], title: str) -> Any:
     """A figure of one kind of training on all tasks: a line for each task and seed."""
-    losses = [Curve("", unit["unit"], _BLACK, unit["curves"]["loss"]) for unit in units]
+    losses = [Curve("", unit["unit"], BLACK, unit["curves"]["loss"]) for unit in units]
     scores = [curve for unit in units for curve in curves_of(unit)]
     metrics = " and ".join(dict.fromkeys(metric_label(one["metric"]) for one in units[0]["tasks"].values()))
     x, split = ("tasks learnt", units[0]["scored_on"]) if "sequence" in units[0] else ("epoch", "dev")
@@ -151,4 +151,4 @@ def _scaled(points: Sequence[Sequence[float]], metric: str) -> list[tuple[float,
 
 def _colour_among(name: str, names: Sequence[str]) -> str:
     """The colour of one of several methods or tasks: each has its own as far as the colours go."""
-    return _OF_METHODS[list(names).index(name) % len(_OF_METHODS)]
+    return OF_NAMES[list(names).index(name) % len(OF_NAMES)]

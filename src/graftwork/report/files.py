@@ -16,11 +16,13 @@ from graftwork.checkpoint.folders import replace_file
 from graftwork.inference.predictor import PREFERRED
 from graftwork.report.comparison import comparison_tables
 from graftwork.report.formatting import printable
+from graftwork.report.labels import label_table
 from graftwork.report.pictures import pictures
 from graftwork.report.plots import can_plot, png
 from graftwork.report.run_data import Gathered, gather
 from graftwork.report.table import Table, as_markdown, print_table, print_text
 from graftwork.report.tables import tables
+from graftwork.report.verdict import verdicts
 from graftwork.tasks import kinds
 
 MARKDOWN, TEXT, PLOTS = "results.md", "results.txt", "plots"
@@ -40,7 +42,7 @@ def write_report(run: str | Path, *, plots: bool | None = None) -> list[Path]:
         RecipeError: If the folder is not a run's.
         GraftworkError: If plots are asked for and matplotlib is not installed; the tables are written nevertheless.
     """
-    found = gather(run)
+    found = gather(run, evidence=True)
     _write_tables(found, [])
     written = []
     if can_plot() if plots is None else plots:
@@ -63,9 +65,15 @@ def state(found: Gathered) -> str:
 def _write_tables(found: Gathered, plots: list[Path]) -> None:
     made = _tables(found)
     links = [f"![{as_markdown(path.stem)}]({PLOTS}/{quote(path.name)})\n" for path in plots]
+    words = [one.text() for one in verdicts(found)]
     head = [f"# {as_markdown(found.run.resolve().name)}\n", f"{as_markdown(state(found))}\n"]
+    head += [f"{as_markdown(line.strip())}\n" for one in words for line in one.splitlines()]
     page = [*head, *(table.markdown() for table in made), *links]
-    text = [f"{state(found)}\n", *(table.text() for table in made)]
+    text = [
+        f"{state(found)}\n",
+        *(f"{printable(one, keep=chr(10))}\n" for one in words),
+        *(table.text() for table in made),
+    ]
     replace_file(found.run / MARKDOWN, "\n".join(page).encode())
     replace_file(found.run / TEXT, "\n".join(text).encode())
 
@@ -89,7 +97,9 @@ def print_all(run: Path, console: Console) -> None:
 
 
 def print_tables(found: Gathered, console: Console) -> None:
-    """Print every table for a terminal or a pipe, and how far the run is."""
+    """Print the verdict and every table for a terminal or a pipe, and how far the run is."""
+    for one in verdicts(found):
+        print_text(one.text(), console)
     for table in _tables(found):
         print_table(table, console)
     print_text(state(found), console)
@@ -116,4 +126,6 @@ def print_next(found: Gathered, console: Console) -> None:
 
 
 def _tables(found: Gathered) -> list[Table]:
-    return [*comparison_tables(found.comparison), *tables(found.results, found.units)]
+    against = [one.table for one in verdicts(found) if one.table is not None]
+    of_labels = [label_table(one, found.names(one["task"])) for one in found.known if one.get("confusion")]
+    return [*against, *comparison_tables(found.comparison), *tables(found.results, found.units), *of_labels]

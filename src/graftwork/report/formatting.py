@@ -34,6 +34,11 @@ def kind_label(kind: str, members: int, method: str = "") -> str:
     return (UNIT_KINDS[kind].row or UNIT_KINDS[kind].title).format(members)
 
 
+def line_label(row: Mapping[str, Any]) -> str:
+    """The name of a row of a target: ``fusion of all 4``."""
+    return row.get("method") or kind_label(row["kind"], len(row["members"]))
+
+
 def kept(kind: str) -> bool:
     """Whether the weights that such a unit has trained are in the run's folder."""
     return UNIT_KINDS[kind].predicts or not UNIT_KINDS[kind].trains_base

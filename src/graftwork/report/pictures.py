@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from graftwork.experiments.kinds import UNIT_KINDS
 from graftwork.report.attention import attention_table, attentions, heat_maps
-from graftwork.report.comparison import Part, parts
+from graftwork.report.comparison import Scores, parts
 from graftwork.report.comparison_plot import comparison_plot
 from graftwork.report.curves import by_task_figure, curves, kinds_of_all
-from graftwork.report.formatting import kind_label, metric_label, printable
+from graftwork.report.formatting import kind_label, metric_label
+from graftwork.report.labels import confusion_picture
+from graftwork.report.picture import Picture
 from graftwork.report.run_data import Gathered
+from graftwork.report.score_bars import bars_caption, score_bars
 from graftwork.report.sequences import caption, figures, forgetting_figure, full_colour, matrices
-from graftwork.report.table import Table
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A plot that is drawn when needed; the texts are made printable.
-
-    Attributes:
-        name: The name of its file without the ending; empty for none.
-        draw: Makes the figure.
-        title: The title of its section on the page; empty for none.
-        caption: The text below it on the page.
-        notes: Lines below that.
-        table: The same as numbers, if no other table has them.
-    """
-
-    name: str
-    draw: Callable[[], Any]
-    title: str = ""
-    caption: str = ""
-    notes: tuple[str, ...] = ()
-    table: Table | None = None
-
-    def __post_init__(self) -> None:
-        for field in ("title", "caption"):
-            object.__setattr__(self, field, printable(getattr(self, field)))
-        object.__setattr__(self, "notes", tuple(map(printable, self.notes)))
 
 
 def pictures(found: Gathered) -> dict[str, list[Picture]]:
-    """The plots of a run by what they show, in the order of their files."""
+    """The plots of a run that have a file, by what they show, in the order of their files."""
+    scored = [] if found.comparison is not None else list(found.scored)
     return {
         "comparison": list(_comparison(found)),
+        "scores": [one for scores in scored for one in pictures_of_scores(found, scores)],
         "attention": list(_attention(found)),
+        "labels": [confusion_picture(one, found.names(one["task"])) for one in found.known if one.get("confusion")],
         "forgetting": list(_forgetting(found)),
         "of_all_tasks": list(_of_all_tasks(found)),
         "of_each_task": list(_of_each_task(found)),
@@ -60,10 +38,15 @@ def _comparison(found: Gathered) -> Iterator[Picture]:
         yield Picture("comparison", partial(comparison_plot, parts(found.comparison)))
 
 
-def picture_of_part(part: Part) -> Picture:
-    """The plot of one part of a comparison, which is below its scores on the page and has no file."""
-    caption = "Score by trained weights a task; where there are several seeds, with their sd."
-    return Picture("", partial(comparison_plot, [part]), part.tables[0].title, caption)
+def pictures_of_scores(found: Gathered, scores: Scores) -> Iterator[Picture]:
+    """The scores of a target, or of a part of a comparison, as bars; and by the number of trained weights."""
+    known = next((one for one in found.known if one["task"] == scores.task), None)
+    about = f"{scores.task or 'all targets'}: scores"
+    bars = partial(score_bars, scores.rows, scores.metric, known, about)
+    yield Picture(f"scores-{scores.task}", bars, scores.title, bars_caption(known))
+    if len(scores.rows) > 1 and any(row["weights_a_task"] for row in scores.rows):
+        text = "Score by trained weights a task, the head with them; where there are several seeds, with their sd."
+        yield Picture(f"weights-{scores.task}", partial(comparison_plot, [scores]), scores.title, text)
 
 
 def _attention(found: Gathered) -> Iterator[Picture]:

@@ -17,12 +17,14 @@ from graftwork.report.formatting import printable
 
 _READABLE = 600  # the most cells that have a number in them
 _DPI = 120
+_SMALLEST = 0.7  # of its width, on a small screen; a wider figure scrolls
 _PIXELS = 80  # of a page for an inch, so that text is as large as the page's small print
 # Text stays text, in one font; and drawing a figure again gives the same file.
 _ON_A_PAGE = {"svg.fonttype": "none", "svg.hashsalt": "graftwork", "font.sans-serif": ["DejaVu Sans"]}
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _GROUP = re.compile(r'<g id="(?:shown-(\d+)|[^"]*)">')
 _DARK = "#1a1a1a"  # not black, which a page in dark colours turns white
+BLACK = "#010101"  # matplotlib writes no colour where it is #000000
 
 
 def can_plot() -> bool:
@@ -109,7 +111,9 @@ def svg(figure: Any) -> str:
     body = _GROUP.sub(
         lambda found: f"<g><title>{shown[int(found[1])]}</title>" if found[1] else "<g>", body[body.index("<g ") :]
     )
-    size = f'viewBox="0 0 {72 * width:g} {72 * height:g}" width="{_PIXELS * width:.0f}"'
+    pixels = _PIXELS * width
+    size = f'viewBox="0 0 {72 * width:g} {72 * height:g}" width="{pixels:.0f}" style="min-width:{_SMALLEST * pixels:.0f}px"'
+    body = body.replace(BLACK, "currentColor").replace("#000000", "currentColor")  # black on white, white on black
     return f'<svg {size} role="img" aria-label="{label}">\n{body}'
 
 

@@ -31,9 +31,19 @@ def tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> list[Table
         results: The content of ``results.json``.
         units: All planned units; those that are not done are marked so. By default only results are shown.
     """
+    return [*target_tables(results, units).values(), *other_tables(results, units)]
+
+
+def target_tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> dict[str, Table]:
+    """The table of each target, by its task."""
     rows = [*results["targets"]]
     targets = dict.fromkeys([*(u.task for u in units if u.kind in FOR_TARGETS), *(row["task"] for row in rows)])
-    found = [target_table(target, [r for r in rows if r["task"] == target], units) for target in targets]
+    return {target: target_table(target, [r for r in rows if r["task"] == target], units) for target in targets}
+
+
+def other_tables(results: Mapping[str, Any], units: Sequence[Unit] = ()) -> list[Table]:
+    """The tables of what is no target: sources, other languages, many tasks, what is forgotten, knowledge."""
+    targets, found = target_tables(results, units), []
     sources = [u for u in units if u.kind in OF_SOURCES and not u.method and u.task not in targets]
     if sources or results["sources"]:
         found.append(source_table(results["sources"], sources))

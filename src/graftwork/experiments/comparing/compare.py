@@ -117,10 +117,9 @@ def compared(recipe: Recipe, results: Mapping[str, Any], run: Path, tasks: Mappi
     targets, draws = [], []
     for number, target in enumerate(recipe.targets):
         rows = [dict(row) for row in results["targets"] if row["task"] == target]
-        resample = _resamplings(tasks[target], recipe.seeds, rows[0]["scored_on"], number)
-        draws.append(_draws(rows, units, run, resample))
-        count = sum(len(scored) for scored in {id(one.rows): one.rows for one in resample.values()}.values())
-        targets.append(_target(target, rows, draws[-1], units, count))
+        resample = resamplings(tasks[target], recipe.seeds, rows[0]["scored_on"], number)
+        draws.append(draws_of(rows, units, run, resample))
+        targets.append(_target(target, rows, draws[-1], units, rows_in(resample)))
     return {
         "format": 1,
         "reference": REFERENCE,
@@ -131,7 +130,7 @@ def compared(recipe: Recipe, results: Mapping[str, Any], run: Path, tasks: Mappi
     }
 
 
-def _resamplings(task: Task, seeds: Sequence[int], scored_on: str, number: int) -> dict[int, Resampling]:
+def resamplings(task: Task, seeds: Sequence[int], scored_on: str, number: int) -> dict[int, Resampling]:
     """The draws for each seed: the same for all, or with folds those of the seed's own fold."""
     if not task.folds:
         return dict.fromkeys(seeds, Resampling(task, splits_of(task)[scored_on], seed=number))
@@ -140,11 +139,18 @@ def _resamplings(task: Task, seeds: Sequence[int], scored_on: str, number: int) 
     return {seed: of_fold[seed % len(of_fold)] for seed in seeds}
 
 
-def _draws(rows: Sequence[Row], units: Mapping[Any, Unit], run: Path, resample: Mapping[int, Resampling]) -> Draws:
+def rows_in(resample: Mapping[int, Resampling]) -> int:
+    """How many rows are drawn from, each counted once."""
+    return sum(len(rows) for rows in {id(one.rows): one.rows for one in resample.values()}.values())
+
+
+def draws_of(
+    rows: Sequence[Mapping[str, Any]], units: Mapping[Any, Unit], run: Path, resample: Mapping[int, Resampling]
+) -> Draws:
     """Every line's scores, on the rows and on every draw of them; without those that predictions alone do not give."""
     found: dict[str, dict[int, Drawn]] = {}
     for row in rows:
-        of_line = found.setdefault(_line(row), {})
+        of_line = found.setdefault(line_of(row), {})
         for seed, score in zip(row["seeds"], row["scores"], strict=True):
             unit = units[row["kind"], row.get("method", ""), row["task"], seed]
             drawn = resample[seed](read_predictions(unit.folder(run)).get(row["task"], []))
@@ -157,14 +163,14 @@ def _draws(rows: Sequence[Row], units: Mapping[Any, Unit], run: Path, resample: 
 
 def _target(target: str, rows: list[Row], draws: Draws, units: Mapping[Any, Unit], count: int) -> dict[str, Any]:
     full = next(row for row in rows if row["kind"] == REFERENCE)
-    means = {_line(row): row["mean"] for row in rows}
+    means = {line_of(row): row["mean"] for row in rows}
     for row in rows:
         unit = units[row["kind"], row.get("method", ""), target, row["seeds"][0]]
         row |= {
-            "line": _line(row),
+            "line": line_of(row),
             "weights_a_task": round(row["trained_weights"] / max(len(unit.tasks), 1)),
             "share": row["trained_weights"] / full["trained_weights"],
-            **_differences(_line(row), means, [draws]),
+            **_differences(line_of(row), means, [draws]),
         }
     facts = {"task": target, "metric": full["metric"], "scored_on": full["scored_on"], "rows_scored": count}
     drawn = [len(one.draws) for of_line in draws.values() for one in of_line.values()]
@@ -210,6 +216,6 @@ def _differences(line: str, means: Mapping[str, float], draws: Sequence[Draws]) 
     return {"against_full": against(REFERENCE), "best_other": best, "against_best": against(best)}
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def line_of(row: Mapping[str, Any]) -> str:
     """The name of a line in the folder, as `Unit.label` gives it."""
     return f"{row['kind']}-{row['method']}" if row.get("method") else str(row["kind"])

@@ -11,25 +11,22 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from graftwork.api import Adapters
-from graftwork.attach import mean_attention
-from graftwork.compose import names_in
-from graftwork.experiments.kinds import UNIT_KINDS, Stage, Unit, fusion_name
+from graftwork.experiments.kinds import UNIT_KINDS, Stage, Unit
 from graftwork.experiments.kinds.contract import trained_weights
+from graftwork.experiments.running.attention import attention
 from graftwork.experiments.running.run_context import RunContext
 from graftwork.tasks import Rows, Task
 from graftwork.tasks.decisions import Decision
 from graftwork.tasks.knowledge import cloze_ranks, commonest, read_knowledge, scores_of_ranks
 from graftwork.tasks.reading import draw
-from graftwork.training.encoding import batch_of
 from graftwork.training.joint_trainer import JointTrainer
-from graftwork.training.outputs import evaluating
 from graftwork.training.recipe_trainer import learnt
 from graftwork.training.scores import decided, mean_metric, scored_task, splits_of
 from graftwork.training.task_trainer import TaskTrainer
 
 Result = dict[str, Any]
 Measured = tuple[Result, dict[str, list[Any]]]  # the result, and the predictions by task
-_MOST_SEEN, _MOST_ASKED = 512, 500  # features for the attention, and triples for the cloze
+_MOST_ASKED = 500  # triples for the cloze
 
 
 def measured(unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Adapters, stage: Stage) -> Measured:
@@ -56,7 +53,7 @@ def measured(unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Ad
         "timings": {"milliseconds_a_row": round(milliseconds, 2)},
     }
     if UNIT_KINDS[unit.kind].fuses:
-        result["attention"] = _attention(unit, context, trainer, adapters)
+        result["attention"] = attention(unit, trainer, adapters, context.processor)
     if unit.kind == "knowledge":
         result["cloze"] = _cloze(unit, context, trainer, adapters)
     if task.elsewhere:
@@ -115,19 +112,6 @@ def _which(unit: Unit) -> Result:
         "members": [member.id for member in unit.members],
         "under": [member.id for member in unit.stacked_on],
     }
-
-
-def _attention(unit: Unit, context: RunContext, trainer: TaskTrainer, adapters: Adapters) -> Result:
-    """The mean attention of the unit's fusion over unpadded positions: for each site a weight for each adapter, 1 in all."""
-    model: Any = adapters.model
-    fusion, kind, size = fusion_name(unit), trainer.task.kind, trainer.args.eval_batch_size
-    features = trainer.features(trainer.task.dev)
-    starts = range(0, min(len(features), _MOST_SEEN), size)
-    batches = (batch_of(model, kind, features[start : start + size], context.processor) for start in starts)
-    with evaluating(model), trainer.autocast():
-        mean = mean_attention(adapters, fusion, batches)
-    sites = {site: [round(float(v), 6) for v in weights] for site, weights in mean.items()}
-    return {"adapters": list(names_in(adapters.fusions[fusion])), "sites": sites}
 
 
 def _elsewhere(

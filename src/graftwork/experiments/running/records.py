@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=-(10**15), le=10**15)]
 Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
 Metrics = dict[str, Number]
+MOST_EXAMPLES, MOST_TOKENS = 4, 64  # rows whose tokens are kept with what a fusion looks at, and tokens of one
 
 
 def _known_kind(kind: str) -> str:
@@ -80,16 +81,27 @@ class Curves(Shape):
     tasks: dict[str, list[Point]] = {}
 
 
+class Example(Shape):
+    """The tokens of a row, each with a weight for each adapter of a fusion."""
+
+    tokens: Annotated[list[str], Field(max_length=MOST_TOKENS)]
+    weights: list[list[Share]]
+
+
 class Attention(Shape):
-    """The attention of a fusion: a weight for each adapter by site."""
+    """The attention of a fusion: a weight for each adapter by site, and by token of some rows."""
 
     adapters: list[str]
     sites: dict[str, list[Number]]
+    examples: Annotated[list[Example], Field(max_length=MOST_EXAMPLES)] = []
 
     @model_validator(mode="after")
     def _one_each(self) -> Attention:
         if any(len(weights) != len(self.adapters) for weights in self.sites.values()):
             raise ValueError("a site has a weight for each adapter")
+        for one in self.examples:
+            if [len(weights) for weights in one.weights] != [len(self.adapters)] * len(one.tokens):
+                raise ValueError("a token has a weight for each adapter")
         return self
 
 

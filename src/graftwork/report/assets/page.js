@@ -19,3 +19,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+// On paper nothing can be opened: what is closed is opened before it is printed, and closed again.
+const opened = [];
+addEventListener("beforeprint", () => {
+  for (const closed of document.querySelectorAll("details:not([open])")) opened.push(closed);
+  opened.forEach((one) => (one.open = true));
+});
+addEventListener("afterprint", () => opened.splice(0).forEach((one) => (one.open = false)));
