@@ -1,6 +1,6 @@
-"""``graftwork run RECIPE --out RUN`` as one of several ranks, where the last rank fails in the middle of a training.
+"""``graftwork run RECIPE --out RUN`` as one of several ranks; the last one, or all with "nan", fail in the middle of a training.
 
-python -m torch.distributed.run --nproc-per-node 2 tests/experiments/rank_faults.py raise|kill STEP recipe.toml runs/here
+python -m torch.distributed.run --nproc-per-node 2 tests/experiments/rank_faults.py raise|kill|nan STEP recipe.toml runs/here
 """
 
 import itertools
@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 from typing import Any
+
+import torch
 
 from graftwork.cli import app
 from graftwork.training import ranks
@@ -20,7 +22,10 @@ steps = itertools.count(1)
 
 def fail(self: RecipeTrainer, *args: Any, **kwargs: Any) -> Any:
     """Make a step; at the one that was asked for, fail instead."""
-    if next(steps) == int(at) and os.environ["RANK"] != "0":
+    now = next(steps) == int(at)
+    if now and fault == "nan":
+        self.require_finite(torch.tensor(float("nan")), "the loss")
+    if now and os.environ["RANK"] != "0":
         if fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         raise ValueError("only this rank has it")

@@ -63,7 +63,7 @@ full = {learning_rate = 1e-3}
 """
 # task a alone, by an adapter and by a head
 SHORT = RECIPE[: RECIPE.index("[tasks.b]")] + RECIPE[RECIPE.index("[training]") :]
-SHORT = "fuse = false\n" + SHORT.replace('"head", "mt_shared", "sequential"', '"head"')
+SHORT = "fuse = false\n" + SHORT.replace('"head", "mt_shared", "sequential"', '"head", "adapter"')
 
 
 def make(folder: Path, recipe: str = RECIPE) -> Path:
@@ -173,7 +173,7 @@ def test_a_killed_rank_ends_the_others_and_ranks_go_on_from_the_checkpoint(tmp_p
     assert code != 0 and "Signal 9" in said, said
     assert [*(tmp_path / "two").rglob("checkpoint-2")]
     code, said = go(path, *TORCHRUN, "-m", "graftwork", "run", path.name, "--out", "two", "--plain")
-    assert code == 0 and "from its last checkpoint" in said, said
+    assert code == 0 and "resumed head/a/0" in said, said
     check_same(tmp_path / "one", tmp_path / "two")
 
 
@@ -187,11 +187,11 @@ def test_an_error_in_one_rank_is_told_and_ends_all(tmp_path: Path) -> None:
 
 
 def test_an_error_in_all_ranks_fails_that_unit_alone(tmp_path: Path) -> None:
-    path = make(tmp_path, SHORT.replace("head = {accumulation = 2}", "head = {learning_rate = 1e30}"))
-    code, said = go(path, *TORCHRUN, "-m", "graftwork", "run", path.name, "--out", "two", "--plain")
-    assert code == 1 and "Traceback" not in said and "the loss is nan" in said, said
+    path = make(tmp_path, SHORT)
+    code, said = go(path, *TORCHRUN, str(SCRIPT), "nan", "2", path.name, "two")
+    assert code == 1 and "head/a/0: TrainingError: the loss is nan" in " ".join(said.split()), said
     done = read_results(tmp_path / "two")
-    assert not done["complete"] and [one["unit"] for one in done["units"]]
+    assert not done["complete"] and [one["unit"] for one in done["units"]] == ["adapter/a/0"]
 
 
 # -- refused -------------------------------------------------------------------------------------------------------

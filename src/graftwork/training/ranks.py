@@ -21,6 +21,7 @@ from graftwork.errors import LostRankError, TrainingError
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds that a rank with an error waits for the others to have one too
+_TEXT = 2000  # bytes of an error that others hear
 _LONG = datetime.timedelta(days=30)  # the first rank may score, or wait for other workers, for as long as it takes
 
 
@@ -110,22 +111,37 @@ class Ranks:
         except Exception as found:
             error = found
         if self.size > 1:
-            said: list[str | None] = [None] * self.size
-            own = None if error is None else f"{type(error).__name__}: {error}"
+            own = "" if error is None else f"{type(error).__name__}: {error}"
             try:
-                dist.monitored_barrier(self._group, _LONG if error is None else datetime.timedelta(seconds=PATIENCE))
-                dist.all_gather_object(said, own, self._group)
+                said = self._exchange(own, _LONG if error is None else datetime.timedelta(seconds=PATIENCE))
             except RuntimeError as gone:
                 self.lost = True
                 raise LostRankError(
                     f"rank {self.number} of {self.size}: {own or gone}; the other ranks do not answer, so this run ends: "
                     "start the same command again"
                 ) from (error or gone)
-            other = next((n for n, text in enumerate(said) if text is not None), None)
+            other = next((n for n, text in said.items() if text), None)
             if error is None and other is not None:
                 raise TrainingError(f"rank {other} of {self.size}: {said[other]}")
         if error is not None:
             raise error
+
+    def _exchange(self, text: str, patience: datetime.timedelta) -> dict[int, str]:
+        """What all other ranks say, by number, once they say it; texts are cut.
+
+        Raises:
+            RuntimeError: If one of them has said nothing for so long, or is gone.
+        """
+        others = [n for n in range(self.size) if n != self.number]
+        said = text.encode()[:_TEXT]
+        own = torch.tensor([*said, *bytes(_TEXT - len(said))], dtype=torch.uint8)
+        heard = {n: torch.empty_like(own) for n in others}
+        sent = [dist.isend(own, n, self._group) for n in others]
+        waiting = [dist.irecv(heard[n], n, self._group) for n in others]
+        for one in (*sent, *waiting):  # a barrier, or a gather of objects, has no limit that a rank chooses for itself
+            if one is not None:
+                one.wait(patience)
+        return {n: bytes(heard[n].tolist()).rstrip(b"\0").decode(errors="replace") for n in others}
 
     # -- a training ------------------------------------------------------------------------------------------------
 
