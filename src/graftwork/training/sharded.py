@@ -9,7 +9,7 @@ from graftwork.weights.sharded import ADAPTER_MODULES
 
 
 def leave_adapters_out(plugin: Any) -> None:
-    """Have a plugin of accelerate ignore the modules of adapters, before it shards a model.
+    r"""Have a plugin of accelerate ignore the modules of adapters, before it shards a model.
 
     Args:
         plugin: A ``FullyShardedDataParallelPlugin``. Modules that it ignores already are ignored too.
@@ -24,7 +24,7 @@ def leave_adapters_out(plugin: Any) -> None:
         >>> plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
         >>> leave_adapters_out(plugin)
         >>> print(plugin.ignored_modules)
-        (.*\\.)?graftwork
+        (.*\.)?graftwork
     """
     if plugin.fsdp_version != 2:
         raise AttachError(
