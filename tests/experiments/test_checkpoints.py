@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import TrainerState
 
 from graftwork.experiments.running.checkpoints import Finished, last_finished
 
@@ -21,7 +22,7 @@ def checkpoint(folder: Path, step: int, best: int | None = None) -> Path:
     for name in ("optimizer.pt", "scheduler.pt", "graftwork/adapter.safetensors"):
         (path / name).write_bytes(f"{name} {step}".encode())
     (path / "trainer_state.json").write_text(json.dumps({"best_global_step": best, "log_history": []}))
-    state: Any = types.SimpleNamespace(global_step=step)
+    state = TrainerState(global_step=step)
     arguments: Any = types.SimpleNamespace(output_dir=folder)
     Finished().on_save(arguments, state, None)  # type: ignore[arg-type]
     return path
