@@ -19,6 +19,7 @@ from graftwork.tasks import Task, TaskSpec
 from graftwork.training import Learner, train_together
 from graftwork.training.budget import StageBudget
 from graftwork.training.encoding import Encoded
+from graftwork.training.ranks import Ranks
 from graftwork.training.together import merged
 from tests.support.tiny_run import WORDS, make_base
 
@@ -92,7 +93,7 @@ def state(adapters: gw.Adapters, name: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("config", [ADAPTER, MIXTURE], ids=["pfeiffer", "moe"])
 def test_each_comes_out_as_if_trained_alone(base: Path, tmp_path: Path, config: gw.AdapterConfig) -> None:
     """Against the Trainer that a recipe uses, in float64; 20 steps and more for each."""
-    files: Any = SimpleNamespace(run=tmp_path, folder=lambda unit: unit.folder(tmp_path))
+    files: Any = SimpleNamespace(run=tmp_path, ranks=Ranks(), folder=lambda unit: unit.folder(tmp_path))
     all_at_once = learners(base)
     adapters = model(base, ["a", "b", "c"], all_at_once, config=config)
     scores = train_together(adapters, all_at_once)
